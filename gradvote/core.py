@@ -1,0 +1,167 @@
+"""The nouns. A round is: worker encodes, server combines, worker decodes; everything else is a part or a place.
+
+Shapes: M workers, B blocks, n coordinates of one block, W 64-bit words of packed bits. Parts act on (..., B, n);
+leading axes are invisible, so M simulated workers are one call on (M, B, n). A *block* is at most `block_size`
+consecutive coordinates of one parameter tensor, with its own scale and validity flag.
+
+Parts are frozen dataclasses: printable, comparable, picklable; their `repr` is the recipe. State is a value (nested
+dicts of tensors), passed in and returned.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = dict[str, Any]
+SERVER = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Context:
+    """What both ends know without being told; `block` and `sender` broadcast against the leading axes (..., B).
+
+    `secret` keys a worker's private draws (noise, signs of zeros) and never leaves it; None derives it from the seed:
+    reproducible, and then the noise protects nobody.
+    """
+
+    seed: int
+    step: int
+    block: Tensor
+    sender: int | Tensor
+    lr: float | Tensor = 1.0
+    attempt: int = 0
+    secret: bytes | None = field(default=None, repr=False)
+
+    def as_server(self) -> "Context":
+        """The same round as the server sees it: its draws are public, so that every replica makes the same."""
+        return replace(self, sender=SERVER, secret=None)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One array of a payload on the wire: `row` items per block, an int or a tensor (..., B) known to both ends."""
+
+    name: str
+    dtype: torch.dtype
+    row: int | Tensor
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What is sent: a validity flag per block (..., B) and planes (..., B, row); False in `valid` is an abstention."""
+
+    valid: Tensor
+    planes: Mapping[str, Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.planes[name]
+
+
+class Transform(ABC):
+    """A step before the codec: (x, state, ctx) -> (x, state)."""
+
+    def init(self, like: Tensor) -> State:
+        """The state before the first step, for input shaped like `like` (..., B, n)."""
+        return {}
+
+    @abstractmethod
+    def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]: ...
+
+
+class Aggregator(ABC):
+    """x (M, ..., B, n) and flags (M, ..., B) -> (..., B, n); a block without a valid voter becomes NaN (no decision).
+
+    `separable` is False for rules that need the whole vector (Krum, geometric median): they run only where one server
+    holds whole payloads.
+    """
+
+    separable = True
+
+    @abstractmethod
+    def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor: ...
+
+
+class Codec(ABC):
+    """Vectors to payloads and back. Codecs that wrap another one pass every call on to it."""
+
+    def init(self, like: Tensor) -> State:
+        """The state before the first step, for input shaped like `like` (..., B, n)."""
+        return {}
+
+    @abstractmethod
+    def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
+        """What is sent for a block of n coordinates: from sizes, seed, step and sender, never from data."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]: ...
+
+    @abstractmethod
+    def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
+        """The vector (..., B, n) a payload stands for; zero where a block abstained or a coordinate was not sent."""
+
+    def check(self, payload: Payload, n: int) -> Payload:
+        """The payload with the flag of every block cleared whose content no honest sender produces."""
+        return payload
+
+    def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
+        """Aggregate M payloads (leading axis M); equals `aggregator(decode(payload))`, often without decoding."""
+        return aggregator(self.decode(payload, ctx, n), payload.valid, ctx)
+
+    def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
+        """The state of a sender whose payload did not count: everything in it stays unsent."""
+        return state
+
+    def report(self, state: State) -> Tensor | None:
+        """A statistic (..., B) that travels beside the payload (the relative noise scale), or None."""
+        return None
+
+    def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
+        """The server's one value (..., B) for the reports (M, ..., B)."""
+        return reports[0]
+
+    def learn(self, state: State, agreed: Tensor) -> State:
+        """The state after the decision brought the agreed statistic (..., B) back; NaN says that there is none."""
+        return state
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A worker half, a rule and a server half. Engines call `encode`, `combine`, `decode` and `undelivered` only."""
+
+    up: Codec
+    aggregate: Aggregator
+    down: Codec
+    block_size: int | None = 16384
+
+    def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
+        """Worker: update (..., B, n) -> ballot."""
+        ballot, state = self.up.encode(x, state, ctx)
+        return _with_report(ballot, self.up.report(state)), state
+
+    def combine(self, ballots: Payload, state: State, ctx: Context, n: int) -> tuple[Payload, State]:
+        """Server: ballots (M, ..., B) with their senders in `ctx` -> decision (..., B)."""
+        x = self.up.reduce(ballots, self.aggregate, ctx, n)
+        decision, state = self.down.encode(x, state, ctx.as_server())
+        if "report" not in ballots.planes:
+            return decision, state
+        return _with_report(decision, self.up.agree(ballots["report"][..., 0], ballots.valid)), state
+
+    def decode(self, decision: Payload, state: State, ctx: Context, n: int) -> tuple[Tensor, State]:
+        """Worker: decision -> direction (..., B, n) for an ordinary optimizer, and the worker's new state."""
+        if "report" in decision.planes:
+            state = self.up.learn(state, decision["report"][..., 0])
+        return self.down.decode(decision, ctx.as_server(), n), state
+
+    def undelivered(self, state: State, ballot: Payload, ctx: Context, n: int) -> State:
+        """Worker: the state after a ballot that did not count; sent + memory == input holds with sent = 0."""
+        return self.up.undelivered(state, ballot, ctx, n)
+
+
+def _with_report(payload: Payload, report: Tensor | None) -> Payload:
+    if report is None:
+        return payload
+    return Payload(payload.valid, {**payload.planes, "report": report[..., None].float()})
