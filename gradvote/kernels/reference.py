@@ -208,6 +208,11 @@ def finite(x: Tensor) -> Tensor:
     return torch.isfinite(x).all(-1)
 
 
+def finite_or(new: Tensor, old: Tensor) -> Tensor:
+    """`new`, but `old` in every block (the last axis) of `new` that holds a non-finite value."""
+    return torch.where(finite(new)[..., None], new, old)
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """bf16 and fp16 widened to float32; float32 and float64 as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
