@@ -1,0 +1,66 @@
+"""How samples are split over workers: one file per partition, its name is the partition's."""
+
+from dataclasses import fields, is_dataclass
+from types import ModuleType
+from typing import cast
+
+from gradvote.data.discovery import module_named, module_names, summary
+from gradvote.data.partitions._common import Partition, class_histogram
+from gradvote.data.partitions.by_class import ByClass
+from gradvote.data.partitions.dirichlet import Dirichlet
+from gradvote.data.partitions.iid import Iid
+from gradvote.data.partitions.unequal import Unequal
+from gradvote.errors import unknown
+
+__all__ = [
+    "ByClass",
+    "Dirichlet",
+    "Iid",
+    "Partition",
+    "Unequal",
+    "class_histogram",
+    "describe_partition",
+    "partition_named",
+    "partition_names",
+    "partition_options",
+]
+
+
+def partition_names() -> list[str]:
+    """The names of the partitions, as written on the command line."""
+    return [name.replace("_", "-") for name in module_names(__path__)]
+
+
+def describe_partition(name: str) -> str:
+    """One line about a partition. Raises ``ValueError`` for an unknown name."""
+    return summary(_class_named(name))
+
+
+def partition_options(name: str) -> list[str]:
+    """The options that a partition accepts. Raises ``ValueError`` for an unknown name."""
+    kind = _class_named(name)
+    assert is_dataclass(kind)
+    return [option.name for option in fields(kind)]
+
+
+def partition_named(name: str, **options: float | None) -> Partition:
+    """Build a partition, e.g. ``partition_named("dirichlet", alpha=0.1)``.
+
+    Raises ``ValueError`` for an unknown name, an option the partition does not have, and a missing or invalid
+    one.
+    """
+    valid = partition_options(name)
+    for option in options:
+        if option not in valid:
+            raise unknown(f"option of the partition '{name}'", option, valid)
+    try:
+        return _class_named(name)(**options)
+    except TypeError as error:
+        raise ValueError(f"The partition '{name}' cannot be built from {options}: {error}.") from error
+
+
+def _class_named(name: str) -> type[Partition]:
+    module: ModuleType = module_named("partition", name, __name__, __path__)
+    own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
+    assert len(own) == 1, f"{module.__name__} must define exactly one class"
+    return cast("type[Partition]", own[0])

@@ -1,0 +1,6 @@
+"""Small models to train: built by name, or by the user's own factory, with seeded parameters."""
+
+from gradvote.models.factory import build, describe_model, model_names
+from gradvote.models.nets import ResNet20, cnn, mlp, resnet20, resnet20_nobn
+
+__all__ = ["ResNet20", "build", "cnn", "describe_model", "mlp", "model_names", "resnet20", "resnet20_nobn"]
