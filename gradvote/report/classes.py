@@ -1,0 +1,73 @@
+"""The picture of who holds which classes."""
+
+from collections.abc import Sequence
+
+from gradvote.errors import MissingExtra
+from gradvote.report import format as show
+from gradvote.report.style import LIGHT
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PatchCollection
+    from matplotlib.colors import to_rgba
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    from gradvote.report.axes import HEIGHT, frame
+except ImportError as error:
+    raise MissingExtra("matplotlib", "report") from error
+
+_MAX_WRITTEN, _MAX_VECTOR = 160, 1500
+
+
+def class_histogram(counts: Sequence[Sequence[float]], class_names: Sequence[str]) -> Figure:
+    """Workers down, classes across; the fuller the colour, the more samples of the class this worker holds."""
+    num_workers, num_classes = len(counts), max((len(row) for row in counts), default=0)
+    height = min(max(HEIGHT, 96 + 26 * num_workers), 2 * HEIGHT)
+    figure, axes = frame("Who holds which data", "samples of each class, one row per worker", [], height)
+    if not num_classes:
+        axes.set_axis_off()
+        return figure
+    _cells(axes, counts)
+    if num_workers * num_classes <= _MAX_WRITTEN:
+        _write_counts(axes, counts)
+    axes.set_xlim(-0.5, num_classes - 0.5)
+    axes.set_ylim(num_workers - 0.5, -0.5)
+    axes.grid(False)
+    axes.spines["bottom"].set_visible(False)
+    _ticks(axes, num_workers, num_classes, class_names)
+    return figure
+
+
+def _cells(axes: Axes, counts: Sequence[Sequence[float]]) -> None:
+    """One rectangle per cell, an image of them beyond some number."""
+    largest = max(max(row) for row in counts) or 1
+    wide, tall = (0.94, 0.88) if len(counts) <= 40 else (1.0, 1.0)
+    places = [(i, j, n / largest) for i, row in enumerate(counts) for j, n in enumerate(row)]
+    squares = [Rectangle((j - wide / 2, i - tall / 2), wide, tall) for i, j, _ in places]
+    colors = [to_rgba(LIGHT["accent"], 0.06 + 0.84 * share) for _, _, share in places]
+    axes.add_collection(PatchCollection(squares, facecolors=colors, linewidths=0, rasterized=len(places) > _MAX_VECTOR))
+
+
+def _write_counts(axes: Axes, counts: Sequence[Sequence[float]]) -> None:
+    largest = max(max(row) for row in counts) or 1
+    for i, row in enumerate(counts):
+        for j, n in enumerate(row):
+            if n:
+                color = LIGHT["on_accent" if n > 0.5 * largest else "ink"]
+                axes.text(j, i, show.count(n), ha="center", va="center_baseline", size=12, color=color)
+
+
+def _ticks(axes: Axes, num_workers: int, num_classes: int, class_names: Sequence[str]) -> None:
+    names = list(class_names[:num_classes]) if len(class_names) >= num_classes else list(map(str, range(num_classes)))
+    across, down = -(-num_classes // 20), -(-num_workers // 24)
+    long = max(map(len, names)) * num_classes > 60
+    axes.set_xticks(
+        range(0, num_classes, across),
+        [show.shortened(name, 7 if long else 12) for name in names[::across]],
+        parse_math=False,
+        rotation=35 if long and num_classes <= 20 else 0,
+    )
+    axes.set_yticks(range(0, num_workers, down), [str(i) for i in range(0, num_workers, down)])
+    axes.set_xlabel("class", color=LIGHT["muted"], size=13)
+    axes.set_ylabel("worker", color=LIGHT["muted"], size=13)

@@ -1,0 +1,32 @@
+"""The comparison table on the console (extra `cli`)."""
+
+from collections.abc import Sequence
+
+from gradvote.errors import MissingExtra
+from gradvote.report.columns import COLUMNS, status
+from gradvote.report.records import Run, unique_labels
+
+try:
+    from rich.table import Table
+    from rich.text import Text
+except ImportError as error:
+    raise MissingExtra("rich", "cli") from error
+
+_STATUS_STYLE = {"finished": "green", "diverged": "red", "interrupted": "yellow", "running": "cyan"}
+
+
+def table(runs: Sequence[Run]) -> Table:
+    """One row per run, the columns of the HTML report; the best figure of each column is bold and green."""
+    best = [column.best_runs(runs) for column in COLUMNS]
+    result = Table(header_style="bold")
+    result.add_column("Algorithm", overflow="fold")
+    for column in COLUMNS:
+        result.add_column(column.title, justify="right")
+    result.add_column("Status")
+    for place, (label, run) in enumerate(zip(unique_labels(runs), runs, strict=True)):
+        cells = [
+            Text(column.text(run), style="bold green" if place in winners else "")
+            for column, winners in zip(COLUMNS, best, strict=True)
+        ]
+        result.add_row(Text(label), *cells, Text(status(run), style=_STATUS_STYLE.get(run.status, "")))
+    return result
