@@ -1,4 +1,4 @@
-"""Counter-based randomness: every random bit is a pure function of (key, stream, step, attempt, block, sender, coordinate).
+"""Counter-based randomness: bits are a function of (key, stream, step, attempt, block, sender, coordinate) alone.
 
 Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) maps a 64-bit key and
 a 128-bit counter to four 32-bit words. Here key = BLAKE2b-64 of (root, stream, step, attempt) and
@@ -36,7 +36,7 @@ PRIVATE = frozenset({Stream.ZERO, Stream.NOISE, Stream.SAMPLING})
 
 @dataclass(frozen=True)
 class Draw:
-    """A position in a stream: a 64-bit key, and the block and sender of each row (both int64, broadcast to (..., B))."""
+    """A position in a stream: a 64-bit key, and each row's block and sender (int64, broadcast to (..., B))."""
 
     key: int
     block: Tensor

@@ -1,0 +1,60 @@
+"""The majority vote over signs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gradvote import kernels
+from gradvote.aggregators.weights import check_weights, weights_of
+from gradvote.core import Aggregator, Context
+from gradvote.errors import unknown
+from gradvote.rng import Stream, draw
+
+TIES = ("random", "positive", "abstain")
+
+
+@dataclass(frozen=True)
+class MajorityVote(Aggregator):
+    """sign(Σ w_i·sign(x_i)) over the workers whose block is valid; a zero or unsent coordinate is no vote.
+
+    By Proposition 1 of Chen et al. 2020 the sign of the coordinate-wise median. A tie, also where nobody voted, is
+    "random" (a fair public bit), "positive" or "abstain" (zero). Bernstein et al. 2018. `weights` default to 1.
+    """
+
+    tie: Literal["random", "positive", "abstain"] = "random"
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+        if self.tie not in TIES:
+            raise unknown("rule for ties", self.tie, TIES)
+
+    def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
+        weights = weights_of(self.weights, ctx)
+        votes = x.sign() * valid[..., None]
+        total = torch.zeros_like(x[0])
+        for i, vote in enumerate(votes):
+            total = total + (vote if weights is None else vote * weights[i])
+        n = x.shape[-1]
+        tied = total == 0
+        decided = torch.where(tied, self._tie_values(ctx, n), total.sign())
+        return torch.where(valid.any(0)[..., None], decided, torch.nan).float()
+
+    def vote(self, words: Tensor, counted: Tensor | None, valid: Tensor, ctx: Context, n: int) -> Tensor:
+        """The same on packed signs (M, ..., B, W), equal weights; `counted` marks the coordinates spoken on."""
+        won, tied = kernels.majority(words, counted, valid, self._tie_words(ctx, n))
+        decided = kernels.unpack_signs(won, n)
+        if self.tie == "abstain":
+            decided = torch.where(kernels.unpack_bits(tied, n), 0.0, decided)
+        return torch.where(valid.any(0)[..., None], decided, torch.nan)
+
+    def _tie_words(self, ctx: Context, n: int) -> Tensor:
+        if self.tie == "random":
+            return kernels.random_bits(draw(ctx.as_server(), Stream.TIE), n)
+        ones = kernels.pack_bits(torch.ones(n, dtype=torch.bool, device=ctx.block.device))
+        return ones.expand(*ctx.block.shape, -1)
+
+    def _tie_values(self, ctx: Context, n: int) -> Tensor:
+        return torch.zeros(()) if self.tie == "abstain" else kernels.unpack_signs(self._tie_words(ctx, n), n)

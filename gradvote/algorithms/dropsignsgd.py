@@ -1,0 +1,39 @@
+"""DropSignSGD: fewer than one bit per coordinate, in both directions.
+
+Phong, Phuong, "Distributed signSGD with improved accuracy and network-fault tolerance", IEEE Access 2020, Algorithm 1.
+"""
+
+from gradvote.aggregators import Mean
+from gradvote.codecs import ErrorFeedback, Masked, Sign, chain
+from gradvote.codecs.sign import Zero
+from gradvote.core import Algorithm
+from gradvote.schedules import Schedule
+from gradvote.transforms import Momentum
+
+LR = 0.1
+
+
+def dropsignsgd(
+    keep_up: float | Schedule = 0.3,
+    keep_down: float | Schedule = 0.5,
+    c: float | Schedule = 6e-3,
+    c_down: float | Schedule | None = None,
+    mu: float = 0.9,
+    zero: Zero = "random",
+    granularity: int = 1,
+    track_lr: bool = False,
+) -> Algorithm:
+    """m ← μm + g; p = g + μm + e; each sign(p) kept with probability β; e ← p − c·Δ, and so the server. β + β̃ bits.
+
+    Server: p̃ = mean(c·Δ_i) + ẽ; each sign(p̃) kept with probability β̃ (`keep_down`); ẽ ← p̃ − c̃·Δ̃. Defaults of the
+    paper: 0.3, 0.5, c = c̃ = 6e-3, μ = 0.9. The direction given to the optimizer is c̃·Δ̃, so η here is the paper's η/c̃
+    and is that of SGD (the paper's η = 6e-4 is 0.1). c must fit the gradient's scale: a coordinate drains at most
+    β·c per step. `track_lr` rescales the memories by the ratio of learning rates, which Algorithm 1 does not.
+    `granularity=64` masks 64 coordinates at a time, which is faster. Averages by the number of valid workers.
+    """
+
+    def feedback(keep: float | Schedule, scale: float | Schedule) -> ErrorFeedback:
+        return ErrorFeedback(Masked(keep, Sign(scale, zero), granularity), track_lr)
+
+    up = chain(Momentum(mu, nesterov=True), feedback(keep_up, c))
+    return Algorithm(up, Mean(), feedback(keep_down, c if c_down is None else c_down))

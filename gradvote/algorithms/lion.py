@@ -1,0 +1,23 @@
+"""Distributed Lion with majority vote.
+
+Liu, Wu, Chen, Huang, Liu, "Communication efficient distributed training with distributed Lion", NeurIPS 2024.
+"""
+
+from gradvote.aggregators import MajorityVote
+from gradvote.codecs import Sign, chain
+from gradvote.codecs.sign import Zero
+from gradvote.core import Algorithm
+from gradvote.transforms import LionMomentum
+
+LR = 1e-3
+
+
+def lion(
+    beta1: float = 0.9, beta2: float = 0.99, zero: Zero = "random", weights: tuple[float, ...] | None = None
+) -> Algorithm:
+    """δ = sign(β₁m + (1−β₁)g); m ← β₂m + (1−β₂)g; x ← x − η·sign(Σδ_i): Lion by majority vote, 1 + 1 bits.
+
+    The decoupled decay, x ← x − η(sign + λx), is the optimizer's: torch.optim.SGD with `weight_decay=λ`.
+    """
+    up = chain(LionMomentum(beta1, beta2), Sign(zero=zero))
+    return Algorithm(up, MajorityVote(zero, weights), Sign(zero=zero))

@@ -1,0 +1,41 @@
+"""Noise before the vote or the median, which brings both to the mean on data that differ between workers.
+
+Chen, Chen, Sun, Wu, Hong, "Distributed training with heterogeneous data: bridging median- and mean-based algorithms",
+NeurIPS 2020, Algorithms 3 (noisy signSGD) and 4 (noisy medianSGD).
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Sign, chain
+from gradvote.core import Algorithm, Codec
+from gradvote.errors import unknown
+from gradvote.transforms import Noise, Relative
+
+
+def noisy(
+    algorithm: Algorithm,
+    noise_std: float | Relative = 0.01,
+    noise: str = "gaussian",
+    position: Literal["gradient", "vote"] = "gradient",
+) -> Algorithm:
+    """Any algorithm with b·ξ added by each worker, ξ symmetric of variance 1; the bits stay the same.
+
+    `noise_std` is b in gradient units, or `Relative(0.1)`: b per block from the workers' largest gradients (32 more bits per
+    block and direction). `noise`: gaussian, laplace, uniform or logistic. `position="gradient"` adds it before
+    the momentum, `"vote"` just before the sign (or the sending).
+    """
+    if position not in ("gradient", "vote"):
+        raise unknown("position of the noise", position, ["gradient", "vote"])
+    part = Noise(noise_std, noise)
+    up = chain(part, algorithm.up) if position == "gradient" else _before_sending(algorithm.up, part)
+    return replace(algorithm, up=up)
+
+
+def _before_sending(codec: Codec, part: Noise) -> Codec:
+    if isinstance(codec, Chain):
+        return chain(*codec.transforms, _before_sending(codec.codec, part))
+    if isinstance(codec, ErrorFeedback):
+        return replace(codec, codec=_before_sending(codec.codec, part))
+    assert isinstance(codec, Sign | Masked | Dense)
+    return chain(part, codec)

@@ -1,0 +1,9 @@
+"""Codecs: vectors to payloads and back."""
+
+from gradvote.codecs.chain import Chain, chain
+from gradvote.codecs.dense import Dense
+from gradvote.codecs.error_feedback import ErrorFeedback
+from gradvote.codecs.masked import Masked
+from gradvote.codecs.sign import Sign
+
+__all__ = ["Chain", "Dense", "ErrorFeedback", "Masked", "Sign", "chain"]

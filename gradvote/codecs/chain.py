@@ -1,0 +1,82 @@
+"""Transforms before a codec."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gradvote.codecs.sign import Sign
+from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State, Transform
+from gradvote.transforms.noise import Noise
+
+
+@dataclass(frozen=True, repr=False)
+class Chain(Codec):
+    """Transforms applied in order, then a codec."""
+
+    transforms: tuple[Transform, ...]
+    codec: Codec
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(map(repr, (*self.transforms, self.codec)))})"
+
+    def init(self, like: Tensor) -> State:
+        states = {str(i): t.init(like) for i, t in enumerate(self.transforms)}
+        return {**states, "codec": self.codec.init(like)}
+
+    def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
+        return self.codec.planes(n, ctx)
+
+    def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
+        new = dict(state)
+        last = self.transforms[-1]
+        fused = isinstance(last, Noise) and isinstance(self.codec, Sign) and self.codec.takes_noise
+        for i, transform in enumerate(self.transforms[:-1] if fused else self.transforms):
+            x, new[str(i)] = transform(x, state[str(i)], ctx)
+        if fused:
+            assert isinstance(last, Noise) and isinstance(self.codec, Sign)
+            std, new[str(len(self.transforms) - 1)] = last.std_of(x, state[str(len(self.transforms) - 1)])
+            return self.codec.encode_noisy(x, std, last.distribution, ctx), new
+        payload, new["codec"] = self.codec.encode(x, state["codec"], ctx)
+        return payload, new
+
+    def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
+        return self.codec.decode(payload, ctx, n)
+
+    def check(self, payload: Payload, n: int) -> Payload:
+        return self.codec.check(payload, n)
+
+    def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
+        return self.codec.reduce(payload, aggregator, ctx, n)
+
+    def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
+        return {**state, "codec": self.codec.undelivered(state["codec"], payload, ctx, n)}
+
+    def _exchanging(self) -> tuple[str, Noise] | None:
+        for i, transform in enumerate(self.transforms):
+            if isinstance(transform, Noise) and transform.relative:
+                return str(i), transform
+        return None
+
+    def report(self, state: State) -> Tensor | None:
+        found = self._exchanging()
+        return found[1].report(state[found[0]]) if found else self.codec.report(state["codec"])
+
+    def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
+        found = self._exchanging()
+        return found[1].agree(reports, valid) if found else self.codec.agree(reports, valid)
+
+    def learn(self, state: State, agreed: Tensor) -> State:
+        found = self._exchanging()
+        if found is None:
+            return {**state, "codec": self.codec.learn(state["codec"], agreed)}
+        return {**state, found[0]: found[1].learn(state[found[0]], agreed)}
+
+
+def chain(*parts: Transform | Codec) -> Codec:
+    """`chain(*transforms, codec)`: the codec behind the transforms, in order; nested chains are flattened."""
+    if not parts or not isinstance(parts[-1], Codec) or any(isinstance(p, Codec) for p in parts[:-1]):
+        raise ValueError(f"chain takes transforms and then exactly one codec; got {parts!r}.")
+    transforms, codec = tuple(p for p in parts[:-1] if isinstance(p, Transform)), parts[-1]
+    if isinstance(codec, Chain):
+        transforms, codec = transforms + codec.transforms, codec.codec
+    return Chain(transforms, codec) if transforms else codec

@@ -1,0 +1,71 @@
+"""Error memory: what was not sent is added to the next input."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
+
+
+@dataclass(frozen=True)
+class ErrorFeedback(Codec):
+    """p = x + (η_{t−1}/η_t)·e; send C(p); e ← p − decode(C(p)). Bits as of the inner codec.
+
+    Seide et al. 2014; Karimireddy et al. 2019, Algorithm 1 (there η is inside the memory: with `track_lr` the same up
+    to rounding); Zheng et al. 2019, Algorithm 1. The memory is in gradient units and holds the learning rate at which
+    it was written; `track_lr=False` drops the ratio. A zero rate leaves the memory alone. A block that abstains keeps
+    its memory.
+    """
+
+    codec: Codec
+    track_lr: bool = True
+
+    def init(self, like: Tensor) -> State:
+        memory = torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
+        return {"memory": memory, "lr": memory.new_zeros(like.shape[:-1]), "inner": self.codec.init(like)}
+
+    def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
+        return self.codec.planes(n, ctx)
+
+    def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
+        lr = torch.as_tensor(ctx.lr, dtype=torch.float32, device=x.device).expand(state["lr"].shape)
+        memory = state["memory"]
+        if self.track_lr:
+            memory = memory * _ratio(state["lr"], lr)[..., None]
+        p = x + memory
+        payload, inner = self.codec.encode(p, state["inner"], ctx)
+        sent = self.codec.decode(payload, ctx, x.shape[-1])
+        written = payload.valid & (lr > 0)
+        return payload, {
+            "memory": torch.where(payload.valid[..., None], p - sent, state["memory"]),
+            "lr": torch.where(written, lr, state["lr"]),
+            "inner": inner,
+        }
+
+    def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
+        return self.codec.decode(payload, ctx, n)
+
+    def check(self, payload: Payload, n: int) -> Payload:
+        return self.codec.check(payload, n)
+
+    def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
+        return self.codec.reduce(payload, aggregator, ctx, n)
+
+    def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
+        inner = self.codec.undelivered(state["inner"], payload, ctx, n)
+        return {**state, "memory": state["memory"] + self.codec.decode(payload, ctx, n), "inner": inner}
+
+    def report(self, state: State) -> Tensor | None:
+        return self.codec.report(state["inner"])
+
+    def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
+        return self.codec.agree(reports, valid)
+
+    def learn(self, state: State, agreed: Tensor) -> State:
+        return {**state, "inner": self.codec.learn(state["inner"], agreed)}
+
+
+def _ratio(written: Tensor, now: Tensor) -> Tensor:
+    usable = (written > 0) & (now > 0)
+    return torch.where(usable, written / torch.where(usable, now, 1.0), 1.0)

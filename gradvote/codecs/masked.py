@@ -1,0 +1,74 @@
+"""Random masks agreed through the shared generator: only the kept bits travel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradvote import kernels
+from gradvote.codecs.sign import Sign
+from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
+from gradvote.rng import Stream, draw
+from gradvote.schedules import Schedule, evaluate
+
+UNITS = 65536
+
+
+@dataclass(frozen=True)
+class Masked(Codec):
+    """Each unit of `granularity` coordinates is sent with probability `keep`, in (0, 1]; the others decode to zero.
+
+    `keep` is rounded to a multiple of 2⁻¹⁶ and may be a schedule, also per worker. Granularity 1 is the papers';
+    64 is faster. Masks are public: both ends compute them, they cost no bytes. keep·n bits per block on average.
+    """
+
+    keep: float | Schedule
+    codec: Sign
+    granularity: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.keep, Schedule):
+            _threshold(torch.tensor(float(self.keep)))
+        if self.granularity not in (1, 64):
+            raise ValueError(f"The granularity of a mask must be 1 or 64; got {self.granularity}.")
+
+    def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
+        width = (kernels.count_bits(self.mask(n, ctx)) + 63) // 64
+        return tuple(Plane(p.name, p.dtype, width) if p.dtype == torch.int64 else p for p in self.codec.planes(n, ctx))
+
+    def mask(self, n: int, ctx: Context) -> Tensor:
+        """The kept coordinates (..., B, W)."""
+        threshold = _threshold(evaluate(self.keep, ctx)).to(ctx.block.device)
+        return kernels.keep_bits(draw(ctx, Stream.MASK), n, threshold, self.granularity)
+
+    def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
+        keep = self.mask(x.shape[-1], ctx)
+        payload = self.codec.encode_kept(x, keep, ctx)
+        width = int(kernels.count_bits(keep).amax()) if keep.numel() else 0
+        return _bit_planes(payload, lambda bits: kernels.compact(bits, keep, kernels.num_words(width))), state
+
+    def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
+        keep = self.mask(n, ctx)
+        return self.codec.decode_kept(_bit_planes(payload, lambda b: kernels.expand(b, keep)), keep, ctx, n)
+
+    def check(self, payload: Payload, n: int) -> Payload:
+        return self.codec.check(payload, n)
+
+    def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
+        keep = self.mask(n, ctx)
+        full = _bit_planes(payload, lambda bits: kernels.expand(bits, keep))
+        return self.codec.reduce_kept(full, keep, aggregator, ctx, n)
+
+
+def _threshold(keep: Tensor) -> Tensor:
+    threshold = (keep * UNITS).round().to(torch.int64)
+    if bool(((threshold < 1) | (keep > 1)).any()):
+        value = float(keep.flatten()[((threshold < 1) | (keep > 1)).flatten()][0])
+        raise ValueError(f"The share of kept coordinates must lie in (0, 1], at least 2⁻¹⁶; got {value}.")
+    return threshold
+
+
+def _bit_planes(payload: Payload, change: Callable[[Tensor], Tensor]) -> Payload:
+    planes = {k: change(p) if p.dtype == torch.int64 else p for k, p in payload.planes.items()}
+    return Payload(payload.valid, planes)

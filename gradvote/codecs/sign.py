@@ -1,0 +1,111 @@
+"""One bit per coordinate: signs, optionally with one scale per block."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gradvote import kernels
+from gradvote.aggregators.majority_vote import MajorityVote
+from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
+from gradvote.errors import unknown
+from gradvote.rng import Draw, Stream, draw
+from gradvote.schedules import Schedule, evaluate
+
+Zero = Literal["random", "positive", "abstain"]
+ZEROS = ("random", "positive", "abstain")
+
+
+@dataclass(frozen=True)
+class Sign(Codec):
+    """decode(encode(x)) = s·sign(x), with s = 1 (`scale=None`), a constant or schedule c, or ‖x‖₁/n per block ("l1").
+
+    n counts the coordinates sent. One bit per coordinate, 32 more per block for "l1". What the sign of an exact zero
+    is: "random" (a fair bit of the sender), "positive", or "abstain" (a second bit plane: sign(0) = 0).
+    A block with a non-finite value abstains.
+    """
+
+    scale: float | Schedule | Literal["l1"] | None = None
+    zero: Zero = "random"
+
+    def __post_init__(self) -> None:
+        if self.zero not in ZEROS:
+            raise unknown("rule for zeros", self.zero, ZEROS)
+        if isinstance(self.scale, str) and self.scale != "l1":
+            raise unknown("scale of signs", self.scale, ["l1"])
+        if isinstance(self.scale, int | float) and not 0 < self.scale < float("inf"):
+            raise ValueError(f"The scale of signs must be positive and finite; got {self.scale}.")
+
+    def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
+        bits = Plane("bits", torch.int64, kernels.num_words(n))
+        nonzero = (Plane("nonzero", torch.int64, kernels.num_words(n)),) if self.zero == "abstain" else ()
+        scale = (Plane("scale", torch.float32, 1),) if self.scale == "l1" else ()
+        return (bits, *nonzero, *scale)
+
+    def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
+        return self.encode_kept(x, None, ctx), state
+
+    def encode_kept(self, x: Tensor, keep: Tensor | None, ctx: Context) -> Payload:
+        """The payload of x (..., B, n) whose l1 scale counts only the coordinates set in `keep` (..., B, W)."""
+        valid = kernels.finite(x)
+        planes = {"bits": kernels.pack_signs(x, self.zeros(ctx))}
+        if self.zero == "abstain":
+            planes["nonzero"] = kernels.pack_bits(x != 0)
+        if self.scale == "l1":
+            scale = kernels.mean_abs(x, keep).float()
+            planes["scale"] = scale[..., None]
+            valid = valid & torch.isfinite(scale)
+        return Payload(valid, planes)
+
+    @property
+    def takes_noise(self) -> bool:
+        """Whether noise and sign can be one pass: neither a scale nor a second plane needs the noisy values."""
+        return self.scale != "l1" and self.zero != "abstain"
+
+    def encode_noisy(self, x: Tensor, std: float | Tensor, distribution: str, ctx: Context) -> Payload:
+        """`encode` of x + b·ξ in one pass."""
+        noise = draw(ctx, Stream.NOISE)
+        bits, valid = kernels.noisy_pack_signs(x, std, noise, distribution, self.zeros(ctx))
+        return Payload(valid, {"bits": bits})
+
+    def zeros(self, ctx: Context) -> Draw | bool:
+        """What the bit of an exact zero is: a draw or a constant."""
+        return draw(ctx, Stream.ZERO) if self.zero == "random" else self.zero == "positive"
+
+    def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
+        x = kernels.unpack_signs(payload["bits"], n, self._scales(payload, ctx))
+        if self.zero == "abstain":
+            x = torch.where(kernels.unpack_bits(payload["nonzero"], n), x, 0.0)
+        return x
+
+    def check(self, payload: Payload, n: int) -> Payload:
+        if self.scale != "l1":
+            return payload
+        scale = payload["scale"][..., 0]
+        return Payload(payload.valid & torch.isfinite(scale) & (scale >= 0), payload.planes)
+
+    def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
+        return self.reduce_kept(payload, None, aggregator, ctx, n)
+
+    def reduce_kept(
+        self, payload: Payload, keep: Tensor | None, aggregator: Aggregator, ctx: Context, n: int
+    ) -> Tensor:
+        """`reduce`, where ballots speak only on the coordinates set in `keep` (M, ..., B, W)."""
+        if self.scale != "l1" and isinstance(aggregator, MajorityVote) and aggregator.weights is None:
+            spoken = [words for words in (keep, payload.planes.get("nonzero")) if words is not None]
+            counted = spoken[0] & spoken[1] if len(spoken) == 2 else spoken[0] if spoken else None
+            return aggregator.vote(payload["bits"], counted, payload.valid, ctx, n)
+        return aggregator(self.decode_kept(payload, keep, ctx, n), payload.valid, ctx)
+
+    def decode_kept(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
+        """`decode`, zero outside `keep`."""
+        x = self.decode(payload, ctx, n)
+        return x if keep is None else torch.where(kernels.unpack_bits(keep, n), x, 0.0)
+
+    def _scales(self, payload: Payload, ctx: Context) -> Tensor:
+        if self.scale == "l1":
+            scale = payload["scale"][..., 0]
+        else:
+            scale = evaluate(1.0 if self.scale is None else self.scale, ctx).to(payload.valid.device)
+        return torch.where(payload.valid, scale, 0.0).float()

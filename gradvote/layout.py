@@ -1,0 +1,122 @@
+"""Where each coordinate of each parameter stands: blocks, and groups of blocks of equal size.
+
+A flat vector (d,) holds the coordinates in group order, so that each group is a view (B, n) of it: parts see full
+rectangles. A block is at most `block_size` consecutive coordinates of one tensor; blocks are numbered in the order of
+the parameters, and keep their numbers in a layout of some of the parameters (a bucket, a shard).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`length` coordinates of parameter `param` from `start` on stand at `offset` of the flat vector."""
+
+    param: int
+    start: int
+    length: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks of n coordinates each: their numbers, and where they begin in the flat vector."""
+
+    n: int
+    blocks: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Coordinates of the group."""
+        return self.n * len(self.blocks)
+
+    @cached_property
+    def block(self) -> Tensor:
+        """The numbers of the blocks (B,) int64."""
+        return torch.tensor(self.blocks, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of tensors of `numels` coordinates, in blocks of `block_size` (None: whole tensors)."""
+
+    numels: tuple[int, ...]
+    block_size: int | None
+    params: tuple[int, ...]
+    groups: tuple[Group, ...]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def size(self) -> int:
+        """d, the number of coordinates."""
+        return sum(group.size for group in self.groups)
+
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """The groups of a flat vector (..., d) as views (..., B, n)."""
+        return [flat[..., g.offset : g.offset + g.size].unflatten(-1, (len(g.blocks), g.n)) for g in self.groups]
+
+    def flatten(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
+        """Copy the tensors of `params`, in their order, into the flat vector `out` (d,)."""
+        place = {param: i for i, param in enumerate(self.params)}
+        for p in self.pieces:
+            source = tensors[place[p.param]].detach().reshape(-1)
+            out[p.offset : p.offset + p.length] = source[p.start : p.start + p.length]
+        return out
+
+    def unflatten(self, flat: Tensor, out: Sequence[Tensor]) -> None:
+        """Copy the flat vector (d,) into the contiguous tensors `out`, one for each of `params`."""
+        place = {param: i for i, param in enumerate(self.params)}
+        for p in self.pieces:
+            target = out[place[p.param]].view(-1)
+            target[p.start : p.start + p.length] = flat[p.offset : p.offset + p.length]
+
+    def subset(self, params: Sequence[int]) -> "Layout":
+        """The layout of some of the parameters; blocks keep their numbers."""
+        return _arrange(self.numels, self.block_size, tuple(params))
+
+
+def layout_of(numels: Sequence[int], block_size: int | None) -> Layout:
+    """The layout of tensors with these numbers of elements.
+
+    Raises:
+        ValueError: `block_size` is not positive.
+    """
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be at least 1, or None for whole tensors; got {block_size}.")
+    return _arrange(tuple(numels), block_size, tuple(range(len(numels))))
+
+
+def _arrange(numels: tuple[int, ...], block_size: int | None, params: tuple[int, ...]) -> Layout:
+    runs = _runs_by_size(numels, block_size, params)
+    groups, pieces, offset = [], [], 0
+    for n in sorted(runs, reverse=True):
+        blocks: list[int] = []
+        start_of_group = offset
+        for param, start, first_block, count in runs[n]:
+            blocks += range(first_block, first_block + count)
+            pieces.append(Piece(param, start, n * count, offset))
+            offset += n * count
+        groups.append(Group(n, tuple(blocks), start_of_group))
+    return Layout(numels, block_size, params, tuple(groups), tuple(pieces))
+
+
+def _runs_by_size(
+    numels: tuple[int, ...], block_size: int | None, params: tuple[int, ...]
+) -> dict[int, list[tuple[int, int, int, int]]]:
+    """For each block size: (parameter, first coordinate, first block number, number of blocks) of each run."""
+    chosen, runs, number = set(params), dict[int, list[tuple[int, int, int, int]]](), 0
+    for param, numel in enumerate(numels):
+        size = min(block_size or numel, numel)
+        full, tail = divmod(numel, size) if size else (0, 0)
+        if param in chosen and full:
+            runs.setdefault(size, []).append((param, 0, number, full))
+        if param in chosen and tail:
+            runs.setdefault(tail, []).append((param, full * size, number + full, 1))
+        number += full + bool(tail)
+    return runs

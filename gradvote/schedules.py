@@ -1,0 +1,84 @@
+"""Values that change with the step or differ by worker: frozen dataclasses called with (step, sender)."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradvote.core import SERVER, Context
+
+
+class Schedule(ABC):
+    """A value as a function of the step and the sender; both ends evaluate it alike."""
+
+    @abstractmethod
+    def __call__(self, step: int, sender: int) -> float: ...
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same value always."""
+
+    value: float
+
+    def __call__(self, step: int, sender: int = 0) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """`value` divided by divisors[k] from step milestones[k] on; the divisors are of the start value."""
+
+    value: float
+    milestones: tuple[int, ...]
+    divisors: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.milestones) != len(self.divisors) or list(self.milestones) != sorted(self.milestones):
+            raise ValueError(
+                f"Step needs ascending milestones and one divisor for each; got milestones {self.milestones} "
+                f"and divisors {self.divisors}."
+            )
+
+    def __call__(self, step: int, sender: int = 0) -> float:
+        passed = sum(step >= m for m in self.milestones)
+        return self.value / self.divisors[passed - 1] if passed else self.value
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """value · (1 + cos(π·step/steps)) / 2, and zero from `steps` on."""
+
+    value: float
+    steps: int
+
+    def __call__(self, step: int, sender: int = 0) -> float:
+        return self.value * (1 + math.cos(math.pi * min(step / max(self.steps, 1), 1.0))) / 2
+
+
+@dataclass(frozen=True)
+class PerWorker(Schedule):
+    """values[sender]: a slow link may keep fewer signs."""
+
+    values: tuple[float, ...]
+
+    def __call__(self, step: int, sender: int) -> float:
+        if sender >= len(self.values):
+            raise ValueError(
+                f"PerWorker holds {len(self.values)} values, but there is a worker {sender}; "
+                "give one value for each worker."
+            )
+        return self.values[sender]
+
+
+def evaluate(value: float | Schedule, ctx: Context) -> Tensor:
+    """The value for each sender of `ctx`, shaped like `ctx.sender`; float64."""
+    sender = torch.as_tensor(ctx.sender, dtype=torch.int64)
+    if not isinstance(value, Schedule):
+        return torch.full(sender.shape, float(value), dtype=torch.float64)
+    if isinstance(value, PerWorker) and bool((sender == SERVER).any()):
+        raise ValueError("A PerWorker value cannot be used on the way down: the server sends one decision to all.")
+    values = [value(ctx.step, int(s)) for s in sender.flatten()]
+    return torch.tensor(values, dtype=torch.float64).view(sender.shape)

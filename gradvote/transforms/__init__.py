@@ -1,0 +1,7 @@
+"""Transforms: what a worker does to its update before the codec."""
+
+from gradvote.transforms.clip import Clip
+from gradvote.transforms.momentum import Ema, LionMomentum, Momentum
+from gradvote.transforms.noise import Noise, Relative
+
+__all__ = ["Clip", "Ema", "LionMomentum", "Momentum", "Noise", "Relative"]

@@ -1,0 +1,94 @@
+"""Symmetric noise, which closes the gap between median and mean."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gradvote import kernels
+from gradvote.core import Context, State, Transform
+from gradvote.errors import unknown
+from gradvote.kernels.quantiles import QUANTILES
+from gradvote.rng import Stream, draw
+
+
+@dataclass(frozen=True)
+class Relative:
+    """b_W = factor · max|g_W| per block W, the maxima of all workers combined by "median" (default) or "max".
+
+    Chen et al. 2020, appendix (there 0.1 and max). Each ballot carries its worker's maximum (32 bits per block), the
+    decision the combined one, which holds from the next step on; until one is known a worker uses its own.
+    """
+
+    factor: float = 0.1
+    combine: Literal["median", "max"] = "median"
+
+    def __post_init__(self) -> None:
+        _check_std(self.factor)
+        if self.combine not in ("median", "max"):
+            raise unknown("way to combine maxima", self.combine, ["median", "max"])
+
+
+@dataclass(frozen=True)
+class Noise(Transform):
+    """x ← x + b·ξ, ξ iid per coordinate, symmetric, unimodal, mean 0, variance 1. Chen et al. 2020, Algorithms 3, 4.
+
+    `std` is b in gradient units, or `Relative`; `distribution` is gaussian, laplace, uniform or logistic. The draws
+    are private to the worker.
+    """
+
+    std: float | Relative
+    distribution: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.std, Relative):
+            _check_std(self.std)
+        if self.distribution not in QUANTILES:
+            raise unknown("noise distribution", self.distribution, QUANTILES)
+
+    @property
+    def relative(self) -> bool:
+        """Whether b comes from an exchange."""
+        return isinstance(self.std, Relative)
+
+    def init(self, like: Tensor) -> State:
+        if not self.relative:
+            return {}
+        unknown_yet = torch.full(like.shape[:-1], torch.nan, dtype=torch.float32, device=like.device)
+        return {"own": torch.zeros_like(unknown_yet), "agreed": unknown_yet}
+
+    def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
+        std, state = self.std_of(x, state)
+        return kernels.add_noise(x, std, draw(ctx, Stream.NOISE), self.distribution), state
+
+    def std_of(self, x: Tensor, state: State) -> tuple[float | Tensor, State]:
+        """b for x (..., B, n), a number or (..., B), and the new state."""
+        if not isinstance(self.std, Relative):
+            return self.std, state
+        own = x.abs().amax(-1).float()
+        peak = torch.where(state["agreed"].isnan(), own, state["agreed"])
+        return peak * self.std.factor, {**state, "own": own}
+
+    def report(self, state: State) -> Tensor:
+        """This worker's max|g_W| (..., B)."""
+        own: Tensor = state["own"]
+        return own
+
+    def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
+        """The combined maximum (..., B) of reports (M, ..., B); NaN where no worker is valid."""
+        assert isinstance(self.std, Relative)
+        if self.std.combine == "median":
+            return kernels.median(reports[..., None], valid)[..., 0]
+        largest = torch.where(valid, reports, -1.0).amax(0)
+        return torch.where(largest >= 0, largest, torch.nan)
+
+    def learn(self, state: State, agreed: Tensor) -> State:
+        """Use the agreed maximum (..., B) from now on; where it is not a finite number ≥ 0, keep the last one."""
+        usable = agreed.isfinite() & (agreed >= 0)
+        return {**state, "agreed": torch.where(usable, agreed, state["agreed"])}
+
+
+def _check_std(value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"The noise standard deviation b must be finite and not negative; got {value}.")

@@ -1,0 +1,153 @@
+"""Payloads as bytes, of sizes known to both ends beforehand; bytes from a peer are parsed, never unpickled.
+
+A message is a header and a body. The body holds, group by group of the layout, each plane's rows (little-endian, a row
+only as long as its own count says) and then the validity flags, eight to a byte. `docs/wire-format.md` is the
+specification.
+"""
+
+import enum
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Payload, Plane
+
+MAGIC = b"GVT1"
+HEADER = struct.Struct("<4sBxxxIIQQII")
+HEADER_BYTES = HEADER.size
+
+
+class WireError(ValueError):
+    """A message that cannot be what its sender should have sent; says what was found and what was expected."""
+
+
+class Kind(enum.IntEnum):
+    """What a message is."""
+
+    BALLOT = 1
+    DECISION = 2
+
+
+@dataclass(frozen=True)
+class Header:
+    """Who sends what for which round; `recipe` is a digest of algorithm and layout, the same at both ends."""
+
+    kind: Kind
+    sender: int
+    step: int
+    attempt: int
+    recipe: int
+
+
+def body_bytes(planes: Sequence[Plane], num_blocks: int) -> int:
+    """Bytes of one group of `num_blocks` blocks."""
+    rows = sum(p.dtype.itemsize * int(_rows(p, num_blocks).sum()) for p in planes)
+    return rows + -(-num_blocks // 8)
+
+
+def pack(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> Tensor:
+    """The body of a message (..., bytes) uint8: one payload and its planes per group of the layout.
+
+    Leading axes are allowed where every row has the same length for all of them.
+    """
+    parts: list[Tensor] = []
+    for payload, group in zip(payloads, planes, strict=True):
+        parts += [_plane_bytes(payload[p.name], p) for p in group]
+        parts.append(_pack_flags(payload.valid))
+    return torch.cat(parts, -1) if parts else torch.zeros(0, dtype=torch.uint8)
+
+
+def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence[int]) -> list[Payload]:
+    """The payloads in a body (..., bytes), one per group.
+
+    Raises:
+        WireError: the body does not have the length that `planes` and `num_blocks` ask for.
+    """
+    expected = sum(body_bytes(g, b) for g, b in zip(planes, num_blocks, strict=True))
+    if body.shape[-1] != expected:
+        raise WireError(f"The body of a message has {body.shape[-1]} bytes; {expected} were expected.")
+    payloads, at = [], 0
+    for group, blocks in zip(planes, num_blocks, strict=True):
+        arrays = {}
+        for plane in group:
+            size = plane.dtype.itemsize * int(_rows(plane, blocks).sum())
+            arrays[plane.name] = _plane_from(body[..., at : at + size], plane, blocks)
+            at += size
+        size = -(-blocks // 8)
+        payloads.append(Payload(_unpack_flags(body[..., at : at + size], blocks), arrays))
+        at += size
+    return payloads
+
+
+def frame(body: Tensor, header: Header) -> bytes:
+    """Header and body (bytes,) uint8 as one message."""
+    raw = body.contiguous().numpy().tobytes()
+    fixed = (MAGIC, header.kind, header.sender, header.attempt, header.step, header.recipe, len(raw))
+    return HEADER.pack(*fixed, _checksum(HEADER.pack(*fixed, 0), raw)) + raw
+
+
+def unframe(message: bytes, expected: Header) -> Tensor:
+    """The body of a message after its checks.
+
+    Raises:
+        WireError: the message is cut short or altered, or is not the `expected` one; the sentence names the field.
+    """
+    if len(message) < HEADER_BYTES:
+        raise WireError(f"A message needs {HEADER_BYTES} bytes of header; this one has {len(message)} in all.")
+    magic, kind, sender, attempt, step, recipe, length, checksum = HEADER.unpack_from(message)
+    if magic != MAGIC:
+        raise WireError(f"A message begins with {MAGIC!r}; this one begins with {magic!r}.")
+    if length != len(message) - HEADER_BYTES:
+        raise WireError(f"The header announces {length} bytes of body; {len(message) - HEADER_BYTES} arrived.")
+    if checksum != _checksum(message[: HEADER_BYTES - 4] + bytes(4), message[HEADER_BYTES:]):
+        raise WireError("The checksum does not fit: the message was altered on its way.")
+    found = {"kind": kind, "sender": sender, "step": step, "attempt": attempt, "recipe": recipe}
+    for name, value in found.items():
+        if value != getattr(expected, name):
+            raise WireError(f"The message is for {name} {value}; {name} {getattr(expected, name)} was expected.")
+    return torch.frombuffer(bytearray(message[HEADER_BYTES:]), dtype=torch.uint8)
+
+
+def _checksum(header: bytes, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(header))
+
+
+def _rows(plane: Plane, num_blocks: int) -> Tensor:
+    return torch.as_tensor(plane.row, dtype=torch.int64).expand(num_blocks)
+
+
+def _row_mask(plane: Plane, num_blocks: int, width: int) -> Tensor:
+    return torch.arange(width) < _rows(plane, num_blocks)[:, None]
+
+
+def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
+    if isinstance(plane.row, Tensor):
+        assert array.dim() == 2, "rows of differing length have one sender"
+        array = array[_row_mask(plane, *array.shape)][None]
+    raw: Tensor = array.contiguous().flatten(-2).view(torch.uint8)
+    return raw
+
+
+def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
+    values = raw.clone(memory_format=torch.contiguous_format).view(plane.dtype)
+    if not isinstance(plane.row, Tensor):
+        return values.unflatten(-1, (num_blocks, plane.row))
+    width = int(plane.row.max()) if num_blocks else 0
+    array = values.new_zeros(num_blocks, width)
+    array[_row_mask(plane, num_blocks, width)] = values
+    return array
+
+
+def _pack_flags(valid: Tensor) -> Tensor:
+    padded = torch.nn.functional.pad(valid, (0, -valid.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    flags: Tensor = (padded.to(torch.uint8) << torch.arange(8, dtype=torch.uint8)).sum(-1, dtype=torch.uint8)
+    return flags
+
+
+def _unpack_flags(raw: Tensor, num_blocks: int) -> Tensor:
+    flags: Tensor = ((raw[..., None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten(-2)[..., :num_blocks].bool()
+    return flags
