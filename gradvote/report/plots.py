@@ -22,6 +22,7 @@ except ImportError as error:
 Against = Literal["steps", "bytes"]
 CUT = 100.0
 """A curve that rises above this many times the typical run's largest value leaves the picture at the top."""
+_HUGE, _TINY = 1e100, 1e-100
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Curve:
-    """The finite points of one run; `lost` if the run went on to values that are not finite, or diverged."""
+    """The points of one run up to the first that cannot be drawn; `lost` if there is one, or the run diverged."""
 
     label: str
     style: Style
@@ -99,7 +100,7 @@ def accuracy_against_bytes(runs: Sequence[Run], look: Mapping[str, Style] | None
 def _curves(runs: Sequence[Run], metric: Metric, against: Against, look: Mapping[str, Style]) -> list[Curve]:
     found = []
     for label, run in zip(unique_labels(runs), runs, strict=True):
-        points = [(x, r[metric.key]) for r in run.records if metric.key in r and (x := _x(r, against)) is not None]
+        points = [(x, _y(r[metric.key])) for r in run.records if metric.key in r and (x := _x(r, against)) is not None]
         end = next((i for i, point in enumerate(points) if not math.isfinite(point[1])), len(points))
         if end:
             xs, ys = zip(*points[:end], strict=True)
@@ -113,6 +114,13 @@ def _x(record: Record, against: Against) -> float | None:
         return record["step"]
     sent = total_bytes(record)
     return sent if sent and math.isfinite(sent) else None
+
+
+def _y(value: float) -> float:
+    """NaN where a value is too large for any axis, zero where it is too small for one."""
+    if not abs(value) < _HUGE:
+        return math.nan
+    return value if abs(value) > _TINY else 0.0
 
 
 def _fits_log(values: Sequence[float]) -> bool:
@@ -147,10 +155,11 @@ def _set_x(axes: Axes, values: Sequence[float], ends: Sequence[float], against: 
 
 
 def _draw(axes: Axes, curve: Curve, log: bool, low: float, high: float) -> EndLabel:
-    """The line and the marker at its end: a cross where the run was lost, at the edge if it left the picture."""
+    """The line and the marker at its end: a cross where the run was lost, at the edge if the picture lost it."""
     scale = 1.0 if axes.get_xlabel() == "steps" else 1e-6
     x = [value * scale for value in curve.x]
-    y = [value if value > 0 or not log else math.nan for value in curve.y]
+    outside = 10 * high if log else high + 10 * (high - low)
+    y = [min(value, outside) if value > 0 or not log else math.nan for value in curve.y]
     axes.plot(
         x,
         y,
@@ -161,10 +170,12 @@ def _draw(axes: Axes, curve: Curve, log: bool, low: float, high: float) -> EndLa
         solid_joinstyle="round",
         gid=f"series-{curve.style.place}-line",
     )
-    shown = next((i for i, value in enumerate(y) if value > high), len(y) - 1)
-    end = min(max(y[shown] if math.isfinite(y[shown]) else low, low), high)
-    _mark(axes, x[shown], end, curve.style, size=7, lost=curve.lost)
-    return EndLabel(_name(curve), x[shown], end, curve.style)
+    last = len(y) - 1
+    while last and y[last] > high and y[last - 1] > high:
+        last -= 1
+    end = min(max(y[last] if math.isfinite(y[last]) else low, low), high)
+    _mark(axes, x[last], end, curve.style, size=7, lost=curve.lost)
+    return EndLabel(_name(curve), x[last], end, curve.style)
 
 
 def _mark(axes: Axes, x: float, y: float, style: Style, *, size: float, lost: bool = False) -> None:
