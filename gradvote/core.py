@@ -115,6 +115,11 @@ class Codec(ABC):
         """The state of a sender whose payload did not count: everything in it stays unsent."""
         return state
 
+    @property
+    def reports(self) -> bool:
+        """Whether a statistic travels beside the payload."""
+        return False
+
     def report(self, state: State) -> Tensor | None:
         """A statistic (..., B) that travels beside the payload (the relative noise scale), or None."""
         return None

@@ -25,10 +25,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Group:
-    """Blocks of n coordinates each: their numbers, and where they begin in the flat vector."""
+    """Blocks of n coordinates each: their numbers, their parameters, and where they begin in the flat vector."""
 
     n: int
     blocks: tuple[int, ...]
+    owners: tuple[int, ...]
     offset: int
 
     @property
@@ -96,13 +97,13 @@ def _arrange(numels: tuple[int, ...], block_size: int | None, params: tuple[int,
     runs = _runs_by_size(numels, block_size, params)
     groups, pieces, offset = [], [], 0
     for n in sorted(runs, reverse=True):
-        blocks: list[int] = []
-        start_of_group = offset
+        blocks, owners, start_of_group = list[int](), list[int](), offset
         for param, start, first_block, count in runs[n]:
             blocks += range(first_block, first_block + count)
+            owners += [param] * count
             pieces.append(Piece(param, start, n * count, offset))
             offset += n * count
-        groups.append(Group(n, tuple(blocks), start_of_group))
+        groups.append(Group(n, tuple(blocks), tuple(owners), start_of_group))
     return Layout(numels, block_size, params, tuple(groups), tuple(pieces))
 
 

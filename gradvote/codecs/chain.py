@@ -57,6 +57,10 @@ class Chain(Codec):
                 return str(i), transform
         return None
 
+    @property
+    def reports(self) -> bool:
+        return self._exchanging() is not None or self.codec.reports
+
     def report(self, state: State) -> Tensor | None:
         found = self._exchanging()
         return found[1].report(state[found[0]]) if found else self.codec.report(state["codec"])

@@ -56,6 +56,10 @@ class ErrorFeedback(Codec):
         inner = self.codec.undelivered(state["inner"], payload, ctx, n)
         return {**state, "memory": state["memory"] + self.codec.decode(payload, ctx, n), "inner": inner}
 
+    @property
+    def reports(self) -> bool:
+        return self.codec.reports
+
     def report(self, state: State) -> Tensor | None:
         return self.codec.report(state["inner"])
 

@@ -1,0 +1,131 @@
+"""What both ends have agreed on: the algorithm, the layout and the seed; the verbs of a round over all groups."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from gradvote import wire
+from gradvote.core import SERVER, Algorithm, Context, Payload, Plane, State
+from gradvote.layout import Layout, layout_of
+from gradvote.wire import Header, Kind
+
+Planes = list[tuple[Plane, ...]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """An algorithm on a layout. Payloads, states and contexts are lists with one entry per group of the layout."""
+
+    algorithm: Algorithm
+    layout: Layout
+    seed: int
+
+    @cached_property
+    def recipe(self) -> int:
+        """A 64-bit digest of algorithm, layout and seed; peers whose digests differ cannot vote together."""
+        text = repr((self.algorithm, self.layout.numels, self.seed)).encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+    def contexts(
+        self,
+        step: int,
+        sender: int | Tensor,
+        lr: float | Sequence[float],
+        attempt: int = 0,
+        secret: bytes | None = None,
+    ) -> list[Context]:
+        """The context of each group; `lr` is one rate, or one for each parameter of the whole layout."""
+        return [
+            Context(self.seed, step, group.block, sender, _rates(lr, group.owners), attempt, secret)
+            for group in self.layout.groups
+        ]
+
+    def init_worker(self, like: Tensor) -> list[State]:
+        """The state of a worker whose update is shaped like `like` (..., d)."""
+        return [self.algorithm.up.init(view) for view in self.layout.views(like)]
+
+    def init_server(self, like: Tensor) -> list[State]:
+        """The state of the server for a decision shaped like `like` (d,)."""
+        return [self.algorithm.down.init(view) for view in self.layout.views(like)]
+
+    def encode(self, flat: Tensor, states: list[State], ctxs: list[Context]) -> tuple[list[Payload], list[State]]:
+        """Worker: update (..., d) -> ballots."""
+        views = self.layout.views(flat)
+        pairs = [self.algorithm.encode(x, s, c) for x, s, c in zip(views, states, ctxs, strict=True)]
+        return [p for p, _ in pairs], [s for _, s in pairs]
+
+    def combine(
+        self, ballots: list[Payload], states: list[State], ctxs: list[Context]
+    ) -> tuple[list[Payload], list[State]]:
+        """Server: ballots (M, B, ...) -> decision (B, ...)."""
+        parts = zip(ballots, states, ctxs, self.layout.groups, strict=True)
+        pairs = [self.algorithm.combine(b, s, c, g.n) for b, s, c, g in parts]
+        return [p for p, _ in pairs], [s for _, s in pairs]
+
+    def decode(self, decision: list[Payload], states: list[State], ctxs: list[Context]) -> tuple[Tensor, list[State]]:
+        """Worker: decision -> direction (..., d)."""
+        parts = zip(decision, states, ctxs, self.layout.groups, strict=True)
+        pairs = [self.algorithm.decode(p, s, c, g.n) for p, s, c, g in parts]
+        flat = [x.flatten(-2) for x, _ in pairs]
+        return torch.cat(flat, -1) if flat else torch.zeros(0), [s for _, s in pairs]
+
+    def undelivered(self, states: list[State], ballots: list[Payload], ctxs: list[Context]) -> list[State]:
+        """Worker: the state after ballots that did not count."""
+        parts = zip(states, ballots, ctxs, self.layout.groups, strict=True)
+        return [self.algorithm.undelivered(s, b, c, g.n) for s, b, c, g in parts]
+
+    def planes(self, kind: Kind, ctxs: list[Context]) -> Planes:
+        """What a ballot or a decision holds, group by group: known before it arrives."""
+        codec = self.algorithm.up if kind == Kind.BALLOT else self.algorithm.down
+        ends = ctxs if kind == Kind.BALLOT else [c.as_server() for c in ctxs]
+        report = (Plane("report", torch.float32, 1),) if self.algorithm.up.reports else ()
+        return [(*codec.planes(g.n, c), *report) for g, c in zip(self.layout.groups, ends, strict=True)]
+
+    def send(self, kind: Kind, payloads: list[Payload], planes: Planes, ctx: Context) -> bytes:
+        """One sender's payloads as a framed message."""
+        return wire.frame(wire.pack(payloads, planes), self._header(kind, ctx))
+
+    def receive(self, kind: Kind, message: bytes, planes: Planes, ctx: Context) -> list[Payload]:
+        """The checked payloads of a framed message.
+
+        Raises:
+            WireError: the message is not the one expected.
+        """
+        body = wire.unframe(message, self._header(kind, ctx))
+        return self.check(kind, wire.unpack(body, planes, [len(g.blocks) for g in self.layout.groups]))
+
+    def check(self, kind: Kind, payloads: list[Payload]) -> list[Payload]:
+        """The payloads with the flags of impossible blocks cleared."""
+        codec = self.algorithm.up if kind == Kind.BALLOT else self.algorithm.down
+        groups = self.layout.groups
+        return [_check_report(codec.check(p, g.n)) for p, g in zip(payloads, groups, strict=True)]
+
+    def _header(self, kind: Kind, ctx: Context) -> Header:
+        sender = SERVER if kind == Kind.DECISION else int(ctx.sender)
+        return Header(kind, sender, ctx.step, ctx.attempt, self.recipe)
+
+
+def protocol_for(params: Sequence[Tensor], algorithm: Algorithm, seed: int) -> Protocol:
+    """The protocol for these parameters.
+
+    Raises:
+        ValueError: there is nothing to train.
+    """
+    if not any(p.numel() for p in params):
+        raise ValueError("There are no trainable parameters; at least one tensor must have requires_grad=True.")
+    return Protocol(algorithm, layout_of([p.numel() for p in params], algorithm.block_size), seed)
+
+
+def _rates(lr: float | Sequence[float], owners: tuple[int, ...]) -> float | Tensor:
+    return lr if isinstance(lr, int | float) else torch.tensor([lr[owner] for owner in owners], dtype=torch.float32)
+
+
+def _check_report(payload: Payload) -> Payload:
+    if "report" not in payload.planes:
+        return payload
+    report = payload["report"][..., 0]
+    return Payload(payload.valid & report.isfinite() & (report >= 0), payload.planes)
