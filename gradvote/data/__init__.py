@@ -18,6 +18,7 @@ from gradvote.data.partitions import (
     describe_partition,
     partition_named,
     partition_names,
+    partition_options,
 )
 from gradvote.data.sources import describe, load, names
 
@@ -38,4 +39,5 @@ __all__ = [
     "names",
     "partition_named",
     "partition_names",
+    "partition_options",
 ]

@@ -37,9 +37,7 @@ class Batches:
         if len(self.indices) == 0:
             raise ValueError(f"Worker {self.sender} has no samples; use fewer workers or another partition.")
         if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(
-                f"The batch size is {self.batch_size}; it must be at least 1, or None for the full batch."
-            )
+            raise ValueError(f"The batch size is {self.batch_size}; it must be at least 1, or None for the full batch.")
         if self.seed < 0 or self.sender < 0:
             raise ValueError(f"Seed {self.seed} and sender {self.sender} must both be at least 0.")
 

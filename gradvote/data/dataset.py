@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -65,8 +65,7 @@ def _check(what: str, x: Tensor, y: Tensor, num_classes: int) -> None:
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= num_classes:
         raise ValueError(
-            f"{what} has labels from {low} to {high}; with {num_classes} classes they must be in "
-            f"0..{num_classes - 1}."
+            f"{what} has labels from {low} to {high}; with {num_classes} classes they must be in 0..{num_classes - 1}."
         )
 
 
@@ -75,12 +74,10 @@ class MapStyle(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Sequence[object]: ...
+    def __getitem__(self, index: int, /) -> Sequence[Any]: ...
 
 
-def from_datasets(
-    train: MapStyle, test: MapStyle, num_classes: int | None = None, name: str = "custom"
-) -> Data:
+def from_datasets(train: MapStyle, test: MapStyle, num_classes: int | None = None, name: str = "custom") -> Data:
     """Read two map-style torch data sets of (x, y) into memory, once, in index order.
 
     x is anything ``torch.as_tensor`` accepts (all of one shape; stored as float32) and y a whole number.
@@ -109,10 +106,10 @@ def _read(samples: MapStyle, what: str) -> tuple[Tensor, Tensor]:
     return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items], dtype=torch.int64)
 
 
-def _item(item: Sequence[object], what: str) -> tuple[Tensor, int]:
+def _item(item: Sequence[Any], what: str) -> tuple[Tensor, int]:
     try:
         x, y = item[0], item[1]
-        return torch.as_tensor(x, dtype=torch.float32), operator.index(y)  # type: ignore[arg-type]  # refused below
+        return torch.as_tensor(x, dtype=torch.float32), operator.index(y)
     except (TypeError, ValueError, IndexError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"{what} is not a pair (x, y) of an array of numbers and a whole-number label ({error}). If x is "

@@ -75,7 +75,7 @@ def _imported(spec: str) -> Callable[..., object]:
         sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"The module '{module_name}' of the model '{spec}' could not be imported "
             f"({type(error).__name__}: {error}). It must be installed, or lie in the current directory."
@@ -84,9 +84,7 @@ def _imported(spec: str) -> Callable[..., object]:
     if found is None:
         raise unknown(f"factory in the module '{module_name}'", attribute, _callables(module))
     if not callable(found):
-        raise ValueError(
-            f"'{attribute}' in the module '{module_name}' is not a function or class that gives a model."
-        )
+        raise ValueError(f"'{attribute}' in the module '{module_name}' is not a function or class that gives a model.")
     factory: Callable[..., object] = found
     return factory
 
@@ -95,9 +93,7 @@ def _callables(module: object) -> list[str]:
     return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
 
 
-def _called(
-    spec: str, factory: Callable[..., object], input_shape: tuple[int, ...], num_classes: int
-) -> nn.Module:
+def _called(spec: str, factory: Callable[..., object], input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     given = {"input_shape": input_shape, "num_classes": num_classes}
     try:
         parameters = inspect.signature(factory).parameters
@@ -106,13 +102,9 @@ def _called(
     except Exception as error:
         if spec.replace("-", "_") in _factories():
             raise
-        raise ValueError(
-            f"The factory of the model '{spec}' failed ({type(error).__name__}: {error})."
-        ) from error
+        raise ValueError(f"The factory of the model '{spec}' failed ({type(error).__name__}: {error}).") from error
     if not isinstance(net, nn.Module):
-        raise ValueError(
-            f"The factory of the model '{spec}' gave {type(net).__name__} instead of an nn.Module."
-        )
+        raise ValueError(f"The factory of the model '{spec}' gave {type(net).__name__} instead of an nn.Module.")
     return net
 
 
@@ -133,6 +125,5 @@ def _check_fit(spec: str, net: nn.Module, input_shape: tuple[int, ...], num_clas
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2 or out.shape[1] < num_classes:
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ValueError(
-            f"The model '{spec}' gives {shape} for two samples; expected (2, {num_classes}), one logit per "
-            "class."
+            f"The model '{spec}' gives {shape} for two samples; expected (2, {num_classes}), one logit per class."
         )

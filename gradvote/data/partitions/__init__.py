@@ -1,7 +1,6 @@
 """How samples are split over workers: one file per partition, its name is the partition's."""
 
-from dataclasses import fields, is_dataclass
-from types import ModuleType
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import cast
 
 from gradvote.data.discovery import module_named, module_names, summary
@@ -38,9 +37,7 @@ def describe_partition(name: str) -> str:
 
 def partition_options(name: str) -> list[str]:
     """The options that a partition accepts. Raises ``ValueError`` for an unknown name."""
-    kind = _class_named(name)
-    assert is_dataclass(kind)
-    return [option.name for option in fields(kind)]
+    return [option.name for option in _fields(name)]
 
 
 def partition_named(name: str, **options: float | None) -> Partition:
@@ -50,17 +47,25 @@ def partition_named(name: str, **options: float | None) -> Partition:
     one.
     """
     valid = partition_options(name)
-    for option in options:
-        if option not in valid:
-            raise unknown(f"option of the partition '{name}'", option, valid)
-    try:
-        return _class_named(name)(**options)
-    except TypeError as error:
-        raise ValueError(f"The partition '{name}' cannot be built from {options}: {error}.") from error
+    for given in options:
+        if not valid:
+            raise ValueError(f"The partition '{name}' takes no options, but was given '{given}'.")
+        if given not in valid:
+            raise unknown(f"option of the partition '{name}'", given, valid)
+    for option in _fields(name):
+        if option.default is MISSING and option.name not in options:
+            raise ValueError(f"The partition '{name}' needs the option '{option.name}'.")
+    return _class_named(name)(**options)
+
+
+def _fields(name: str) -> tuple[Field[object], ...]:
+    kind = _class_named(name)
+    assert is_dataclass(kind)
+    return fields(kind)
 
 
 def _class_named(name: str) -> type[Partition]:
-    module: ModuleType = module_named("partition", name, __name__, __path__)
+    module = module_named("partition", name, __name__, __path__)
     own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
     assert len(own) == 1, f"{module.__name__} must define exactly one class"
     return cast("type[Partition]", own[0])

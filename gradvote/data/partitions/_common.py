@@ -25,8 +25,7 @@ def check(labels: Tensor, num_workers: int) -> NDArray[np.int64]:
     """The labels as a numpy array, after the checks that hold for every partition."""
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
         raise ValueError(
-            f"The labels must be one vector of whole numbers, not {labels.dtype} of shape "
-            f"{tuple(labels.shape)}."
+            f"The labels must be one vector of whole numbers, not {labels.dtype} of shape {tuple(labels.shape)}."
         )
     if num_workers < 1:
         raise ValueError(f"The number of workers is {num_workers}; at least 1 is needed.")
@@ -54,7 +53,5 @@ def class_histogram(labels: Tensor, parts: Sequence[Tensor], num_classes: int) -
     """How many samples of each class each worker holds: (M, C) int64 for M parts and C classes."""
     rows = [torch.bincount(labels[part], minlength=num_classes) for part in parts]
     if any(len(row) > num_classes for row in rows):
-        raise ValueError(
-            f"The labels go up to {int(labels.max())}; with {num_classes} classes they must stay below."
-        )
+        raise ValueError(f"The labels go up to {int(labels.max())}; with {num_classes} classes they must stay below.")
     return torch.stack(rows) if rows else torch.zeros(0, num_classes, dtype=torch.int64)

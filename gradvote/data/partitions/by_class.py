@@ -25,9 +25,7 @@ class ByClass:
 
     def __post_init__(self) -> None:
         if self.classes_per_worker is not None and self.classes_per_worker < 1:
-            raise ValueError(
-                f"classes_per_worker is {self.classes_per_worker}; it must be at least 1, or None."
-            )
+            raise ValueError(f"classes_per_worker is {self.classes_per_worker}; it must be at least 1, or None.")
         if self.redundancy < 1:
             raise ValueError(f"redundancy is {self.redundancy}; each class needs at least 1 worker.")
 
@@ -39,16 +37,14 @@ class ByClass:
         drawn = classes[permutation(len(classes), seed, Purpose.CLASSES)]
         places = np.array_split(np.tile(drawn, self.redundancy), num_workers)
         hands: list[list[NDArray[np.int64]]] = [[] for _ in range(num_workers)]
-        for label in classes:
+        for number, label in enumerate(classes):
             members = np.flatnonzero(known == label)
-            shuffled = members[permutation(len(members), seed, Purpose.PARTITION, int(label))]
+            shuffled = members[permutation(len(members), seed, Purpose.PARTITION, number)]
             holders = [hand for hand, held in zip(hands, places, strict=True) if label in held]
             for hand, piece in zip(holders, np.array_split(shuffled, self.redundancy), strict=True):
                 hand.append(piece)
         parts = [as_part(np.concatenate(hand)) for hand in hands]
-        check_none_empty(
-            parts, f"Its classes have fewer samples than redundancy = {self.redundancy}; lower it."
-        )
+        check_none_empty(parts, f"Its classes have fewer samples than redundancy = {self.redundancy}; lower it.")
         return parts
 
     def _check_fit(self, num_classes: int, num_workers: int) -> None:
@@ -56,9 +52,7 @@ class ByClass:
         if k is not None and k > num_classes:
             raise ValueError(f"classes_per_worker is {k}, but the data have only {num_classes} classes.")
         if r > num_workers:
-            raise ValueError(
-                f"redundancy is {r}, but only {num_workers} workers can hold a class; use at most that."
-            )
+            raise ValueError(f"redundancy is {r}, but only {num_workers} workers can hold a class; use at most that.")
         if num_workers > places:
             raise ValueError(
                 f"{num_workers} workers cannot each hold one of {num_classes} classes with redundancy = {r}: "
@@ -66,9 +60,7 @@ class ByClass:
                 f"{places} workers."
             )
         if k is not None and k * num_workers != places:
-            problem = (
-                "some classes would go unused" if k * num_workers < places else "there are too few classes"
-            )
+            problem = "some classes would go unused" if k * num_workers < places else "there are too few classes"
             raise ValueError(
                 f"{num_workers} workers with {k} classes each fill {k * num_workers} places, but "
                 f"{num_classes} classes with redundancy = {r} have {places}: {problem}. "

@@ -55,9 +55,7 @@ class Dirichlet:
         return [np.rint(e * len(m)).astype(np.int64) for e, m in zip(ends, classes, strict=True)]
 
 
-def _deal(
-    classes: list[NDArray[np.int64]], cuts: list[NDArray[np.int64]], num_workers: int, seed: int
-) -> list[Tensor]:
+def _deal(classes: list[NDArray[np.int64]], cuts: list[NDArray[np.int64]], num_workers: int, seed: int) -> list[Tensor]:
     hands: list[list[NDArray[np.int64]]] = [[] for _ in range(num_workers)]
     for number, (members, ends) in enumerate(zip(classes, cuts, strict=True)):
         shuffled = members[permutation(len(members), seed, Purpose.PARTITION, number)]

@@ -47,19 +47,13 @@ def _pair(images: Path, labels: Path) -> tuple[Tensor, Tensor]:
     x = read_idx(images, IMAGES_MAGIC, (SIDE, SIDE))
     y = read_idx(labels, LABELS_MAGIC, ())
     if len(x) != len(y):
-        raise ValueError(
-            f"{images} holds {len(x)} images but {labels} holds {len(y)} labels; fetch both again."
-        )
+        raise ValueError(f"{images} holds {len(x)} images but {labels} holds {len(y)} labels; fetch both again.")
     if y.max() > 9:
-        raise ValueError(
-            f"{labels} holds the label {y.max()}, which is not one of MNIST's 0..9; fetch it again."
-        )
+        raise ValueError(f"{labels} holds the label {y.max()}, which is not one of MNIST's 0..9; fetch it again.")
     return torch.from_numpy(x.astype(np.float32)).div_(255).unsqueeze(1), torch.from_numpy(y.astype(np.int64))
 
 
-def read_idx(
-    file: Path, magic: int, item_shape: tuple[int, ...]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def read_idx(file: Path, magic: int, item_shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """The (N, *item_shape) bytes of an idx file; its header is checked before they are read."""
     with file.open("rb") as raw:
         compressed = raw.read(2) == b"\x1f\x8b"
@@ -69,9 +63,7 @@ def read_idx(
             size = _item_count(file, header, magic, item_shape) * int(np.prod(item_shape, dtype=np.int64))
             body = stream.read(size + 1)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(
-                f"{file} is a damaged or truncated gzip file ({error}); fetch it again."
-            ) from error
+            raise ValueError(f"{file} is a damaged or truncated gzip file ({error}); fetch it again.") from error
     if len(body) != size:
         excess = "more" if len(body) > size else f"only {len(body)}"
         raise ValueError(
@@ -82,15 +74,12 @@ def read_idx(
 
 
 def _item_count(file: Path, header: bytes, magic: int, item_shape: tuple[int, ...]) -> int:
+    found = int.from_bytes(header[:4], "big")
+    if len(header) >= 4 and found != magic:
+        raise ValueError(f"{file} is not the expected idx file: it starts with {found:#010x} instead of {magic:#010x}.")
     if len(header) < 8 + 4 * len(item_shape):
-        raise ValueError(
-            f"{file} ends within its header ({len(header)} bytes); it is truncated, fetch it again."
-        )
-    found, count, *shape = struct.unpack(f">{2 + len(item_shape)}I", header)
-    if found != magic:
-        raise ValueError(
-            f"{file} is not the expected idx file: it starts with {found:#010x} instead of {magic:#010x}."
-        )
+        raise ValueError(f"{file} ends within its header ({len(header)} bytes); it is truncated, fetch it again.")
+    count, *shape = struct.unpack(f">{1 + len(item_shape)}I", header[4:])
     if tuple(shape) != item_shape:
         raise ValueError(f"{file} holds items of shape {tuple(shape)}; MNIST's are {item_shape}.")
     if not 1 <= count <= MOST_ITEMS:
