@@ -128,14 +128,15 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
     if isinstance(plane.row, Tensor):
         assert array.dim() == 2, "rows of differing length have one sender"
         array = array[_row_mask(plane, *array.shape)][None]
-    raw: Tensor = array.contiguous().flatten(-2).view(torch.uint8)
-    return raw
+    flat: Tensor = array.contiguous().flatten(-2)
+    return flat.view(torch.uint8)
 
 
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     values = raw.clone(memory_format=torch.contiguous_format).view(plane.dtype)
     if not isinstance(plane.row, Tensor):
-        return values.unflatten(-1, (num_blocks, plane.row))
+        rows: Tensor = values.unflatten(-1, (num_blocks, plane.row))
+        return rows
     width = int(plane.row.max()) if num_blocks else 0
     array = values.new_zeros(num_blocks, width)
     array[_row_mask(plane, num_blocks, width)] = values

@@ -1,0 +1,115 @@
+"""The workers' gradients: one after another (`loop`), or all at once over a worker axis (`vectorized`).
+
+`loop` runs each worker's forward and backward as a real worker does, and so equals real engines bit for bit;
+`vectorized` uses torch.func and is much faster for many small workers, with no promise of equal last bits.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.nn.functional import cross_entropy
+
+from gradvote.layout import Layout
+from gradvote.rng import Stream, derive_key
+
+Mode = Literal["loop", "vectorized"]
+MODES = ("loop", "vectorized")
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are trained, in their order."""
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def loop_gradients(
+    models: Sequence[nn.Module], batches: Sequence[tuple[Tensor, Tensor]], layout: Layout, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Losses (M,) and gradients (M, d) of the mean cross-entropy, worker by worker.
+
+    One model serves all workers, or each has its own. Dropout and the like draw from (seed, step, worker).
+    """
+    losses, flat = torch.zeros(len(batches)), torch.zeros(len(batches), layout.size)
+    for i, (x, y) in enumerate(batches):
+        model = models[i % len(models)]
+        torch.manual_seed(worker_seed(seed, step, i))
+        losses[i], gradients = local_gradients(model, x, y)
+        layout.flatten(gradients, out=flat[i])
+    return losses, flat
+
+
+def local_gradients(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Loss and gradients of one worker; a parameter that was not used has a zero gradient."""
+    params = trainable(model)
+    loss = cross_entropy(model(x), y)
+    gradients = torch.autograd.grad(loss, params, allow_unused=True)
+    return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(params, gradients, strict=True)]
+
+
+def worker_seed(seed: int, step: int, worker: int) -> int:
+    """The seed of a worker's own randomness (dropout) in a step."""
+    return derive_key(b"worker:%d:%d" % (seed, worker), Stream.SAMPLING, step) % 2**63
+
+
+def vectorized_gradients(
+    models: Sequence[nn.Module], batches: Sequence[tuple[Tensor, Tensor]], layout: Layout, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """The same as `loop_gradients` up to rounding, all workers at once; batches of unequal size are padded.
+
+    Raises:
+        ValueError: the model keeps running statistics (BatchNorm), which have no worker axis.
+    """
+    check_vectorizable(models[0])
+    x, y, weight = _padded(batches)
+    torch.manual_seed(worker_seed(seed, step, 0))
+    shared = len(models) == 1
+    params, buffers = _state(models)
+
+    def loss_of(params: dict[str, Tensor], x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        logits = functional_call(models[0], (params, buffers), (x,))
+        return (cross_entropy(logits, y, reduction="none") * weight).sum() / weight.sum()
+
+    per_worker = vmap(grad_and_value(loss_of), in_dims=(None if shared else 0, 0, 0, 0), randomness="different")
+    gradients, losses = per_worker(params, x, y, weight)
+    return losses.detach(), _flatten(gradients, layout)
+
+
+def check_vectorizable(model: nn.Module) -> None:
+    """Raise ValueError for a model whose buffers change in the forward pass."""
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats for m in model.modules()):
+        raise ValueError(
+            "A model with BatchNorm cannot be vectorized over workers, as its running statistics have no worker "
+            "axis. Use the mode 'loop', or a model without BatchNorm such as resnet20-nobn."
+        )
+
+
+def _state(models: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    model = models[0]
+    buffers = dict(model.named_buffers())
+    frozen = {k: p.detach() for k, p in model.named_parameters() if not p.requires_grad}
+    if len(models) == 1:
+        params = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
+    else:
+        stacked, _ = stack_module_state(list(models))
+        params = {k: v.detach() for k, v in stacked.items() if k not in frozen}
+    return params, {**buffers, **frozen}
+
+
+def _padded(batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    lengths = torch.tensor([len(y) for _, y in batches])
+    x = nn.utils.rnn.pad_sequence([x for x, _ in batches], batch_first=True)
+    y = nn.utils.rnn.pad_sequence([y for _, y in batches], batch_first=True)
+    return x, y, (torch.arange(int(lengths.max())) < lengths[:, None]).to(x.dtype)
+
+
+def _flatten(gradients: dict[str, Tensor], layout: Layout) -> Tensor:
+    tensors = [g.flatten(1) for g in gradients.values()]
+    flat = torch.zeros(len(tensors[0]), layout.size)
+    for p in layout.pieces:
+        flat[:, p.offset : p.offset + p.length] = tensors[p.param][:, p.start : p.start + p.length]
+    return flat
+
+
+GRADIENTS = {"loop": loop_gradients, "vectorized": vectorized_gradients}

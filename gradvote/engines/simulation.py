@@ -1,0 +1,163 @@
+"""M workers and their server in one process, with real bytes between them.
+
+The placement is central: M ballots up, one decision down to each worker. Every payload becomes a framed message and is
+parsed again; byte counts are the lengths of those messages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Context, Payload, Plane, State
+from gradvote.engines.protocol import Protocol
+from gradvote.faults import Faulty, on_gradients, on_link
+from gradvote.wire import Kind
+
+
+@dataclass
+class Counts:
+    """Bytes up and down over all workers so far, and the blocks that abstained, by worker (M,)."""
+
+    abstentions: Tensor
+    bytes_up: int = 0
+    bytes_down: int = 0
+    steps: int = 0
+
+
+@dataclass
+class Simulation:
+    """The exchange of `num_workers` simulated workers.
+
+    `step` takes their gradients and gives the direction for the optimizer: (d,), or (M, d) where faults on the way
+    down make the workers' directions differ (`diverging`). `secrets` key the workers' private draws; None derives
+    them from the seed.
+    """
+
+    protocol: Protocol
+    num_workers: int
+    faults: Sequence[Faulty] = ()
+    workers: list[State] = field(init=False)
+    server: list[State] = field(init=False)
+    counts: Counts = field(init=False)
+    ballots: list[Payload] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise ValueError(f"There must be at least one worker; got {self.num_workers}.")
+        for faulty in self.faults:
+            faulty.check(self.num_workers)
+        d = self.protocol.layout.size
+        self.workers = self.protocol.init_worker(torch.zeros(self.num_workers, d))
+        self.server = self.protocol.init_server(torch.zeros(d))
+        self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64))
+
+    @property
+    def diverging(self) -> bool:
+        """Whether faults on the way down make the workers' models differ."""
+        return any(f.place in ("downlink", "both") for f in self.faults)
+
+    def contexts(self, step: int, lr: float | Sequence[float]) -> list[Context]:
+        """The contexts of all workers, one per group."""
+        return self.protocol.contexts(step, torch.arange(self.num_workers)[:, None], lr)
+
+    def step(self, gradients: Tensor, step: int, lr: float | Sequence[float]) -> Tensor:
+        """One round for gradients (M, d) in the layout's order."""
+        ctxs = self.contexts(step, lr)
+        sent = self._encode(gradients, ctxs)
+        self.ballots = self._deliver_up(sent, ctxs)
+        self._return_lost(sent, ctxs)
+        decision, self.server = self.protocol.combine(self.ballots, self.server, ctxs)
+        received = self._deliver_down(decision, ctxs)
+        direction, self.workers = self.protocol.decode(received, self.workers, ctxs)
+        self.counts.abstentions += sum((~b.valid).sum(-1) for b in self.ballots)
+        self.counts.steps += 1
+        return direction
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both sides' state and the counts."""
+        c = self.counts
+        counts = {"up": c.bytes_up, "down": c.bytes_down, "steps": c.steps, "abstentions": c.abstentions}
+        return {"workers": self.workers, "server": self.server, "counts": counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.workers, self.server, c = state["workers"], state["server"], state["counts"]
+        self.counts = Counts(c["abstentions"].clone(), c["up"], c["down"], c["steps"])
+
+    def _encode(self, gradients: Tensor, ctxs: list[Context]) -> list[Payload]:
+        layout = self.protocol.layout
+        if any(f.place == "worker" for f in self.faults):
+            views = zip(layout.views(gradients), ctxs, strict=True)
+            parts = [on_gradients(self.faults, x, c, self.num_workers).flatten(-2) for x, c in views]
+            gradients = torch.cat(parts, -1)
+        ballots, self.workers = self.protocol.encode(gradients, self.workers, ctxs)
+        return ballots
+
+    def _deliver_up(self, sent: list[Payload], ctxs: list[Context]) -> list[Payload]:
+        links = [on_link(self.faults, "uplink", p, c, self.num_workers) for p, c in zip(sent, ctxs, strict=True)]
+        planes = self.protocol.planes(Kind.BALLOT, ctxs)
+        received = []
+        for i in range(self.num_workers):
+            ctx = self._one(ctxs[0], i)
+            own_planes = [tuple(_plane_of(p, i) for p in group) for group in planes]
+            message = self.protocol.send(Kind.BALLOT, [_payload_of(p, i) for p in links], own_planes, ctx)
+            self.counts.bytes_up += len(message)
+            received.append(self.protocol.receive(Kind.BALLOT, message, own_planes, ctx))
+        return [_stack(payloads) for payloads in zip(*received, strict=True)]
+
+    def _return_lost(self, sent: list[Payload], ctxs: list[Context]) -> None:
+        dropping = any(f.fault.drops and f.place in ("uplink", "both") for f in self.faults)
+        if not dropping:
+            return
+        lost = [s.valid & ~b.valid for s, b in zip(sent, self.ballots, strict=True)]
+        kept = self.protocol.undelivered(self.workers, sent, ctxs)
+        self.workers = [_where(mask, k, w) for mask, k, w in zip(lost, kept, self.workers, strict=True)]
+
+    def _deliver_down(self, decision: list[Payload], ctxs: list[Context]) -> list[Payload]:
+        planes = self.protocol.planes(Kind.DECISION, ctxs)
+        message = self.protocol.send(Kind.DECISION, decision, planes, ctxs[0])
+        self.counts.bytes_down += len(message) * self.num_workers
+        received = self.protocol.receive(Kind.DECISION, message, planes, ctxs[0])
+        return self._through_links(received, ctxs) if self.diverging else received
+
+    def _through_links(self, decision: list[Payload], ctxs: list[Context]) -> list[Payload]:
+        each = [_for_all(p, self.num_workers) for p in decision]
+        links = zip(each, ctxs, strict=True)
+        return self.protocol.check(
+            Kind.DECISION, [on_link(self.faults, "downlink", p, c, self.num_workers) for p, c in links]
+        )
+
+    def _one(self, ctx: Context, worker: int) -> Context:
+        return Context(ctx.seed, ctx.step, ctx.block, worker, ctx.lr, ctx.attempt)
+
+
+def _plane_of(plane: Plane, i: int) -> Plane:
+    return Plane(plane.name, plane.dtype, plane.row[i]) if isinstance(plane.row, torch.Tensor) else plane
+
+
+def _payload_of(payload: Payload, i: int) -> Payload:
+    return Payload(payload.valid[i], {name: plane[i] for name, plane in payload.planes.items()})
+
+
+def _for_all(payload: Payload, num: int) -> Payload:
+    planes = {name: plane.expand(num, *plane.shape) for name, plane in payload.planes.items()}
+    return Payload(payload.valid.expand(num, *payload.valid.shape), planes)
+
+
+def _stack(payloads: Sequence[Payload]) -> Payload:
+    names = payloads[0].planes
+    return Payload(torch.stack([p.valid for p in payloads]), {k: _pad_stack([p[k] for p in payloads]) for k in names})
+
+
+def _pad_stack(rows: list[Tensor]) -> Tensor:
+    width = max(row.shape[-1] for row in rows)
+    return torch.stack([torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows])
+
+
+def _where(mask: Tensor, new: Any, old: Any) -> Any:
+    if isinstance(new, dict):
+        return {key: _where(mask, value, old[key]) for key, value in new.items()}
+    return torch.where(mask[..., None] if new.dim() > mask.dim() else mask, new, old)

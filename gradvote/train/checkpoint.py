@@ -1,0 +1,46 @@
+"""Checkpoints: written whole or not at all, read back without executing anything."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = 1
+KEYS = ("format", "step", "config", "models", "optimizers", "engine", "seconds")
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write atomically: to a temporary file beside `path`, flushed to disk, then renamed."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The checkpoint at `path`.
+
+    Raises:
+        ValueError: there is none, it is cut short, or it is not one of gradvote's; nothing has been changed.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no checkpoint at {path}. Give the folder of a run that has written one.")
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: it is cut short or a foreign file.") from error
+    missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
+    if missing or state["format"] != FORMAT:
+        raise ValueError(
+            f"{path} is not a checkpoint of this version of gradvote (format {FORMAT}); "
+            + (f"it lacks {', '.join(missing)}." if missing else f"it has format {state['format']}.")
+        )
+    return dict(state)

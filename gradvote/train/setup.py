@@ -1,0 +1,107 @@
+"""From options to objects, every check before any work."""
+
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from gradvote import algorithms, data, faults, models
+from gradvote.aggregators import MajorityVote
+from gradvote.core import Algorithm
+from gradvote.data import Batches, Data, Partition
+from gradvote.engines.gradients import check_vectorizable, trainable
+from gradvote.engines.protocol import Protocol, protocol_for
+from gradvote.faults import Faulty
+from gradvote.optim import NesterovDecay
+from gradvote.schedules import Constant, Cosine, Schedule, Step
+from gradvote.train.config import Config
+
+
+@dataclass
+class Setup:
+    """Everything a run needs, checked."""
+
+    config: Config
+    data: Data
+    parts: list[Tensor]
+    batches: list[Batches]
+    shares: Tensor
+    model: nn.Module
+    protocol: Protocol
+    faults: tuple[Faulty, ...]
+    schedule: Schedule
+
+
+def prepare(config: Config) -> Setup:
+    """Build and check everything.
+
+    Raises:
+        ValueError: an option is wrong; the sentence says which and how to mend it.
+    """
+    algorithm = algorithms.create(config.algorithm, **config.options)
+    plan = tuple(_faulty(f) for f in config.faults)
+    for faulty in plan:
+        faulty.check(config.workers)
+    partition: Partition = data.partition_named(config.partition, **config.partition_options)
+    samples = data.load(config.data, config.data_dir)
+    parts = partition(samples.train_y, config.workers, config.seed)
+    model = models.build(config.model, samples.input_shape, samples.num_classes, config.seed)
+    if config.mode == "vectorized":
+        check_vectorizable(model)
+    algorithm, shares = _weighted(algorithm, config, parts)
+    _warn_of_bias(algorithm, config.workers)
+    batches = [Batches(part, config.batch_size, config.seed, i) for i, part in enumerate(parts)]
+    protocol = protocol_for(trainable(model), algorithm, config.seed)
+    return Setup(config, samples, parts, batches, shares, model, protocol, plan, _schedule(config))
+
+
+def optimizer_for(config: Config, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """A fresh optimizer for the decisions."""
+    params = trainable(model)
+    if config.optimizer == "nesterov-decay":
+        return NesterovDecay(params, lr, weight_decay=config.weight_decay)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(params, lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(params, lr, weight_decay=config.weight_decay)
+
+
+def _faulty(options: dict[str, object]) -> Faulty:
+    own = {k: v for k, v in options.items() if k in ("place", "workers", "num", "redraw")}
+    rest = {k: v for k, v in options.items() if k not in own and k != "fault"}
+    if own.get("workers") is not None:
+        own["workers"] = tuple(own["workers"])  # type: ignore[arg-type]  # JSON gives a list
+    return Faulty(faults.create(str(options["fault"]), **rest), **own)  # type: ignore[arg-type]  # checked there
+
+
+def _weighted(algorithm: Algorithm, config: Config, parts: list[Tensor]) -> tuple[Algorithm, Tensor]:
+    if config.weights == "equal":
+        return algorithm, torch.full((config.workers,), 1 / config.workers)
+    sizes = tuple(float(len(part)) for part in parts)
+    if not hasattr(algorithm.aggregate, "weights"):
+        raise ValueError(
+            f"{config.algorithm} cannot weight workers by samples, as {algorithm.aggregate} has no weights. "
+            "Use weights 'equal', or an algorithm with a mean or a vote."
+        )
+    weighted = replace(algorithm.aggregate, weights=sizes)  # type: ignore[type-var]  # aggregators are dataclasses
+    return replace(algorithm, aggregate=weighted), torch.tensor(sizes) / sum(sizes)
+
+
+def _warn_of_bias(algorithm: Algorithm, workers: int) -> None:
+    vote = algorithm.aggregate
+    if isinstance(vote, MajorityVote) and vote.tie == "positive" and workers % 2 == 0:
+        warnings.warn(
+            f"With {workers} workers (an even number) and zero='positive' every tied vote counts as +1, so tied "
+            "weights drift. Use an odd number of workers, or zero='random' or 'abstain'.",
+            stacklevel=4,
+        )
+
+
+def _schedule(config: Config) -> Schedule:
+    lr = algorithms.default_lr(config.algorithm) if config.lr is None else config.lr
+    if config.schedule == "cosine":
+        return Cosine(lr, config.steps)
+    if config.schedule == "step":
+        marks = (config.steps // 7, config.steps * 3 // 7, config.steps * 5 // 7)
+        return Step(lr, marks, (2.0, 10.0, 20.0))
+    return Constant(lr)
