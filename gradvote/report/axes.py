@@ -51,7 +51,7 @@ def set_scale(axes: Axes, which: str, log: bool, low: float, high: float) -> Non
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
     if log:
         decades = math.log10(high / low)
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.7 else (1,), numticks=7))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.2 else (1,), numticks=7))
         axis.set_minor_locator(NullLocator())
     else:
         axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
@@ -67,7 +67,7 @@ def margin_labels(axes: Axes, ends: Sequence[EndLabel]) -> None:
         return
     box = axes.bbox
     levels = [float(axes.transData.transform((end.x, end.y))[1] - box.y0) for end in ends]
-    for end, level, place in zip(ends, levels, spread(levels, _LABEL_PITCH, 0, box.height), strict=True):
+    for end, level, place in zip(ends, levels, spread(levels, _LABEL_PITCH, 7, box.height + 5), strict=True):
         start = float(axes.transAxes.inverted().transform(axes.transData.transform((end.x, end.y)))[0])
         corner = 1 + 8 / box.width
         axes.plot(

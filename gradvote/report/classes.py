@@ -23,7 +23,7 @@ _MAX_WRITTEN, _MAX_VECTOR = 160, 1500
 def class_histogram(counts: Sequence[Sequence[float]], class_names: Sequence[str]) -> Figure:
     """Workers down, classes across; the fuller the colour, the more samples of the class this worker holds."""
     num_workers, num_classes = len(counts), max((len(row) for row in counts), default=0)
-    height = min(max(HEIGHT, 96 + 26 * num_workers), 2 * HEIGHT)
+    height = min(max(HEIGHT, 104 + 20 * num_workers), 480)
     figure, axes = frame("Who holds which data", "samples of each class, one row per worker", [], height)
     if not num_classes:
         axes.set_axis_off()
@@ -60,14 +60,19 @@ def _write_counts(axes: Axes, counts: Sequence[Sequence[float]]) -> None:
 
 def _ticks(axes: Axes, num_workers: int, num_classes: int, class_names: Sequence[str]) -> None:
     names = list(class_names[:num_classes]) if len(class_names) >= num_classes else list(map(str, range(num_classes)))
-    across, down = -(-num_classes // 20), -(-num_workers // 24)
-    long = max(map(len, names)) * num_classes > 60
-    axes.set_xticks(
-        range(0, num_classes, across),
-        [show.shortened(name, 7 if long else 12) for name in names[::across]],
-        parse_math=False,
-        rotation=35 if long and num_classes <= 20 else 0,
-    )
+    across, down = _stride(num_classes, 20), _stride(num_workers, 18)
+    slanted = max(map(len, names)) * len(names[::across]) > 60
+    shown = [show.shortened(name, 10) for name in names[::across]]
+    ticks = range(0, num_classes, across)
+    if slanted:
+        axes.set_xticks(ticks, shown, parse_math=False, rotation=30, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(ticks, shown, parse_math=False)
     axes.set_yticks(range(0, num_workers, down), [str(i) for i in range(0, num_workers, down)])
-    axes.set_xlabel("class", color=LIGHT["muted"], size=13)
+    axes.set_xlabel("" if slanted else "class", color=LIGHT["muted"], size=13)
     axes.set_ylabel("worker", color=LIGHT["muted"], size=13)
+
+
+def _stride(num: int, most: int) -> int:
+    """The smallest of 1, 2, 5, 10, 20, … that leaves at most `most` ticks."""
+    return next(stride for k in range(num) for n in "125" if (stride := int(n + "0" * k)) * most >= num)

@@ -11,9 +11,10 @@ from gradvote.report.records import Run
 
 @dataclass(frozen=True)
 class Column:
-    """One figure per run: how it is read, how it is shown, which is best, and whether it is a share of 1."""
+    """One figure per run: its heading (a short one for the console), how it is read, shown and judged; `share` of 1."""
 
     title: str
+    short: str
     help: str
     value: Callable[[Run], float | None]
     show: Callable[[float | None], str]
@@ -24,14 +25,14 @@ class Column:
         return self.show(self.value(run))
 
     def best_runs(self, runs: Sequence[Run]) -> frozenset[int]:
-        """The places of the finished runs that read best as shown (ties included); none if all of them read alike."""
-        texts = {i: self.text(run) for i, run in enumerate(runs) if run.status == "finished"}
-        values = {i: v for i in texts if (v := self.value(runs[i])) is not None and math.isfinite(v)}
-        if self.best is None or len({texts[i] for i in values}) < 2:
+        """The places of the finished runs that read best as shown, ties included; none if over half of them do."""
+        finished = {i: self.value(run) for i, run in enumerate(runs) if run.status == "finished"}
+        values = {i: value for i, value in finished.items() if value is not None and math.isfinite(value)}
+        if self.best is None or not values:
             return frozenset()
-        choose = max if self.best == "max" else min
-        winner = choose(values, key=lambda i: values[i])
-        return frozenset(i for i in values if texts[i] == texts[winner])
+        best = self.show(max(values.values()) if self.best == "max" else min(values.values()))
+        winners = frozenset(i for i, value in values.items() if self.show(value) == best)
+        return winners if 2 * len(winners) <= len(values) else frozenset()
 
 
 def final(key: str) -> Callable[[Run], float | None]:
@@ -42,6 +43,7 @@ def final(key: str) -> Callable[[Run], float | None]:
 COLUMNS = (
     Column(
         "Test accuracy",
+        "Test\nacc.",
         "share of the test set classified rightly",
         final("test_accuracy"),
         show.fraction,
@@ -50,6 +52,7 @@ COLUMNS = (
     ),
     Column(
         "Gradient norm",
+        "Grad.\nnorm",
         "norm of the gradient of the mean objective",
         final("grad_norm"),
         show.scientific,
@@ -57,17 +60,23 @@ COLUMNS = (
     ),
     Column(
         "Median–mean gap",
+        "Median–\nmean gap",
         "distance between the median and the mean of the workers' gradients",
         final("median_mean_gap"),
         show.scientific,
         "min",
     ),
-    Column("Bits up", "per coordinate, worker and step, measured", final("bits_up"), show.bits, "min"),
-    Column("Bits down", "per coordinate, worker and step, measured", final("bits_down"), show.bits, "min"),
-    Column("Total sent", "bytes up and down, all workers", lambda run: run.total_bytes, show.size, "min"),
-    Column("Time", "seconds from the first step to the last record", final("seconds"), show.duration, "min"),
+    Column("Bits up", "Bits\nup", "per coordinate, worker and step, measured", final("bits_up"), show.bits, "min"),
+    Column(
+        "Bits down", "Bits\ndown", "per coordinate, worker and step, measured", final("bits_down"), show.bits, "min"
+    ),
+    Column(
+        "Total sent", "Total\nsent", "bytes up and down, all workers", lambda run: run.total_bytes, show.size, "min"
+    ),
+    Column("Time", "Time", "seconds from the first step to the last record", final("seconds"), show.duration, "min"),
     Column(
         "Abstentions",
+        "Abst.",
         "blocks a worker could not vote on, as they were not finite",
         final("abstentions"),
         show.count,

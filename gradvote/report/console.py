@@ -7,6 +7,7 @@ from gradvote.report.columns import COLUMNS, status
 from gradvote.report.records import Run, unique_labels
 
 try:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 except ImportError as error:
@@ -18,10 +19,10 @@ _STATUS_STYLE = {"finished": "green", "diverged": "red", "interrupted": "yellow"
 def table(runs: Sequence[Run]) -> Table:
     """One row per run, the columns of the HTML report; the best figure of each column is bold and green."""
     best = [column.best_runs(runs) for column in COLUMNS]
-    result = Table(header_style="bold")
-    result.add_column("Algorithm", overflow="fold")
+    result = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
+    result.add_column("Algorithm", overflow="fold", min_width=15)
     for column in COLUMNS:
-        result.add_column(column.title, justify="right")
+        result.add_column(column.short, justify="right", no_wrap=True)
     result.add_column("Status")
     for place, (label, run) in enumerate(zip(unique_labels(runs), runs, strict=True)):
         cells = [

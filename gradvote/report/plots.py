@@ -157,9 +157,11 @@ def _set_x(axes: Axes, values: Sequence[float], ends: Sequence[float], against: 
 def _draw(axes: Axes, curve: Curve, log: bool, low: float, high: float) -> EndLabel:
     """The line and the marker at its end: a cross where the run was lost, at the edge if the picture lost it."""
     scale = 1.0 if axes.get_xlabel() == "steps" else 1e-6
-    x = [value * scale for value in curve.x]
-    outside = 10 * high if log else high + 10 * (high - low)
-    y = [min(value, outside) if value > 0 or not log else math.nan for value in curve.y]
+    last = len(curve.y) - 1
+    while last and curve.y[last] > high and curve.y[last - 1] > high:
+        last -= 1
+    x = [value * scale for value in curve.x[: last + 1]]
+    y = [min(value, high) if value > 0 or not log else math.nan for value in curve.y[: last + 1]]
     axes.plot(
         x,
         y,
@@ -170,10 +172,7 @@ def _draw(axes: Axes, curve: Curve, log: bool, low: float, high: float) -> EndLa
         solid_joinstyle="round",
         gid=f"series-{curve.style.place}-line",
     )
-    last = len(y) - 1
-    while last and y[last] > high and y[last - 1] > high:
-        last -= 1
-    end = min(max(y[last] if math.isfinite(y[last]) else low, low), high)
+    end = max(y[last], low) if math.isfinite(y[last]) else low
     _mark(axes, x[last], end, curve.style, size=7, lost=curve.lost)
     return EndLabel(_name(curve), x[last], end, curve.style)
 
@@ -185,8 +184,9 @@ def _mark(axes: Axes, x: float, y: float, style: Style, *, size: float, lost: bo
         linestyle="none",
         marker="x" if lost else style.marker,
         color=style.color,
+        markerfacecolor="none" if style.hollow else style.color,
         markersize=size + 3 if lost else size,
-        markeredgewidth=2.5 if lost else 0,
+        markeredgewidth=2.5 if lost else 1.5,
         clip_on=False,
         zorder=4,
         gid=f"series-{style.place}-end",

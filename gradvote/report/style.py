@@ -33,6 +33,11 @@ class Style:
         return _MARKERS[self.slot]
 
     @property
+    def hollow(self) -> bool:
+        """The second time round the palette, markers are outlines."""
+        return self.place // len(LIGHT_SERIES) % 2 == 1
+
+    @property
     def dash(self) -> str | tuple[int, tuple[float, float]]:
         return _DASHES[self.place // len(LIGHT_SERIES) % len(_DASHES)]
 

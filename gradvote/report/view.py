@@ -70,8 +70,7 @@ class SceneView:
     rows: tuple[Row, ...]
     steps: tuple[Picture, ...]
     bytes: tuple[Picture, ...]
-    scatter: Picture
-    data: tuple[Picture, ...]
+    more: tuple[Picture, ...]
     notes: tuple[str, ...]
 
 
@@ -86,8 +85,7 @@ def scene_view(scene: Scene, number: int, look: Mapping[str, Style]) -> SceneVie
         _rows(scene.runs, labels, look),
         _charts(scene.runs, "steps", look, prefix),
         _charts(scene.runs, "bytes", look, prefix),
-        _picture(to_svg(accuracy_against_bytes(scene.runs, look), f"{prefix}-scatter", "Accuracy against bytes")),
-        _data(scene.runs, labels, prefix),
+        _scatter(scene.runs, look, prefix) + _data(scene.runs, labels, prefix),
         _notes(scene.runs, labels),
     )
 
@@ -163,6 +161,13 @@ def _charts(runs: Sequence[Run], against: Against, look: Mapping[str, Style], pr
         _picture(to_svg(curves(runs, m, against, look), f"{prefix}-{against}-{m.key}", f"{m.title} against {against}"))
         for m in METRICS
     )
+
+
+def _scatter(runs: Sequence[Run], look: Mapping[str, Style], prefix: str) -> tuple[Picture, ...]:
+    """Nothing for a single run: there is nothing to compare."""
+    if len(runs) < 2:
+        return ()
+    return (_picture(to_svg(accuracy_against_bytes(runs, look), f"{prefix}-scatter", "Accuracy against bytes")),)
 
 
 def _picture(svg: str, caption: str = "") -> Picture:

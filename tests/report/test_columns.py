@@ -25,7 +25,7 @@ def test_the_figures_of_a_run(make_run: Callable[..., Run]) -> None:
 
 
 def test_the_best_are_finished_finite_and_tied_as_shown(make_run: Callable[..., Run]) -> None:
-    accuracies = {"a": 0.9740, "b": 0.97404, "c": 0.5, "d": math.nan}
+    accuracies = {"a": 0.9740, "b": 0.97404, "c": 0.5, "d": 0.4, "f": math.nan}
     runs = [make_run(name, [record(10, test_accuracy=value)]) for name, value in accuracies.items()]
     runs.append(make_run("e", [record(10, test_accuracy=0.99)], status="interrupted"))
     assert BY_TITLE["Test accuracy"].best_runs(runs) == {0, 1}
@@ -36,6 +36,8 @@ def test_the_smallest_norm_is_the_best(make_run: Callable[..., Run]) -> None:
     assert BY_TITLE["Gradient norm"].best_runs(runs) == {1}
 
 
-def test_nobody_is_best_where_all_are_alike(make_run: Callable[..., Run]) -> None:
-    runs = [make_run("a"), make_run("b")]
+def test_nobody_is_best_where_most_are_alike(make_run: Callable[..., Run]) -> None:
+    runs = [make_run("a"), make_run("b"), make_run("c", [record(10, bits_up=32.0)])]
+    assert not BY_TITLE["Bits up"].best_runs(runs)
+    runs = runs[:2]
     assert all(not column.best_runs(runs) for column in COLUMNS)

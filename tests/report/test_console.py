@@ -22,7 +22,7 @@ def test_the_columns_and_numbers_of_the_report(make_run: Callable[..., Run], div
     for words in ("sgd", "0.974", "3.1e-02", "600.0 kB", "50.0 s", "diverged at step 30", "NaN"):
         assert words in text
     titles = [str(column.header) for column in table([diverged]).columns]
-    assert titles == ["Algorithm", *(column.title for column in COLUMNS), "Status"]
+    assert titles == ["Algorithm", *(column.short for column in COLUMNS), "Status"]
 
 
 def test_markup_in_a_label_is_only_text(make_run: Callable[..., Run]) -> None:
@@ -38,3 +38,12 @@ def test_without_rich_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delitem(sys.modules, "gradvote.report.console")
     with pytest.raises(MissingExtra, match=r"gradvote\[cli\]"):
         import gradvote.report.console  # noqa: F401
+
+
+def test_eighty_characters_are_enough(make_run: Callable[..., Run], diverged: Run) -> None:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(table([make_run("noisy-mediansgd"), diverged]))
+    text = capture.get()
+    assert "…" not in text
+    assert all(word in text for word in ("noisy-mediansgd", "finished", "diverged", "3.1e-02", "600.0 kB"))
