@@ -60,7 +60,7 @@ COLUMNS = (
     ),
     Column(
         "Median–mean gap",
-        "Median–\nmean gap",
+        "Median–\nmean",
         "distance between the median and the mean of the workers' gradients",
         final("median_mean_gap"),
         show.scientific,

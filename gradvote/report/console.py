@@ -18,13 +18,14 @@ _STATUS_STYLE = {"finished": "green", "diverged": "red", "interrupted": "yellow"
 
 def table(runs: Sequence[Run]) -> Table:
     """One row per run, the columns of the HTML report; the best figure of each column is bold and green."""
+    labels = unique_labels(runs)
     best = [column.best_runs(runs) for column in COLUMNS]
     result = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
-    result.add_column("Algorithm", overflow="fold", min_width=15)
+    result.add_column("Algorithm", overflow="fold", no_wrap=max(map(len, labels), default=0) <= 16)
     for column in COLUMNS:
         result.add_column(column.short, justify="right", no_wrap=True)
     result.add_column("Status")
-    for place, (label, run) in enumerate(zip(unique_labels(runs), runs, strict=True)):
+    for place, (label, run) in enumerate(zip(labels, runs, strict=True)):
         cells = [
             Text(column.text(run), style="bold green" if place in winners else "")
             for column, winners in zip(COLUMNS, best, strict=True)
