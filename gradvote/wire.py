@@ -1,8 +1,8 @@
 """Payloads as bytes, of sizes known to both ends beforehand; bytes from a peer are parsed, never unpickled.
 
 A message is a header and a body. The body holds, group by group of the layout, each plane's rows (little-endian, a row
-only as long as its own count says) and then the validity flags, eight to a byte. `docs/wire-format.md` is the
-specification.
+only as long as its own count says), and then the validity flags of all blocks, eight to a byte.
+`docs/wire-format.md` is the specification.
 """
 
 import enum
@@ -43,10 +43,10 @@ class Header:
     recipe: int
 
 
-def body_bytes(planes: Sequence[Plane], num_blocks: int) -> int:
-    """Bytes of one group of `num_blocks` blocks."""
-    rows = sum(p.dtype.itemsize * int(_rows(p, num_blocks).sum()) for p in planes)
-    return rows + -(-num_blocks // 8)
+def body_bytes(planes: Sequence[Sequence[Plane]], num_blocks: Sequence[int]) -> int:
+    """Bytes of the body of a message: the planes of each group, and the number of its blocks."""
+    rows = sum(_plane_size(p, blocks) for group, blocks in zip(planes, num_blocks, strict=True) for p in group)
+    return rows + -(-sum(num_blocks) // 8)
 
 
 def pack(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> Tensor:
@@ -54,11 +54,10 @@ def pack(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> Tens
 
     Leading axes are allowed where every row has the same length for all of them.
     """
-    parts: list[Tensor] = []
-    for payload, group in zip(payloads, planes, strict=True):
-        parts += [_plane_bytes(payload[p.name], p) for p in group]
-        parts.append(_pack_flags(payload.valid))
-    return torch.cat(parts, -1) if parts else torch.zeros(0, dtype=torch.uint8)
+    if not payloads:
+        return torch.zeros(0, dtype=torch.uint8)
+    parts = [_plane_bytes(x[p.name], p) for x, group in zip(payloads, planes, strict=True) for p in group]
+    return torch.cat([*parts, _pack_flags(torch.cat([x.valid for x in payloads], -1))], -1)
 
 
 def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence[int]) -> list[Payload]:
@@ -67,19 +66,18 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
     Raises:
         WireError: the body does not have the length that `planes` and `num_blocks` ask for.
     """
-    expected = sum(body_bytes(g, b) for g, b in zip(planes, num_blocks, strict=True))
+    expected = body_bytes(planes, num_blocks)
     if body.shape[-1] != expected:
         raise WireError(f"The body of a message has {body.shape[-1]} bytes; {expected} were expected.")
+    flags = _unpack_flags(body[..., expected - -(-sum(num_blocks) // 8) :], sum(num_blocks)).split(list(num_blocks), -1)
     payloads, at = [], 0
-    for group, blocks in zip(planes, num_blocks, strict=True):
+    for group, blocks, valid in zip(planes, num_blocks, flags, strict=True):
         arrays = {}
         for plane in group:
-            size = plane.dtype.itemsize * int(_rows(plane, blocks).sum())
+            size = _plane_size(plane, blocks)
             arrays[plane.name] = _plane_from(body[..., at : at + size], plane, blocks)
             at += size
-        size = -(-blocks // 8)
-        payloads.append(Payload(_unpack_flags(body[..., at : at + size], blocks), arrays))
-        at += size
+        payloads.append(Payload(valid, arrays))
     return payloads
 
 
@@ -114,6 +112,11 @@ def unframe(message: bytes, expected: Header) -> Tensor:
 
 def _checksum(header: bytes, body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(header))
+
+
+def _plane_size(plane: Plane, num_blocks: int) -> int:
+    rows = int(plane.row.sum()) if isinstance(plane.row, Tensor) else plane.row * num_blocks
+    return plane.dtype.itemsize * rows
 
 
 def _rows(plane: Plane, num_blocks: int) -> Tensor:

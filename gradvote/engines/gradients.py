@@ -34,7 +34,7 @@ def loop_gradients(
     losses, flat = torch.zeros(len(batches)), torch.zeros(len(batches), layout.size)
     for i, (x, y) in enumerate(batches):
         model = models[i % len(models)]
-        torch.manual_seed(worker_seed(seed, step, i))
+        torch.default_generator.manual_seed(worker_seed(seed, step, i))
         losses[i], gradients = local_gradients(model, x, y)
         layout.flatten(gradients, out=flat[i])
     return losses, flat
@@ -63,7 +63,7 @@ def vectorized_gradients(
     """
     check_vectorizable(models[0])
     x, y, weight = _padded(batches)
-    torch.manual_seed(worker_seed(seed, step, 0))
+    torch.default_generator.manual_seed(worker_seed(seed, step, 0))
     shared = len(models) == 1
     params, buffers = _state(models)
 

@@ -87,7 +87,7 @@ class Protocol:
 
     def send(self, kind: Kind, payloads: list[Payload], planes: Planes, ctx: Context) -> bytes:
         """One sender's payloads as a framed message."""
-        return wire.frame(wire.pack(payloads, planes), self._header(kind, ctx))
+        return wire.frame(wire.pack(payloads, planes), self.header(kind, ctx))
 
     def receive(self, kind: Kind, message: bytes, planes: Planes, ctx: Context) -> list[Payload]:
         """The checked payloads of a framed message.
@@ -95,7 +95,10 @@ class Protocol:
         Raises:
             WireError: the message is not the one expected.
         """
-        body = wire.unframe(message, self._header(kind, ctx))
+        return self.parse(kind, wire.unframe(message, self.header(kind, ctx)), planes)
+
+    def parse(self, kind: Kind, body: Tensor, planes: Planes) -> list[Payload]:
+        """The checked payloads of a message's body (..., bytes)."""
         return self.check(kind, wire.unpack(body, planes, [len(g.blocks) for g in self.layout.groups]))
 
     def check(self, kind: Kind, payloads: list[Payload]) -> list[Payload]:
@@ -104,7 +107,8 @@ class Protocol:
         groups = self.layout.groups
         return [_check_report(codec.check(p, g.n)) for p, g in zip(payloads, groups, strict=True)]
 
-    def _header(self, kind: Kind, ctx: Context) -> Header:
+    def header(self, kind: Kind, ctx: Context) -> Header:
+        """The header of a sender's message in this round."""
         sender = SERVER if kind == Kind.DECISION else int(ctx.sender)
         return Header(kind, sender, ctx.step, ctx.attempt, self.recipe)
 

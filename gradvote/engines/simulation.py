@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradvote import wire
 from gradvote.core import Context, Payload, Plane, State
-from gradvote.engines.protocol import Protocol
+from gradvote.engines.protocol import Planes, Protocol
 from gradvote.faults import Faulty, on_gradients, on_link
 from gradvote.wire import Kind
 
@@ -99,9 +100,20 @@ class Simulation:
     def _deliver_up(self, sent: list[Payload], ctxs: list[Context]) -> list[Payload]:
         links = [on_link(self.faults, "uplink", p, c, self.num_workers) for p, c in zip(sent, ctxs, strict=True)]
         planes = self.protocol.planes(Kind.BALLOT, ctxs)
+        if any(isinstance(plane.row, Tensor) for group in planes for plane in group):
+            return self._deliver_each(links, planes, ctxs[0])
+        bodies = []
+        for i, body in enumerate(wire.pack(links, planes)):
+            header = self.protocol.header(Kind.BALLOT, self._one(ctxs[0], i))
+            message = wire.frame(body, header)
+            self.counts.bytes_up += len(message)
+            bodies.append(wire.unframe(message, header))
+        return self.protocol.parse(Kind.BALLOT, torch.stack(bodies), planes)
+
+    def _deliver_each(self, links: list[Payload], planes: Planes, shared: Context) -> list[Payload]:
         received = []
         for i in range(self.num_workers):
-            ctx = self._one(ctxs[0], i)
+            ctx = self._one(shared, i)
             own_planes = [tuple(_plane_of(p, i) for p in group) for group in planes]
             message = self.protocol.send(Kind.BALLOT, [_payload_of(p, i) for p in links], own_planes, ctx)
             self.counts.bytes_up += len(message)

@@ -26,7 +26,8 @@ def pack_bits(flags: Tensor) -> Tensor:
     n = flags.shape[-1]
     padded = torch.nn.functional.pad(flags, (0, 64 * num_words(n) - n))
     lanes = padded.unflatten(-1, (num_words(n), 64)).to(torch.int64)
-    return (lanes << torch.arange(64, device=flags.device)).sum(-1)
+    words: Tensor = (lanes << torch.arange(64, device=flags.device)).sum(-1)
+    return words
 
 
 def unpack_bits(words: Tensor, n: int) -> Tensor:

@@ -40,13 +40,15 @@ def class_histogram(counts: Sequence[Sequence[float]], class_names: Sequence[str
 
 
 def _cells(axes: Axes, counts: Sequence[Sequence[float]]) -> None:
-    """One rectangle per cell, an image of them beyond some number."""
+    """One rectangle per cell, or an image beyond some number of them."""
     largest = max(max(row) for row in counts) or 1
-    wide, tall = (0.94, 0.88) if len(counts) <= 40 else (1.0, 1.0)
-    places = [(i, j, n / largest) for i, row in enumerate(counts) for j, n in enumerate(row)]
-    squares = [Rectangle((j - wide / 2, i - tall / 2), wide, tall) for i, j, _ in places]
-    colors = [to_rgba(LIGHT["accent"], 0.06 + 0.84 * share) for _, _, share in places]
-    axes.add_collection(PatchCollection(squares, facecolors=colors, linewidths=0, rasterized=len(places) > _MAX_VECTOR))
+    colors = [[to_rgba(LIGHT["accent"], 0.06 + 0.84 * n / largest) for n in row] for row in counts]
+    if len(counts) * len(counts[0]) > _MAX_VECTOR:
+        axes.imshow(colors, aspect="auto", interpolation="nearest")
+        return
+    tall = 0.88 if len(counts) <= 40 else 1.0
+    squares = [Rectangle((j - 0.47, i - tall / 2), 0.94, tall) for i, row in enumerate(counts) for j in range(len(row))]
+    axes.add_collection(PatchCollection(squares, facecolors=[c for row in colors for c in row], linewidths=0))
 
 
 def _write_counts(axes: Axes, counts: Sequence[Sequence[float]]) -> None:

@@ -177,7 +177,7 @@ class Run:
                 "label": self.label,
                 "algorithm": repr(s.protocol.algorithm),
                 "command": self.command,
-                "config": {k: v for k, v in vars(self.config).items()},
+                "config": dict(vars(self.config)),
                 "seed": self.config.seed,
                 "versions": folder.versions(),
                 "hardware": folder.hardware(),
