@@ -42,6 +42,13 @@ class RunFolder:
         partial.write_text(json.dumps(about, indent=1), encoding="utf-8")
         partial.replace(self.about)
 
+    def label(self) -> str | None:
+        """The run's display name in its recipe, or None."""
+        try:
+            return str(json.loads(self.about.read_text(encoding="utf-8"))["label"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def append(self, record: dict[str, Any]) -> None:
         """Add a record."""
         with self.records.open("a", encoding="utf-8") as file:

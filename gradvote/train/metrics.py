@@ -52,12 +52,12 @@ def drift(models: Sequence[nn.Module]) -> float:
     return max(float((f - flat[0]).norm()) for f in flat)
 
 
-def ties(simulation: Simulation, step: int, lr: float) -> int:
-    """Coordinates of the last round's vote on which the workers were split evenly; 0 for other rules."""
+def ties(simulation: Simulation, step: int, lr: float) -> int | None:
+    """Coordinates of the last round's vote on which the workers were split evenly; None without a vote to look at."""
     algorithm = simulation.protocol.algorithm
     vote = algorithm.aggregate
-    if not isinstance(vote, MajorityVote):
-        return 0
+    if not isinstance(vote, MajorityVote) or not simulation.ballots:
+        return None
     undecided = replace(vote, tie="abstain")
     groups = zip(simulation.ballots, simulation.contexts(step, lr), simulation.protocol.layout.groups, strict=True)
     return sum(int((algorithm.up.reduce(b, undecided, c, g.n) == 0).sum()) for b, c, g in groups)

@@ -20,8 +20,12 @@ Record = dict[str, Any]
 Progress = Callable[[int, Record | None], None]
 
 
+def silent(step: int, record: Record | None) -> None:
+    """No progress shown."""
+
+
 class Run:
-    """One run: `run.start()` or `run.resume(state)`, then `run.train(progress)`."""
+    """One run: `start()` or `resume(state)`, then `train(progress)`."""
 
     def __init__(self, setup: Setup, place: RunFolder, command: str = "", label: str | None = None) -> None:
         self.setup, self.config, self.place = setup, setup.config, place
@@ -59,7 +63,7 @@ class Run:
         self.step, self.seconds = state["step"], state["seconds"]
         self.place.forget_after(self.step)
 
-    def train(self, progress: Progress = lambda step, record: None) -> None:
+    def train(self, progress: Progress = silent) -> None:
         """Run to the last step; Ctrl-C leaves a checkpoint and a usable folder."""
         try:
             while self.step < self.config.steps and self.status == "running":
@@ -128,7 +132,7 @@ class Run:
             "bits_down": counts.bytes_down * 8 / steps / coordinates if counts.steps else None,
             "seconds": self.seconds,
             "abstentions": int(counts.abstentions.sum()),
-            "ties": metrics.ties(self.simulation, self.step - 1, lr) if counts.steps else 0,
+            "ties": metrics.ties(self.simulation, self.step - 1, lr),
             "drift": metrics.drift(self.models),
             "memory_norm": metrics.memory_norm(self.simulation.workers),
             "lr": lr,

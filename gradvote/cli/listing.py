@@ -1,0 +1,61 @@
+"""`gradvote list`."""
+
+from collections.abc import Callable
+
+from cyclopts import App
+from rich.console import Console
+from rich.table import Table
+
+from gradvote import algorithms, data, faults, models
+from gradvote.errors import unknown
+from gradvote.kernels.quantiles import QUANTILES
+from gradvote.train.config import ENGINES, OPTIMIZERS, SCHEDULES, WEIGHTS
+
+Rows = list[tuple[str, str]]
+
+
+def _described(names: list[str], describe: Callable[[str], str]) -> Rows:
+    return [(name, describe(name)) for name in names]
+
+
+def _algorithms() -> Rows:
+    noisy = ("noisy-NAME", "noise before any of the above, e.g. noisy-signsgd: closes the gap of median and mean")
+    return [*_described(algorithms.names(), algorithms.summary), noisy]
+
+
+KINDS: dict[str, Callable[[], Rows]] = {
+    "algorithms": _algorithms,
+    "partitions": lambda: _described(data.partition_names(), data.describe_partition),
+    "faults": lambda: _described(faults.names(), faults.summary),
+    "data": lambda: _described(data.names(), data.describe),
+    "models": lambda: _described(models.model_names(), models.describe_model),
+    "noises": lambda: [(name, "symmetric, unimodal, mean 0, variance 1") for name in sorted(QUANTILES)],
+    "schedules": lambda: list(SCHEDULES.items()),
+    "optimizers": lambda: list(OPTIMIZERS.items()),
+    "weights": lambda: list(WEIGHTS.items()),
+    "engines": lambda: list(ENGINES.items()),
+}
+
+
+def register(app: App) -> None:
+    """Add the command."""
+
+    @app.command(name="list")
+    def list_(kind: str | None = None) -> None:
+        """What there is: algorithms, partitions, faults, data, models, noises, schedules, optimizers, weights, engines.
+
+        Parameters
+        ----------
+        kind
+            One of these kinds; all of them by default.
+        """
+        if kind is not None and kind not in KINDS:
+            raise unknown("kind of thing to list", kind, KINDS)
+        table = Table(box=None, show_header=False, padding=(0, 2))
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column()
+        for name in [kind] if kind else KINDS:
+            table.add_row(f"[bold not cyan]{name}[/]", "")
+            for row in KINDS[name]():
+                table.add_row(*row)
+        Console(highlight=False).print(table)
