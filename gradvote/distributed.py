@@ -1,0 +1,5 @@
+"""Real workers: `gradvote.distributed.Exchange` over torch.distributed."""
+
+from gradvote.engines.distributed import PLACEMENTS, Equivocation, Exchange, ExchangeError, Placement, Stats
+
+__all__ = ["PLACEMENTS", "Equivocation", "Exchange", "ExchangeError", "Placement", "Stats"]

@@ -1,0 +1,151 @@
+"""The exchange for training loops of one's own: `exchange.step()` between `backward()` and `optimizer.step()`."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gradvote.core import Algorithm
+from gradvote.engines.distributed import pipeline
+from gradvote.engines.distributed.failures import Watch, private_group
+from gradvote.engines.distributed.gradients import flat_dtype, flat_update, write_direction
+from gradvote.engines.distributed.part import chunks_of
+from gradvote.engines.distributed.placement import Placement
+from gradvote.engines.distributed.rates import Rates
+from gradvote.engines.distributed.session import Session
+from gradvote.engines.distributed.stats import Stats
+from gradvote.engines.distributed.transport import Transport
+from gradvote.engines.distributed.turn import Turn
+from gradvote.faults import Faulty
+
+Named = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+CHUNK = 3_000_000
+MAX_CHUNKS = 8
+
+
+class Exchange:
+    """Replaces the gradients of `params` by the direction that all ranks agree on, at one bit per coordinate or so.
+
+        exchange = gradvote.distributed.Exchange(model.parameters(), gradvote.algorithms.signum(), optimizer=opt)
+        loss.backward()
+        exchange.step()
+        opt.step()
+
+    All ranks of `group` build it with the same parameters (or named parameters), algorithm, `placement` and `seed`,
+    and call `step` equally often. A parameter without a gradient abstains. `optimizer` gives the learning rates by
+    which error memories are rescaled. `secret` keys this rank's private draws; None derives them from the seed, which
+    makes runs reproducible and noise no protection. `chunks` is the number of parts in which the gradient travels, so
+    that work and transfer overlap (None: by size). `timeout` (seconds) is how long a rank waits for the others.
+
+    Raises:
+        ValueError: nothing to train, or the ranks differ in what they were given.
+    """
+
+    def __init__(
+        self,
+        params: Named,
+        algorithm: Algorithm,
+        *,
+        placement: Placement = "sharded",
+        optimizer: Optimizer | None = None,
+        group: dist.ProcessGroup | None = None,
+        seed: int = 0,
+        secret: bytes | None = None,
+        chunks: int | None = None,
+        timeout: float = 300.0,
+        faults: Sequence[Faulty] = (),
+    ) -> None:
+        names, self.params = named(params)
+        check_separable(algorithm)
+        self._rates = Rates(self.params, names, optimizer)
+        own_group = private_group(group, timeout)
+        self._watch = Watch(own_group)
+        self._session = Session(names, self.params, algorithm, placement, Transport(own_group), seed, secret, faults)
+        layout = self._session.protocol.layout
+        self._layouts = chunks_of(layout, chunks or min(max(layout.size // CHUNK, 1), MAX_CHUNKS))
+        self._dtype = flat_dtype(self.params)
+
+    def step(self) -> None:
+        """One round; every gradient and every state stays as it was where it fails.
+
+        Raises:
+            ExchangeError: another rank failed or did not answer in time; the text names it.
+        """
+        try:
+            self._step()
+        except Exception as error:
+            raise self._watch.failed(error) from error
+
+    def stats(self) -> Stats:
+        """What this rank has counted."""
+        return self._session.stats()
+
+    def all_stats(self) -> list[Stats]:
+        """What each rank has counted; all ranks must ask."""
+        return self._session.all_stats()
+
+    def state_dict(self) -> dict[str, Any]:
+        """This rank's memories and momenta by parameter, its share of the server's, and the step."""
+        return self._session.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue, bit for bit, where this rank's `state_dict` was taken.
+
+        Raises:
+            ValueError: it was saved for something else; nothing has been changed.
+        """
+        self._session.load_state_dict(state)
+
+    def _step(self) -> None:
+        gradients, lr = [p.grad for p in self.params], self._rates()
+        turns: dict[Hashable, Turn] = {k: self._session.turn(k, layout, lr) for k, layout in enumerate(self._layouts)}
+        updates = (flat_update(layout, gradients, self._dtype) for layout in self._layouts)
+        directions: dict[int, Tensor] = {}
+        deliveries = pipeline.run(self._session.transport, list(turns.values()), updates, directions.__setitem__)
+        targets = [_target(p) for p in self.params]
+        for k, layout in enumerate(self._layouts):
+            write_direction(layout, directions[k], targets)
+        for p, target in zip(self.params, targets, strict=True):
+            if p.grad is None:
+                p.grad = target
+            elif p.grad is not target:
+                p.grad.copy_(target)
+        self._session.commit(turns, deliveries)
+
+
+def named(params: Named) -> tuple[list[str], list[Tensor]]:
+    """Names and tensors of the trainable ones, each once: tied weights are one parameter.
+
+    Raises:
+        ValueError: a tensor is sparse or complex.
+    """
+    pairs = [p if isinstance(p, tuple) else (str(i), p) for i, p in enumerate(params)]
+    unique: dict[int, tuple[str, Tensor]] = {}
+    for name, p in pairs:
+        if p.requires_grad:
+            unique.setdefault(id(p), (name, p))
+    chosen = list(unique.values())
+    for name, p in chosen:
+        if p.layout != torch.strided or not p.is_floating_point():
+            raise ValueError(
+                f"The parameter {name!r} is {p.layout}, {p.dtype}; only dense real parameters are exchanged."
+            )
+    return [name for name, _ in chosen], [p for _, p in chosen]
+
+
+def check_separable(algorithm: Algorithm) -> None:
+    """Raise ValueError for a rule that needs the whole vector at once."""
+    if not algorithm.aggregate.separable:
+        raise ValueError(
+            f"{algorithm.aggregate} needs every worker's whole gradient at once, but real workers send it in parts. "
+            "Use it in the simulation, or use a coordinate-wise rule (a vote, a median, a trimmed mean) here."
+        )
+
+
+def _target(p: Tensor) -> Tensor:
+    if p.grad is not None and p.grad.is_contiguous():
+        return p.grad
+    return torch.empty_like(p, memory_format=torch.contiguous_format)

@@ -1,0 +1,79 @@
+"""Failures across ranks: who failed, and what to do, told to everyone through the group's store."""
+
+import time
+from datetime import timedelta
+
+import torch.distributed as dist
+from torch.distributed import distributed_c10d
+
+PATIENCE = 3.0
+
+
+class ExchangeError(RuntimeError):
+    """The ranks could not finish a round together; names the ranks at fault. The group cannot be used any more."""
+
+
+class Watch:
+    """Tells the others why this rank failed, and learns why they did."""
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.rank, self.num_ranks = dist.get_rank(group), dist.get_world_size(group)
+        self.ranks = dist.get_process_group_ranks(group)
+        self.store = _store_of(group)
+
+    def failed(self, error: Exception) -> Exception:
+        """Tell the others of an error here; the error to raise, with the ranks at fault where they are others."""
+        if not isinstance(error, RuntimeError) or isinstance(error, ExchangeError):
+            self._tell(f"{type(error).__name__}: {error}")
+            return error
+        return self._explained(error)
+
+    def _explained(self, error: RuntimeError) -> ExchangeError:
+        self._tell("")
+        heard = self._listen()
+        causes = [f"rank {r} failed with {text}" for r, text in heard.items() if text]
+        silent = [str(r) for r in range(self.num_ranks) if r not in heard]
+        if silent:
+            causes.append(f"rank {', '.join(silent)} did not answer: it ended, hangs or cannot be reached")
+        cause = "; ".join(causes) or f"the connections broke ({error})"
+        return ExchangeError(
+            f"Rank {self.rank} could not finish the exchange: {cause}. Look at the log of that rank, mend the cause, "
+            "and start all ranks again from the last checkpoint."
+        )
+
+    def _tell(self, text: str) -> None:
+        if self.store is not None:
+            try:
+                self.store.set(f"failed/{self.rank}", text)
+            except (RuntimeError, ValueError):
+                self.store = None
+
+    def _listen(self) -> dict[int, str]:
+        heard: dict[int, str] = {self.rank: ""}
+        until = time.monotonic() + PATIENCE
+        try:
+            while self.store is not None and len(heard) < self.num_ranks and time.monotonic() < until:
+                for rank in set(range(self.num_ranks)) - set(heard):
+                    if self.store.check([f"failed/{rank}"]):
+                        heard[rank] = self.store.get(f"failed/{rank}").decode()
+                time.sleep(0.02)
+        except RuntimeError:
+            self.store = None
+        return heard
+
+
+def private_group(group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:
+    """A new group of the same ranks, whose collectives no other code starts."""
+    ranks = dist.get_process_group_ranks(group or dist.group.WORLD)
+    backend = dist.get_backend(group)
+    wait = timedelta(seconds=timeout)
+    new: dist.ProcessGroup = dist.new_group(ranks, wait, backend, use_local_synchronization=True)
+    return new
+
+
+def _store_of(group: dist.ProcessGroup) -> distributed_c10d.Store | None:
+    """The store of a group, where the backend has one (MPI has none). Torch has no public name for it."""
+    try:
+        return distributed_c10d.PrefixStore("gradvote", distributed_c10d._get_process_group_store(group))
+    except (AttributeError, KeyError, RuntimeError):
+        return None

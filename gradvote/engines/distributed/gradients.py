@@ -1,0 +1,45 @@
+"""Gradients in and directions out: parameters of any dtype, device and memory format to flat vectors and back."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gradvote.layout import Layout
+
+
+def flat_dtype(params: Sequence[Tensor]) -> torch.dtype:
+    """float32, or float64 where a parameter is."""
+    return torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
+
+
+def flat_update(layout: Layout, gradients: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
+    """The flat vector (d,) on the CPU of a layout's gradients, listed by parameter number.
+
+    A missing gradient becomes NaN, so that its blocks abstain. One piece of a contiguous gradient is a view.
+    """
+    if len(layout.pieces) == 1 and (view := _view(layout, gradients, dtype)) is not None:
+        return view
+    flat = torch.empty(layout.size, dtype=dtype)
+    for p in layout.pieces:
+        gradient = gradients[p.param]
+        place = flat[p.offset : p.offset + p.length]
+        if gradient is None:
+            place.fill_(torch.nan)
+        else:
+            place.copy_(gradient.detach().reshape(-1)[p.start : p.start + p.length])
+    return flat
+
+
+def write_direction(layout: Layout, flat: Tensor, targets: Sequence[Tensor]) -> None:
+    """Copy a layout's flat vector (d,) into contiguous tensors, listed by parameter number."""
+    for p in layout.pieces:
+        targets[p.param].view(-1)[p.start : p.start + p.length].copy_(flat[p.offset : p.offset + p.length])
+
+
+def _view(layout: Layout, gradients: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor | None:
+    piece = layout.pieces[0]
+    gradient = gradients[piece.param]
+    if gradient is None or gradient.dtype != dtype or gradient.device.type != "cpu" or not gradient.is_contiguous():
+        return None
+    return gradient.detach().view(-1)[piece.start : piece.start + piece.length]

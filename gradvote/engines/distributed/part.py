@@ -1,0 +1,114 @@
+"""A part: blocks that are exchanged together (a chunk of the gradient, a DDP bucket), and who serves which of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Payload, Plane
+from gradvote.engines.protocol import Protocol
+from gradvote.layout import Group, Layout, Piece
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one rank serves of a part: `rows[k]` are its rows in the part's group `groups[k]`."""
+
+    protocol: Protocol
+    groups: tuple[int, ...]
+    rows: tuple[Tensor, ...]
+
+    @property
+    def num_blocks(self) -> list[int]:
+        """Blocks of each group."""
+        return [len(rows) for rows in self.rows]
+
+    def payloads(self, whole: Sequence[Payload]) -> list[Payload]:
+        """The rows of the part's payloads (B, ...) that belong to this shard."""
+        return [_take(whole[g], rows) for g, rows in zip(self.groups, self.rows, strict=True)]
+
+    def planes(self, whole: Sequence[tuple[Plane, ...]]) -> list[tuple[Plane, ...]]:
+        """Their planes."""
+        return [tuple(_rows_of(p, rows) for p in whole[g]) for g, rows in zip(self.groups, self.rows, strict=True)]
+
+    def place(self, served: Sequence[Payload], whole: list[Payload]) -> None:
+        """Write the shard's payloads into those of the part."""
+        for g, rows, payload in zip(self.groups, self.rows, served, strict=True):
+            whole[g].valid[rows] = payload.valid
+            for name, plane in payload.planes.items():
+                whole[g][name][rows, : plane.shape[-1]] = plane
+
+
+@dataclass(frozen=True)
+class Part:
+    """Blocks exchanged together: their protocol, and each rank's shard, or all of them for each (`replicated`)."""
+
+    protocol: Protocol
+    shards: tuple[Shard, ...]
+    replicated: bool
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the part's own flat vector."""
+        return self.protocol.layout
+
+
+def part_of(protocol: Protocol, layout: Layout, served: Tensor) -> Part:
+    """The part with the blocks of `layout`, served as `served` (M, all blocks) says."""
+    own = replace(protocol, layout=layout)
+    shards = tuple(_shard(own, mine) for mine in served)
+    return Part(own, shards, len(shards) > 1 and bool(served.all()))
+
+
+def chunks_of(layout: Layout, num_chunks: int) -> list[Layout]:
+    """The layout cut into at most `num_chunks` runs of whole blocks of about equal size; each has its own flat vector.
+
+    Chunk k's flat vector is the k-th piece of the whole one.
+    """
+    ends = torch.tensor([0, *accumulate(g.n for g in layout.groups for _ in g.blocks)])
+    marks = torch.arange(1, num_chunks) * (layout.size / num_chunks)
+    cuts = {0, layout.size, *ends[torch.searchsorted(ends, marks.to(ends.dtype))].tolist()}
+    edges = sorted(cuts)
+    return [_window(layout, a, b) for a, b in pairwise(edges)]
+
+
+def _window(layout: Layout, begin: int, end: int) -> Layout:
+    groups = []
+    for g in layout.groups:
+        low, high = (min(max(at - g.offset, 0), g.size) // g.n for at in (begin, end))
+        if high > low:
+            offset = g.offset + low * g.n - begin
+            groups.append(Group(g.n, g.blocks[low:high], g.owners[low:high], offset))
+    pieces = []
+    for p in layout.pieces:
+        low, high = max(p.offset, begin), min(p.offset + p.length, end)
+        if high > low:
+            pieces.append(Piece(p.param, p.start + low - p.offset, high - low, low - begin))
+    return Layout(layout.numels, layout.block_size, layout.params, tuple(groups), tuple(pieces))
+
+
+def _shard(protocol: Protocol, mine: Tensor) -> Shard:
+    groups, indices, rows, offset = [], [], [], 0
+    for index, group in enumerate(protocol.layout.groups):
+        own = mine[group.block].nonzero()[:, 0]
+        if len(own):
+            chosen = own.tolist()
+            blocks, owners = (tuple(numbers[i] for i in chosen) for numbers in (group.blocks, group.owners))
+            groups.append(Group(group.n, blocks, owners, offset))
+            indices.append(index)
+            rows.append(own)
+            offset += group.n * len(chosen)
+    layout = replace(protocol.layout, groups=tuple(groups), pieces=())
+    return Shard(replace(protocol, layout=layout), tuple(indices), tuple(rows))
+
+
+def _take(payload: Payload, rows: Tensor) -> Payload:
+    if len(rows) == len(payload.valid):
+        return payload
+    return Payload(payload.valid[rows], {name: plane[rows] for name, plane in payload.planes.items()})
+
+
+def _rows_of(plane: Plane, rows: Tensor) -> Plane:
+    return Plane(plane.name, plane.dtype, plane.row[..., rows]) if isinstance(plane.row, Tensor) else plane

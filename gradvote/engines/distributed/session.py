@@ -1,0 +1,175 @@
+"""What exchange and hook share: one rank's states, its step and its counts, over parts that may change."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Algorithm, State
+from gradvote.engines.distributed.part import Part, part_of
+from gradvote.engines.distributed.placement import PLACEMENTS, Placement, block_sizes, served
+from gradvote.engines.distributed.states import Rows, rows_from, rows_of, saved_of, states_of
+from gradvote.engines.distributed.stats import Stats, from_rows
+from gradvote.engines.distributed.transport import Delivery, Transport
+from gradvote.engines.distributed.turn import Round, Turn
+from gradvote.engines.protocol import Protocol, protocol_for
+from gradvote.faults import Faulty
+from gradvote.layout import Layout
+
+VERSION = 1
+
+
+@dataclass
+class Seat:
+    """A part and this rank's states for it."""
+
+    part: Part
+    worker: list[State]
+    server: list[State]
+
+
+class Session:
+    """Parts, states, step and counts of one rank. States change in `commit` only."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        params: Sequence[Tensor],
+        algorithm: Algorithm,
+        placement: Placement,
+        transport: Transport,
+        seed: int,
+        secret: bytes | None,
+        faults: Sequence[Faulty],
+    ) -> None:
+        self.protocol = protocol_for(params, algorithm, seed)
+        self.names, self.transport, self.placement = tuple(names), transport, placement
+        self.served = served(self.protocol.layout, placement, transport.num_ranks)
+        for faulty in faults:
+            faulty.check(transport.num_ranks)
+        self.secret, self.faults, self.step = secret, tuple(faults), 0
+        self.owners = _owners(self.protocol.layout)
+        self.seats: dict[Hashable, Seat] = {}
+        self.loose: tuple[Rows, Rows] = ({}, {})
+        self.counts = Stats(
+            transport.rank, transport.num_ranks, self.protocol.layout.size, abstentions=(0,) * transport.num_ranks
+        )
+        self.last: list[Turn] = []
+        self._agree()
+
+    def turn(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> Turn:
+        """A round of the blocks of `layout`, known by `key` from round to round."""
+        seat = self.seats.get(key) or self._seat(key, layout)
+        t = self.transport
+        now = Round(self.step, t.rank, t.num_ranks, lr, self.secret, self.faults)
+        return Turn(seat.part, now, seat.worker, seat.server)
+
+    def commit(self, turns: dict[Hashable, Turn], deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
+        """Take over the states of a finished step."""
+        for key, turn in turns.items():
+            self.seats[key].worker, self.seats[key].server = turn.worker, turn.server
+        abstained = torch.tensor(self.counts.abstentions)
+        for turn in turns.values():
+            abstained += sum(((~b.valid).sum(-1) for b in turn.ballots), torch.zeros_like(abstained))
+        counts = replace(self.counts, steps=self.counts.steps + 1, abstentions=tuple(abstained.tolist()))
+        for up, down in deliveries:
+            counts = counts.add((up.bytes_sent, up.bytes_received), (down.bytes_sent, down.bytes_received))
+        self.counts, self.last = counts, list(turns.values())
+        self.step += 1
+
+    def stats(self) -> Stats:
+        """The counts of this rank."""
+        return replace(self.counts, ties=sum(turn.ties() for turn in self.last))
+
+    def all_stats(self) -> list[Stats]:
+        """The counts of all ranks, which all must ask for."""
+        return from_rows(self.transport.gather(self.stats().as_row()), self.counts.coordinates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """This rank's states by parameter and block, the step and the recipe; all tensors are copies."""
+        worker, server = self._rows()
+        return {
+            "version": VERSION,
+            "recipe": self._recipe(),
+            "rank": self.transport.rank,
+            "num_ranks": self.transport.num_ranks,
+            "placement": self.placement,
+            "step": self.step,
+            "worker": saved_of(worker, self.owners, self.names),
+            "server": saved_of(server, self.owners, self.names),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken.
+
+        Raises:
+            ValueError: it belongs to another algorithm, seed, model, rank, number of ranks or placement.
+        """
+        self._check(state)
+        sizes = block_sizes(self.protocol.layout)
+        loose = rows_from(state["worker"], sizes), rows_from(state["server"], sizes)
+        self.seats, self.loose, self.step, self.last = {}, loose, int(state["step"]), []
+
+    def _rows(self) -> tuple[Rows, Rows]:
+        worker, server = ({name: dict(rows) for name, rows in side.items()} for side in self.loose)
+        for seat in self.seats.values():
+            rows_of(seat.part.layout, seat.worker, worker)
+            rows_of(self._mine(seat.part).layout, seat.server, server)
+        return worker, server
+
+    def _seat(self, key: Hashable, layout: Layout) -> Seat:
+        part = part_of(self.protocol, layout, self.served)
+        wanted = {block for group in layout.groups for block in group.blocks}
+        for old, seat in list(self.seats.items()):
+            if any(wanted.intersection(group.blocks) for group in seat.part.layout.groups):
+                rows_of(seat.part.layout, seat.worker, self.loose[0])
+                rows_of(self._mine(seat.part).layout, seat.server, self.loose[1])
+                del self.seats[old]
+        mine = self._mine(part)
+        worker = part.protocol.init_worker(torch.zeros(layout.size))
+        server = mine.init_server(torch.zeros(mine.layout.size))
+        seat = Seat(part, states_of(layout, worker, self.loose[0]), states_of(mine.layout, server, self.loose[1]))
+        for rows in (*self.loose[0].values(), *self.loose[1].values()):
+            for block in wanted:
+                rows.pop(block, None)
+        self.seats[key] = seat
+        return seat
+
+    def _mine(self, part: Part) -> Protocol:
+        return part.shards[self.transport.rank].protocol
+
+    def _recipe(self) -> str:
+        return repr((self.protocol.algorithm, self.protocol.layout.numels, self.protocol.seed))
+
+    def _agree(self) -> None:
+        recipe = self.protocol.recipe - (self.protocol.recipe >> 63 << 64)
+        rows = self.transport.gather(torch.tensor([recipe, PLACEMENTS.index(self.placement), VERSION]))
+        different = [str(r) for r, row in enumerate(rows) if bool((row != rows[0]).any())]
+        if different:
+            raise ValueError(
+                f"Rank {', '.join(different)} has another algorithm, seed or placement, or other parameters, "
+                "than rank 0. All ranks must build the exchange with the same ones."
+            )
+
+    def _check(self, state: dict[str, Any]) -> None:
+        own = {
+            "version": VERSION,
+            "recipe": self._recipe(),
+            "placement": self.placement,
+            "num_ranks": self.transport.num_ranks,
+            "rank": self.transport.rank,
+        }
+        for name, value in own.items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"The checkpoint has {name} {state.get(name)!r}, here it is {value!r}. Load the file of this rank, "
+                    "saved with the same algorithm, model and seed; for another number of ranks or another placement "
+                    "see gradvote.distributed.resize."
+                )
+
+
+def _owners(layout: Layout) -> list[int]:
+    pairs = sorted(pair for g in layout.groups for pair in zip(g.blocks, g.owners, strict=True))
+    return [owner for _, owner in pairs]

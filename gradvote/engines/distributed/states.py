@@ -1,0 +1,96 @@
+"""States block by block: the form that survives other chunks, other buckets and other world sizes.
+
+Every tensor of a state begins with the axis of its blocks: (B, n) or (B,). A `Rows` maps the dotted name of such a
+tensor to its rows by block number. In checkpoints a parameter's rows stand behind each other in one flat tensor,
+beside the numbers of the blocks they belong to.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradvote.core import State
+from gradvote.layout import Layout
+
+Rows = dict[str, dict[int, Tensor]]
+Saved = dict[str, dict[str, Tensor]]
+
+
+def rows_of(layout: Layout, states: Sequence[State], into: Rows) -> None:
+    """Add the rows (views) of the states of a layout's groups to `into`."""
+    for group, state in zip(layout.groups, states, strict=True):
+        for name, leaf in leaves(state):
+            into.setdefault(name, {}).update(zip(group.blocks, leaf, strict=True))
+
+
+def states_of(layout: Layout, fresh: Sequence[State], rows: Rows) -> list[State]:
+    """The states of a layout's groups, from `rows` where these have the blocks and from `fresh` states elsewhere."""
+    return [_filled(state, group.blocks, rows) for group, state in zip(layout.groups, fresh, strict=True)]
+
+
+def saved_of(rows: Rows, owners: Sequence[int], names: Sequence[str]) -> Saved:
+    """The rows by parameter: {parameter: {"blocks": their numbers, name: flat tensor}}; `owners` by block."""
+    saved: dict[str, dict[str, Any]] = {}
+    for name, by_block in rows.items():
+        for block in sorted(by_block):
+            saved.setdefault(names[owners[block]], {}).setdefault(name, {})[block] = by_block[block]
+    return {param: _flat(by_name) for param, by_name in saved.items()}
+
+
+def rows_from(saved: Saved, sizes: Sequence[int]) -> Rows:
+    """The inverse of `saved_of`, for blocks of these sizes.
+
+    Raises:
+        ValueError: a tensor does not have the length its blocks ask for.
+    """
+    rows: Rows = {}
+    for param, tensors in saved.items():
+        blocks = [int(b) for b in tensors["blocks"]]
+        widths = [sizes[b] if b < len(sizes) else -1 for b in blocks]
+        for name, flat in tensors.items():
+            if name != "blocks":
+                rows.setdefault(name, {}).update(zip(blocks, _split(f"{param}: {name}", flat, widths), strict=True))
+    return rows
+
+
+def leaves(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a state with their dotted names."""
+    for key, value in state.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _filled(state: State, blocks: Sequence[int], rows: Rows, prefix: str = "") -> State:
+    new: State = {}
+    for key, value in state.items():
+        if isinstance(value, dict):
+            new[key] = _filled(value, blocks, rows, f"{prefix}{key}.")
+        else:
+            known = rows.get(prefix + key, {})
+            new[key] = value if known.keys().isdisjoint(blocks) else _stacked(known, blocks, value)
+    return new
+
+
+def _stacked(known: dict[int, Tensor], blocks: Sequence[int], fresh: Tensor) -> Tensor:
+    return torch.stack([known.get(b, own).reshape(own.shape) for b, own in zip(blocks, fresh, strict=True)])
+
+
+def _flat(by_name: dict[str, dict[int, Tensor]]) -> dict[str, Tensor]:
+    blocks = sorted(next(iter(by_name.values())))
+    tensors = {name: torch.cat([rows[b].reshape(-1) for b in blocks]) for name, rows in by_name.items()}
+    return {"blocks": torch.tensor(blocks, dtype=torch.int64), **tensors}
+
+
+def _split(what: str, flat: Tensor, widths: list[int]) -> Sequence[Tensor]:
+    if min(widths) > 0 and flat.numel() == sum(widths):
+        return torch.split(flat, widths)
+    if flat.numel() == len(widths):
+        return torch.split(flat, 1)
+    raise ValueError(
+        f"{what} of the checkpoint has {flat.numel()} numbers for {len(widths)} blocks, which does not fit these "
+        "parameters. Load it with the model and the block size it was saved with."
+    )

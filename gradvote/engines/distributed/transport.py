@@ -1,0 +1,59 @@
+"""Messages between all ranks of a group, in one collective call that gloo, NCCL and MPI have: all-to-all."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gradvote.engines.distributed.mail import Mail
+
+
+class Transport:
+    """All-to-all over a process group, with byte counts of what travels to and from other ranks.
+
+    Collectives of a group run in the order they were started, so all ranks must start theirs in the same order.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self.group = group
+        self.rank, self.num_ranks = dist.get_rank(group), dist.get_world_size(group)
+        self.device = torch.device("cuda", torch.cuda.current_device()) if _is_nccl(group) else torch.device("cpu")
+
+    def start(self, mail: Mail) -> "Delivery":
+        """Send the messages off; `wait` gives those of the others."""
+        send = torch.cat(mail.messages).to(self.device)
+        receive = torch.empty(sum(mail.expected), dtype=torch.uint8, device=self.device)
+        sizes = [len(m) for m in mail.messages]
+        work = dist.all_to_all_single(receive, send, mail.expected, sizes, group=self.group, async_op=True)
+        others = [r for r in range(self.num_ranks) if r != self.rank]
+        return Delivery(
+            work, send, receive, mail.expected, sum(sizes[r] for r in others), sum(mail.expected[r] for r in others)
+        )
+
+    def gather(self, row: Tensor) -> Tensor:
+        """Everyone's row (k,) as (M, k)."""
+        rows = [torch.empty_like(row, device=self.device) for _ in range(self.num_ranks)]
+        dist.all_gather(rows, row.to(self.device), group=self.group)
+        return torch.stack(rows).cpu()
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Messages on their way; the buffers live until they have arrived."""
+
+    work: dist.Work
+    send: Tensor
+    receive: Tensor
+    sizes: list[int]
+    bytes_sent: int
+    bytes_received: int
+
+    def wait(self) -> list[Tensor]:
+        """One message from each rank, on the CPU."""
+        self.work.wait()
+        return list(self.receive.cpu().split(self.sizes))
+
+
+def _is_nccl(group: dist.ProcessGroup | None) -> bool:
+    return dist.get_backend(group) == "nccl"

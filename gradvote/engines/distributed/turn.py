@@ -1,0 +1,136 @@
+"""One round of one part: vote, decide, read. Nothing changes until its new states are taken over.
+
+A message is a tag (the step and 32 bits of the recipe's digest, 8 bytes) and the wire format's body. Sizes are known
+beforehand, the transport checks its bytes and the group names the peers, so the 40-byte header of `wire.frame` would
+say nothing that the tag does not. The whole digest is compared once, at the start.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from gradvote import wire
+from gradvote.core import Payload, State
+from gradvote.engines.distributed import digests, links
+from gradvote.engines.distributed.mail import Mail
+from gradvote.engines.distributed.part import Part, Shard
+from gradvote.engines.payloads import empty, plane_of, stack
+from gradvote.engines.protocol import Planes
+from gradvote.faults import Faulty
+from gradvote.wire import Kind, WireError
+
+TAG = struct.Struct("<II")
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round as rank `rank` of `num_ranks` sees it; `lr` is one rate, or one for each parameter."""
+
+    step: int
+    rank: int
+    num_ranks: int
+    lr: float | Sequence[float] = 1.0
+    secret: bytes | None = field(default=None, repr=False)
+    faults: Sequence[Faulty] = ()
+
+
+@dataclass
+class Turn:
+    """`vote`, `decide` and `read` in this order, each given what the transport brought; states are replaced."""
+
+    part: Part
+    round: Round
+    worker: list[State]
+    server: list[State]
+    ballots: list[Payload] = field(init=False, default_factory=list)
+    decision: list[Payload] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        r = self.round
+        self._mine = self.part.shards[r.rank]
+        self._ctxs = self.part.protocol.contexts(r.step, r.rank, r.lr, secret=r.secret)
+        self._server_ctxs = self._mine.protocol.contexts(r.step, torch.arange(r.num_ranks)[:, None], r.lr)
+        self._digest = self.part.protocol.recipe % 2**32
+        self._tag = torch.frombuffer(bytearray(TAG.pack(r.step % 2**32, self._digest)), dtype=torch.uint8)
+
+    def vote(self, flat: Tensor) -> Mail:
+        """The ballot on the part's update (d,), cut into shards."""
+        protocol, r = self.part.protocol, self.round
+        flat = links.spoiled_gradient(r.faults, protocol, flat, self._ctxs, r.num_ranks)
+        encoded, worker = protocol.encode(flat, self.worker, self._ctxs)
+        sent = links.through(r.faults, "uplink", encoded, self._ctxs, r.num_ranks)
+        self.worker = links.keep_lost(protocol, encoded, sent, worker, self._ctxs) if sent is not encoded else worker
+        planes = protocol.planes(Kind.BALLOT, self._ctxs)
+        messages = [self._message(s.payloads(sent), s.planes(planes)) for s in self.part.shards]
+        self._incoming = self._ballot_planes()
+        return Mail(messages, [_bytes(planes, self._mine) for planes in self._incoming])
+
+    def decide(self, received: list[Tensor]) -> Mail:
+        """The decision on the ballots of all ranks, for all ranks; only digests where each decides for itself."""
+        opened = [
+            self._open(m, i, self._mine, p) for i, (m, p) in enumerate(zip(received, self._incoming, strict=True))
+        ]
+        protocol = self._mine.protocol
+        self.ballots = protocol.check(Kind.BALLOT, [stack(group) for group in zip(*opened, strict=True)])
+        decided, self.server = protocol.combine(self.ballots, self.server, self._server_ctxs)
+        if self.part.replicated:
+            self.decision = decided
+            return digests.mail(received)
+        self._down = self.part.protocol.planes(Kind.DECISION, self._ctxs)
+        message = self._message(decided, self._mine.planes(self._down))
+        return Mail([message] * len(received), [_bytes(s.planes(self._down), s) for s in self.part.shards])
+
+    def read(self, received: list[Tensor]) -> Tensor:
+        """The direction (d,) of the decisions received."""
+        if self.part.replicated:
+            digests.compare(received)
+        else:
+            self.decision = self._gather(received)
+        protocol, r = self.part.protocol, self.round
+        decision = links.through(
+            r.faults, "downlink", protocol.check(Kind.DECISION, self.decision), self._ctxs, r.num_ranks
+        )
+        direction, self.worker = protocol.decode(protocol.check(Kind.DECISION, decision), self.worker, self._ctxs)
+        return direction
+
+    def ties(self) -> int:
+        """Coordinates served here on which the vote was split evenly; 0 where the rule has no ties."""
+        algorithm = self._mine.protocol.algorithm
+        if not hasattr(algorithm.aggregate, "tie"):
+            return 0
+        undecided = replace(algorithm.aggregate, tie="abstain")  # type: ignore[type-var]  # aggregators are dataclasses
+        groups = zip(self.ballots, self._server_ctxs, self._mine.protocol.layout.groups, strict=True)
+        return sum(int((algorithm.up.reduce(b, undecided, c, g.n) == 0).sum()) for b, c, g in groups)
+
+    def _ballot_planes(self) -> list[Planes]:
+        planes = self._mine.protocol.planes(Kind.BALLOT, self._server_ctxs)
+        return [[tuple(plane_of(p, i) for p in group) for group in planes] for i in range(self.round.num_ranks)]
+
+    def _gather(self, received: list[Tensor]) -> list[Payload]:
+        groups = self.part.layout.groups
+        decision = [empty(planes, len(group.blocks)) for planes, group in zip(self._down, groups, strict=True)]
+        for rank, (message, shard) in enumerate(zip(received, self.part.shards, strict=True)):
+            shard.place(self._open(message, rank, shard, shard.planes(self._down)), decision)
+        return decision
+
+    def _message(self, payloads: list[Payload], planes: Planes) -> Tensor:
+        return torch.cat((self._tag, wire.pack(payloads, planes))) if payloads else self._tag[:0]
+
+    def _open(self, message: Tensor, sender: int, shard: Shard, planes: Planes) -> list[Payload]:
+        if not shard.groups:
+            return []
+        step, digest = TAG.unpack(message[: TAG.size].numpy().tobytes())
+        if (step, digest) != (self.round.step % 2**32, self._digest):
+            raise WireError(
+                f"Rank {sender} is at step {step} of recipe {digest:08x}, but rank {self.round.rank} at step "
+                f"{self.round.step % 2**32} of recipe {self._digest:08x}. All ranks must exchange equally often, "
+                "with the same algorithm, parameters and seed."
+            )
+        return wire.unpack(message[TAG.size :], planes, shard.num_blocks)
+
+
+def _bytes(planes: Planes, shard: Shard) -> int:
+    return TAG.size + wire.body_bytes(planes, shard.num_blocks) if shard.groups else 0

@@ -1,0 +1,131 @@
+"""Local processes, one per rank, joined in a gloo group."""
+
+import os
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import multiprocessing as mp
+from torch.distributed.distributed_c10d import TCPStore
+
+GRACE = 10.0
+
+
+class WorkerFailed(RuntimeError):
+    """A rank failed; the text holds its own traceback."""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    value: Any = None
+    error: str = ""
+    victim: bool = False
+
+
+def spawn(fn: Callable[..., Any], num_ranks: int, *args: Any, timeout: float = 300.0, threads: int = 1) -> list[Any]:
+    """The results of `fn(*args)` in `num_ranks` processes with torch.distributed set up, in order of their ranks.
+
+    `fn` and its arguments must be picklable. `timeout` (seconds) is that of the group. When a rank fails, the others
+    have a moment to end by themselves and are then ended.
+
+    Raises:
+        WorkerFailed: a rank raised an exception or died; where several did, the one that was at fault.
+    """
+    if num_ranks < 1:
+        raise ValueError(f"There must be at least one process; got {num_ranks}.")
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    context = mp.get_context("spawn")
+    processes, ends = [], []
+    try:
+        for rank in range(num_ranks):
+            here, there = context.Pipe(duplex=False)
+            job = (there, rank, num_ranks, store.port, timeout, threads, fn, args)
+            processes.append(context.Process(target=_child, args=job, daemon=False))
+            processes[-1].start()
+            there.close()
+            ends.append(here)
+        outcomes = _collect(ends, processes)
+    finally:
+        _end(processes)
+    _raise_first(outcomes)
+    return [outcomes[rank].value for rank in range(num_ranks)]
+
+
+def _child(
+    end: Connection,
+    rank: int,
+    num_ranks: int,
+    port: int,
+    timeout: float,
+    threads: int,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    try:
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(num_ranks), LOCAL_RANK=str(rank))
+        torch.set_num_threads(threads)
+        limit = timedelta(seconds=timeout)
+        store = TCPStore("127.0.0.1", port, is_master=False, timeout=limit)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks, timeout=limit)
+        end.send(_Outcome(fn(*args)))
+        dist.destroy_process_group()
+    except KeyboardInterrupt:
+        end.send(_Outcome(error="interrupted", victim=True))
+    except BaseException as error:
+        end.send(_Outcome(error=traceback.format_exc(), victim=_is_victim(error)))
+
+
+def _is_victim(error: BaseException) -> bool:
+    """Whether an error only tells of another rank's failure."""
+    from gradvote.engines.distributed import ExchangeError  # noqa: PLC0415  # a spawned process imports this file first
+
+    return isinstance(error, ExchangeError | dist.DistError)
+
+
+def _collect(ends: list[Connection], processes: list[Any]) -> dict[int, _Outcome]:
+    outcomes: dict[int, _Outcome] = {}
+    deadline: float | None = None
+    while len(outcomes) < len(ends):
+        pending = [end for rank, end in enumerate(ends) if rank not in outcomes]
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        ready = wait(pending, left)
+        if not ready:
+            break
+        for end in ready:
+            rank = ends.index(end)  # type: ignore[arg-type]  # `wait` gives back what it was given
+            outcomes[rank] = _outcome_of(ends[rank], rank, processes[rank])
+            if outcomes[rank].error and deadline is None:
+                deadline = time.monotonic() + GRACE
+    return outcomes
+
+
+def _outcome_of(end: Connection, rank: int, process: Any) -> _Outcome:
+    try:
+        outcome: _Outcome = end.recv()
+        return outcome
+    except EOFError:
+        process.join()
+        return _Outcome(error=f"The process of rank {rank} ended with exit code {process.exitcode}.")
+
+
+def _end(processes: list[Any]) -> None:
+    for process in processes:
+        process.join(timeout=1.0)
+        if process.is_alive():
+            process.terminate()
+            process.join(timeout=5.0)
+        if process.is_alive():
+            process.kill()
+
+
+def _raise_first(outcomes: dict[int, _Outcome]) -> None:
+    failed = {rank: o for rank, o in outcomes.items() if o.error}
+    if failed:
+        rank = min(failed, key=lambda r: (failed[r].victim, r))
+        raise WorkerFailed(f"Rank {rank} failed:\n\n{failed[rank].error}")

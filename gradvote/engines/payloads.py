@@ -1,0 +1,55 @@
+"""Payloads of several senders: pick one, stack all, choose block by block. M senders, B blocks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Payload, Plane
+
+
+def plane_of(plane: Plane, i: int) -> Plane:
+    """Sender i's plane of a plane of all senders, whose rows are (M, B)."""
+    return Plane(plane.name, plane.dtype, plane.row[i]) if isinstance(plane.row, Tensor) else plane
+
+
+def payload_of(payload: Payload, i: int) -> Payload:
+    """Sender i's payload (B, ...) of payloads (M, B, ...)."""
+    return Payload(payload.valid[i], {name: plane[i] for name, plane in payload.planes.items()})
+
+
+def for_all(payload: Payload, num: int) -> Payload:
+    """A payload (B, ...) as that of each of `num` (num, B, ...), without a copy."""
+    planes = {name: plane.expand(num, *plane.shape) for name, plane in payload.planes.items()}
+    return Payload(payload.valid.expand(num, *payload.valid.shape), planes)
+
+
+def stack(payloads: Sequence[Payload]) -> Payload:
+    """Payloads (B, ...) as one (M, B, ...); narrower rows are padded with zeros."""
+    names = payloads[0].planes
+    return Payload(torch.stack([p.valid for p in payloads]), {k: _pad_stack([p[k] for p in payloads]) for k in names})
+
+
+def empty(planes: Sequence[Plane], num_blocks: int, device: torch.device | None = None) -> Payload:
+    """A payload of abstentions, to be written to."""
+    arrays = {p.name: torch.zeros(num_blocks, _width(p), dtype=p.dtype, device=device) for p in planes}
+    return Payload(torch.zeros(num_blocks, dtype=torch.bool, device=device), arrays)
+
+
+def where(mask: Tensor, new: Any, old: Any) -> Any:
+    """`new` in the blocks (..., B) of `mask`, `old` elsewhere, through a whole state."""
+    if isinstance(new, dict):
+        return {key: where(mask, value, old[key]) for key, value in new.items()}
+    return torch.where(mask[..., None] if new.dim() > mask.dim() else mask, new, old)
+
+
+def _width(plane: Plane) -> int:
+    if isinstance(plane.row, Tensor):
+        return int(plane.row.max()) if plane.row.numel() else 0
+    return plane.row
+
+
+def _pad_stack(rows: list[Tensor]) -> Tensor:
+    width = max(row.shape[-1] for row in rows)
+    return torch.stack([torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows])

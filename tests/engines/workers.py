@@ -1,0 +1,100 @@
+"""What the spawned ranks of the tests run: training of a small CNN on data that differ between workers."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradvote import algorithms, models
+from gradvote.core import Algorithm
+from gradvote.distributed import Exchange
+from gradvote.engines.gradients import local_gradients, trainable
+from gradvote.engines.protocol import protocol_for
+from gradvote.engines.simulation import Simulation
+from gradvote.transforms import Relative
+
+STEPS = 20
+SHAPE, CLASSES = (1, 8, 8), 10
+
+
+def recipes() -> dict[str, Algorithm]:
+    """Every algorithm of the catalogue, and forms that take other paths."""
+    plain = {name: algorithms.create(name) for name in algorithms.names()}
+    return plain | {
+        "noisy-signsgd": algorithms.create("noisy-signsgd"),
+        "relative": algorithms.noisy(algorithms.signsgd(), Relative(0.1)),
+        "abstain": algorithms.signsgd(zero="abstain"),
+        "small-blocks": algorithms.dropsignsgd(granularity=64),
+    }
+
+
+def new_model() -> nn.Module:
+    return models.build("cnn", SHAPE, CLASSES, seed=0)
+
+
+def batch(worker: int, step: int) -> tuple[Tensor, Tensor]:
+    """Worker i sees classes i and i + 1 only."""
+    generator = torch.Generator().manual_seed(1000 * step + worker)
+    y = (torch.randint(0, 2, (8,), generator=generator) + worker) % CLASSES
+    x = torch.randn(8, *SHAPE, generator=generator) + y[:, None, None, None] * 0.3
+    return x, y
+
+
+def flat(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def lr_at(step: int) -> float:
+    return 0.01 if step < 12 else 0.004
+
+
+def simulate(algorithm: Algorithm, num_workers: int, steps: int = STEPS) -> Tensor:
+    """The parameters after `steps` rounds in one process."""
+    model = new_model()
+    params = trainable(model)
+    protocol = protocol_for(params, algorithm, seed=3)
+    simulation = Simulation(protocol, num_workers)
+    optimizer = torch.optim.SGD(params, lr_at(0))
+    for step in range(steps):
+        gradients = torch.zeros(num_workers, protocol.layout.size)
+        for i in range(num_workers):
+            protocol.layout.flatten(local_gradients(model, *batch(i, step))[1], out=gradients[i])
+        direction = simulation.step(gradients, step, lr_at(step))
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        protocol.layout.unflatten(direction, [p.grad for p in params if p.grad is not None])
+        optimizer.param_groups[0]["lr"] = lr_at(step)
+        optimizer.step()
+    return flat(model)
+
+
+def exchange_steps(model: nn.Module, exchange: Exchange, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        optimizer.param_groups[0]["lr"] = lr_at(step)
+        optimizer.zero_grad()
+        cross_entropy(model(batch(dist.get_rank(), step)[0]), batch(dist.get_rank(), step)[1]).backward()
+        exchange.step()
+        optimizer.step()
+
+
+def train_all(placements: tuple[str, ...]) -> dict[tuple[str, str], Tensor]:
+    """The final parameters for every algorithm and placement, from the first half, a resume and the second half."""
+    results = {}
+    for name, algorithm in recipes().items():
+        for placement in placements:
+            results[name, placement] = resumed(algorithm, placement)
+    return results
+
+
+def resumed(algorithm: Algorithm, placement: Any) -> Tensor:
+    model = new_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr_at(0))
+    options: dict[str, Any] = {"placement": placement, "optimizer": optimizer, "seed": 3, "timeout": 60}
+    first = Exchange(model.named_parameters(), algorithm, chunks=1, **options)
+    exchange_steps(model, first, optimizer, range(STEPS // 2))
+    second = Exchange(model.named_parameters(), algorithm, chunks=3, **options)
+    second.load_state_dict(first.state_dict())
+    exchange_steps(model, second, optimizer, range(STEPS // 2, STEPS))
+    return flat(model)
