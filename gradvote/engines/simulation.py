@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gradvote import wire
-from gradvote.core import Context, Payload, Plane, State
+from gradvote.core import Context, Payload, State
+from gradvote.engines.payloads import for_all, payload_of, plane_of, stack, where
 from gradvote.engines.protocol import Planes, Protocol
 from gradvote.faults import Faulty, on_gradients, on_link
 from gradvote.wire import Kind
@@ -114,11 +115,11 @@ class Simulation:
         received = []
         for i in range(self.num_workers):
             ctx = self._one(shared, i)
-            own_planes = [tuple(_plane_of(p, i) for p in group) for group in planes]
-            message = self.protocol.send(Kind.BALLOT, [_payload_of(p, i) for p in links], own_planes, ctx)
+            own_planes = [tuple(plane_of(p, i) for p in group) for group in planes]
+            message = self.protocol.send(Kind.BALLOT, [payload_of(p, i) for p in links], own_planes, ctx)
             self.counts.bytes_up += len(message)
             received.append(self.protocol.receive(Kind.BALLOT, message, own_planes, ctx))
-        return [_stack(payloads) for payloads in zip(*received, strict=True)]
+        return [stack(payloads) for payloads in zip(*received, strict=True)]
 
     def _return_lost(self, sent: list[Payload], ctxs: list[Context]) -> None:
         dropping = any(f.fault.drops and f.place in ("uplink", "both") for f in self.faults)
@@ -126,7 +127,7 @@ class Simulation:
             return
         lost = [s.valid & ~b.valid for s, b in zip(sent, self.ballots, strict=True)]
         kept = self.protocol.undelivered(self.workers, sent, ctxs)
-        self.workers = [_where(mask, k, w) for mask, k, w in zip(lost, kept, self.workers, strict=True)]
+        self.workers = [where(mask, k, w) for mask, k, w in zip(lost, kept, self.workers, strict=True)]
 
     def _deliver_down(self, decision: list[Payload], ctxs: list[Context]) -> list[Payload]:
         planes = self.protocol.planes(Kind.DECISION, ctxs)
@@ -136,7 +137,7 @@ class Simulation:
         return self._through_links(received, ctxs) if self.diverging else received
 
     def _through_links(self, decision: list[Payload], ctxs: list[Context]) -> list[Payload]:
-        each = [_for_all(p, self.num_workers) for p in decision]
+        each = [for_all(p, self.num_workers) for p in decision]
         links = zip(each, ctxs, strict=True)
         return self.protocol.check(
             Kind.DECISION, [on_link(self.faults, "downlink", p, c, self.num_workers) for p, c in links]
@@ -144,32 +145,3 @@ class Simulation:
 
     def _one(self, ctx: Context, worker: int) -> Context:
         return Context(ctx.seed, ctx.step, ctx.block, worker, ctx.lr, ctx.attempt)
-
-
-def _plane_of(plane: Plane, i: int) -> Plane:
-    return Plane(plane.name, plane.dtype, plane.row[i]) if isinstance(plane.row, torch.Tensor) else plane
-
-
-def _payload_of(payload: Payload, i: int) -> Payload:
-    return Payload(payload.valid[i], {name: plane[i] for name, plane in payload.planes.items()})
-
-
-def _for_all(payload: Payload, num: int) -> Payload:
-    planes = {name: plane.expand(num, *plane.shape) for name, plane in payload.planes.items()}
-    return Payload(payload.valid.expand(num, *payload.valid.shape), planes)
-
-
-def _stack(payloads: Sequence[Payload]) -> Payload:
-    names = payloads[0].planes
-    return Payload(torch.stack([p.valid for p in payloads]), {k: _pad_stack([p[k] for p in payloads]) for k in names})
-
-
-def _pad_stack(rows: list[Tensor]) -> Tensor:
-    width = max(row.shape[-1] for row in rows)
-    return torch.stack([torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows])
-
-
-def _where(mask: Tensor, new: Any, old: Any) -> Any:
-    if isinstance(new, dict):
-        return {key: _where(mask, value, old[key]) for key, value in new.items()}
-    return torch.where(mask[..., None] if new.dim() > mask.dim() else mask, new, old)
