@@ -30,11 +30,6 @@ def splat(kind: Value, value: float) -> Value:
     return ir.Constant(kind, [value] * kind.count)
 
 
-def data(context: Any, builder: Builder, kind: Any, array: Value) -> Value:
-    """The address of an array's first item."""
-    return builder.ptrtoint(context.make_array(kind)(context, builder, array).data, INT64)
-
-
 def item(builder: Builder, table: Value, index: int) -> Value:
     """Entry `index` of a table that starts at address `table`."""
     return builder.load(builder.inttoptr(builder.add(table, ir.Constant(INT64, 8 * index)), INT64.as_pointer()))

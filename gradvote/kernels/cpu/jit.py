@@ -1,25 +1,28 @@
 """How the CPU kernels are compiled: on first use, without the interpreter lock, kept on disk where that is possible."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import numba
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
+_compiled = partial(numba.njit, nogil=True, error_model="numpy", boundscheck=False, fastmath=False)
 
 
 def kernel(function: F) -> F:
-    """Compiles without fast-math, so that no operation is fused or reordered; without a cache where no folder is writable."""
-    options = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": False}
+    """Compiles a function; without fast-math, so that no operation is fused or reordered.
+
+    The machine code is kept beside the source or in the user's cache folder; where neither can be written, nowhere.
+    """
     try:
-        compiled: F = numba.njit(cache=True, **options)(function)
+        return cast(F, _compiled(cache=True)(function))
     except RuntimeError:
-        compiled = numba.njit(**options)(function)
-    return compiled
+        return cast(F, _compiled()(function))
 
 
-def emitted(typing: F) -> F:
+def emitted(typing: Callable[..., Any]) -> Callable[..., None]:
     """Marks a function that writes its own LLVM IR: called with types, it returns a signature and a code generator."""
-    generated: F = intrinsic(typing)
+    generated: Callable[..., None] = intrinsic(typing)
     return generated

@@ -14,8 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Group:
-    """Rows with the same number of valid workers: `table` (rows, count · tensors) holds the addresses of their inputs,
-    of the tensors in turn for each worker; a result of `width` items starts at item row · width for `row` in `places`."""
+    """Rows of `width` items with `count` valid workers each; row i's result starts at item places[i] · width.
+
+    `table` (rows, count · tensors) holds the addresses of their inputs, the tensors in turn for each worker.
+    """
 
     count: int
     width: int
