@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.failures import Watch, private_group
-from gradvote.engines.distributed.gradients import flat_dtype, flat_update, write_direction
+from gradvote.engines.distributed.gradients import flat_dtype, flat_update, write_directions
 from gradvote.engines.distributed.part import chunks_of
 from gradvote.engines.distributed.placement import Placement
 from gradvote.engines.distributed.rates import Rates
@@ -100,19 +100,15 @@ class Exchange:
         self._session.load_state_dict(state)
 
     def _step(self) -> None:
-        gradients, lr = [p.grad for p in self.params], self._rates()
+        gradients, lr = {i: p.grad for i, p in enumerate(self.params)}, self._rates()
         turns: dict[Hashable, Turn] = {k: self._session.turn(k, layout, lr) for k, layout in enumerate(self._layouts)}
         updates = (flat_update(layout, gradients, self._dtype) for layout in self._layouts)
         directions: dict[int, Tensor] = {}
         deliveries = pipeline.run(self._session.transport, list(turns.values()), updates, directions.__setitem__)
-        targets = [_target(p) for p in self.params]
-        for k, layout in enumerate(self._layouts):
-            write_direction(layout, directions[k], targets)
-        for p, target in zip(self.params, targets, strict=True):
-            if p.grad is None:
-                p.grad = target
-            elif p.grad is not target:
-                p.grad.copy_(target)
+        for p in self.params:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        parts = ((layout, directions[k]) for k, layout in enumerate(self._layouts))
+        write_directions(parts, {i: p.grad for i, p in enumerate(self.params) if p.grad is not None})
         self._session.commit(turns, deliveries)
 
 
@@ -143,9 +139,3 @@ def check_separable(algorithm: Algorithm) -> None:
             f"{algorithm.aggregate} needs every worker's whole gradient at once, but real workers send it in parts. "
             "Use it in the simulation, or use a coordinate-wise rule (a vote, a median, a trimmed mean) here."
         )
-
-
-def _target(p: Tensor) -> Tensor:
-    if p.grad is not None and p.grad.is_contiguous():
-        return p.grad
-    return torch.empty_like(p, memory_format=torch.contiguous_format)

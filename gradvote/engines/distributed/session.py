@@ -73,10 +73,17 @@ class Session:
         abstained = torch.tensor(self.counts.abstentions)
         for turn in turns.values():
             abstained += sum(((~b.valid).sum(-1) for b in turn.ballots), torch.zeros_like(abstained))
-        counts = replace(self.counts, steps=self.counts.steps + 1, abstentions=tuple(abstained.tolist()))
+        self.last = list(turns.values())
+        self._next(replace(self.counts, steps=self.counts.steps + 1, abstentions=tuple(abstained.tolist())), deliveries)
+
+    def skip(self, deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
+        """Count a step whose decisions nobody applies; the states stay, and the next step draws anew."""
+        self._next(self.counts, deliveries)
+
+    def _next(self, counts: Stats, deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
         for up, down in deliveries:
             counts = counts.add((up.bytes_sent, up.bytes_received), (down.bytes_sent, down.bytes_received))
-        self.counts, self.last = counts, list(turns.values())
+        self.counts = counts
         self.step += 1
 
     def stats(self) -> Stats:

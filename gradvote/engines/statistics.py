@@ -1,0 +1,32 @@
+"""Running statistics of normalisation layers, averaged over ranks that see different data."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from gradvote import kernels
+
+
+@torch.no_grad()
+def average_statistics(module: nn.Module, group: dist.ProcessGroup | None = None) -> None:
+    """Replace every floating-point buffer by its mean over the ranks; all ranks must call it.
+
+    A rank whose statistics are not finite does not count; where none is finite, each keeps its own. Counters (integer
+    buffers) stay as they are. One all-gather in float32; the same result on every rank.
+    """
+    buffers = [b for b in module.buffers() if b.is_floating_point()]
+    if not buffers:
+        return
+    own = torch.cat([b.flatten().float() for b in buffers])
+    everyone = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(everyone, own, group=group)
+    start = 0
+    for buffer in buffers:
+        rows = torch.stack([x[start : start + buffer.numel()] for x in everyone])
+        start += buffer.numel()
+        _set(buffer, kernels.mean(rows, kernels.finite(rows)))
+
+
+def _set(buffer: Tensor, mean: Tensor) -> None:
+    if bool(mean.isfinite().all()):
+        buffer.copy_(mean.view_as(buffer))

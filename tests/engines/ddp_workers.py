@@ -1,0 +1,100 @@
+"""What the spawned ranks of the DDP tests run."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+import gradvote
+from gradvote import algorithms
+from gradvote.distributed import Exchange
+from tests.engines.workers import CLASSES, batch, flat, new_model
+
+STEPS = 6
+SEED = 3
+MANY_BUCKETS = {"bucket_cap_mb": 0.002}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "one bucket": {},
+    "many buckets": MANY_BUCKETS,
+    "views": {**MANY_BUCKETS, "gradient_as_bucket_view": True},
+    "static graph": {**MANY_BUCKETS, "static_graph": True},
+    "unused allowed": {**MANY_BUCKETS, "find_unused_parameters": True},
+}
+
+
+class Branches(nn.Module):
+    """A part that only even ranks reach, tied weights, a frozen one, a channels-last one and a half-precision one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3).to(memory_format=torch.channels_last)
+        self.first, self.second = nn.Linear(144, 12, bias=False), nn.Linear(12, 12)
+        self.third, self.sometimes = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.out = nn.Linear(12, CLASSES).to(torch.bfloat16)
+        self.third.weight = self.second.weight
+        self.second.bias.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.third(self.second(self.first(self.conv(x).flatten(1)).relu()))
+        if dist.get_rank() % 2 == 0:
+            x = x + self.sometimes(x)
+        return self.out(x.to(torch.bfloat16)).float()
+
+
+def branches() -> nn.Module:
+    torch.manual_seed(0)
+    return Branches()
+
+
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+    """Two groups with rates of their own."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.SGD([{"params": params[:2], "lr": 0.02}, {"params": params[2:], "lr": 0.01}])
+
+
+def by_exchange(make: Callable[[], nn.Module], algorithm: Any, micro: int = 1) -> Tensor:
+    model = make()
+    optimizer = optimizer_of(model)
+    exchange = Exchange(model.parameters(), algorithm, optimizer=optimizer, seed=SEED, timeout=60)
+    return _loop(model, model, optimizer, exchange.step, micro)
+
+
+def by_ddp(make: Callable[[], nn.Module], algorithm: Any, micro: int = 1, **options: Any) -> Tensor:
+    model = make()
+    net, optimizer = DistributedDataParallel(model, **options), optimizer_of(model)
+    gradvote.ddp.attach(net, algorithm, optimizer=optimizer, seed=SEED, timeout=60)
+    return _loop(model, net, optimizer, lambda: None, micro)
+
+
+def _loop(model: nn.Module, net: nn.Module, optimizer: Any, exchange: Callable[[], None], micro: int) -> Tensor:
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for k in range(micro):
+            x, y = batch(dist.get_rank(), micro * step + k)
+            with net.no_sync() if isinstance(net, DistributedDataParallel) and k < micro - 1 else nullcontext():
+                cross_entropy(net(x), y).backward()
+        exchange()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.9
+        optimizer.step()
+    return flat(model)
+
+
+def variants() -> dict[str, tuple[Tensor, Tensor]]:
+    """DDP's parameters and the plain loop's for each way to build DDP."""
+    results = {}
+    for name, algorithm in {"dist_ef_sgdm": algorithms.dist_ef_sgdm(), "signum": algorithms.signum()}.items():
+        expected = by_exchange(new_model, algorithm)
+        for variant, options in VARIANTS.items():
+            results[f"{name}, {variant}"] = by_ddp(new_model, algorithm, **options), expected
+        accumulated = by_exchange(new_model, algorithm, micro=3)
+        results[f"{name}, no_sync"] = by_ddp(new_model, algorithm, micro=3, **MANY_BUCKETS), accumulated
+        options = {"find_unused_parameters": True, **MANY_BUCKETS}
+        results[f"{name}, branches"] = by_ddp(branches, algorithm, **options), by_exchange(branches, algorithm)
+    return results
