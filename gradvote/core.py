@@ -61,12 +61,16 @@ class Payload:
         return self.planes[name]
 
 
-class Transform(ABC):
-    """A step before the codec: (x, state, ctx) -> (x, state)."""
+class Part:
+    """What has state."""
 
     def init(self, like: Tensor) -> State:
         """The state before the first step, for input shaped like `like` (..., B, n)."""
         return {}
+
+
+class Transform(Part, ABC):
+    """A step before the codec: (x, state, ctx) -> (x, state)."""
 
     @abstractmethod
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]: ...
@@ -85,12 +89,8 @@ class Aggregator(ABC):
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor: ...
 
 
-class Codec(ABC):
+class Codec(Part, ABC):
     """Vectors to payloads and back. Codecs that wrap another one pass every call on to it."""
-
-    def init(self, like: Tensor) -> State:
-        """The state before the first step, for input shaped like `like` (..., B, n)."""
-        return {}
 
     @abstractmethod
     def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
@@ -117,12 +117,8 @@ class Codec(ABC):
 
     @property
     def reports(self) -> bool:
-        """Whether a statistic travels beside the payload."""
+        """Whether a plane "report" (one float32 per block, ≥ 0) travels both ways: the relative noise scale."""
         return False
-
-    def report(self, state: State) -> Tensor | None:
-        """A statistic (..., B) that travels beside the payload (the relative noise scale), or None."""
-        return None
 
     def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
         """The server's one value (..., B) for the reports (M, ..., B)."""
@@ -144,29 +140,23 @@ class Algorithm:
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         """Worker: update (..., B, n) -> ballot."""
-        ballot, state = self.up.encode(x, state, ctx)
-        return _with_report(ballot, self.up.report(state)), state
+        return self.up.encode(x, state, ctx)
 
     def combine(self, ballots: Payload, state: State, ctx: Context, n: int) -> tuple[Payload, State]:
         """Server: ballots (M, ..., B) with their senders in `ctx` -> decision (..., B)."""
         x = self.up.reduce(ballots, self.aggregate, ctx, n)
         decision, state = self.down.encode(x, state, ctx.as_server())
-        if "report" not in ballots.planes:
-            return decision, state
-        return _with_report(decision, self.up.agree(ballots["report"][..., 0], ballots.valid)), state
+        if self.up.reports:
+            agreed = self.up.agree(ballots["report"][..., 0], ballots.valid)
+            decision = replace(decision, planes={**decision.planes, "report": agreed[..., None]})
+        return decision, state
 
     def decode(self, decision: Payload, state: State, ctx: Context, n: int) -> tuple[Tensor, State]:
         """Worker: decision -> direction (..., B, n) for an ordinary optimizer, and the worker's new state."""
-        if "report" in decision.planes:
+        if self.up.reports:
             state = self.up.learn(state, decision["report"][..., 0])
         return self.down.decode(decision, ctx.as_server(), n), state
 
     def undelivered(self, state: State, ballot: Payload, ctx: Context, n: int) -> State:
         """Worker: the state after a ballot that did not count; sent + memory == input holds with sent = 0."""
         return self.up.undelivered(state, ballot, ctx, n)
-
-
-def _with_report(payload: Payload, report: Tensor | None) -> Payload:
-    if report is None:
-        return payload
-    return Payload(payload.valid, {**payload.planes, "report": report[..., None].float()})

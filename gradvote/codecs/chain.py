@@ -1,7 +1,8 @@
 """Transforms before a codec."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from gradvote.codecs.sign import Sign
@@ -24,17 +25,26 @@ class Chain(Codec):
         return {**states, "codec": self.codec.init(like)}
 
     def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
-        return self.codec.planes(n, ctx)
+        report = (Plane("report", torch.float32, 1),) if self._exchanging() else ()
+        return (*self.codec.planes(n, ctx), *report)
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
+        payload, state = self._encode(x, state, ctx)
+        found = self._exchanging()
+        if found is None:
+            return payload, state
+        return replace(payload, planes={**payload.planes, "report": state[found[0]]["own"][..., None]}), state
+
+    def _encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         new = dict(state)
-        last = self.transforms[-1]
+        *before, last = self.transforms
         fused = isinstance(last, Noise) and isinstance(self.codec, Sign) and self.codec.takes_noise
-        for i, transform in enumerate(self.transforms[:-1] if fused else self.transforms):
+        for i, transform in enumerate(before if fused else self.transforms):
             x, new[str(i)] = transform(x, state[str(i)], ctx)
         if fused:
             assert isinstance(last, Noise) and isinstance(self.codec, Sign)
-            std, new[str(len(self.transforms) - 1)] = last.std_of(x, state[str(len(self.transforms) - 1)])
+            key = str(len(before))
+            std, new[key] = last.std_of(x, state[key])
             return self.codec.encode_noisy(x, std, last.distribution, ctx), new
         payload, new["codec"] = self.codec.encode(x, state["codec"], ctx)
         return payload, new
@@ -60,10 +70,6 @@ class Chain(Codec):
     @property
     def reports(self) -> bool:
         return self._exchanging() is not None or self.codec.reports
-
-    def report(self, state: State) -> Tensor | None:
-        found = self._exchanging()
-        return found[1].report(state[found[0]]) if found else self.codec.report(state["codec"])
 
     def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
         found = self._exchanging()

@@ -60,9 +60,6 @@ class ErrorFeedback(Codec):
     def reports(self) -> bool:
         return self.codec.reports
 
-    def report(self, state: State) -> Tensor | None:
-        return self.codec.report(state["inner"])
-
     def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
         return self.codec.agree(reports, valid)
 

@@ -80,10 +80,12 @@ class Protocol:
 
     def planes(self, kind: Kind, ctxs: list[Context]) -> Planes:
         """What a ballot or a decision holds, group by group: known before it arrives."""
-        codec = self.algorithm.up if kind == Kind.BALLOT else self.algorithm.down
-        ends = ctxs if kind == Kind.BALLOT else [c.as_server() for c in ctxs]
+        groups = self.layout.groups
+        if kind == Kind.BALLOT:
+            return [self.algorithm.up.planes(g.n, c) for g, c in zip(groups, ctxs, strict=True)]
         report = (Plane("report", torch.float32, 1),) if self.algorithm.up.reports else ()
-        return [(*codec.planes(g.n, c), *report) for g, c in zip(self.layout.groups, ends, strict=True)]
+        down = self.algorithm.down
+        return [(*down.planes(g.n, c.as_server()), *report) for g, c in zip(groups, ctxs, strict=True)]
 
     def send(self, kind: Kind, payloads: list[Payload], planes: Planes, ctx: Context) -> bytes:
         """One sender's payloads as a framed message."""

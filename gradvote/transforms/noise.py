@@ -1,5 +1,6 @@
 """Symmetric noise, which closes the gap between median and mean."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,8 @@ from gradvote.core import Context, State, Transform
 from gradvote.errors import unknown
 from gradvote.kernels.quantiles import QUANTILES
 from gradvote.rng import Stream, draw
+
+_RELATIVE = re.compile("relative(?::([^:]+))?(?::([^:]+))?")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,18 @@ class Relative:
         _check_std(self.factor)
         if self.combine not in ("median", "max"):
             raise unknown("way to combine maxima", self.combine, ["median", "max"])
+
+    @classmethod
+    def parse(cls, text: str) -> "float | Relative":
+        """b as a text: a number, or "relative[:factor[:median|max]]"."""
+        found = _RELATIVE.fullmatch(text)
+        try:
+            number = float(found[1] or cls.factor) if found else float(text)
+        except ValueError as error:
+            raise ValueError(
+                f"The noise standard deviation b must be a number, or relative[:factor[:median|max]]; got '{text}'."
+            ) from error
+        return cls(number, found[2] or cls.combine) if found else number
 
 
 @dataclass(frozen=True)
@@ -69,11 +84,6 @@ class Noise(Transform):
         own = x.abs().amax(-1).float()
         peak = torch.where(state["agreed"].isnan(), own, state["agreed"])
         return peak * self.std.factor, {**state, "own": own}
-
-    def report(self, state: State) -> Tensor:
-        """This worker's max|g_W| (..., B)."""
-        own: Tensor = state["own"]
-        return own
 
     def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
         """The combined maximum (..., B) of reports (M, ..., B); NaN where no worker is valid."""
