@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from gradvote.theory import expected_alignment, noisy_vote_probability, suggest_noise
+
+
+def test_equal_gradients_need_no_noise(generator: torch.Generator) -> None:
+    gradient = torch.randn(300, generator=generator)
+    assert suggest_noise(gradient.expand(5, -1)) == 0
+    assert expected_alignment(gradient.sign().expand(5, -1), 0.0) == pytest.approx(1)
+
+
+def test_where_the_vote_leads_uphill_noise_turns_it_round() -> None:
+    gradients = torch.tensor([[1.0], [1.0], [-10.0]])
+    assert expected_alignment(gradients, 0.0) == -1
+    b = suggest_noise(gradients)
+    assert 1 < b < 100
+    assert expected_alignment(gradients, b) > 0
+
+
+def test_it_is_the_best_of_a_fine_search(generator: torch.Generator) -> None:
+    gradients = torch.randn(7, 200, generator=generator).exp() - 1.2
+    b = suggest_noise(gradients)
+    best = max(expected_alignment(gradients, float(c), "gaussian") for c in torch.logspace(-2, 1, 100))
+    assert expected_alignment(gradients, b) > best - 0.002
+
+
+def test_it_scales_with_the_gradients_and_sees_a_sample(generator: torch.Generator) -> None:
+    gradients = torch.randn(5, 10_000, generator=generator).exp() - 1.2
+    assert suggest_noise(gradients * 100) == pytest.approx(100 * suggest_noise(gradients), rel=1e-6)
+    assert suggest_noise(gradients, num_coordinates=10_000) / suggest_noise(gradients) == pytest.approx(1, abs=0.5)
+
+
+def test_alignment_is_the_expected_cosine(generator: torch.Generator) -> None:
+    gradients = torch.randn(3, 40, generator=generator)
+    vote = 2 * noisy_vote_probability(gradients, 0.7) - 1
+    mean = gradients.double().mean(0)
+    assert expected_alignment(gradients, 0.7) == pytest.approx(float(mean @ vote / mean.norm()) / 40**0.5)
+
+
+def test_zero_gradients_and_mistakes() -> None:
+    assert suggest_noise(torch.zeros(3, 4)) == 0
+    assert suggest_noise(torch.zeros(3, 0)) == 0
+    with pytest.raises(ValueError, match="gaussian"):
+        suggest_noise(torch.ones(3, 4), "normal")
+    with pytest.raises(ValueError, match="finite"):
+        suggest_noise(torch.full((3, 4), torch.nan))
