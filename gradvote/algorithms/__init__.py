@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 
+from gradvote.arguments import checked, hints_of
 from gradvote.core import Algorithm
 from gradvote.errors import unknown
 
@@ -54,15 +55,14 @@ def create(name: str, **chosen: object) -> Algorithm:
     Raises:
         ValueError: no such algorithm or option; the sentence lists the valid ones and the nearest.
     """
-    known = options(name)
-    for key in chosen:
-        if key not in known:
-            raise unknown(f"option of {name}", key, known)
+    function, noisy = _function(name), _FUNCTIONS["noisy"]
     if not _is_noisy(name):
-        return _function(name)(**chosen)
-    inner = options(_base(name).replace("_", "-"))
-    wrapped = _function(name)(**{k: v for k, v in chosen.items() if k in inner})
-    return _FUNCTIONS["noisy"](wrapped, **{k: v for k, v in chosen.items() if k not in inner})
+        return function(**checked(name, chosen, hints_of(function)))
+    own, hints = hints_of(noisy), hints_of(function)
+    del own["algorithm"]
+    values = checked(name, chosen, own | hints)
+    wrapped = function(**{k: v for k, v in values.items() if k in hints})
+    return noisy(wrapped, **{k: v for k, v in values.items() if k not in hints})
 
 
 def _is_noisy(name: str) -> bool:

@@ -21,9 +21,9 @@ def noisy(
 ) -> Algorithm:
     """Any algorithm with b·ξ added by each worker, ξ symmetric of variance 1; the bits stay the same.
 
-    `noise_std` is b in gradient units, or `Relative(0.1)`: b per block from the workers' largest gradients (32 more bits per
-    block and direction). `noise`: gaussian, laplace, uniform or logistic. `position="gradient"` adds it before
-    the momentum, `"vote"` just before the sign (or the sending).
+    `noise_std` is b in gradient units, or `Relative(0.1)`: b per block from the workers' largest gradients (32 more
+    bits per block and direction). `noise`: gaussian, laplace, uniform or logistic. `position="gradient"` adds it
+    before the momentum, `"vote"` just before the sign (or the sending).
     """
     if position not in ("gradient", "vote"):
         raise unknown("position of the noise", position, ["gradient", "vote"])

@@ -3,9 +3,9 @@
 import importlib
 import inspect
 import pkgutil
-from dataclasses import fields, is_dataclass
 from typing import TypeGuard
 
+from gradvote.arguments import checked, hints_of
 from gradvote.errors import unknown
 from gradvote.faults._base import Fault
 from gradvote.faults._plan import PLACES, Faulty, on_gradients, on_link
@@ -31,15 +31,14 @@ def _defines(value: object, module: str) -> TypeGuard[type[Fault]]:
     return inspect.isclass(value) and issubclass(value, Fault) and value.__module__ == module
 
 
-def create(name: str, **options: float) -> Fault:
-    """A fault by its CLI name."""
+def create(name: str, **options: object) -> Fault:
+    """A fault by its CLI name.
+
+    Raises:
+        ValueError: no such fault or option, or an option's value does not fit.
+    """
     kind = fault_class(name)
-    assert is_dataclass(kind)
-    known = [f.name for f in fields(kind)]
-    for key in options:
-        if key not in known:
-            raise unknown(f"option of the fault {name}", key, known)
-    return kind(**options)
+    return kind(**checked(f"the fault {name}", options, hints_of(kind)))
 
 
 def summary(name: str) -> str:

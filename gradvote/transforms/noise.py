@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Relative:
             raise ValueError(
                 f"The noise standard deviation b must be a number, or relative[:factor[:median|max]]; got '{text}'."
             ) from error
-        return cls(number, found[2] or cls.combine) if found else number
+        return cls(number, cast("Literal['median', 'max']", found[2] or cls.combine)) if found else number
 
 
 @dataclass(frozen=True)
