@@ -1,5 +1,5 @@
 """Real workers: `gradvote.distributed.Exchange` over torch.distributed."""
 
-from gradvote.engines.distributed import PLACEMENTS, Equivocation, Exchange, ExchangeError, Placement, Stats
+from gradvote.engines.distributed import PLACEMENTS, Equivocation, Exchange, ExchangeError, Placement, Stats, resize
 
-__all__ = ["PLACEMENTS", "Equivocation", "Exchange", "ExchangeError", "Placement", "Stats"]
+__all__ = ["PLACEMENTS", "Equivocation", "Exchange", "ExchangeError", "Placement", "Stats", "resize"]

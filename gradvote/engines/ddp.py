@@ -36,6 +36,7 @@ def attach(
     optimizer: Optimizer | None = None,
     scaler: GradScaler | None = None,
     placement: Placement = "sharded",
+    group: dist.ProcessGroup | None = None,
     seed: int = 0,
     secret: bytes | None = None,
     timeout: float = 300.0,
@@ -49,7 +50,8 @@ def attach(
     `optimizer` gives the learning rates by which error memories are rescaled. `scaler`, the `torch.amp.GradScaler` of
     the loop, keeps memories in true gradient units: blocks with an overflow abstain, and where most ranks overflowed
     all of them skip the step. `secret` keys this rank's private draws; None derives them from the seed, which makes
-    runs reproducible and noise no protection. `timeout` (seconds) is how long a rank waits for the others. Buffers
+    runs reproducible and noise no protection. `timeout` (seconds) is how long a rank waits for the others. `group`
+    is needed where DDP runs on some of the ranks only: a group of the same ranks that nothing else uses. Buffers
     stay DDP's: with BatchNorm give it `broadcast_buffers=False` and see `average_statistics`.
 
     Raises:
@@ -65,9 +67,9 @@ def attach(
     ignored = set(ddp.parameters_to_ignore)
     names, params = named((n, p) for n, p in ddp.module.named_parameters() if n not in ignored)
     rates = Rates(params, names, optimizer)
-    group = private_group(ddp.process_group, timeout)
-    session = Session(names, params, algorithm, placement, Transport(group), seed, secret, faults)
-    thread = HookThread(session, Watch(group), flat_dtype(params), scaler)
+    own_group = _reserved(ddp, group, timeout)
+    session = Session(names, params, algorithm, placement, Transport(own_group), seed, secret, faults)
+    thread = HookThread(session, Watch(own_group), flat_dtype(params), scaler)
     vote = Vote(params, session, rates, thread)
     ddp.register_comm_hook(vote, _hook)
     thread.start()
@@ -114,6 +116,18 @@ class Vote:
 
 def _hook(vote: Vote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
     return vote._take(bucket)
+
+
+def _reserved(ddp: DistributedDataParallel, group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:
+    own_group = group or private_group(ddp.process_group, timeout)
+    if own_group is None:
+        raise ValueError(
+            "This DDP model runs on some of the ranks only. Give attach a group of these ranks that nothing else uses: "
+            "group=torch.distributed.new_group(ranks), called on all ranks."
+        )
+    if dist.get_process_group_ranks(own_group) != dist.get_process_group_ranks(ddp.process_group):
+        raise ValueError("The group given to attach must have the same ranks, in the same order, as DDP's own.")
+    return own_group
 
 
 def _warn_of_buffers(ddp: DistributedDataParallel) -> None:

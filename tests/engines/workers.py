@@ -7,15 +7,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradvote import algorithms, models
+from gradvote import algorithms
 from gradvote.core import Algorithm
-from gradvote.distributed import Exchange
+from gradvote.distributed import PLACEMENTS, Exchange
 from gradvote.engines.gradients import local_gradients, trainable
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.transforms import Relative
 
 STEPS = 20
+SEED = 3
 SHAPE, CLASSES = (1, 8, 8), 10
 
 
@@ -26,12 +27,15 @@ def recipes() -> dict[str, Algorithm]:
         "noisy-signsgd": algorithms.create("noisy-signsgd"),
         "relative": algorithms.noisy(algorithms.signsgd(), Relative(0.1)),
         "abstain": algorithms.signsgd(zero="abstain"),
-        "small-blocks": algorithms.dropsignsgd(granularity=64),
+        "coarse-masks": algorithms.dropsignsgd(granularity=64),
     }
 
 
 def new_model() -> nn.Module:
-    return models.build("cnn", SHAPE, CLASSES, seed=0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, CLASSES)
+        return nn.Sequential(*layers)
 
 
 def batch(worker: int, step: int) -> tuple[Tensor, Tensor]:
@@ -54,7 +58,7 @@ def simulate(algorithm: Algorithm, num_workers: int, steps: int = STEPS) -> Tens
     """The parameters after `steps` rounds in one process."""
     model = new_model()
     params = trainable(model)
-    protocol = protocol_for(params, algorithm, seed=3)
+    protocol = protocol_for(params, algorithm, SEED)
     simulation = Simulation(protocol, num_workers)
     optimizer = torch.optim.SGD(params, lr_at(0))
     for step in range(steps):
@@ -79,22 +83,25 @@ def exchange_steps(model: nn.Module, exchange: Exchange, optimizer: torch.optim.
         optimizer.step()
 
 
-def train_all(placements: tuple[str, ...]) -> dict[tuple[str, str], Tensor]:
-    """The final parameters for every algorithm and placement, from the first half, a resume and the second half."""
+def train_all(sizes: tuple[int, ...]) -> dict[tuple[int, str, str], Tensor]:
+    """This rank's final parameters for every group size, algorithm and placement."""
     results = {}
-    for name, algorithm in recipes().items():
-        for placement in placements:
-            results[name, placement] = resumed(algorithm, placement)
+    for size in sizes:
+        group = dist.new_group(range(size))
+        for name, algorithm in recipes().items() if dist.get_rank() < size else ():
+            for placement in PLACEMENTS:
+                results[size, name, placement] = resumed(algorithm, placement, group)
     return results
 
 
-def resumed(algorithm: Algorithm, placement: Any) -> Tensor:
+def resumed(algorithm: Algorithm, placement: Any, group: Any) -> Tensor:
+    """Half of the steps in one chunk, then the rest in three by a new exchange that loads the first one's state."""
     model = new_model()
     optimizer = torch.optim.SGD(model.parameters(), lr_at(0))
-    options: dict[str, Any] = {"placement": placement, "optimizer": optimizer, "seed": 3, "timeout": 60}
-    first = Exchange(model.named_parameters(), algorithm, chunks=1, **options)
+    options: dict[str, Any] = {"placement": placement, "optimizer": optimizer, "seed": SEED, "timeout": 60}
+    first = Exchange(model.named_parameters(), algorithm, chunks=1, group=group, **options)
     exchange_steps(model, first, optimizer, range(STEPS // 2))
-    second = Exchange(model.named_parameters(), algorithm, chunks=3, **options)
+    second = Exchange(model.named_parameters(), algorithm, chunks=3, group=group, **options)
     second.load_state_dict(first.state_dict())
     exchange_steps(model, second, optimizer, range(STEPS // 2, STEPS))
     return flat(model)

@@ -4,6 +4,7 @@ from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.distributed.exchange import Exchange
 from gradvote.engines.distributed.failures import ExchangeError
 from gradvote.engines.distributed.placement import PLACEMENTS, Placement
+from gradvote.engines.distributed.resize import resize
 from gradvote.engines.distributed.stats import Stats
 
-__all__ = ["PLACEMENTS", "Equivocation", "Exchange", "ExchangeError", "Placement", "Stats"]
+__all__ = ["PLACEMENTS", "Equivocation", "Exchange", "ExchangeError", "Placement", "Stats", "resize"]

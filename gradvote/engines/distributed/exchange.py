@@ -38,7 +38,8 @@ class Exchange:
     and call `step` equally often. A parameter without a gradient abstains. `optimizer` gives the learning rates by
     which error memories are rescaled. `secret` keys this rank's private draws; None derives them from the seed, which
     makes runs reproducible and noise no protection. `chunks` is the number of parts in which the gradient travels, so
-    that work and transfer overlap (None: by size). `timeout` (seconds) is how long a rank waits for the others.
+    that work and transfer overlap (None: by size). `timeout` (seconds) is how long a rank waits for the others; a
+    `group` of only some of the ranks is used as it is, with its own timeout.
 
     Raises:
         ValueError: nothing to train, or the ranks differ in what they were given.
@@ -61,7 +62,8 @@ class Exchange:
         names, self.params = named(params)
         check_separable(algorithm)
         self._rates = Rates(self.params, names, optimizer)
-        own_group = private_group(group, timeout)
+        own_group = private_group(group, timeout) or group
+        assert own_group is not None
         self._watch = Watch(own_group)
         self._session = Session(names, self.params, algorithm, placement, Transport(own_group), seed, secret, faults)
         layout = self._session.protocol.layout

@@ -62,12 +62,15 @@ class Watch:
         return heard
 
 
-def private_group(group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:
-    """A new group of the same ranks, whose collectives no other code starts."""
-    ranks = dist.get_process_group_ranks(group or dist.group.WORLD)
-    backend = dist.get_backend(group)
+def private_group(group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup | None:
+    """A new group of all ranks, whose collectives no other code starts; None where `group` has only some of the ranks.
+
+    Torch names groups of some ranks by the number of groups a rank has already, so their ranks may fail to meet.
+    """
+    if group is not None and dist.get_world_size(group) < dist.get_world_size():
+        return None
     wait = timedelta(seconds=timeout)
-    new: dist.ProcessGroup = dist.new_group(ranks, wait, backend, use_local_synchronization=True)
+    new: dist.ProcessGroup = dist.new_group(timeout=wait, backend=dist.get_backend(group))
     return new
 
 

@@ -58,6 +58,7 @@ class Session:
         )
         self.last: list[Turn] = []
         self._agree()
+        self._seat("all", self.protocol.layout)
 
     def turn(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> Turn:
         """A round of the blocks of `layout`, known by `key` from round to round."""
@@ -104,6 +105,7 @@ class Session:
             "num_ranks": self.transport.num_ranks,
             "placement": self.placement,
             "step": self.step,
+            "block_sizes": torch.tensor(block_sizes(self.protocol.layout)),
             "worker": saved_of(worker, self.owners, self.names),
             "server": saved_of(server, self.owners, self.names),
         }
@@ -117,6 +119,8 @@ class Session:
         self._check(state)
         sizes = block_sizes(self.protocol.layout)
         loose = rows_from(state["worker"], sizes), rows_from(state["server"], sizes)
+        mine = set(self.served[self.transport.rank].nonzero()[:, 0].tolist())
+        loose[1].update({name: {b: row for b, row in rows.items() if b in mine} for name, rows in loose[1].items()})
         self.seats, self.loose, self.step, self.last = {}, loose, int(state["step"]), []
 
     def _rows(self) -> tuple[Rows, Rows]:

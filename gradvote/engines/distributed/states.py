@@ -6,7 +6,6 @@ beside the numbers of the blocks they belong to.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,11 +31,18 @@ def states_of(layout: Layout, fresh: Sequence[State], rows: Rows) -> list[State]
 
 def saved_of(rows: Rows, owners: Sequence[int], names: Sequence[str]) -> Saved:
     """The rows by parameter: {parameter: {"blocks": their numbers, name: flat tensor}}; `owners` by block."""
-    saved: dict[str, dict[str, Any]] = {}
+    by_param: dict[str, Rows] = {}
     for name, by_block in rows.items():
-        for block in sorted(by_block):
-            saved.setdefault(names[owners[block]], {}).setdefault(name, {})[block] = by_block[block]
-    return {param: _flat(by_name) for param, by_name in saved.items()}
+        for block, row in by_block.items():
+            by_param.setdefault(names[owners[block]], {}).setdefault(name, {})[block] = row
+    return {param: flat_rows(own) for param, own in by_param.items()}
+
+
+def flat_rows(rows: Rows) -> dict[str, Tensor]:
+    """One parameter's rows behind each other, and their blocks."""
+    blocks = sorted(next(iter(rows.values())))
+    tensors = {name: torch.cat([own[b].reshape(-1) for b in blocks]) for name, own in rows.items()}
+    return {"blocks": torch.tensor(blocks, dtype=torch.int64), **tensors}
 
 
 def rows_from(saved: Saved, sizes: Sequence[int]) -> Rows:
@@ -77,12 +83,6 @@ def _filled(state: State, blocks: Sequence[int], rows: Rows, prefix: str = "") -
 
 def _stacked(known: dict[int, Tensor], blocks: Sequence[int], fresh: Tensor) -> Tensor:
     return torch.stack([known.get(b, own).reshape(own.shape) for b, own in zip(blocks, fresh, strict=True)])
-
-
-def _flat(by_name: dict[str, dict[int, Tensor]]) -> dict[str, Tensor]:
-    blocks = sorted(next(iter(by_name.values())))
-    tensors = {name: torch.cat([rows[b].reshape(-1) for b in blocks]) for name, rows in by_name.items()}
-    return {"blocks": torch.tensor(blocks, dtype=torch.int64), **tensors}
 
 
 def _split(what: str, flat: Tensor, widths: list[int]) -> Sequence[Tensor]:
