@@ -1,0 +1,15 @@
+"""One core, no deadlines, the same examples every time."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("gradvote", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("gradvote")
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Random test data; not the library's randomness."""
+    return torch.Generator().manual_seed(0)

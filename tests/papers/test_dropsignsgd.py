@@ -1,0 +1,122 @@
+"""DropSignSGD, Phong and Phuong 2020, Algorithm 1.
+
+The library's server sums c·Δ_i and then divides by the number of workers, the paper's multiplies ΣΔ_i by c/M; and the
+direction given to the optimizer is c̃·Δ̃, so that its η is the paper's η/c̃. For c a power of two both orders round
+alike, and the transcription is the paper's to the letter; for c = 6e-3 it takes the library's order.
+"""
+
+import pytest
+import torch
+
+from gradvote.algorithms import dropsignsgd
+from gradvote.codecs import Masked
+from gradvote.schedules import PerWorker, Step
+from tests.papers.compare import CASES, RATES, WORKERS, assert_equal, assert_same
+from tests.papers.shared import NUMELS, Generator, Signs, Tensors, average, no_noise, zeros
+from tests.papers.test_dist_ef_sgdm import SERVER
+
+
+class DropSign:
+    """Worker: m ← μm + g; p = μm + g + e; Δ = each sign(p) kept with probability β, else 0; e ← p − cΔ.
+
+    Server: p̃ = (c/M)ΣΔ_i + ẽ; Δ̃ = each sign(p̃) kept with probability β̃, else 0; ẽ ← p̃ − c̃Δ̃.
+    """
+
+    literal = False
+
+    def __init__(self, num_workers: int, c: float = 6e-3, zero: str = "random", noise=no_noise) -> None:
+        self.c, self.mu, self.beta, self.beta_server = c, 0.9, 0.3, 0.5
+        self.noise, self.sign = noise, Signs(Generator(), zero)
+        self.m = [zeros() for _ in range(num_workers)]
+        self.e = [zeros() for _ in range(num_workers)]
+        self.e_server = zeros()
+
+    def drop(self, p: Tensors, t: int, sender: int, keep: float) -> Tensors:
+        """maskgen(t, i) ⊙ sign(p)."""
+        masks = self.sign.generator.kept(t, sender, keep)
+        return [mask * s for mask, s in zip(masks, self.sign(p, t, sender), strict=True)]
+
+    def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
+        deltas = []
+        for i, g_i in enumerate(g):
+            p = []
+            for k in range(len(NUMELS)):
+                self.m[i][k] = self.mu * self.m[i][k] + g_i[k]
+                p.append(self.mu * self.m[i][k] + g_i[k] + self.e[i][k])
+            delta = self.drop(self.noise(p, t, i), t, i, self.keep_of(i))
+            self.e[i] = [p_k - self.c * d_k for p_k, d_k in zip(p, delta, strict=True)]
+            deltas.append(delta)
+        p = [self.mean([d[k] for d in deltas]) + self.e_server[k] for k in range(len(NUMELS))]
+        decision = self.drop(p, t, SERVER, self.beta_server)
+        self.e_server = [p_k - self.c * d_k for p_k, d_k in zip(p, decision, strict=True)]
+        return [self.c * d_k for d_k in decision]
+
+    def keep_of(self, worker: int) -> float:
+        return self.beta
+
+    def mean(self, deltas: Tensors) -> torch.Tensor:
+        return average([self.c * d for d in deltas])
+
+
+class LiteralDropSign(DropSign):
+    """The server's (c/M)ΣΔ_i as printed."""
+
+    def mean(self, deltas: Tensors) -> torch.Tensor:
+        return self.c * torch.stack(deltas).sum(0) / len(deltas)
+
+
+@pytest.mark.parametrize(("num_workers", "zero"), CASES)
+def test_equals_the_paper(num_workers: int, zero: str) -> None:
+    paper = DropSign(num_workers, zero=zero)
+    rounds = assert_same(dropsignsgd(zero=zero), paper, num_workers)
+    assert_equal(rounds.memories(rounds.server, "memory"), paper.e_server)
+    for i in range(num_workers):
+        assert_equal(rounds.memories(rounds.workers[i], "codec", "memory"), paper.e[i])
+        assert_equal(rounds.memories(rounds.workers[i], "0", "momentum"), paper.m[i])
+
+
+@pytest.mark.parametrize("num_workers", WORKERS)
+def test_equals_the_paper_to_the_letter(num_workers: int) -> None:
+    assert_same(dropsignsgd(c=2**-7), LiteralDropSign(num_workers, c=2**-7), num_workers)
+
+
+def test_keep_by_worker() -> None:
+    class Unequal(DropSign):
+        def keep_of(self, worker: int) -> float:
+            return (0.3, 0.05, 1.0)[worker]
+
+    assert_same(dropsignsgd(keep_up=PerWorker((0.3, 0.05, 1.0))), Unequal(3), 3)
+
+
+def test_scheduled_c() -> None:
+    """c_t and c̃_t may be schedules."""
+
+    class Scheduled(DropSign):
+        def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
+            self.c = 6e-3 if t < 8 else 6e-3 / 2
+            return super().step(g, t, lr)
+
+    assert_same(dropsignsgd(c=Step(6e-3, (8,), (2.0,))), Scheduled(3), 3)
+
+
+def test_memories_are_rescaled_when_asked_to() -> None:
+    """With `track_lr`, p and p̃ take (η_{t−1}/η_t)·e, as in dist-EF-SGDM."""
+
+    class Tracking(DropSign):
+        last = RATES[0]
+
+        def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
+            ratio = torch.tensor(self.last) / torch.tensor(lr)
+            self.e = [[ratio * e_k for e_k in e] for e in self.e]
+            self.e_server = [ratio * e_k for e_k in self.e_server]
+            self.last = lr
+            return super().step(g, t, lr)
+
+    assert_same(dropsignsgd(track_lr=True), Tracking(3), 3)
+
+
+def test_masks_of_the_transcription_are_the_librarys() -> None:
+    """A mask that kept everything would make these tests blind to masks."""
+    kept = torch.cat(Generator().kept(3, 1, 0.3))
+    assert 0.25 < float(kept.mean()) < 0.35
+    assert isinstance(dropsignsgd().down.codec, Masked)  # type: ignore[attr-defined]
