@@ -12,6 +12,7 @@ _WORDS: dict[object, str] = {
     int: "a whole number",
     bool: "True or False",
     str: "a text",
+    dict: "a dictionary",
     type(None): "None",
 }
 _REFUSED = object()
@@ -57,7 +58,7 @@ def _fit(value: object, hint: object) -> object:
         return value if type(value) in {type(option) for option in get_args(hint)} else _REFUSED
     if isinstance(value, str) and hasattr(hint, "parse"):
         return hint.parse(value)
-    return value if _is_a(value, hint) else _REFUSED
+    return value if _is_a(value, get_origin(hint) or hint) else _REFUSED
 
 
 def _fit_tuple(value: object, hint: object) -> object:
@@ -85,4 +86,4 @@ def _in_words(hint: object) -> str:
         return f"a list of which each item is {_in_words(get_args(hint)[0])}"
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
-    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+    return _WORDS.get(get_origin(hint) or hint, getattr(hint, "__name__", str(hint)))

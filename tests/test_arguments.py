@@ -18,6 +18,7 @@ class Recipe:
     text: str = ""
     choice: Literal["a", "b"] = "a"
     items: tuple[float, ...] | None = None
+    table: dict[str, float] | None = None
     anything: Any = None
 
 
@@ -33,6 +34,7 @@ class Recipe:
         ("items", [1, 2.5], (1, 2.5)),
         ("items", None, None),
         ("items", (), ()),
+        ("table", {"a": 1}, {"a": 1}),
         ("anything", object, object),
     ],
 )
@@ -53,6 +55,7 @@ def test_what_fits(key, value, fitted):
         ("choice", 1, "'a' or 'b'"),
         ("items", 3, "a list of which each item is a number or None"),
         ("items", [1, "x"], "a list of which each item is a number or None"),
+        ("table", [1], "a dictionary or None"),
         ("items", "12", "a list of which each item is a number or None"),
     ],
 )
@@ -65,7 +68,7 @@ def test_what_does_not_fit(key, value, expected):
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"no option of a recipe named 'numbr'. Did you mean 'number'\? The valid"):
         checked("a recipe", {"numbr": 1}, hints_of(Recipe))
-    with pytest.raises(ValueError, match="^The fault invert takes no options; leave out 'factor'.$"):
+    with pytest.raises(ValueError, match=r"^The fault invert takes no options; leave out 'factor'.$"):
         faults.create("invert", factor=2)
 
 
@@ -92,9 +95,9 @@ def test_noise_that_is_no_number(text):
 
 
 def test_noise_that_makes_no_sense():
-    with pytest.raises(ValueError, match="'mx'. Did you mean 'max'"):
+    with pytest.raises(ValueError, match=r"'mx'. Did you mean 'max'"):
         algorithms.create("noisy-signsgd", noise_std="relative:1:mx")
-    with pytest.raises(ValueError, match="finite and not negative; got -1.0"):
+    with pytest.raises(ValueError, match=r"finite and not negative; got -1.0"):
         algorithms.create("noisy-signsgd", noise_std="relative:-1")
 
 

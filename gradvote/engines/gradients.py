@@ -32,11 +32,11 @@ def loop_gradients(
     One model serves all workers, or each has its own. Dropout and the like draw from (seed, step, worker).
     """
     losses, flat = torch.zeros(len(batches)), torch.zeros(len(batches), layout.size)
-    for i, (x, y) in enumerate(batches):
-        model = models[i % len(models)]
-        torch.default_generator.manual_seed(worker_seed(seed, step, i))
-        losses[i], gradients = local_gradients(model, x, y)
-        layout.flatten(gradients, out=flat[i])
+    with torch.random.fork_rng(devices=[]):
+        for i, (x, y) in enumerate(batches):
+            torch.default_generator.manual_seed(worker_seed(seed, step, i))
+            losses[i], gradients = local_gradients(models[i % len(models)], x, y)
+            layout.flatten(gradients, out=flat[i])
     return losses, flat
 
 
@@ -59,11 +59,11 @@ def vectorized_gradients(
     """The same as `loop_gradients` up to rounding, all workers at once; batches of unequal size are padded.
 
     Raises:
-        ValueError: the model keeps running statistics (BatchNorm), which have no worker axis.
+        ValueError: the model keeps running statistics (BatchNorm), which have no worker axis, or does what torch.vmap
+            cannot.
     """
     check_vectorizable(models[0])
     x, y, weight = _padded(batches)
-    torch.default_generator.manual_seed(worker_seed(seed, step, 0))
     shared = len(models) == 1
     params, buffers = _state(models)
 
@@ -72,7 +72,12 @@ def vectorized_gradients(
         return (cross_entropy(logits, y, reduction="none") * weight).sum() / weight.sum()
 
     per_worker = vmap(grad_and_value(loss_of), in_dims=(None if shared else 0, 0, 0, 0), randomness="different")
-    gradients, losses = per_worker(params, x, y, weight)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(worker_seed(seed, step, 0))
+        try:
+            gradients, losses = per_worker(params, x, y, weight)
+        except RuntimeError as error:
+            raise ValueError(f"The model cannot be vectorized over workers; use the mode 'loop'. {error}") from error
     return losses.detach(), _flatten(gradients, layout)
 
 

@@ -44,6 +44,30 @@ def where(mask: Tensor, new: Any, old: Any) -> Any:
     return torch.where(mask[..., None] if new.dim() > mask.dim() else mask, new, old)
 
 
+def check_alike(found: Any, expected: Any, what: str) -> None:
+    """Whether two states have the same keys, lengths, shapes and types all the way down.
+
+    Raises:
+        ValueError: they have not; the sentence says where.
+    """
+    if isinstance(expected, dict) and isinstance(found, dict) and found.keys() == expected.keys():
+        for key, value in expected.items():
+            check_alike(found[key], value, f"{what}, {key}")
+    elif isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):
+        for i, (own, value) in enumerate(zip(found, expected, strict=True)):
+            check_alike(own, value, f"{what}, {i}")
+    elif _signature(found) != _signature(expected):
+        raise ValueError(f"{what} holds {_signature(found)}; {_signature(expected)} was expected.")
+
+
+def _signature(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return (
+        f"{type(value).__name__} of {', '.join(map(str, value))}" if isinstance(value, dict) else type(value).__name__
+    )
+
+
 def _width(plane: Plane) -> int:
     if isinstance(plane.row, Tensor):
         return int(plane.row.max()) if plane.row.numel() else 0

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import Context, Payload, State
-from gradvote.engines.payloads import for_all, payload_of, plane_of, stack, where
+from gradvote.engines.payloads import check_alike, for_all, payload_of, plane_of, stack, where
 from gradvote.engines.protocol import Planes, Protocol
-from gradvote.faults import Faulty, on_gradients, on_link
+from gradvote.faults import Faulty, dropped, on_gradients, on_link
 from gradvote.wire import Kind
 
 
@@ -34,8 +34,8 @@ class Simulation:
     """The exchange of `num_workers` simulated workers.
 
     `step` takes their gradients and gives the direction for the optimizer: (d,), or (M, d) where faults on the way
-    down make the workers' directions differ (`diverging`). `secrets` key the workers' private draws; None derives
-    them from the seed.
+    down make the workers' directions differ (`diverging`). Of the last round it keeps `sent`, the ballots as the
+    workers sent them, and `ballots`, as they arrived. Private draws are derived from the seed: runs are reproducible.
     """
 
     protocol: Protocol
@@ -44,6 +44,7 @@ class Simulation:
     workers: list[State] = field(init=False)
     server: list[State] = field(init=False)
     counts: Counts = field(init=False)
+    sent: list[Payload] = field(init=False, default_factory=list)
     ballots: list[Payload] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -68,13 +69,13 @@ class Simulation:
     def step(self, gradients: Tensor, step: int, lr: float | Sequence[float]) -> Tensor:
         """One round for gradients (M, d) in the layout's order."""
         ctxs = self.contexts(step, lr)
-        sent = self._encode(gradients, ctxs)
-        self.ballots = self._deliver_up(sent, ctxs)
-        self._return_lost(sent, ctxs)
-        decision, self.server = self.protocol.combine(self.ballots, self.server, ctxs)
-        received = self._deliver_down(decision, ctxs)
-        direction, self.workers = self.protocol.decode(received, self.workers, ctxs)
-        self.counts.abstentions += sum((~b.valid).sum(-1) for b in self.ballots)
+        sent, workers = self.protocol.encode(self._spoilt(gradients, ctxs), self.workers, ctxs)
+        ballots = self._deliver_up(sent, ctxs)
+        workers = self._with_lost(workers, sent, ctxs)
+        decision, server = self.protocol.combine(ballots, self.server, ctxs)
+        direction, workers = self.protocol.decode(self._deliver_down(decision, ctxs), workers, ctxs)
+        self.workers, self.server, self.sent, self.ballots = workers, server, sent, ballots
+        self.counts.abstentions += sum((~b.valid).sum(-1) for b in ballots)
         self.counts.steps += 1
         return direction
 
@@ -85,18 +86,20 @@ class Simulation:
         return {"workers": self.workers, "server": self.server, "counts": counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Continue where `state_dict` was taken.
+
+        Raises:
+            ValueError: the state is that of another simulation; nothing has been changed.
+        """
+        check_alike(state, self.state_dict(), "the state")
         self.workers, self.server, c = state["workers"], state["server"], state["counts"]
         self.counts = Counts(c["abstentions"].clone(), c["up"], c["down"], c["steps"])
 
-    def _encode(self, gradients: Tensor, ctxs: list[Context]) -> list[Payload]:
-        layout = self.protocol.layout
-        if any(f.place == "worker" for f in self.faults):
-            views = zip(layout.views(gradients), ctxs, strict=True)
-            parts = [on_gradients(self.faults, x, c, self.num_workers).flatten(-2) for x, c in views]
-            gradients = torch.cat(parts, -1)
-        ballots, self.workers = self.protocol.encode(gradients, self.workers, ctxs)
-        return ballots
+    def _spoilt(self, gradients: Tensor, ctxs: list[Context]) -> Tensor:
+        if not any(f.place == "worker" for f in self.faults):
+            return gradients
+        views = zip(self.protocol.layout.views(gradients), ctxs, strict=True)
+        return torch.cat([on_gradients(self.faults, x, c, self.num_workers).flatten(-2) for x, c in views], -1)
 
     def _deliver_up(self, sent: list[Payload], ctxs: list[Context]) -> list[Payload]:
         links = [on_link(self.faults, "uplink", p, c, self.num_workers) for p, c in zip(sent, ctxs, strict=True)]
@@ -121,13 +124,13 @@ class Simulation:
             received.append(self.protocol.receive(Kind.BALLOT, message, own_planes, ctx))
         return [stack(payloads) for payloads in zip(*received, strict=True)]
 
-    def _return_lost(self, sent: list[Payload], ctxs: list[Context]) -> None:
-        dropping = any(f.fault.drops and f.place in ("uplink", "both") for f in self.faults)
-        if not dropping:
-            return
-        lost = [s.valid & ~b.valid for s, b in zip(sent, self.ballots, strict=True)]
-        kept = self.protocol.undelivered(self.workers, sent, ctxs)
-        self.workers = [where(mask, k, w) for mask, k, w in zip(lost, kept, self.workers, strict=True)]
+    def _with_lost(self, workers: list[State], sent: list[Payload], ctxs: list[Context]) -> list[State]:
+        """The workers' state, where a ballot was dropped that of a worker who sent nothing."""
+        lost = dropped(self.faults, "uplink", ctxs[0], self.num_workers)
+        if not bool(lost.any()):
+            return workers
+        kept = self.protocol.undelivered(workers, sent, ctxs)
+        return [where(lost[:, None] & s.valid, k, w) for s, k, w in zip(sent, kept, workers, strict=True)]
 
     def _deliver_down(self, decision: list[Payload], ctxs: list[Context]) -> list[Payload]:
         planes = self.protocol.planes(Kind.DECISION, ctxs)

@@ -8,7 +8,7 @@ from typing import TypeGuard
 from gradvote.arguments import checked, hints_of
 from gradvote.errors import unknown
 from gradvote.faults._base import Fault
-from gradvote.faults._plan import PLACES, Faulty, on_gradients, on_link
+from gradvote.faults._plan import PLACES, Faulty, dropped, on_gradients, on_link
 
 _INFRASTRUCTURE = "_"
 _NAMES = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith(_INFRASTRUCTURE)]
@@ -46,4 +46,15 @@ def summary(name: str) -> str:
     return (inspect.getdoc(fault_class(name)) or "").split("\n", 1)[0]
 
 
-__all__ = ["PLACES", "Fault", "Faulty", "create", "fault_class", "names", "on_gradients", "on_link", "summary"]
+__all__ = [
+    "PLACES",
+    "Fault",
+    "Faulty",
+    "create",
+    "dropped",
+    "fault_class",
+    "names",
+    "on_gradients",
+    "on_link",
+    "summary",
+]

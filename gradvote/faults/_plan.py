@@ -19,7 +19,7 @@ class Faulty:
     """`fault` at `place` ("worker": its gradient; "uplink", "downlink", "both": its link) of some workers.
 
     `workers` are the numbers of the faulty ones; otherwise `num` of them are drawn from the seed, once or, with
-    `redraw`, afresh at each step.
+    `redraw`, afresh at each step: the same ones for every fault drawn so.
     """
 
     fault: Fault
@@ -70,6 +70,15 @@ def on_link(faults: Sequence[Faulty], place: str, payload: Payload, ctx: Context
         if faulty.place in (place, "both"):
             payload = _spoil(faulty, payload, ctx, faulty.hits(ctx, num_workers))
     return payload
+
+
+def dropped(faults: Sequence[Faulty], place: str, ctx: Context, num_workers: int) -> Tensor:
+    """Whose payloads (M,) bool are lost on the way, `place` being "uplink" or "downlink"."""
+    lost = torch.zeros(num_workers, dtype=torch.bool)
+    for faulty in faults:
+        if faulty.fault.drops and faulty.place in (place, "both"):
+            lost |= faulty.hits(ctx, num_workers)
+    return lost
 
 
 def _spoil(faulty: Faulty, payload: Payload, ctx: Context, hit: Tensor) -> Payload:
