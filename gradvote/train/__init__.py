@@ -1,50 +1,70 @@
 """Train a model over workers with any algorithm, and leave behind records, a recipe and a checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from gradvote.data import Data
 from gradvote.train import checkpoint
+from gradvote.train.baseline import honest
 from gradvote.train.config import Config, from_json
 from gradvote.train.folder import RunFolder
+from gradvote.train.metrics import misfit
+from gradvote.train.observe import Record
 from gradvote.train.run import Progress, Run, silent
 from gradvote.train.setup import prepare
 
 
-def start(
-    config: Config, folder: Path | str, *, overwrite: bool = False, command: str = "", label: str | None = None
+def ready(
+    config: Config,
+    folder: Path | str,
+    *,
+    overwrite: bool = False,
+    command: str = "",
+    label: str | None = None,
+    samples: Data | None = None,
 ) -> Run:
-    """A run as `config` says, checked and ready: `run.train()` does the work, its results stand in `folder`.
+    """A run as `config` says, checked, on `samples` or the data set it names; nothing is written before `run.open()`.
 
     Raises:
-        ValueError: an option is wrong, or the folder holds a run already; nothing has been changed.
+        ValueError: an option is wrong, the first loss is not finite, or the folder holds a run already.
     """
-    run = Run(prepare(config), RunFolder(Path(folder)), command, label)
-    run.start(overwrite)
+    run = Run(prepare(config, samples), RunFolder(Path(folder)), command, label)
+    run.check(overwrite)
     return run
 
 
-def reopen(folder: Path | str, *, chosen: Config | None = None, command: str = "") -> Run:
+def start(
+    config: Config,
+    folder: Path | str,
+    *,
+    overwrite: bool = False,
+    command: str = "",
+    label: str | None = None,
+    samples: Data | None = None,
+) -> Run:
+    """The same with its folder made: `run.train()` does the work, its results stand in `folder`."""
+    run = ready(config, folder, overwrite=overwrite, command=command, label=label, samples=samples)
+    run.open()
+    return run
+
+
+def reopen(
+    folder: Path | str, *, chosen: Mapping[str, Any] | None = None, command: str = "", samples: Data | None = None
+) -> Run:
     """The run in `folder` at its checkpoint: `run.train()` continues it, bit for bit.
 
-    Of the options `chosen` only a larger number of steps may differ from the run's own.
+    Of the options in `chosen`, which a `Config` has, only a larger number of steps may differ from the run's own.
 
     Raises:
         ValueError: no usable checkpoint, or `chosen` contradicts it; nothing has been changed.
     """
     place = RunFolder(Path(folder))
     state = checkpoint.load(place.checkpoint)
-    config = from_json(state["config"])
-    if chosen is not None:
-        different = chosen.differences(config)
-        if set(different) - {"steps"}:
-            raise ValueError(
-                f"The run in {folder} has other values of {', '.join(different)}. A resumed run keeps its options "
-                "but for --steps; leave them out, or start a new run."
-            )
-        config = replace(config, steps=chosen.steps) if different else config
-    if config.steps < state["step"]:
-        raise ValueError(f"The run in {folder} is at step {state['step']} already, beyond {config.steps} steps.")
-    run = Run(prepare(config), place, command, place.label())
+    config = _continued(_config_in(state, place.checkpoint), state["step"], chosen or {}, place)
+    commands = "; ".join(filter(None, (place.described("command"), command)))
+    run = Run(prepare(config, samples), place, commands, place.described("label"))
     run.resume(state)
     return run
 
@@ -56,4 +76,43 @@ def train(config: Config, folder: Path | str, *, overwrite: bool = False, progre
     return run
 
 
-__all__ = ["Config", "Progress", "Run", "RunFolder", "prepare", "reopen", "start", "train"]
+def _config_in(state: Mapping[str, Any], path: Path) -> Config:
+    try:
+        return from_json(state["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold the options of a run: {error}") from error
+
+
+def _continued(config: Config, step: int, chosen: Mapping[str, Any], place: RunFolder) -> Config:
+    different = config.contradicted({key: value for key, value in chosen.items() if key != "steps"})
+    if different:
+        raise ValueError(
+            f"The run in {place.path} has other values of {', '.join(different)}. A resumed run keeps its options but "
+            "for steps; leave them out, or start a new run."
+        )
+    steps = chosen.get("steps", config.steps)
+    if steps < step:
+        raise ValueError(f"The run in {place.path} is at step {step} already, beyond {steps} steps.")
+    if steps != config.steps and config.schedule != "constant":
+        raise ValueError(
+            f"The run in {place.path} has the learning-rate schedule '{config.schedule}' over {config.steps} steps, "
+            "so another number of steps would be another run. Leave the steps out, or start a new run."
+        )
+    return replace(config, steps=steps)
+
+
+__all__ = [
+    "Config",
+    "Progress",
+    "Record",
+    "Run",
+    "RunFolder",
+    "honest",
+    "misfit",
+    "prepare",
+    "ready",
+    "reopen",
+    "silent",
+    "start",
+    "train",
+]

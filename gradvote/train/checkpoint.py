@@ -1,20 +1,18 @@
 """Checkpoints: written whole or not at all, read back without executing anything."""
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 FORMAT = 1
-KEYS = ("format", "step", "config", "models", "optimizers", "engine", "seconds")
+KEYS = ("format", "step", "config", "models", "optimizers", "engine", "round", "seconds")
 
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Write atomically: to a temporary file beside `path`, flushed to disk, then renamed."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
             torch.save({"format": FORMAT, **state}, file)
@@ -35,10 +33,10 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"There is no checkpoint at {path}. Give the folder of a run that has written one.")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # what torch raises for bytes that it did not write is not documented
         raise ValueError(f"{path} cannot be read as a checkpoint: it is cut short or a foreign file.") from error
     missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
-    if missing or state["format"] != FORMAT:
+    if missing or state["format"] != FORMAT or not isinstance(state["step"], int):
         raise ValueError(
             f"{path} is not a checkpoint of this version of gradvote (format {FORMAT}); "
             + (f"it lacks {', '.join(missing)}." if missing else f"it has format {state['format']}.")

@@ -1,9 +1,11 @@
 """A run's options: one frozen dataclass, the same for the command line, the run folder and the checkpoint."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from gradvote.arguments import checked, hints_of
 from gradvote.engines.gradients import MODES
 from gradvote.errors import unknown
 
@@ -49,6 +51,8 @@ class Config:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
+        checked("a run", vars(self), hints_of(Config))
+        self._check_plain()
         for kind, name, valid in (
             ("engine", self.engine, ENGINES),
             ("mode", self.mode, MODES),
@@ -58,17 +62,25 @@ class Config:
         ):
             if name not in valid:
                 raise unknown(kind, name, valid)
-        for name, least in (("steps", 1), ("workers", 1), ("eval_samples", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}.")
-        for name in ("batch_size", "eval_every", "checkpoint_every"):
+        for name in ("steps", "workers", "eval_samples", "batch_size", "eval_every", "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}.")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"The seed must be at least 0 and below 2**63; got {self.seed}.")
         if self.lr is not None and not 0 <= self.lr < float("inf"):
             raise ValueError(f"The learning rate must be finite and not negative; got {self.lr}.")
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"The weight decay must be finite and not negative; got {self.weight_decay}.")
+
+    def _check_plain(self) -> None:
+        try:
+            self.to_json()
+        except TypeError as error:
+            raise ValueError(
+                "Options must be numbers, texts and lists of them, as a checkpoint keeps them; "
+                f"got options={self.options}, partition_options={self.partition_options}, faults={self.faults}."
+            ) from error
 
     @property
     def evaluate_every(self) -> int:
@@ -82,13 +94,17 @@ class Config:
 
     def to_json(self) -> str:
         """The options as JSON."""
-        return json.dumps(asdict(self))
+        return json.dumps(vars(self))
 
-    def differences(self, other: "Config") -> list[str]:
-        """The options set here (not left at their defaults) that `other` has otherwise."""
-        default = Config()
-        chosen = [f.name for f in fields(self) if getattr(self, f.name) != getattr(default, f.name)]
-        return [name for name in chosen if getattr(self, name) != getattr(other, name)]
+    def contradicted(self, chosen: Mapping[str, Any]) -> list[str]:
+        """The names of the options in `chosen` that have other values here; of options within options, their own."""
+        own, names = json.loads(self.to_json()), []
+        for name, value in json.loads(json.dumps(chosen)).items():
+            if isinstance(value, dict):
+                names += [key for key in value if key not in own[name] or own[name][key] != value[key]]
+            elif own[name] != value:
+                names.append(name)
+        return names
 
 
 def from_json(text: str) -> Config:

@@ -1,8 +1,12 @@
-"""A run's folder: `run.json` (the recipe), `records.jsonl` (one object per evaluated step), `checkpoint.pt`."""
+"""A run's folder: `run.json` (the recipe), `records.jsonl` (one object per evaluated step), `checkpoint.pt`.
+
+Beside them the command line puts `report.html` and, where asked for, TensorBoard's files in `events`.
+"""
 
 import json
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +23,29 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.pt"
         self.records = path / "records.jsonl"
         self.about = path / "run.json"
+        self.report = path / "report.html"
+        self.events = path / "events"
 
-    def create(self, overwrite: bool) -> None:
-        """Make the folder, empty of an earlier run's files.
+    def check(self, overwrite: bool) -> None:
+        """Whether a run may be written here.
 
         Raises:
-            ValueError: there is a run already and `overwrite` is False.
+            ValueError: there is a run already and `overwrite` is False, or the path is a file.
         """
-        files = (self.about, self.records, self.checkpoint)
-        if any(f.exists() for f in files) and not overwrite:
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file, but a run needs a folder. Choose another --out or --name.")
+        if any(f.exists() for f in (self.about, self.records, self.checkpoint)) and not overwrite:
             raise ValueError(
                 f"There is a run in {self.path} already. Choose another --name, continue it with --resume "
                 f"{self.path}, or replace it with --overwrite."
             )
+
+    def create(self) -> None:
+        """Make the folder, without the files of an earlier run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for f in files:
+        for f in (self.about, self.records, self.checkpoint, self.report):
             f.unlink(missing_ok=True)
+        shutil.rmtree(self.events, ignore_errors=True)
 
     def describe(self, about: dict[str, Any]) -> None:
         """Write the recipe, atomically."""
@@ -42,19 +53,20 @@ class RunFolder:
         partial.write_text(json.dumps(about, indent=1), encoding="utf-8")
         partial.replace(self.about)
 
-    def label(self) -> str | None:
-        """The run's display name in its recipe, or None."""
+    def described(self, key: str) -> str | None:
+        """A text of the recipe, or None."""
         try:
-            return str(json.loads(self.about.read_text(encoding="utf-8"))["label"])
+            value = json.loads(self.about.read_text(encoding="utf-8"))[key]
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return value if isinstance(value, str) else None
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record."""
         with self.records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def forget_after(self, step: int) -> None:
+    def forget_from(self, step: int) -> None:
         """Drop the records from `step` on, which a resumed run writes again."""
         if not self.records.is_file():
             return

@@ -1,6 +1,7 @@
 """What a run measures at an evaluated step."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from gradvote.core import State
 from gradvote.engines.simulation import Simulation
 
 CHUNK = 2000
+GROWTH = 1.5
+"""A memory that grows by this factor over the second half of a run is not drained; without any drain it doubles."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,42 @@ def memory_norm(states: list[State]) -> float | None:
         return None
     workers = memories[0].shape[0]
     return float(torch.stack([m.square().sum() for m in memories]).sum().div(workers).sqrt())
+
+
+def drain(simulation: Simulation, step: int, lr: float) -> float | None:
+    """2·(mean |p| over the coordinates sent) / c for the last round's p = Δ + e and Δ = ±c; None without such a codec.
+
+    Sending makes a memory smaller, ‖e‖ < ‖p‖, just where this exceeds 1: Lemma 1 of Phong and Phuong 2020.
+    """
+    s, magnitude, scale = simulation, 0.0, 0.0
+    rounds = zip(s.workers, s.sent, s.ballots, s.contexts(step, lr), s.protocol.layout.groups, strict=True)
+    for state, sent, ballot, ctx, group in rounds:
+        if "bits" in sent.planes and "scale" not in sent.planes:
+            delivered = replace(sent, valid=sent.valid & ballot.valid)
+            delta = s.protocol.algorithm.up.decode(delivered, ctx, group.n)
+            magnitude += sum(float((memory + delta)[delta != 0].abs().sum()) for memory in _memories(state))
+            scale += float(delta.abs().sum())
+    return 2 * magnitude / scale if magnitude and scale else None
+
+
+def misfit(records: Sequence[Mapping[str, float]]) -> str:
+    """A sentence on a constant c that does not fit the gradients' scale, as the memories tell; empty where it fits."""
+    known = [r for r in records if r.get("drain") is not None and math.isfinite(r["memory_norm"])]
+    if len(known) < 8:
+        return ""
+    half, last = known[len(known) // 2], known[-1]
+    if sum(r["drain"] < 1 for r in known) > len(known) / 2:
+        return (
+            f"2·mean|p|/c is {last['drain']:.2g}, and below 1 sending adds to the error memory: c is too large for "
+            "these gradients. Try a smaller one."
+        )
+    if last["memory_norm"] > GROWTH * half["memory_norm"]:
+        return (
+            f"the error memory keeps growing (‖e‖ is {half['memory_norm']:.2g} at step {half['step']:.0f} and "
+            f"{last['memory_norm']:.2g} at step {last['step']:.0f}): c is too small for these gradients. Try a larger "
+            "one, or keep more signs."
+        )
+    return ""
 
 
 def _memories(state: Any) -> list[Tensor]:

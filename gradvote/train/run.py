@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from gradvote import data
-from gradvote.engines.gradients import GRADIENTS, trainable
+from gradvote.engines.gradients import trainable
 from gradvote.engines.simulation import Simulation
-from gradvote.train import checkpoint, folder, metrics
+from gradvote.train import checkpoint, folder
 from gradvote.train.folder import RunFolder
+from gradvote.train.interrupt import ctrl_c_calls
+from gradvote.train.observe import Observer, Record
 from gradvote.train.setup import Setup, optimizer_for
 
-Record = dict[str, Any]
 Progress = Callable[[int, Record | None], None]
 
 
@@ -25,7 +26,7 @@ def silent(step: int, record: Record | None) -> None:
 
 
 class Run:
-    """One run: `start()` or `resume(state)`, then `train(progress)`."""
+    """One run: `check()` and `open()`, or `resume(state)`; then `train(progress)`."""
 
     def __init__(self, setup: Setup, place: RunFolder, command: str = "", label: str | None = None) -> None:
         self.setup, self.config, self.place = setup, setup.config, place
@@ -34,59 +35,86 @@ class Run:
         num_models = setup.config.workers if self.simulation.diverging else 1
         self.models = [deepcopy(setup.model) for _ in range(num_models)]
         self.optimizers = [optimizer_for(setup.config, model, self._lr(0)) for model in self.models]
-        self.gradients = GRADIENTS["vectorized" if setup.config.mode == "vectorized" else "loop"]
+        self.observer = Observer(setup, self.simulation, self.models)
         self.step, self.seconds, self.status, self.message = 0, 0.0, "running", ""
+        self._stopped = False
 
-    def start(self, overwrite: bool = False) -> None:
-        """Open the run's folder, after a first look at the loss.
+    def check(self, overwrite: bool = False) -> None:
+        """Look at the first loss and at the folder; nothing is written.
 
         Raises:
-            ValueError: the first loss is not finite, or the folder holds a run.
+            ValueError: the first loss is not finite, or the folder holds a run and `overwrite` is False.
         """
-        losses, _ = self._gradients(self._batches(0))
+        self.place.check(overwrite)
+        losses = self.observer.first_losses()
         if not bool(losses.isfinite().all()):
             worker = int((~losses.isfinite()).nonzero()[0])
             raise ValueError(
                 f"The loss of worker {worker} is {float(losses[worker])} before the first step, so nothing can be "
                 "learned. Look at the data and the model's initial values."
             )
-        self.place.create(overwrite)
+
+    def open(self) -> None:
+        """Make the folder, without an earlier run's files, with the recipe and the checkpoint of step 0."""
+        self.place.create()
         self._describe()
+        self._save()
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint's content."""
-        for model, saved in zip(self.models, state["models"], strict=True):
-            model.load_state_dict(saved)
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.simulation.load_state_dict(state["engine"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.place.forget_after(self.step)
+        """Continue from a checkpoint's content.
+
+        Raises:
+            ValueError: the content is not that of such a run.
+        """
+        try:
+            for model, saved in zip(self.models, state["models"], strict=True):
+                model.load_state_dict(saved)
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            self.simulation.load_state_dict(state["engine"])
+            self.observer.resumed_round = dict(state["round"])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.place.checkpoint} does not fit the run it names: {error}") from error
+
+    def stop(self) -> None:
+        """Ask `train` to end after the step it is in; a signal handler or the progress callback may."""
+        self._stopped = True
 
     def train(self, progress: Progress = silent) -> None:
-        """Run to the last step; Ctrl-C leaves a checkpoint and a usable folder."""
+        """Run to the last step. Ctrl-C, or `stop`, ends it after the step in progress; a checkpoint is left always."""
         try:
-            while self.step < self.config.steps and self.status == "running":
-                self._one_step(progress)
-            if self.status == "running":
-                self._observe(None, progress)
-                self.status = "finished"
-        except KeyboardInterrupt:
-            self.status, self.message = "interrupted", f"stopped by the user at step {self.step}"
-        self._save()
-        self._describe()
+            with ctrl_c_calls(self.stop):
+                self._describe()
+                self.place.forget_from(self.step)
+                self._steps(progress)
+                self._save()
+        except BaseException as error:
+            self._end("interrupted", f"{type(error).__name__} in step {self.step}; the last checkpoint is an older one")
+            raise
+        finally:
+            self._describe()
+
+    def _steps(self, progress: Progress) -> None:
+        while self.step < self.config.steps and self.status == "running" and not self._stopped:
+            self._one_step(progress)
+        if self.status == "running" and self._stopped:
+            self._end("interrupted", f"stopped by the user at step {self.step}")
+        if self.status == "running":
+            self._observe(None, progress)
+        if self.status == "running":
+            self._end("finished")
 
     def _one_step(self, progress: Progress) -> None:
         started = time.perf_counter()
-        losses, gradients = self._gradients(self._batches(self.step))
+        known = self.observer.gradients(self.observer.batches(self.step), self.step)
         self.seconds += time.perf_counter() - started
         if self.step % self.config.evaluate_every == 0:
-            self._observe((losses, gradients) if self._is_full else None, progress)
+            self._observe(known, progress)
         if self.status != "running":
             return
         started = time.perf_counter()
-        direction = self.simulation.step(gradients, self.step, self._lr(self.step))
-        self._apply(direction)
+        self._apply(self.simulation.step(known[1], self.step, self._lr(self.step)))
         self.seconds += time.perf_counter() - started
         self.step += 1
         progress(self.step, None)
@@ -107,56 +135,15 @@ class Run:
             optimizer.step()
 
     def _observe(self, known: tuple[Tensor, Tensor] | None, progress: Progress) -> None:
-        losses, gradients = known or self._gradients(self._whole())
-        record = self._record(metrics.truth(losses, gradients, self.setup.shares))
+        record = self.observer.look(self.step, self.seconds, known)
         self.place.append(record)
         progress(self.step, record)
-        if not math.isfinite(record["loss"]) or not math.isfinite(record["grad_norm"]):
-            self.status = "diverged"
-            self.message = f"the loss became {record['loss']} at step {self.step}"
+        for key, name in (("loss", "loss"), ("grad_norm", "gradient norm")):
+            if self.status == "running" and not math.isfinite(record[key]):
+                self._end("diverged", f"the {name} became {record[key]} at step {self.step}")
 
-    def _record(self, truth: metrics.Truth) -> Record:
-        d, samples, counts = self.setup.data, self.config.eval_samples, self.simulation.counts
-        steps, coordinates = max(counts.steps, 1), self.setup.protocol.layout.size * self.config.workers
-        lr = self._lr(self.step)
-        return {
-            "step": self.step,
-            "loss": truth.loss,
-            "train_accuracy": metrics.accuracy(self.models, d.train_x[:samples], d.train_y[:samples]),
-            "test_accuracy": metrics.accuracy(self.models, d.test_x[:samples], d.test_y[:samples]),
-            "grad_norm": truth.grad_norm,
-            "median_mean_gap": truth.median_mean_gap,
-            "bytes_up": counts.bytes_up,
-            "bytes_down": counts.bytes_down,
-            "bits_up": counts.bytes_up * 8 / steps / coordinates if counts.steps else None,
-            "bits_down": counts.bytes_down * 8 / steps / coordinates if counts.steps else None,
-            "seconds": self.seconds,
-            "abstentions": int(counts.abstentions.sum()),
-            "ties": metrics.ties(self.simulation, self.step - 1, lr),
-            "drift": metrics.drift(self.models),
-            "memory_norm": metrics.memory_norm(self.simulation.workers),
-            "lr": lr,
-        }
-
-    def _batches(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        x, y = self.setup.data.train_x, self.setup.data.train_y
-        if self._is_full:
-            return self._whole()
-        return [(x[i], y[i]) for i in (b.at(step) for b in self.setup.batches)]
-
-    def _whole(self) -> list[tuple[Tensor, Tensor]]:
-        if not hasattr(self, "_local"):
-            x, y = self.setup.data.train_x, self.setup.data.train_y
-            limit = None if self._is_full else max(1, self.config.eval_samples // self.config.workers)
-            self._local = [(x[part[:limit]], y[part[:limit]]) for part in self.setup.parts]
-        return self._local
-
-    @property
-    def _is_full(self) -> bool:
-        return all(b.is_full for b in self.setup.batches)
-
-    def _gradients(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        return self.gradients(self.models, batches, self.setup.protocol.layout, self.config.seed, self.step)
+    def _end(self, status: str, message: str = "") -> None:
+        self.status, self.message = status, message
 
     def _lr(self, step: int) -> float:
         return self.setup.schedule(step, 0)
@@ -168,6 +155,7 @@ class Run:
             "models": [model.state_dict() for model in self.models],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "engine": self.simulation.state_dict(),
+            "round": self.observer.round(self.step),
             "seconds": self.seconds,
         }
         checkpoint.save(state, self.place.checkpoint)
@@ -177,7 +165,7 @@ class Run:
         histogram = data.class_histogram(s.data.train_y, s.parts, s.data.num_classes)
         self.place.describe(
             {
-                "name": self.place.path.name,
+                "name": self.place.path.resolve().name,
                 "label": self.label,
                 "algorithm": repr(s.protocol.algorithm),
                 "command": self.command,

@@ -1,13 +1,16 @@
 """From options to objects, every check before any work."""
 
+import math
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradvote import algorithms, data, faults, models
 from gradvote.aggregators import MajorityVote
+from gradvote.arguments import checked, hints_of
 from gradvote.core import Algorithm
 from gradvote.data import Batches, Data, Partition
 from gradvote.engines.gradients import check_vectorizable, trainable
@@ -33,18 +36,16 @@ class Setup:
     schedule: Schedule
 
 
-def prepare(config: Config) -> Setup:
-    """Build and check everything.
+def prepare(config: Config, samples: Data | None = None) -> Setup:
+    """Build and check everything; `samples` are used instead of reading the data set that `config` names.
 
     Raises:
         ValueError: an option is wrong; the sentence says which and how to mend it.
     """
     algorithm = algorithms.create(config.algorithm, **config.options)
-    plan = tuple(_faulty(f) for f in config.faults)
-    for faulty in plan:
-        faulty.check(config.workers)
+    plan = faults_of(config)
     partition: Partition = data.partition_named(config.partition, **config.partition_options)
-    samples = data.load(config.data, config.data_dir)
+    samples = samples or data.load(config.data, config.data_dir)
     parts = partition(samples.train_y, config.workers, config.seed)
     model = models.build(config.model, samples.input_shape, samples.num_classes, config.seed)
     if config.mode == "vectorized":
@@ -66,25 +67,39 @@ def optimizer_for(config: Config, model: nn.Module, lr: float) -> torch.optim.Op
     return torch.optim.SGD(params, lr, weight_decay=config.weight_decay)
 
 
-def _faulty(options: dict[str, object]) -> Faulty:
-    own = {k: v for k, v in options.items() if k in ("place", "workers", "num", "redraw")}
-    rest = {k: v for k, v in options.items() if k not in own and k != "fault"}
-    if own.get("workers") is not None:
-        own["workers"] = tuple(own["workers"])  # type: ignore[arg-type]  # JSON gives a list
-    return Faulty(faults.create(str(options["fault"]), **rest), **own)  # type: ignore[arg-type]  # checked there
+def faults_of(config: Config) -> tuple[Faulty, ...]:
+    """The faults and whom they hit, checked."""
+    plan = tuple(_faulty(f) for f in config.faults)
+    for faulty in plan:
+        faulty.check(config.workers)
+    return plan
+
+
+def _faulty(options: dict[str, Any]) -> Faulty:
+    known = hints_of(Faulty)
+    own = {key: value for key, value in options.items() if key in known and key != "fault"}
+    rest = {key: value for key, value in options.items() if key not in known}
+    if "fault" not in options:
+        raise ValueError(f"Each of the faults needs a 'fault', the name of one; got {options}.")
+    fault = faults.create(options["fault"], **rest)
+    return Faulty(fault, **checked(f"the fault {options['fault']}", own, known))
 
 
 def _weighted(algorithm: Algorithm, config: Config, parts: list[Tensor]) -> tuple[Algorithm, Tensor]:
+    """The algorithm with its workers' weights, and their shares in the true objective."""
+    given = getattr(algorithm.aggregate, "weights", None) or (1.0,) * config.workers
+    if len(given) != config.workers:
+        raise ValueError(f"There are {len(given)} weights for {config.workers} workers; give one for each.")
     if config.weights == "equal":
-        return algorithm, torch.full((config.workers,), 1 / config.workers)
-    sizes = tuple(float(len(part)) for part in parts)
+        return algorithm, torch.tensor(given) / sum(given)
     if not hasattr(algorithm.aggregate, "weights"):
         raise ValueError(
             f"{config.algorithm} cannot weight workers by samples, as {algorithm.aggregate} has no weights. "
             "Use weights 'equal', or an algorithm with a mean or a vote."
         )
-    weighted = replace(algorithm.aggregate, weights=sizes)  # type: ignore[type-var]  # aggregators are dataclasses
-    return replace(algorithm, aggregate=weighted), torch.tensor(sizes) / sum(sizes)
+    by_size = tuple(weight * len(part) for weight, part in zip(given, parts, strict=True))
+    weighted = replace(algorithm.aggregate, weights=by_size)  # type: ignore[type-var]  # aggregators are dataclasses
+    return replace(algorithm, aggregate=weighted), torch.tensor(by_size) / sum(by_size)
 
 
 def _warn_of_bias(algorithm: Algorithm, workers: int) -> None:
@@ -102,6 +117,6 @@ def _schedule(config: Config) -> Schedule:
     if config.schedule == "cosine":
         return Cosine(lr, config.steps)
     if config.schedule == "step":
-        marks = (config.steps // 7, config.steps * 3 // 7, config.steps * 5 // 7)
+        marks = tuple(math.ceil(config.steps * sevenths / 7) for sevenths in (1, 3, 5))
         return Step(lr, marks, (2.0, 10.0, 20.0))
     return Constant(lr)

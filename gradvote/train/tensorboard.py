@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gradvote.errors import MissingExtra
-from gradvote.train.run import Progress, Record
+from gradvote.train.observe import Record
+from gradvote.train.run import Progress
 
 try:
     from torch.utils.tensorboard import SummaryWriter
@@ -14,21 +15,19 @@ except ImportError as error:
 
 
 @contextmanager
-def events(folder: Path) -> Iterator[Progress]:
-    """A progress callback that writes every number of a record as a scalar into `folder`/events."""
-    writer: SummaryWriter | None = None
+def events(folder: Path, from_step: int = 0) -> Iterator[Progress]:
+    """A progress callback that writes every number of a record as a scalar into `folder`.
+
+    TensorBoard forgets what an earlier part of the run wrote for `from_step` and later.
+    """
+    writer = SummaryWriter(str(folder), purge_step=from_step)
 
     def write(step: int, record: Record | None) -> None:
-        nonlocal writer
-        if record is None:
-            return
-        writer = writer or SummaryWriter(str(folder / "events"))
-        for name, value in record.items():
+        for name, value in (record or {}).items():
             if name != "step" and value is not None:
                 writer.add_scalar(name, value, step)
 
     try:
         yield write
     finally:
-        if writer is not None:
-            writer.close()
+        writer.close()
