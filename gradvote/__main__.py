@@ -10,7 +10,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in {"cyclopts", "rich"}:
             raise
-        sys.exit(f"The command line needs {error.name}. Install it with: pip install 'gradvote[cli]'")
+        print(f"The command line needs {error.name}. Install it with: pip install 'gradvote[cli]'", file=sys.stderr)
+        sys.exit(2)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,10 +1,9 @@
 """The command line. Mistakes of a user end with one sentence and exit status 2."""
 
-import sys
 import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 from rich.markup import escape
 
@@ -24,20 +23,21 @@ for module in (listing, training, reporting, demo):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line and give its exit status: 0, 1 (a run diverged), 2 (a mistake), 130 (Ctrl-C)."""
+    """Run the command line and give its exit status: 0, 1 (the run diverged), 2 (a mistake), 130 (Ctrl-C)."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    warnings.showwarning = lambda message, *_: errors.print(f"[yellow]Warning:[/] {escape(str(message))}")
-    try:
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        return status if isinstance(status, int) else 0
-    except (CycloptsError, ValueError, FileNotFoundError, MissingExtra) as error:
-        errors.print(f"[bold red]Error:[/] {escape(str(error))}")
-        return 2
-    except KeyboardInterrupt:
-        errors.print("Stopped.")
-        return 130
-
-
-def main() -> None:
-    """The command `gradvote`."""
-    sys.exit(run(sys.argv[1:]))
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: errors.print(f"[yellow]Warning:[/] {escape(str(message))}")
+        try:
+            status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            return status if isinstance(status, int) else 0
+        except UnusedCliTokensError as error:
+            text = f"{' '.join(error.unused_tokens or ())!r} is not expected here. See --help for what is."
+        except OSError as error:
+            text = f"{error.strerror}: {error.filename}." if error.filename else str(error)
+        except (CycloptsError, ValueError, MissingExtra) as error:
+            text = str(error)
+        except KeyboardInterrupt:
+            errors.print("Stopped.")
+            return 130
+    errors.print(f"[bold red]Error:[/] {escape(text)}")
+    return 2

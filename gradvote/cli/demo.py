@@ -7,7 +7,7 @@ import torch
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from gradvote.cli.training import run_one, write
+from gradvote.cli.training import all_ready, watch_all, write
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
 from gradvote.train import Config
@@ -70,10 +70,11 @@ def demo(
         ("One bad link, one broken worker", FAULTY, second, out / "faulty"),
     ):
         console.print(f"\n[bold]{title}[/]\n{text}")
-        runs = [run_one(config, place / label, console, overwrite=True) for label, config in configs.items()]
+        runs = watch_all(all_ready(configs, place, overwrite=True), console)
         scenes.append(Scene(title, text, tuple(load_run(run.place.path) for run in runs)))
         console.print(table(scenes[-1].runs))
         if runs[-1].status == "interrupted":
+            console.print("Stopped.")
             return 130
     console.print()
     write(scenes, out / "report.html", "gradvote: the mean, the vote and the median", console, INTRO)

@@ -14,8 +14,20 @@ from gradvote.train.config import ENGINES, OPTIMIZERS, SCHEDULES, WEIGHTS
 Rows = list[tuple[str, str]]
 
 
+NOISES = {
+    "gaussian": "normal, the papers' choice",
+    "laplace": "double exponential: heavier tails, as differential privacy uses it",
+    "logistic": "close to gaussian, slightly heavier tails",
+    "uniform": "bounded: never more than √3·b",
+}
+
+
 def _described(names: list[str], describe: Callable[[str], str]) -> Rows:
-    return [(name, describe(name)) for name in names]
+    return [(name, describe(name).replace("`", "")) for name in names]
+
+
+def _noises() -> Rows:
+    return [(name, NOISES.get(name, "symmetric, unimodal, mean 0, variance 1")) for name in sorted(QUANTILES)]
 
 
 def _algorithms() -> Rows:
@@ -29,7 +41,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "faults": lambda: _described(faults.names(), faults.summary),
     "data": lambda: _described(data.names(), data.describe),
     "models": lambda: _described(models.model_names(), models.describe_model),
-    "noises": lambda: [(name, "symmetric, unimodal, mean 0, variance 1") for name in sorted(QUANTILES)],
+    "noises": _noises,
     "schedules": lambda: list(SCHEDULES.items()),
     "optimizers": lambda: list(OPTIMIZERS.items()),
     "weights": lambda: list(WEIGHTS.items()),

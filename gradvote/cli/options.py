@@ -1,21 +1,53 @@
 """The options that `train` and `compare` share, and how they become a `Config`."""
 
 import ast
-import inspect
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter, Token
 
 from gradvote import algorithms, faults
+from gradvote.arguments import checked, hints_of
 from gradvote.data import partition_options
 from gradvote.errors import unknown
 from gradvote.train import Config
 
+GROUPS = {
+    name: Group(name, sort_key=place)
+    for place, name in enumerate(("Algorithm", "Data", "Training", "Faults", "Running", "Output"))
+}
 
-def _group(name: str, help: str) -> Parameter:
-    return Parameter(group=name, help=help)
+
+def option(group: str, help: str, default: object = None, **more: Any) -> Parameter:
+    """An option of the command line; None stands for "not given", and the default is that of `Config`."""
+    return Parameter(group=GROUPS[group], help=help, show_default=False if default is None else f"{default}", **more)
+
+
+def whole(type_: object, tokens: Sequence[Token]) -> int:
+    """A whole number: 2000, but also 2e3."""
+    text = tokens[0].value
+    try:
+        return int(text) if text.lstrip("+-").isdecimal() else _exact(float(text))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"a whole number is expected, not '{text}'.") from error
+
+
+def _exact(number: float) -> int:
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def number(group: str, help: str, default: object = None) -> Parameter:
+    """An option that takes a whole number."""
+    return option(group, help, default, converter=whole)
+
+
+Texts = tuple[str, ...]
 
 
 @Parameter(name="*")
@@ -23,86 +55,116 @@ def _group(name: str, help: str) -> Parameter:
 class Options:
     """What to train, on what, with whom."""
 
-    data: Annotated[str, _group("Data", "Data set: digits, mnist or cifar10.")] = "digits"
-    data_dir: Annotated[Path | None, _group("Data", "Folder of the data set's files (also: GRADVOTE_DATA).")] = None
-    partition: Annotated[str, _group("Data", "How samples are split: iid, by-class, dirichlet, unequal.")] = "by-class"
-    classes_per_worker: Annotated[int | None, _group("Data", "by-class: classes each worker holds.")] = None
-    redundancy: Annotated[int | None, _group("Data", "by-class: workers that hold each class.")] = None
-    alpha: Annotated[float | None, _group("Data", "dirichlet: concentration; small is heterogeneous.")] = None
-    ratio: Annotated[float | None, _group("Data", "unequal: largest share over smallest.")] = None
-    batch_size: Annotated[int | None, _group("Data", "Samples per step and worker; default: all of them.")] = None
+    noise_std: Annotated[str | None, option("Algorithm", "noisy-*: b, a number or relative[:factor[:max]].", 0.01)] = (
+        None
+    )
+    noise: Annotated[str | None, option("Algorithm", "noisy-*: one of `gradvote list noises`.", "gaussian")] = None
+    zero: Annotated[str | None, option("Algorithm", "Sign of exact zeros: random, positive, abstain.", "random")] = None
+    set: Annotated[Texts, option("Algorithm", "KEY=VALUE: any other option of the algorithm.", negative=())] = ()
 
-    workers: Annotated[int, _group("Training", "Number of workers M.")] = 5
-    steps: Annotated[int, _group("Training", "Number of steps.")] = 1000
-    lr: Annotated[float | None, _group("Training", "Learning rate; default: the algorithm's.")] = None
-    schedule: Annotated[str, _group("Training", "Learning rate over the steps: constant, step, cosine.")] = "constant"
-    model: Annotated[str, _group("Training", "mlp, cnn, resnet20, resnet20-nobn, or package.module:factory.")] = "mlp"
-    optimizer: Annotated[str, _group("Training", "What applies the decision: sgd, nesterov-decay, adamw.")] = "sgd"
-    weight_decay: Annotated[float, _group("Training", "Weight decay λ.")] = 0.0
-    weights: Annotated[str, _group("Training", "How workers count: equal, or by samples.")] = "equal"
-    seed: Annotated[int, _group("Training", "Seed of everything random.")] = 0
+    data: Annotated[str | None, option("Data", "digits, mnist or cifar10.", Config.data)] = None
+    data_dir: Annotated[Path | None, option("Data", "Folder of the data set's files, as GRADVOTE_DATA.")] = None
+    partition: Annotated[
+        str | None, option("Data", "The workers' split: iid, by-class, dirichlet, unequal.", Config.partition)
+    ] = None
+    classes_per_worker: Annotated[int | None, number("Data", "by-class: classes each worker holds.")] = None
+    redundancy: Annotated[int | None, number("Data", "by-class: workers that hold each class.", 1)] = None
+    alpha: Annotated[float | None, option("Data", "dirichlet: concentration; small is heterogeneous.")] = None
+    ratio: Annotated[float | None, option("Data", "unequal: largest share over smallest.", 10)] = None
+    batch_size: Annotated[int | None, number("Data", "Samples per step and worker.", "all of them")] = None
 
-    noise_std: Annotated[str | None, _group("Algorithm", "b of noisy-*: a number, or relative[:factor[:max]].")] = None
-    noise: Annotated[str | None, _group("Algorithm", "Noise of noisy-*: gaussian, laplace, uniform, logistic.")] = None
-    zero: Annotated[str | None, _group("Algorithm", "Sign of an exact zero: random, positive, abstain.")] = None
-    set: Annotated[
-        tuple[str, ...], Parameter(group="Algorithm", help="KEY=VALUE: any other option of the algorithm.", negative=())
-    ] = ()
+    workers: Annotated[int | None, number("Training", "Number of workers M.", Config.workers)] = None
+    steps: Annotated[int | None, number("Training", "Number of steps.", Config.steps)] = None
+    lr: Annotated[float | None, option("Training", "Learning rate.", "the algorithm's")] = None
+    schedule: Annotated[str | None, option("Training", "constant, step or cosine.", Config.schedule)] = None
+    model: Annotated[
+        str | None, option("Training", "mlp, cnn, resnet20, resnet20-nobn, or package.module:factory.", Config.model)
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        option("Training", "What applies the decision: sgd, nesterov-decay, adamw.", Config.optimizer),
+    ] = None
+    weight_decay: Annotated[float | None, option("Training", "Weight decay λ.", Config.weight_decay)] = None
+    weights: Annotated[str | None, option("Training", "How workers count: equal, samples.", Config.weights)] = None
+    seed: Annotated[int | None, number("Training", "Seed of everything random.", Config.seed)] = None
 
     fault: Annotated[
-        tuple[str, ...],
-        Parameter(group="Faults", help="invert, rescale, random, blind, nan, drop; rescale:factor=-1000.", negative=()),
+        Texts,
+        option(
+            "Faults",
+            "invert, rescale, random, blind, nan, drop, or NAME:key=value,... with its options, num, workers, place, "
+            "redraw; may be repeated.",
+            negative=(),
+        ),
     ] = ()
-    num_faulty: Annotated[float, _group("Faults", "How many workers are faulty; below 1: the share.")] = 1
-    fault_place: Annotated[str, _group("Faults", "worker, uplink, downlink, or both (links).")] = "worker"
-    fault_redraw: Annotated[bool, _group("Faults", "Draw the faulty ones afresh at each step.")] = False
+    num_faulty: Annotated[float | None, option("Faults", "How many workers are faulty; below 1: the share.", 1)] = None
+    fault_place: Annotated[
+        str | None, option("Faults", "worker (its gradient), uplink, downlink, both (links).", "worker")
+    ] = None
+    fault_redraw: Annotated[
+        bool, option("Faults", "Draw the faulty ones afresh at each step, not once.", negative=())
+    ] = False
 
-    engine: Annotated[str, _group("Running", "Where the workers live; see `gradvote list engines`.")] = "simulation"
-    mode: Annotated[str, _group("Running", "Gradients of simulated workers: loop, vectorized.")] = "loop"
-    threads: Annotated[int | None, _group("Running", "Threads; default: PyTorch's choice.")] = None
-    eval_every: Annotated[int | None, _group("Running", "Steps between evaluations.")] = None
-    eval_samples: Annotated[int, _group("Running", "Samples used to evaluate, at most.")] = 10000
-    checkpoint_every: Annotated[int | None, _group("Running", "Steps between checkpoints.")] = None
+    engine: Annotated[str | None, option("Running", "See `gradvote list engines`.", Config.engine)] = None
+    mode: Annotated[str | None, option("Running", "Gradients of simulated workers: loop, vectorized.", Config.mode)] = (
+        None
+    )
+    threads: Annotated[int | None, number("Running", "Threads.", "PyTorch's choice")] = None
+    eval_every: Annotated[int | None, number("Running", "Steps between evaluations.", "a hundredth of them")] = None
+    eval_samples: Annotated[int | None, number("Running", "At most so many samples.", Config.eval_samples)] = None
+    checkpoint_every: Annotated[int | None, number("Running", "Steps between checkpoints.", "a tenth of them")] = None
 
 
 DEFAULTS = Options()
+_ELSEWHERE = {"algorithm", "options", "partition_options", "faults", "data_dir", "lr"}
+_PLAIN = sorted((hints_of(Config).keys() & hints_of(Options).keys()) - _ELSEWHERE)
+_PARTITION = ("classes_per_worker", "redundancy", "alpha", "ratio")
 
 
-def config_of(options: Options, spec: str, strict: bool) -> Config:
-    """The `Config` for an algorithm given as NAME or NAME:key=value,... (its options, `lr`).
+def chosen(options: Options, spec: str | None = None, known: Sequence[str] | None = None) -> dict[str, Any]:
+    """The options of a `Config` that were given, for an algorithm given as NAME or NAME:key=value,...
 
-    Shared options that the algorithm does not have are refused when `strict`, otherwise left out.
+    Options of the algorithm that are not among `known` are left out.
     """
-    name, own = parse_spec(spec)
-    lr = own.pop("lr", options.lr)
-    known = algorithms.options(name)
-    shared = {"noise_std": options.noise_std, "noise": options.noise, "zero": options.zero}
-    chosen = {k: _noise(v) for k, v in shared.items() if v is not None and (strict or k in known)}
-    chosen |= {k: v for k, v in map(_assignment, options.set) if strict or k in known}
-    return Config(
-        algorithm=name,
-        options={k: _noise(v) if k == "noise_std" else v for k, v in {**chosen, **own}.items()},
-        lr=lr,
-        data_dir=None if options.data_dir is None else str(options.data_dir),
-        partition_options=_partition_options(options),
-        faults=tuple(_fault(spec, options) for spec in options.fault),
-        **{key: getattr(options, key) for key in _PLAIN},
-    )
+    name, own = parse_spec(spec or "")
+    found = {key: getattr(options, key) for key in _PLAIN}
+    found |= {"lr": own.pop("lr", options.lr), "algorithm": name or None}
+    found["data_dir"] = None if options.data_dir is None else str(options.data_dir)
+    shared = shared_options(options)
+    found["options"] = {k: v for k, v in shared.items() if known is None or k in known} | own
+    found["partition_options"] = _partition_options(options)
+    found["faults"] = _faults(options)
+    return {key: value for key, value in found.items() if value not in (None, {}, ())}
 
 
-_PLAIN = sorted(
-    set(inspect.signature(Config).parameters) & set(inspect.signature(Options).parameters) - {"lr", "data_dir"}
-)
+def shared_options(options: Options) -> dict[str, Any]:
+    """The options given for whatever algorithm has them."""
+    named = {"noise_std": _noise(options.noise_std), "noise": options.noise, "zero": options.zero}
+    return {k: v for k, v in named.items() if v is not None} | dict(map(_assignment, options.set))
+
+
+def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:
+    """A `Config` for each algorithm; an option that it does not have is left out where another one has it.
+
+    Raises:
+        ValueError: an option that none of the algorithms has, or a wrong value.
+    """
+    known = [algorithms.options(parse_spec(spec)[0]) for spec in specs]
+    everything = sorted({key for own in known for key in own})
+    for key in shared_options(options):
+        if key not in everything:
+            raise unknown(f"option of {' or '.join(parse_spec(spec)[0] for spec in specs)}", key, everything)
+    return [Config(**chosen(options, spec, list(own))) for spec, own in zip(specs, known, strict=True)]
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """NAME:key=value,key=value -> the name and its options."""
+    """NAME:key=value,key=(value, value) -> the name and its options."""
     name, _, rest = spec.partition(":")
-    return name, dict(_assignment(part) for part in rest.split(",") if part)
+    return name, dict(_assignment(part) for part in re.split(r",(?![^(\[]*[)\]])", rest) if part.strip())
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
+    key, equals, value = text.strip().partition("=")
     if not equals or not key:
         raise ValueError(f"'{text}' should be KEY=VALUE, for instance mu=0.9.")
     try:
@@ -111,23 +173,29 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key.replace("-", "_"), value
 
 
-def _noise(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+def _noise(text: str | None) -> float | str | None:
     try:
-        return float(value)
+        return None if text is None else float(text)
     except ValueError:
-        return value
+        return text
 
 
 def _partition_options(options: Options) -> dict[str, float]:
-    given = {key: getattr(options, key) for key in ("classes_per_worker", "redundancy", "alpha", "ratio")}
-    given = {key: value for key, value in given.items() if value is not None}
-    valid = partition_options(options.partition)
+    given = {key: value for key in _PARTITION if (value := getattr(options, key)) is not None}
+    name = options.partition or Config.partition
+    valid = [key for key in partition_options(name) if key in _PARTITION]
     for key in given:
         if key not in valid:
-            raise unknown(f"option of the partition {options.partition}", key.replace("_", "-"), valid or ["(none)"])
+            flag, flags = f"--{key.replace('_', '-')}", [f"--{k.replace('_', '-')}" for k in valid]
+            raise ValueError(f"The partition '{name}' has no {flag}; it has {' and '.join(flags) or 'no options'}.")
     return given
+
+
+def _faults(options: Options) -> tuple[dict[str, Any], ...]:
+    placing = {"num_faulty": options.num_faulty, "fault_place": options.fault_place}
+    if not options.fault and (options.fault_redraw or any(value is not None for value in placing.values())):
+        raise ValueError("--num-faulty, --fault-place and --fault-redraw say where faults are; name one with --fault.")
+    return tuple(_fault(spec, options) for spec in options.fault)
 
 
 def _fault(spec: str, options: Options) -> dict[str, Any]:
@@ -135,8 +203,18 @@ def _fault(spec: str, options: Options) -> dict[str, Any]:
     faults.fault_class(name)
     if isinstance(own.get("workers"), int):
         own["workers"] = (own["workers"],)
-    share = options.num_faulty
-    if share < 0 or (share >= 1 and share != int(share)):
-        raise ValueError(f"num-faulty must be a whole number, or a share below 1; got {share}.")
-    num = int(share) if share >= 1 else round(share * options.workers)
-    return {"fault": name, "place": options.fault_place, "num": num, "redraw": options.fault_redraw, **own}
+    shared = {"place": options.fault_place or "worker", "redraw": options.fault_redraw, "num": _num_faulty(options)}
+    checked(f"the fault {name}", {k: v for k, v in own.items() if k in shared}, hints_of(faults.Faulty))
+    return {"fault": name, **shared, **own}
+
+
+def _num_faulty(options: Options) -> int:
+    given, workers = options.num_faulty, options.workers or Config.workers
+    if given is None:
+        return 1
+    if not 0 <= given < math.inf or (given >= 1 and given != int(given)):
+        raise ValueError(f"--num-faulty must be a whole number, or a share below 1; got {given}.")
+    num = int(given) if given >= 1 else round(given * workers)
+    if given and not num:
+        raise ValueError(f"A share of {given} of {workers} workers is none of them; give --num-faulty a whole number.")
+    return num

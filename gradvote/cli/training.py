@@ -2,30 +2,36 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from cyclopts import App, Parameter
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.markup import escape
 
-from gradvote.cli.options import DEFAULTS, Options, config_of, parse_spec
+from gradvote import data
+from gradvote.cli.options import DEFAULTS, Options, chosen, configs_of, option, parse_spec
+from gradvote.cli.watch import watch
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
-from gradvote.train import Config, Run, reopen, start
-from gradvote.train import Progress as Callback
+from gradvote.train import Config, Progress, Run, honest, misfit, ready, reopen, silent
 
-Out = Annotated[Path, Parameter(group="Output", help="Folder of the runs' folders.")]
-Name = Annotated[str | None, Parameter(group="Output", help="Name of the run; default: the algorithm's.")]
-Overwrite = Annotated[bool, Parameter(group="Output", help="Replace a run of that name.", negative=())]
-Board = Annotated[bool, Parameter(group="Output", help="Write TensorBoard event files too.", negative=())]
-Resume = Annotated[Path | None, Parameter(group="Output", help="Continue the run in this folder, bit for bit.")]
-Algorithm = Annotated[
-    str | None, Parameter(group="Algorithm", help="NAME, or NAME:key=value,...; see `gradvote list algorithms`.")
+SPEC = "NAME, or NAME:key=value,... with its options and lr; see `gradvote list algorithms`."
+Algorithm = Annotated[str | None, option("Algorithm", SPEC, Config.algorithm)]
+Algorithms = Annotated[tuple[str, ...], Parameter(help=SPEC, negative=())]
+Out = Annotated[Path, option("Output", "Folder of the runs' folders.", "runs")]
+Name = Annotated[str | None, option("Output", "Name of the run's folder.", "the algorithm's")]
+GroupName = Annotated[str, option("Output", "Name of the folder of these runs.", "compare")]
+Overwrite = Annotated[bool, option("Output", "Replace runs of that name.", negative=())]
+Events = Annotated[bool, option("Output", "Write TensorBoard event files too.", negative=())]
+Resume = Annotated[
+    Path | None, option("Output", "Continue the run in this folder, bit for bit; --steps may be larger than before.")
 ]
+
+Board = Callable[[Run], Progress]
 
 
 def register(app: App) -> None:
@@ -36,88 +42,105 @@ def register(app: App) -> None:
 
 def train_command(
     *,
-    options: Options = DEFAULTS,
     algorithm: Algorithm = None,
+    options: Options = DEFAULTS,
     out: Out = Path("runs"),
     name: Name = None,
     overwrite: Overwrite = False,
-    tensorboard: Board = False,
+    tensorboard: Events = False,
     resume: Resume = None,
 ) -> int:
-    """Train one model over simulated workers with one algorithm."""
-    set_threads(options.threads)
-    console = Console(highlight=False)
-    if resume is not None:
-        return _resume(options, algorithm, resume, console, tensorboard)
-    config = config_of(options, algorithm or "signsgd", strict=True)
-    folder = out / (name or config.algorithm)
-    run = run_one(config, folder, console, overwrite=overwrite, tensorboard=tensorboard)
-    return finish([run], console, folder, f"{config.algorithm} on {config.data}")
+    """Train one model over simulated workers with one algorithm.
+
+    For instance: gradvote train --algorithm noisy-signsgd --noise-std 0.01
+    """
+    console = _prepared(options)
+    with _board(tensorboard) as board:
+        if resume is not None:
+            if overwrite or name is not None:
+                raise ValueError("--resume continues a run in its own folder; leave --name and --overwrite out.")
+            run = reopen(resume, chosen=chosen(options, algorithm), command=command())
+        else:
+            config = configs_of(options, [Config.algorithm if algorithm is None else algorithm])[0]
+            run = ready(config, out / (name or config.algorithm), overwrite=overwrite, command=command())
+            run.open()
+        watch(run, console, board(run))
+    finish([run], console, run.place.path, f"{run.config.algorithm} on {run.config.data}")
+    return {"diverged": 1, "interrupted": 130}.get(run.status, 0)
 
 
 def compare_command(
-    algorithms: Annotated[tuple[str, ...], Parameter(help="NAME or NAME:key=value,lr=...; two or more.", negative=())],
+    algorithms: Algorithms,
     /,
     *,
     options: Options = DEFAULTS,
     out: Out = Path("runs"),
-    name: Name = None,
+    name: GroupName = "compare",
     overwrite: Overwrite = False,
-    tensorboard: Board = False,
+    tensorboard: Events = False,
 ) -> int:
-    """Train with several algorithms on the same data and show them side by side."""
-    set_threads(options.threads)
-    console = Console(highlight=False)
-    configs = [config_of(options, spec, strict=False) for spec in algorithms]
-    labels = unique([parse_spec(spec)[0] for spec in algorithms], algorithms)
-    folder = out / (name or "compare")
-    runs = []
-    for config, label in zip(configs, labels, strict=True):
-        place = folder / label.replace(":", "_").replace("/", "_")
-        runs.append(run_one(config, place, console, overwrite=overwrite, tensorboard=tensorboard, label=label))
-        if runs[-1].status == "interrupted":
+    """Train with several algorithms on the same data and show them side by side.
+
+    For instance: gradvote compare sgd signsgd noisy-signsgd --noise-std 0.01
+    """
+    console, folder = _prepared(options), out / name
+    configs = dict(zip(labels(algorithms), configs_of(options, algorithms), strict=True))
+    configs |= _baseline(configs)
+    with _board(tensorboard) as board:
+        runs = all_ready(configs, folder, overwrite)
+        done = watch_all(runs, console, board)
+    finish(done, console, folder, f"Side by side on {runs[0].config.data}")
+    return 130 if done[-1].status == "interrupted" else 0
+
+
+def all_ready(configs: Mapping[str, Config], folder: Path, overwrite: bool) -> list[Run]:
+    """A run for each, by its label, in a folder of its own in `folder`: all are checked, nothing is written."""
+    first = next(iter(configs.values()))
+    samples = data.load(first.data, first.data_dir)
+
+    def one(label: str, config: Config) -> Run:
+        place = folder / _file_name(label)
+        return ready(config, place, overwrite=overwrite, command=command(), label=label, samples=samples)
+
+    return [one(label, config) for label, config in configs.items()]
+
+
+def watch_all(runs: Sequence[Run], console: Console, board: Board = lambda run: silent) -> list[Run]:
+    """Train one after the other, to the end or the first Ctrl-C; gives the runs that were begun."""
+    done = []
+    for run in runs:
+        run.open()
+        done.append(watch(run, console, board(run)))
+        if run.status == "interrupted":
             break
-    return finish(runs, console, folder, f"{len(runs)} algorithms on {options.data}")
+    return done
 
 
-def unique(names: list[str], specs: tuple[str, ...]) -> list[str]:
-    """The names, with the whole specification where a name stands twice."""
-    return [spec if names.count(name) > 1 else name for name, spec in zip(names, specs, strict=True)]
+def labels(specs: Sequence[str]) -> list[str]:
+    """A different name for each: the algorithm's, or the whole specification where that stands twice.
+
+    Raises:
+        ValueError: two specifications are the same.
+    """
+    names = [parse_spec(spec)[0] for spec in specs]
+    found = [spec if names.count(name) > 1 else name for name, spec in zip(names, specs, strict=True)]
+    for label in found:
+        if found.count(label) > 1:
+            raise ValueError(f"'{label}' is there twice. Leave one out, or give them different options.")
+    return found
 
 
-def set_threads(threads: int | None) -> None:
-    """Use this many threads."""
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1; got {threads}.")
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-
-def run_one(
-    config: Config,
-    folder: Path,
-    console: Console,
-    *,
-    overwrite: bool,
-    tensorboard: bool = False,
-    label: str | None = None,
-) -> Run:
-    """Train once, with a progress bar."""
-    return _watch(start(config, folder, overwrite=overwrite, command=command(), label=label), console, tensorboard)
-
-
-def finish(runs: list[Run], console: Console, folder: Path, title: str) -> int:
-    """Print the table, write the report, and give the exit status."""
+def finish(runs: Sequence[Run], console: Console, folder: Path, title: str) -> None:
+    """Print the table and what must be said about the runs, and write the report."""
     loaded = tuple(load_run(run.place.path) for run in runs)
     console.print(table(loaded))
-    for run in runs:
-        if run.message:
-            console.print(f"{run.label}: {run.message}")
+    for run, records in zip(runs, (run.records for run in loaded), strict=True):
+        for text in filter(None, (run.message, misfit(records))):
+            console.print(f"[yellow]{escape(run.label)}:[/] {escape(text)}")
     write([Scene(title, "", loaded)], folder / "report.html", title, console)
     if runs[-1].status == "interrupted":
-        console.print(f"Continue with: gradvote train --resume {shlex.quote(str(runs[-1].place.path))}")
-        return 130
-    return 0
+        place = shlex.quote(str(runs[-1].place.path))
+        console.print(f"Continue with: gradvote train --resume {place}", soft_wrap=True)
 
 
 def write(scenes: list[Scene], path: Path, title: str, console: Console, intro: str = "") -> None:
@@ -125,9 +148,9 @@ def write(scenes: list[Scene], path: Path, title: str, console: Console, intro: 
     try:
         from gradvote.report.html import write_report  # noqa: PLC0415  # an extra
     except ImportError as error:
-        console.print(f"No HTML report: {error}")
+        console.print(f"No HTML report: {escape(str(error))}", soft_wrap=True)
         return
-    console.print(f"Report: {write_report(scenes, path, title, intro)}")
+    console.print(f"Report: {escape(str(write_report(scenes, path, title, intro)))}", soft_wrap=True)
 
 
 def command() -> str:
@@ -135,41 +158,30 @@ def command() -> str:
     return shlex.join(["gradvote", *sys.argv[1:]])
 
 
-def _resume(options: Options, algorithm: str | None, folder: Path, console: Console, tensorboard: bool) -> int:
-    chosen = config_of(options, algorithm, strict=True) if algorithm else config_of(options, "signsgd", strict=False)
-    run = _watch(reopen(folder, chosen=chosen, command=command()), console, tensorboard)
-    return finish([run], console, folder, run.label)
-
-
-def _watch(run: Run, console: Console, tensorboard: bool) -> Run:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} steps  {task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[news]}"),
-    )
-    with Progress(*columns, console=console) as bar, _board(run.place.path, tensorboard) as board:
-        task = bar.add_task(run.label, total=run.config.steps, completed=run.step, news="", rate="")
-
-        def progress(step: int, record: dict[str, Any] | None) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=step, rate=f"{speed:.0f}/s" if speed else "")
-            if record is not None:
-                bar.update(task, news=f"loss {record['loss']:.3g}, test {record['test_accuracy']:.3f}")
-                board(step, record)
-
-        run.train(progress)
-    return run
+def _prepared(options: Options) -> Console:
+    if options.threads is not None:
+        if options.threads < 1:
+            raise ValueError(f"threads must be at least 1; got {options.threads}.")
+        torch.set_num_threads(options.threads)
+    return Console(highlight=False)
 
 
 @contextmanager
-def _board(folder: Path, wanted: bool) -> Iterator[Callback]:
+def _board(wanted: bool) -> Iterator[Board]:
     if not wanted:
-        yield lambda step, record: None
+        yield lambda run: silent
         return
     from gradvote.train.tensorboard import events  # noqa: PLC0415  # an extra
 
-    with events(folder) as write_events:
-        yield write_events
+    with ExitStack() as writers:
+        yield lambda run: writers.enter_context(events(run.place.events, run.step))
+
+
+def _baseline(configs: Mapping[str, Config]) -> dict[str, Config]:
+    """With fixed faulty workers: mean SGD on the data of the others, which robustness is judged by."""
+    config = honest(next((c for c in configs.values() if c.algorithm == "sgd"), next(iter(configs.values()))))
+    return {} if config is None else {"sgd-honest": config}
+
+
+def _file_name(label: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_.=," else "_" for c in label)

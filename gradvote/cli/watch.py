@@ -1,0 +1,34 @@
+"""A run's progress on the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from gradvote.train import Progress as Callback
+from gradvote.train import Run
+
+
+def watch(run: Run, console: Console, *callbacks: Callback) -> Run:
+    """Train with a progress bar: rate, time left and the last figures; `callbacks` see every step too."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[news]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(run.label, total=run.config.steps, completed=run.step, news="", rate="")
+
+        def progress(step: int, record: dict[str, Any] | None) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=step, rate=f"{speed:.0f}/s" if speed else "")
+            if record is not None:
+                bar.update(task, news=f"loss {record['loss']:.3g}, test {record['test_accuracy']:.3f}")
+            for callback in callbacks:
+                callback(step, record)
+
+        run.train(progress)
+    return run
