@@ -11,8 +11,8 @@ from tests.rounds import Rounds
 WORKERS = (1, 3, 4, 5)
 CASES = [*[(m, "random") for m in WORKERS], (4, "positive"), (4, "abstain")]
 """Numbers of workers, and what the sign of an exact zero is."""
-RATES = (0.1,) * 5 + (0.05,) * 3 + (0.03,) * 4 + (0.2,) * 4
-BINARY_RATES = (0.125,) * 5 + (0.03125,) * 3 + (0.0625,) * 4 + (0.5,) * 4
+RATES = (0.1,) * 4 + (0.05,) * 3 + (0.03,) * 4 + (0.2,) * 3
+BINARY_RATES = (0.125,) * 4 + (0.03125,) * 3 + (0.0625,) * 4 + (0.5,) * 3
 FEW = (0.1, 0.1, 0.1, 0.05, 0.2)
 
 
