@@ -154,7 +154,7 @@ class Algorithm:
     def decode(self, decision: Payload, state: State, ctx: Context, n: int) -> tuple[Tensor, State]:
         """Worker: decision -> direction (..., B, n) for an ordinary optimizer, and the worker's new state."""
         if self.up.reports:
-            state = self.up.learn(state, decision["report"][..., 0])
+            state = self.up.learn(state, decision["report"][..., 0].where(decision.valid, torch.nan))
         return self.down.decode(decision, ctx.as_server(), n), state
 
     def undelivered(self, state: State, ballot: Payload, ctx: Context, n: int) -> State:
