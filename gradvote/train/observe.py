@@ -90,15 +90,24 @@ class Observer:
             "test_accuracy": metrics.accuracy(self.models, d.test_x[:samples], d.test_y[:samples]),
         }
 
+    def abstentions(self) -> Tensor:
+        """Blocks that abstained so far, by worker (M,)."""
+        return self.simulation.counts.abstentions
+
+    def counts(self) -> tuple[int, int, int]:
+        """Bytes up, bytes down and steps so far, over all workers."""
+        c = self.simulation.counts
+        return c.bytes_up, c.bytes_down, c.steps
+
     def _traffic(self) -> Record:
-        counts, layout = self.simulation.counts, self.setup.protocol.layout
-        coordinates = counts.steps * layout.size * self.setup.config.workers
+        up, down, steps = self.counts()
+        coordinates = steps * self.setup.protocol.layout.size * self.setup.config.workers
         return {
-            "bytes_up": counts.bytes_up,
-            "bytes_down": counts.bytes_down,
-            "bits_up": counts.bytes_up * 8 / coordinates if coordinates else None,
-            "bits_down": counts.bytes_down * 8 / coordinates if coordinates else None,
-            "abstentions": int(counts.abstentions.sum()),
+            "bytes_up": up,
+            "bytes_down": down,
+            "bits_up": up * 8 / coordinates if coordinates else None,
+            "bits_down": down * 8 / coordinates if coordinates else None,
+            "abstentions": int(self.abstentions().sum()),
         }
 
 

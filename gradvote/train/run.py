@@ -7,7 +7,8 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gradvote import data
 from gradvote.engines.gradients import trainable
@@ -31,13 +32,20 @@ class Run:
     def __init__(self, setup: Setup, place: RunFolder, command: str = "", label: str | None = None) -> None:
         self.setup, self.config, self.place = setup, setup.config, place
         self.command, self.label = command, label or setup.config.algorithm
-        self.simulation = Simulation(setup.protocol, setup.config.workers, setup.faults)
-        num_models = setup.config.workers if self.simulation.diverging else 1
-        self.models = [deepcopy(setup.model) for _ in range(num_models)]
+        self.models, self.engine = self._workers()
         self.optimizers = [optimizer_for(setup.config, model, self._lr(0)) for model in self.models]
-        self.observer = Observer(setup, self.simulation, self.models)
+        self.observer = self._watcher()
         self.step, self.seconds, self.status, self.message = 0, 0.0, "running", ""
         self._stopped = False
+
+    def _workers(self) -> tuple[list[nn.Module], Any]:
+        """The models of the workers here, and the engine between all of them."""
+        simulation = Simulation(self.setup.protocol, self.config.workers, self.setup.faults)
+        num_models = self.config.workers if simulation.diverging else 1
+        return [deepcopy(self.setup.model) for _ in range(num_models)], simulation
+
+    def _watcher(self) -> Observer:
+        return Observer(self.setup, self.engine, self.models)
 
     def check(self, overwrite: bool = False) -> None:
         """Look at the first loss and at the folder; nothing is written.
@@ -71,7 +79,7 @@ class Run:
                 model.load_state_dict(saved)
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
-            self.simulation.load_state_dict(state["engine"])
+            self.engine.load_state_dict(state["engine"])
             self.observer.resumed_round = dict(state["round"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -114,14 +122,15 @@ class Run:
         if self.status != "running":
             return
         started = time.perf_counter()
-        self._apply(self.simulation.step(known[1], self.step, self._lr(self.step)))
+        self._round(known[1])
         self.seconds += time.perf_counter() - started
         self.step += 1
         progress(self.step, None)
         if self.step % self.config.save_every == 0 and self.step < self.config.steps:
             self._save()
 
-    def _apply(self, direction: Tensor) -> None:
+    def _round(self, gradients: Tensor) -> None:
+        direction = self.engine.step(gradients, self.step, self._lr(self.step))
         layout = self.setup.protocol.layout
         each = direction if direction.dim() == 2 else direction[None]
         for model, optimizer, own in zip(self.models, self.optimizers, each, strict=True):
@@ -130,9 +139,12 @@ class Run:
                 if p.grad is None:
                     p.grad = torch.empty_like(p, memory_format=torch.contiguous_format)
             layout.unflatten(own, [p.grad for p in params if p.grad is not None])
-            for group in optimizer.param_groups:
-                group["lr"] = self._lr(self.step)
-            optimizer.step()
+            self._update(optimizer)
+
+    def _update(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = self._lr(self.step)
+        optimizer.step()
 
     def _observe(self, known: tuple[Tensor, Tensor] | None, progress: Progress) -> None:
         record = self.observer.look(self.step, self.seconds, known)
@@ -154,7 +166,7 @@ class Run:
             "config": self.config.to_json(),
             "models": [model.state_dict() for model in self.models],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "engine": self.simulation.state_dict(),
+            "engine": self.engine.state_dict(),
             "round": self.observer.round(self.step),
             "seconds": self.seconds,
         }
@@ -180,6 +192,6 @@ class Run:
                 "status": self.status,
                 "message": self.message,
                 "faults": "; ".join(map(str, s.faults)),
-                "abstentions_by_worker": self.simulation.counts.abstentions.tolist(),
+                "abstentions_by_worker": self.observer.abstentions().tolist(),
             }
         )
