@@ -86,7 +86,7 @@ class HookThread(threading.Thread):
                 if bucket.last:
                     self._finish()
         except Exception as error:
-            self._error = self._watch.failed(error)
+            self._error = self._watch.failed(error, self._session.step)
 
     def _exchange(self, bucket: Bucket) -> None:
         step, key = self._step, tuple(bucket.gradients)

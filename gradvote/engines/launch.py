@@ -1,6 +1,7 @@
 """Local processes, one per rank, joined in a gloo group."""
 
 import os
+import pickle
 import time
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import multiprocessing as mp
-from torch.distributed.distributed_c10d import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in torch's `__all__`
 
 GRACE = 10.0
 
@@ -73,19 +74,24 @@ def _child(
         limit = timedelta(seconds=timeout)
         store = TCPStore("127.0.0.1", port, is_master=False, timeout=limit)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks, timeout=limit)
-        end.send(_Outcome(fn(*args)))
+        _send(end, _Outcome(fn(*args)))
         dist.destroy_process_group()
     except KeyboardInterrupt:
-        end.send(_Outcome(error="interrupted", victim=True))
+        _send(end, _Outcome(error="interrupted", victim=True))
     except BaseException as error:
-        end.send(_Outcome(error=traceback.format_exc(), victim=_is_victim(error)))
+        _send(end, _Outcome(error=traceback.format_exc(), victim=_is_victim(error)))
+
+
+def _send(end: Connection, outcome: _Outcome) -> None:
+    """By value: tensors that torch's own pickler shares would end with this process."""
+    end.send_bytes(pickle.dumps(outcome))
 
 
 def _is_victim(error: BaseException) -> bool:
     """Whether an error only tells of another rank's failure."""
     from gradvote.engines.distributed import ExchangeError  # noqa: PLC0415  # a spawned process imports this file first
 
-    return isinstance(error, ExchangeError | dist.DistError)
+    return isinstance(error, ExchangeError | dist.DistError) or ExchangeError.__name__ in str(error)
 
 
 def _collect(ends: list[Connection], processes: list[Any]) -> dict[int, _Outcome]:
@@ -107,7 +113,7 @@ def _collect(ends: list[Connection], processes: list[Any]) -> dict[int, _Outcome
 
 def _outcome_of(end: Connection, rank: int, process: Any) -> _Outcome:
     try:
-        outcome: _Outcome = end.recv()
+        outcome: _Outcome = pickle.loads(end.recv_bytes())
         return outcome
     except EOFError:
         process.join()

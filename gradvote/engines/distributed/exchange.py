@@ -79,7 +79,7 @@ class Exchange:
         try:
             self._step()
         except Exception as error:
-            raise self._watch.failed(error) from error
+            raise self._watch.failed(error, self._session.step) from error
 
     def stats(self) -> Stats:
         """What this rank has counted."""

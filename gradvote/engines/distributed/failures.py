@@ -13,6 +13,10 @@ class ExchangeError(RuntimeError):
     """The ranks could not finish a round together; names the ranks at fault. The group cannot be used any more."""
 
 
+class LinkBroken(RuntimeError):
+    """A collective call failed here: some rank is gone, or did not answer in time."""
+
+
 class Watch:
     """Tells the others why this rank failed, and learns why they did."""
 
@@ -21,16 +25,16 @@ class Watch:
         self.ranks = dist.get_process_group_ranks(group)
         self.store = _store_of(group)
 
-    def failed(self, error: Exception) -> Exception:
-        """Tell the others of an error here; the error to raise, with the ranks at fault where they are others."""
-        if not isinstance(error, RuntimeError) or isinstance(error, ExchangeError):
-            self._tell(f"{type(error).__name__}: {error}")
-            return error
-        return self._explained(error)
+    def failed(self, error: Exception, step: int) -> Exception:
+        """Tell the others of an error in a step; the error to raise, with the ranks at fault where they are others."""
+        if isinstance(error, LinkBroken):
+            return self._explained(error, step)
+        self._tell(step, f"{type(error).__name__}: {error}")
+        return error
 
-    def _explained(self, error: RuntimeError) -> ExchangeError:
-        self._tell("")
-        heard = self._listen()
+    def _explained(self, error: LinkBroken, step: int) -> ExchangeError:
+        self._tell(step, "")
+        heard = self._listen(step)
         causes = [f"rank {r} failed with {text}" for r, text in heard.items() if text]
         silent = [str(r) for r in range(self.num_ranks) if r not in heard]
         if silent:
@@ -41,21 +45,21 @@ class Watch:
             "and start all ranks again from the last checkpoint."
         )
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, step: int, text: str) -> None:
         if self.store is not None:
             try:
-                self.store.set(f"failed/{self.rank}", text)
+                self.store.set(f"failed/{step}/{self.rank}", text)
             except (RuntimeError, ValueError):
                 self.store = None
 
-    def _listen(self) -> dict[int, str]:
+    def _listen(self, step: int) -> dict[int, str]:
         heard: dict[int, str] = {self.rank: ""}
         until = time.monotonic() + PATIENCE
         try:
             while self.store is not None and len(heard) < self.num_ranks and time.monotonic() < until:
                 for rank in set(range(self.num_ranks)) - set(heard):
-                    if self.store.check([f"failed/{rank}"]):
-                        heard[rank] = self.store.get(f"failed/{rank}").decode()
+                    if self.store.check([f"failed/{step}/{rank}"]):
+                        heard[rank] = self.store.get(f"failed/{step}/{rank}").decode()
                 time.sleep(0.02)
         except RuntimeError:
             self.store = None

@@ -1,11 +1,14 @@
 """Messages between all ranks of a group, in one collective call that gloo, NCCL and MPI have: all-to-all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gradvote.engines.distributed.failures import LinkBroken
 from gradvote.engines.distributed.mail import Mail
 
 
@@ -25,7 +28,8 @@ class Transport:
         send = torch.cat(mail.messages).to(self.device)
         receive = torch.empty(sum(mail.expected), dtype=torch.uint8, device=self.device)
         sizes = [len(m) for m in mail.messages]
-        work = dist.all_to_all_single(receive, send, mail.expected, sizes, group=self.group, async_op=True)
+        with _links():
+            work = dist.all_to_all_single(receive, send, mail.expected, sizes, group=self.group, async_op=True)
         others = [r for r in range(self.num_ranks) if r != self.rank]
         return Delivery(
             work, send, receive, mail.expected, sum(sizes[r] for r in others), sum(mail.expected[r] for r in others)
@@ -34,7 +38,8 @@ class Transport:
     def gather(self, row: Tensor) -> Tensor:
         """Everyone's row (k,) as (M, k)."""
         rows = [torch.empty_like(row, device=self.device) for _ in range(self.num_ranks)]
-        dist.all_gather(rows, row.to(self.device), group=self.group)
+        with _links():
+            dist.all_gather(rows, row.to(self.device), group=self.group)
         return torch.stack(rows).cpu()
 
 
@@ -50,9 +55,22 @@ class Delivery:
     bytes_received: int
 
     def wait(self) -> list[Tensor]:
-        """One message from each rank, on the CPU."""
-        self.work.wait()
+        """One message from each rank, on the CPU.
+
+        Raises:
+            LinkBroken: a rank is gone, or did not answer in time.
+        """
+        with _links():
+            self.work.wait()
         return list(self.receive.cpu().split(self.sizes))
+
+
+@contextmanager
+def _links() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LinkBroken(str(error)) from error
 
 
 def _is_nccl(group: dist.ProcessGroup | None) -> bool:

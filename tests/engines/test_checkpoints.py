@@ -1,0 +1,36 @@
+from typing import Any
+
+import pytest
+import torch
+
+from gradvote.engines.launch import spawn
+from tests.engines import stateful_workers
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return spawn(stateful_workers.checkpoints, 3, str(tmp_path_factory.mktemp("checkpoints")))
+
+
+def test_checkpoints_fit_other_numbers_of_ranks_and_torchs_own_format(ranks: list[Any]) -> None:
+    states, smaller = ranks[0]["states"], ranks[0]["smaller"]
+    assert all(r["dcp"] for r in ranks)
+    assert "has rank 5" in ranks[1]["refused"]
+    for rank in range(2):
+        assert ranks[rank]["went on"] == 3
+        assert stateful_workers.equal(ranks[rank]["loaded"], smaller[rank])
+    for param, tensors in states[0]["worker"].items():
+        for name in tensors:
+            if name.endswith("memory"):
+                before = sum(s["worker"][param][name].double() for s in states)
+                after = sum(s["worker"][param][name].double() for s in smaller)
+                assert before.abs().max() > 0
+                assert torch.allclose(before, after, atol=1e-9)
+
+
+def test_server_memory_survives_a_change_of_ranks(ranks: list[Any]) -> None:
+    states = ranks[0]
+    blocks = [b for s in states["states"] for p in s["server"].values() for b in p["blocks"].tolist()]
+    assert sorted(blocks) == list(range(len(blocks)))
+    for s in states["smaller"]:
+        assert sorted(b for p in s["server"].values() for b in p["blocks"].tolist()) == sorted(blocks)
