@@ -282,7 +282,7 @@ class TestFaultyDownlinks:
         assert bool(agreed[1].isnan().all()) and bool(agreed[[0, 2, 3, 4]].isfinite().all())
 
     def test_both_ways(self):
-        """The same links are faulty in both directions: an inverted link that inverts again votes rightly for itself."""
+        """The same links are faulty in both directions."""
         both = run(signsgd(), faults=[Faulty(Invert(), "both", num=1)])[1]
         up = run(signsgd(), faults=[Faulty(Invert(), "uplink", num=1)])[1]
         hit = Faulty(Invert(), "both", num=1).hits(simulation(signsgd()).contexts(0, 0.1)[0], 5)
