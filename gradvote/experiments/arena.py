@@ -1,0 +1,59 @@
+"""An algorithm of the library on a problem whose gradients are a formula.
+
+R replicas of a problem in p dimensions are R blocks of one exchange, each with its own scale, masks and noise: one call
+steps them all, and their spread gives the intervals. Payloads go from hand to hand without becoming bytes, which by the
+laws of the design changes no bit. Shapes: x is (R, p) in float64, gradients are (M, R, p).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Algorithm
+from gradvote.engines.protocol import Protocol, protocol_for
+
+Gradients = Callable[[Tensor, int], Tensor]
+"""From x (R, p) and the step to the workers' gradients (M, R, p)."""
+
+
+class Exchange:
+    """The verbs of a round for M workers at once: `step` takes gradients (M, R, p) and gives the direction (R, p)."""
+
+    def __init__(self, algorithm: Algorithm, workers: int, replicas: int, p: int, seed: int) -> None:
+        self.protocol: Protocol = protocol_for([torch.zeros(p)] * replicas, algorithm, seed)
+        self.shape, self.senders = (replicas, p), torch.arange(workers)[:, None]
+        self.workers = self.protocol.init_worker(torch.zeros(workers, replicas * p))
+        self.server = self.protocol.init_server(torch.zeros(replicas * p))
+
+    def step(self, gradients: Tensor, step: int, lr: float) -> Tensor:
+        """One round."""
+        ctxs = self.protocol.contexts(step, self.senders, lr)
+        ballots, self.workers = self.protocol.encode(gradients.flatten(1).float(), self.workers, ctxs)
+        decision, self.server = self.protocol.combine(ballots, self.server, ctxs)
+        direction, self.workers = self.protocol.decode(decision, self.workers, ctxs)
+        return direction.double().view(self.shape)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """`algorithm` on `gradients` from `start` (R, p) with the learning rate `lr`; `project` follows every step."""
+
+    algorithm: Algorithm
+    gradients: Gradients
+    start: Tensor
+    lr: float
+    seed: int = 0
+    project: Callable[[Tensor], Tensor] = lambda x: x
+
+    def iterates(self, steps: int) -> Iterator[Tensor]:
+        """x_0, x_1, …, x_steps, each (R, p)."""
+        x = self.start.double()
+        exchange: Exchange | None = None
+        yield x
+        for step in range(steps):
+            gradients = self.gradients(x, step)
+            exchange = exchange or Exchange(self.algorithm, len(gradients), x.shape[0], x.shape[1], self.seed)
+            x = self.project(x - self.lr * exchange.step(gradients, step, self.lr))
+            yield x
