@@ -9,6 +9,7 @@ from rich.markup import escape
 
 import gradvote
 from gradvote.cli import demo, listing, reporting, training
+from gradvote.engines.launch import WorkerFailed
 from gradvote.errors import MissingExtra
 
 app = App(
@@ -36,6 +37,9 @@ def run(arguments: Sequence[str]) -> int:
             text = f"{error.strerror}: {error.filename}." if error.filename else str(error)
         except (CycloptsError, ValueError, MissingExtra) as error:
             text = str(error)
+        except WorkerFailed as error:
+            errors.print(f"[bold red]Error:[/] {escape(str(error))}")
+            return 1
         except KeyboardInterrupt:
             errors.print("Stopped.")
             return 130

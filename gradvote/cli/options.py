@@ -106,6 +106,9 @@ class Options:
     ] = False
 
     engine: Annotated[str | None, option("Running", "See `gradvote list engines`.", Config.engine)] = None
+    placement: Annotated[
+        str | None, option("Running", "Engine ddp: sharded, central, replicated.", Config.placement)
+    ] = None
     mode: Annotated[str | None, option("Running", "Gradients of simulated workers: loop, vectorized.", Config.mode)] = (
         None
     )

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from gradvote import data
 from gradvote.cli.options import DEFAULTS, Options, chosen, configs_of, option, parse_spec
+from gradvote.cli.ranks import Ended, engine_of, resume_ranks, start_ranks
 from gradvote.cli.watch import watch
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
@@ -55,6 +56,13 @@ def train_command(
     For instance: gradvote train --algorithm noisy-signsgd --noise-std 0.01
     """
     console = _prepared(options)
+    if resume is not None and engine_of(resume) == "ddp":
+        done = resume_ranks(resume, chosen(options, algorithm), command(), tensorboard)
+        return _status(done, console)
+    if resume is None and options.engine == "ddp":
+        config = configs_of(options, [Config.algorithm if algorithm is None else algorithm])[0]
+        done = start_ranks(config, out / (name or config.algorithm), overwrite, command(), None, tensorboard)
+        return _status(done, console)
     with _board(tensorboard) as board:
         if resume is not None:
             if overwrite or name is not None:
@@ -65,6 +73,12 @@ def train_command(
             run = ready(config, out / (name or config.algorithm), overwrite=overwrite, command=command())
             run.open()
         watch(run, console, board(run))
+    return _status(run, console)
+
+
+def _status(run: Run | Ended | None, console: Console) -> int:
+    if run is None:
+        return 0
     finish([run], console, run.place.path, f"{run.config.algorithm} on {run.config.data}")
     return {"diverged": 1, "interrupted": 130}.get(run.status, 0)
 
@@ -86,6 +100,13 @@ def compare_command(
     console, folder = _prepared(options), out / name
     configs = dict(zip(labels(algorithms), configs_of(options, algorithms), strict=True))
     configs |= _baseline(configs)
+    if options.engine == "ddp":
+        ended = [
+            start_ranks(config, folder / _file_name(label), overwrite, command(), label, tensorboard)
+            for label, config in configs.items()
+        ]
+        finish([run for run in ended if run is not None], console, folder, "Side by side")
+        return 0
     with _board(tensorboard) as board:
         runs = all_ready(configs, folder, overwrite)
         done = watch_all(runs, console, board)
@@ -130,7 +151,7 @@ def labels(specs: Sequence[str]) -> list[str]:
     return found
 
 
-def finish(runs: Sequence[Run], console: Console, folder: Path, title: str) -> None:
+def finish(runs: Sequence[Run | Ended], console: Console, folder: Path, title: str) -> None:
     """Print the table and what must be said about the runs, and write the report."""
     loaded = tuple(load_run(run.place.path) for run in runs)
     console.print(table(loaded))

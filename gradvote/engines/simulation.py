@@ -15,7 +15,7 @@ from gradvote import wire
 from gradvote.core import Context, Payload, State
 from gradvote.engines.payloads import check_alike, for_all, payload_of, plane_of, stack, where
 from gradvote.engines.protocol import Planes, Protocol
-from gradvote.faults import Faulty, dropped, on_gradients, on_link
+from gradvote.faults import Faulty, diverging, dropped, on_gradients, on_link
 from gradvote.wire import Kind
 
 
@@ -60,7 +60,7 @@ class Simulation:
     @property
     def diverging(self) -> bool:
         """Whether faults on the way down make the workers' models differ."""
-        return any(f.place in ("downlink", "both") for f in self.faults)
+        return diverging(self.faults)
 
     def contexts(self, step: int, lr: float | Sequence[float]) -> list[Context]:
         """The contexts of all workers, one per group."""

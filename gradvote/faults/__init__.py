@@ -8,7 +8,7 @@ from typing import TypeGuard
 from gradvote.arguments import checked, hints_of
 from gradvote.errors import unknown
 from gradvote.faults._base import Fault
-from gradvote.faults._plan import PLACES, Faulty, dropped, on_gradients, on_link
+from gradvote.faults._plan import PLACES, Faulty, diverging, dropped, on_gradients, on_link
 
 _INFRASTRUCTURE = "_"
 _NAMES = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith(_INFRASTRUCTURE)]
@@ -51,6 +51,7 @@ __all__ = [
     "Fault",
     "Faulty",
     "create",
+    "diverging",
     "dropped",
     "fault_class",
     "names",

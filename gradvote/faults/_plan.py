@@ -55,6 +55,11 @@ class Faulty:
         return hit
 
 
+def diverging(faults: Sequence[Faulty]) -> bool:
+    """Whether faults on the way down make the workers' models differ."""
+    return any(f.place in ("downlink", "both") for f in faults)
+
+
 def on_gradients(faults: Sequence[Faulty], x: Tensor, ctx: Context, num_workers: int) -> Tensor:
     """Gradients (M, B, n) after the lies of faulty workers; a worker that drops has no gradient at all (NaN)."""
     for faulty in faults:

@@ -30,6 +30,8 @@ def ready(
     Raises:
         ValueError: an option is wrong, the first loss is not finite, or the folder holds a run already.
     """
+    if config.engine != "simulation":
+        raise ValueError(f"The engine '{config.engine}' needs a process for each worker; use `gradvote train`.")
     run = Run(prepare(config, samples), RunFolder(Path(folder)), command, label)
     run.check(overwrite)
     return run
@@ -62,11 +64,23 @@ def reopen(
     """
     place = RunFolder(Path(folder))
     state = checkpoint.load(place.checkpoint)
-    config = _continued(_config_in(state, place.checkpoint), state["step"], chosen or {}, place)
-    commands = "; ".join(filter(None, (place.described("command"), command)))
-    run = Run(prepare(config, samples), place, commands, place.described("label"))
+    config = continued(place, state, chosen or {})
+    if config.engine != "simulation":
+        raise ValueError(
+            f"The run in {folder} has the engine '{config.engine}'; `gradvote train --resume` goes on with it."
+        )
+    run = Run(prepare(config, samples), place, place.commands(command), place.described("label"))
     run.resume(state)
     return run
+
+
+def continued(place: RunFolder, state: Mapping[str, Any], chosen: Mapping[str, Any]) -> Config:
+    """The options of a checkpoint's run, with the number of steps in `chosen`.
+
+    Raises:
+        ValueError: the checkpoint holds none, or `chosen` contradicts them.
+    """
+    return _continued(_config_in(state, place.checkpoint), state["step"], chosen, place)
 
 
 def train(config: Config, folder: Path | str, *, overwrite: bool = False, progress: Progress = silent) -> Run:
@@ -107,6 +121,7 @@ __all__ = [
     "Record",
     "Run",
     "RunFolder",
+    "continued",
     "honest",
     "misfit",
     "prepare",

@@ -9,7 +9,15 @@ from gradvote.arguments import checked, hints_of
 from gradvote.engines.gradients import MODES
 from gradvote.errors import unknown
 
-ENGINES = {"simulation": "M workers in one process, with real bytes between them"}
+ENGINES = {
+    "simulation": "M workers in one process, with real bytes between them",
+    "ddp": "M processes, here or under torchrun, with votes behind DistributedDataParallel",
+}
+PLACEMENTS = {
+    "sharded": "engine ddp: every rank is the server of a part of the blocks",
+    "central": "engine ddp: rank 0 is the server",
+    "replicated": "engine ddp: every rank gets all ballots and decides for itself",
+}
 SCHEDULES = {
     "constant": "the same learning rate always",
     "step": "divided by 2, 10 and 20 after 1/7, 3/7 and 5/7 of the steps, as in Chen et al.'s Figure 3",
@@ -44,6 +52,7 @@ class Config:
     weights: str = "equal"
     faults: tuple[dict[str, Any], ...] = ()
     engine: str = "simulation"
+    placement: str = "sharded"
     mode: str = "loop"
     seed: int = 0
     eval_every: int | None = None
@@ -55,6 +64,7 @@ class Config:
         self._check_plain()
         for kind, name, valid in (
             ("engine", self.engine, ENGINES),
+            ("placement", self.placement, PLACEMENTS),
             ("mode", self.mode, MODES),
             ("schedule", self.schedule, SCHEDULES),
             ("optimizer", self.optimizer, OPTIMIZERS),

@@ -45,6 +45,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for f in (self.about, self.records, self.checkpoint, self.report):
             f.unlink(missing_ok=True)
+        for f in self.path.glob("checkpoint-*.rank*.pt"):
+            f.unlink()
         shutil.rmtree(self.events, ignore_errors=True)
 
     def describe(self, about: dict[str, Any]) -> None:
@@ -60,6 +62,10 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return value if isinstance(value, str) else None
+
+    def commands(self, command: str) -> str:
+        """The commands of the run so far and this one."""
+        return "; ".join(filter(None, (self.described("command"), command)))
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record."""

@@ -66,7 +66,7 @@ class Observer:
             **self._accuracies(),
             **self._traffic(),
             "seconds": seconds,
-            "drift": metrics.drift(self.models),
+            "drift": self._drift(),
             **self.round(step),
             "lr": self.setup.schedule(step, 0),
         }
@@ -82,6 +82,9 @@ class Observer:
             "memory_norm": metrics.memory_norm(s.workers),
             "drain": metrics.drain(s, step - 1, lr),
         }
+
+    def _drift(self) -> float:
+        return metrics.drift(self.models)
 
     def _accuracies(self) -> Record:
         d, samples = self.setup.data, self.setup.config.eval_samples

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,14 @@ from torch.optim import Optimizer
 from gradvote import data
 from gradvote.engines.gradients import trainable
 from gradvote.engines.simulation import Simulation
+from gradvote.faults import diverging
 from gradvote.train import checkpoint, folder
 from gradvote.train.folder import RunFolder
 from gradvote.train.interrupt import ctrl_c_calls
 from gradvote.train.observe import Observer, Record
 from gradvote.train.setup import Setup, optimizer_for
 
+T = TypeVar("T")
 Progress = Callable[[int, Record | None], None]
 
 
@@ -32,19 +34,21 @@ class Run:
     def __init__(self, setup: Setup, place: RunFolder, command: str = "", label: str | None = None) -> None:
         self.setup, self.config, self.place = setup, setup.config, place
         self.command, self.label = command, label or setup.config.algorithm
-        self.models, self.engine = self._workers()
+        self.models = self._models()
         self.optimizers = [optimizer_for(setup.config, model, self._lr(0)) for model in self.models]
-        self.observer = self._watcher()
+        self.engine: Any = self._engine()
+        self.observer = self._observer()
         self.step, self.seconds, self.status, self.message = 0, 0.0, "running", ""
         self._stopped = False
 
-    def _workers(self) -> tuple[list[nn.Module], Any]:
-        """The models of the workers here, and the engine between all of them."""
-        simulation = Simulation(self.setup.protocol, self.config.workers, self.setup.faults)
-        num_models = self.config.workers if simulation.diverging else 1
-        return [deepcopy(self.setup.model) for _ in range(num_models)], simulation
+    def _models(self) -> list[nn.Module]:
+        num_models = self.config.workers if diverging(self.setup.faults) else 1
+        return [deepcopy(self.setup.model) for _ in range(num_models)]
 
-    def _watcher(self) -> Observer:
+    def _engine(self) -> Any:
+        return Simulation(self.setup.protocol, self.config.workers, self.setup.faults)
+
+    def _observer(self) -> Observer:
         return Observer(self.setup, self.engine, self.models)
 
     def check(self, overwrite: bool = False) -> None:
@@ -114,23 +118,23 @@ class Run:
             self._end("finished")
 
     def _one_step(self, progress: Progress) -> None:
-        started = time.perf_counter()
-        known = self.observer.gradients(self.observer.batches(self.step), self.step)
-        self.seconds += time.perf_counter() - started
+        known = self._timed(self._gradients)
         if self.step % self.config.evaluate_every == 0:
             self._observe(known, progress)
         if self.status != "running":
             return
-        started = time.perf_counter()
-        self._round(known[1])
-        self.seconds += time.perf_counter() - started
+        self._timed(lambda: self._round(known))
         self.step += 1
         progress(self.step, None)
         if self.step % self.config.save_every == 0 and self.step < self.config.steps:
             self._save()
 
-    def _round(self, gradients: Tensor) -> None:
-        direction = self.engine.step(gradients, self.step, self._lr(self.step))
+    def _gradients(self) -> tuple[Tensor, Tensor] | None:
+        return self.observer.gradients(self.observer.batches(self.step), self.step)
+
+    def _round(self, known: tuple[Tensor, Tensor] | None) -> None:
+        assert known is not None
+        direction = self.engine.step(known[1], self.step, self._lr(self.step))
         layout = self.setup.protocol.layout
         each = direction if direction.dim() == 2 else direction[None]
         for model, optimizer, own in zip(self.models, self.optimizers, each, strict=True):
@@ -139,12 +143,19 @@ class Run:
                 if p.grad is None:
                     p.grad = torch.empty_like(p, memory_format=torch.contiguous_format)
             layout.unflatten(own, [p.grad for p in params if p.grad is not None])
-            self._update(optimizer)
+            self._set_lr(optimizer)
+            optimizer.step()
 
-    def _update(self, optimizer: Optimizer) -> None:
+    def _timed(self, work: Callable[[], T]) -> T:
+        started = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _set_lr(self, optimizer: Optimizer) -> None:
         for group in optimizer.param_groups:
             group["lr"] = self._lr(self.step)
-        optimizer.step()
 
     def _observe(self, known: tuple[Tensor, Tensor] | None, progress: Progress) -> None:
         record = self.observer.look(self.step, self.seconds, known)
@@ -161,7 +172,10 @@ class Run:
         return self.setup.schedule(step, 0)
 
     def _save(self) -> None:
-        state = {
+        checkpoint.save(self._state(), self.place.checkpoint)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "config": self.config.to_json(),
             "models": [model.state_dict() for model in self.models],
@@ -170,7 +184,6 @@ class Run:
             "round": self.observer.round(self.step),
             "seconds": self.seconds,
         }
-        checkpoint.save(state, self.place.checkpoint)
 
     def _describe(self) -> None:
         s = self.setup
