@@ -120,6 +120,11 @@ def pack_signs(x: Tensor, zeros: Draw | bool) -> Tensor:
     return positive | (zero & random_bits(zeros, n))
 
 
+def checked_pack_signs(x: Tensor, zeros: Draw | bool) -> tuple[Tensor, Tensor]:
+    """`pack_signs` and `finite` of x."""
+    return pack_signs(x, zeros), finite(x)
+
+
 def noisy_pack_signs(
     x: Tensor, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool
 ) -> tuple[Tensor, Tensor]:
@@ -170,9 +175,10 @@ def trimmed_mean(x: Tensor, valid: Tensor, trim: int | None) -> Tensor:
     """Mean of the valid rows of x (M, ..., n) without the `trim` smallest and largest of each coordinate.
 
     The rest is summed in ascending order and divided by its count; at least one or two middle values always remain,
-    and `trim=None` keeps just those: the median. NaN where no row is valid.
+    and `trim=None` keeps just those: the median. NaN where no row is valid. A NaN in x counts as +∞, so that
+    it meets the same fate as any other outlier.
     """
-    ordered = torch.where(valid[..., None], x, torch.inf).sort(dim=0).values
+    ordered = torch.where(valid[..., None] & ~x.isnan(), x, torch.inf).sort(dim=0).values
     count = valid.sum(0)
     middle = (count - 1) // 2
     low = middle if trim is None else middle.clamp(max=trim)

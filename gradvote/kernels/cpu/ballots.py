@@ -8,13 +8,12 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from gradvote.kernels.cpu import count
 from gradvote.kernels.cpu.count import WORDS
 from gradvote.kernels.cpu.emit import INT64, Builder, Value, item, load, store, stream
-from gradvote.kernels.cpu.jit import emitted, kernel
+from gradvote.kernels.cpu.jit import instruction, kernel
 
 LANES = WORDS.count
 TILE = 512
@@ -100,45 +99,32 @@ def _begin(initial: Words, counter: Words, rows: Words, table: Words, begin: int
             counter[plane, word] = initial[plane]
 
 
-@emitted
-def _decide(typing: Any, ballots: Any, table: Any, offset: Any, ties: Any, won: Any, tied: Any, place: Any) -> Any:
+@instruction
+def _decide(
+    builder: Builder, ballots: Any, table: Value, offset: Value, ties: Value, won: Value, tied: Value, place: Value
+) -> None:
     """Counts a line of all ballots, at `offset` of the rows in `table`, and writes the result at `place`."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
-        inputs = _inputs(builder, ballots, args[1], args[2])
-        planes, half = count.count(builder, inputs), len(inputs) // 2
-        winners = count.at_least(builder, planes, half + 1)
-        _write(builder, winners, None if ties is types.none else count.equal(builder, planes, half), *args[3:])
-        return context.get_dummy_value()
-
-    return types.void(ballots, table, offset, ties, won, tied, place), generate
+    inputs = _inputs(builder, ballots, table, offset)
+    planes, half = count.count(builder, inputs), len(inputs) // 2
+    even = None if ties is None else count.equal(builder, planes, half)
+    _write(builder, count.at_least(builder, planes, half + 1), even, ties, won, tied, place)
 
 
-@emitted
-def _add(typing: Any, chunk: Any, table: Any, offset: Any, planes: Any, counter: Any) -> Any:
+@instruction
+def _add(builder: Builder, chunk: Any, table: Value, offset: Value, planes: Any, counter: Value) -> None:
     """Adds a line of a chunk of ballots to the planes at address `counter`, TILE words apart."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
-        total = _planes(builder, len(planes), args[4])
-        digits = count.count(builder, _inputs(builder, chunk, args[1], args[2]))
-        for plane, line in enumerate(count.add(builder, total, digits)):
-            store(builder, line, args[4], INT64(8 * TILE * plane))
-        return context.get_dummy_value()
-
-    return types.void(chunk, table, offset, planes, counter), generate
+    digits = count.count(builder, _inputs(builder, chunk, table, offset))
+    total = count.add(builder, _planes(builder, planes, counter), digits)
+    for plane, line in enumerate(total):
+        store(builder, line, counter, INT64(8 * TILE * plane))
 
 
-@emitted
-def _settle(typing: Any, planes: Any, counter: Any, ties: Any, won: Any, tied: Any, place: Any) -> Any:
+@instruction
+def _settle(builder: Builder, planes: Any, counter: Value, ties: Value, won: Value, tied: Value, place: Value) -> None:
     """Writes what the planes at address `counter` decide."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Value:
-        *below, top = _planes(builder, len(planes), args[1])
-        even = reduce(builder.and_, below, builder.not_(top))
-        _write(builder, top, None if ties is types.none else even, *args[2:])
-        return context.get_dummy_value()
-
-    return types.void(planes, counter, ties, won, tied, place), generate
+    *below, top = _planes(builder, planes, counter)
+    even = None if ties is None else reduce(builder.and_, below, builder.not_(top))
+    _write(builder, top, even, ties, won, tied, place)
 
 
 def _inputs(builder: Builder, ballots: Any, table: Value, offset: Value) -> list[Value]:
@@ -154,8 +140,8 @@ def _masked(builder: Builder, line: Value, counted: Value) -> tuple[Value, Value
     return builder.and_(line, counted), builder.or_(line, builder.not_(counted))
 
 
-def _planes(builder: Builder, number: int, counter: Value) -> list[Value]:
-    return [load(builder, WORDS, counter, INT64(8 * TILE * plane)) for plane in range(number)]
+def _planes(builder: Builder, planes: Any, counter: Value) -> list[Value]:
+    return [load(builder, WORDS, counter, INT64(8 * TILE * plane)) for plane in range(len(planes))]
 
 
 def _write(builder: Builder, winners: Value, even: Value, ties: Value, won: Value, tied: Value, place: Value) -> None:

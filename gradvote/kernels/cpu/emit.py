@@ -16,6 +16,7 @@ Builder = Any
 Value = Any
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
+ZERO = INT64(0)
 _BYTE = ir.IntType(8).as_pointer()
 _SIZES = {"i64": 8, "float": 4, "double": 8}
 
@@ -30,18 +31,29 @@ def splat(kind: Value, value: float) -> Value:
     return ir.Constant(kind, [value] * kind.count)
 
 
-def item(builder: Builder, table: Value, index: int) -> Value:
-    """Entry `index` of a table that starts at address `table`."""
-    return builder.load(builder.inttoptr(builder.add(table, ir.Constant(INT64, 8 * index)), INT64.as_pointer()))
+def broadcast(builder: Builder, kind: Value, scalar: Value) -> Value:
+    """A line of copies of one value."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, INT32(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT32, kind.count), [0] * kind.count))
 
 
-def load(builder: Builder, kind: Value, row: Value, offset: Value) -> Value:
+def past(builder: Builder, table: Value, index: Value, kind: Value) -> Value:
+    """The address of entry `index` of a table of `kind`."""
+    return builder.add(table, builder.mul(index, INT64(_SIZES[str(kind)])))
+
+
+def item(builder: Builder, table: Value, index: int, kind: Value = INT64) -> Value:
+    """Entry `index` of a table of `kind`."""
+    return builder.load(builder.inttoptr(past(builder, table, INT64(index), kind), kind.as_pointer()))
+
+
+def load(builder: Builder, kind: Value, row: Value, offset: Value = ZERO) -> Value:
     """The line at row + offset, which need not be aligned."""
     pointer = builder.inttoptr(builder.add(row, offset), kind.as_pointer())
     return builder.load(pointer, align=_SIZES[str(kind.element)])
 
 
-def store(builder: Builder, value: Value, row: Value, offset: Value) -> None:
+def store(builder: Builder, value: Value, row: Value, offset: Value = ZERO) -> None:
     """Writes the line at row + offset."""
     pointer = builder.inttoptr(builder.add(row, offset), value.type.as_pointer())
     builder.store(value, pointer, align=_SIZES[str(value.type.element)])
@@ -51,7 +63,7 @@ def stream(builder: Builder, kind: Value, row: Value, offset: Value) -> Value:
     """`load`, and a hint that the line `AHEAD` will be read soon (harmless past the end of a row)."""
     hint = ir.FunctionType(ir.VoidType(), [_BYTE, INT32, INT32, INT32])
     prefetch = builder.module.declare_intrinsic("llvm.prefetch", [_BYTE], hint)
-    ahead = builder.add(builder.add(row, offset), ir.Constant(INT64, AHEAD))
-    read, keep, data_cache = (ir.Constant(INT32, flag) for flag in (0, 3, 1))
-    builder.call(prefetch, [builder.inttoptr(ahead, _BYTE), read, keep, data_cache])
+    ahead = builder.inttoptr(builder.add(builder.add(row, offset), INT64(AHEAD)), _BYTE)
+    read, keep, data_cache = INT32(0), INT32(3), INT32(1)
+    builder.call(prefetch, [ahead, read, keep, data_cache])
     return load(builder, kind, row, offset)

@@ -16,11 +16,13 @@ from torch import Tensor
 class Group:
     """Rows of `width` items with `count` valid workers each; row i's result starts at item places[i] · width.
 
-    `table` (rows, count · tensors) holds the addresses of their inputs, the tensors in turn for each worker.
+    `table` (rows, count · tensors) holds the addresses of their inputs, the tensors in turn for each of its `workers`
+    (rows, count), in ascending order.
     """
 
     count: int
     width: int
+    workers: NDArray[np.int64]
     table: NDArray[np.int64]
     places: NDArray[np.int64]
 
@@ -35,24 +37,29 @@ def streamable(x: Tensor, width: int) -> Tensor:
 def groups(tensors: Sequence[Tensor], valid: Tensor) -> list[Group]:
     """The groups of all rows of tensors (M, ..., n), most rows first; one long row where all can be read as one."""
     flags = valid.reshape(len(valid), -1).numpy()
-    if (flags == flags[:, :1]).all() and all(x[0].is_contiguous() for x in tensors):
-        return [_joined(tensors, flags)]
+    same = bool(flags.all()) or bool((flags == flags[:, :1]).all())
+    if same and all(x[0].is_contiguous() for x in tensors):
+        return [_joined(tensors, flags[:, 0])]
     return sorted(_by_count(tensors, flags), key=lambda group: -len(group.places))
 
 
 def _joined(tensors: Sequence[Tensor], flags: NDArray[np.bool_]) -> Group:
-    table = np.stack([_addresses(x)[:, 0] for x in tensors], -1)[flags[:, 0]]
-    return Group(len(table), tensors[0][0].numel(), table.reshape(1, -1), np.zeros(1, np.int64))
+    workers = np.flatnonzero(flags)
+    table = np.empty((1, len(workers), len(tensors)), np.int64)
+    for index, x in enumerate(tensors):
+        table[0, :, index] = workers * (x.stride(0) * x.element_size()) + x.data_ptr()
+    width = tensors[0].numel() // len(flags)
+    return Group(len(workers), width, workers[None], table.reshape(1, -1), np.zeros(1, np.int64))
 
 
 def _by_count(tensors: Sequence[Tensor], flags: NDArray[np.bool_]) -> Iterator[Group]:
-    """Rows sorted by count; the addresses of each row's valid workers moved together, in order."""
     table = np.stack([_addresses(x) for x in tensors], -1)
     counts = flags.sum(0)
     for count in np.unique(counts):
         places = np.flatnonzero(counts == count)
-        chosen = table.transpose(1, 0, 2)[places][flags.T[places]]
-        yield Group(int(count), tensors[0].shape[-1], chosen.reshape(len(places), -1), places)
+        workers = np.nonzero(flags.T[places])[1].reshape(len(places), count)
+        chosen = table[workers, places[:, None]].reshape(len(places), -1)
+        yield Group(int(count), tensors[0].shape[-1], workers, chosen, places)
 
 
 def _addresses(x: Tensor) -> NDArray[np.int64]:

@@ -19,20 +19,25 @@ _SILENCE = np.zeros(TILE + 2 * LANES, np.int64)
 
 def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor) -> tuple[Tensor, Tensor]:
     """`reference.majority`; where nothing can tie, `tied` is one zero seen in the full shape, not to be written to."""
-    like = words[0]
-    if not like.numel():
-        return torch.empty_like(like), torch.empty_like(like)
+    if not words[0].numel():
+        return torch.zeros_like(words[0]), torch.zeros_like(words[0])
+    *leading, width = words.shape[1:]
+    full = (*leading, max(width, LANES))
     inputs = [streamable(x, LANES) for x in ([words] if counted is None else [words, counted.expand_as(words)])]
     parts = groups(inputs, valid.expand(words.shape[:-1]))
-    full = (*like.shape[:-1], max(like.shape[-1], LANES))
     can_tie = [_can_tie(part, len(inputs)) for part in parts]
-    won = torch.empty(full, dtype=torch.int64)
-    tied = torch.empty_like(won) if all(can_tie) else torch.zeros(full if any(can_tie) else (), dtype=torch.int64)
-    ties = streamable(ties.expand_as(like), LANES).contiguous() if any(can_tie) else tied
+    won, tied = torch.empty(full, dtype=torch.int64), _new_ties(full, can_tie)
+    ties = streamable(ties.expand(words.shape[1:]), LANES).contiguous() if any(can_tie) else tied
     for index, part in enumerate(parts):
         results = (ties.data_ptr() if can_tie[index] else None, won.data_ptr(), tied.data_ptr())
         _run(part, len(inputs), results, often=index == 0)
-    return _trim(won, like), _trim(tied.expand(full), like)
+    return (won, tied) if width >= LANES else (won[..., :width].contiguous(), tied[..., :width].contiguous())
+
+
+def _new_ties(full: tuple[int, ...], can_tie: list[bool]) -> Tensor:
+    if all(can_tie):
+        return torch.empty(full, dtype=torch.int64)
+    return torch.zeros(full if any(can_tie) else (), dtype=torch.int64).expand(full)
 
 
 def _can_tie(part: Group, streams: int) -> bool:
@@ -62,7 +67,3 @@ def _run_tally(part: Group, streams: int, results: Addresses, start: int, stop: 
     rows = np.full(padded, _SILENCE.ctypes.data + 8 * LANES)
     buffers = ((None,) * planes, initial, counter, rows)
     tally(shape(CHUNK // streams, streams), *buffers, part.table, part.places, part.width, *results, start, stop)
-
-
-def _trim(words: Tensor, like: Tensor) -> Tensor:
-    return words if words.shape[-1] == like.shape[-1] else words[..., : like.shape[-1]].contiguous()
