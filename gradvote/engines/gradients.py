@@ -17,6 +17,7 @@ from gradvote.rng import Stream, derive_key
 
 Mode = Literal["loop", "vectorized"]
 MODES = ("loop", "vectorized")
+Tensors = dict[str, Tensor]
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -64,18 +65,18 @@ def vectorized_gradients(
     """
     check_vectorizable(models[0])
     x, y, weight = _padded(batches)
-    shared = len(models) == 1
-    params, buffers = _state(models)
+    params, fixed = _state(models)
+    of_model = None if len(models) == 1 else 0
 
-    def loss_of(params: dict[str, Tensor], x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        logits = functional_call(models[0], (params, buffers), (x,))
+    def loss_of(params: Tensors, fixed: Tensors, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        logits = functional_call(models[0], (params, fixed), (x,))
         return (cross_entropy(logits, y, reduction="none") * weight).sum() / weight.sum()
 
-    per_worker = vmap(grad_and_value(loss_of), in_dims=(None if shared else 0, 0, 0, 0), randomness="different")
+    per_worker = vmap(grad_and_value(loss_of), in_dims=(of_model, of_model, 0, 0, 0), randomness="different")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(worker_seed(seed, step, 0))
         try:
-            gradients, losses = per_worker(params, x, y, weight)
+            gradients, losses = per_worker(params, fixed, x, y, weight)
         except RuntimeError as error:
             raise ValueError(f"The model cannot be vectorized over workers; use the mode 'loop'. {error}") from error
     return losses.detach(), _flatten(gradients, layout)
@@ -90,16 +91,16 @@ def check_vectorizable(model: nn.Module) -> None:
         )
 
 
-def _state(models: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    model = models[0]
-    buffers = dict(model.named_buffers())
-    frozen = {k: p.detach() for k, p in model.named_parameters() if not p.requires_grad}
+def _state(models: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
+    """What is trained, and what is not (frozen parameters, buffers); stacked over models where there are several."""
+    names = {name for name, p in models[0].named_parameters() if p.requires_grad}
     if len(models) == 1:
-        params = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
+        params, buffers = dict(models[0].named_parameters()), dict(models[0].named_buffers())
     else:
-        stacked, _ = stack_module_state(list(models))
-        params = {k: v.detach() for k, v in stacked.items() if k not in frozen}
-    return params, {**buffers, **frozen}
+        params, buffers = stack_module_state(list(models))
+    detached = {name: p.detach() for name, p in params.items()}
+    trained = {name: p for name, p in detached.items() if name in names}
+    return trained, {**buffers, **{name: p for name, p in detached.items() if name not in names}}
 
 
 def _padded(batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
