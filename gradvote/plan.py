@@ -11,7 +11,7 @@ min(wire, work)/C. A step is a third of the computation (forward), then the long
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,15 +88,15 @@ def predict(
     workers: int,
     link: Link,
     compute: float = 0.0,
-    names: Sequence[str] = DEFAULT,
+    names: Sequence[str] | Mapping[str, Algorithm] = DEFAULT,
     placements: Sequence[str] = PLACEMENTS,
-    work: dict[str, Work] | None = None,
+    work: Mapping[str, Work] | None = None,
     slowdown: float = 1.0,
 ) -> Plan:
     """The predicted step for each algorithm and placement, and for all-reduces in float32 and float16.
 
-    `compute` is the seconds of forward and backward pass; `work` what `measure` found, measured here where it is None;
-    `slowdown` multiplies it, for ranks that share cores.
+    `names` are those of the catalogue, or algorithms by name. `compute` is the seconds of forward and backward pass;
+    `work` what `measure` found, measured here where it is None; `slowdown` multiplies it, for ranks that share cores.
 
     Raises:
         ValueError: a count is not positive, or an algorithm unknown.
@@ -106,7 +106,7 @@ def predict(
             "A plan needs at least 1 parameter and 2 workers, a positive bandwidth, and no negative times; got "
             f"params={params}, workers={workers}, {link}, compute={compute}."
         )
-    made = {name: algorithms.create(name) for name in names}
+    made = dict(names) if isinstance(names, Mapping) else {name: algorithms.create(name) for name in names}
     work = work or {name: measure(algorithm) for name, algorithm in made.items()}
     rows = [_all_reduce(f"fp{bits}", bits, params, workers, link, compute) for bits in (32, 16)]
     for name, algorithm in made.items():

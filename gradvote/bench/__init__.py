@@ -1,0 +1,1 @@
+"""Measurements on the machine at hand; every figure is of a run whose result was verified."""
