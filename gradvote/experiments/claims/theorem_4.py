@@ -21,7 +21,7 @@ VALUES: dict[str, tuple[float, ...]] = {
     "skewed, M = 5": (-1.0, -0.8, -0.5, 0.1, 6.0),
     "random, M = 7": (0.31, -1.22, 0.87, 2.4, -0.05, 0.66, -2.9),
 }
-STDS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+STDS = (10.0, 40.0, 160.0, 640.0, 2560.0)
 """Noise well above the spread of the values, where the theorem's orders show."""
 LARGEST_Z = 4.5
 
@@ -89,24 +89,24 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
 
 def _one_sided(records: Sequence[Record], key: str, order: float, statement: str) -> Verdict:
     """A slope in b at most the theorem's order; the bound says nothing against a smaller one."""
-    kept = [(r, s) for r in records if (s := _slope(r, key)) is not None]
-    exponents = [s.value for _, s in kept]
-    odd = [s.value for r in records if (s := _slope(r, "odd")) is not None]
-    more = f"; its odd part {min(odd):.2f} to {max(odd):.2f}" if key == "rest" else ""
-    by_noise = ", ".join(
-        f"{n} {_range([s.value for r, s in kept if r['noise'] == n])}" for n in values(records, "noise")
-    )
+    exponents = [s.value for r in records if (s := _slope(r, key)) is not None]
+    more = f"; of its odd part: {_by_noise(records, 'odd')}" if key == "rest" else ""
     return verdict(
         statement,
         max(exponents) <= order + 0.05,
-        f"fitted exponents of b from {STDS[0]:g} to {STDS[-1]:g}: {by_noise}{more}; the bound's is {order:g}",
+        f"fitted exponents of b from {STDS[1]:g} to {STDS[-1]:g}: {_by_noise(records, key)}{more}; "
+        f"the bound's is {order:g}",
     )
 
 
+def _by_noise(records: Sequence[Record], key: str) -> str:
+    found = {n: [s.value for r in where(records, noise=n) if (s := _slope(r, key))] for n in values(records, "noise")}
+    return ", ".join(f"{noise} {_range(exponents)}" for noise, exponents in found.items() if exponents)
+
+
 def _slope(record: Record, key: str) -> Estimate | None:
-    """The exponent of b, from the points that stand above rounding; None if fewer than three do."""
-    floor = 1e-11 if key == "gap" else 1e-9
-    points = [(b, y) for b, y in zip(STDS, record[key], strict=True) if y > floor]
+    """The exponent of b, from the points above rounding and well above the spread; None if fewer than three are."""
+    points = [(b, y) for b, y in zip(STDS, record[key], strict=True) if y > 1e-9 and b > STDS[0]]
     return slope(*zip(*points, strict=True)) if len(points) > 2 else None
 
 
