@@ -1,0 +1,33 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CASES = {"with_ddp": "torch", "with_accelerate": "accelerate", "with_lightning": "lightning"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_example_runs_under_torchrun(name: str) -> None:
+    if importlib.util.find_spec(CASES[name]) is None or importlib.util.find_spec("sklearn") is None:
+        pytest.skip(f"{CASES[name]} or scikit-learn is not installed")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    options = ["--steps", "4", *(["--ranks", "2"] if name == "with_lightning" else [])]
+    done = subprocess.run(
+        [*command, str(EXAMPLES / f"{name}.py"), *options],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "times fewer" in done.stdout
+
+
+def test_examples_are_short() -> None:
+    for path in EXAMPLES.glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 100, path
