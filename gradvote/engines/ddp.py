@@ -12,6 +12,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.distributed.fsdp import FSDPModule
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -57,11 +58,7 @@ def attach(
     Raises:
         ValueError: not a DDP model, a rule that needs whole gradients, or ranks that differ in what they were given.
     """
-    if not isinstance(ddp, DistributedDataParallel):
-        raise ValueError(
-            f"attach takes a torch DistributedDataParallel model; got {type(ddp).__name__}. Wrap the model first, or "
-            "use gradvote.distributed.Exchange in a loop of your own."
-        )
+    _check_is_ddp(ddp)
     check_separable(algorithm)
     _warn_of_buffers(ddp)
     ignored = set(ddp.parameters_to_ignore)
@@ -116,6 +113,19 @@ class Vote:
 
 def _hook(vote: Vote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
     return vote._take(bucket)
+
+
+def _check_is_ddp(model: nn.Module) -> None:
+    if isinstance(model, FSDPModule):
+        raise ValueError(
+            "FSDP2 models are not supported: each rank keeps only a shard of a gradient after its reduce-scatter, so no "
+            "worker has the whole update that its error memory needs. Use DistributedDataParallel."
+        )
+    if not isinstance(model, DistributedDataParallel):
+        raise ValueError(
+            f"attach takes a torch DistributedDataParallel model; got {type(model).__name__}. Wrap the model first, or "
+            "use gradvote.distributed.Exchange in a loop of your own."
+        )
 
 
 def _reserved(ddp: DistributedDataParallel, group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:
