@@ -5,7 +5,7 @@ steps them all, and their spread gives the intervals. Payloads go from hand to h
 laws of the design changes no bit. Shapes: x is (R, p) in float64, gradients are (M, R, p).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradvote.core import Algorithm
 from gradvote.engines.protocol import Protocol, protocol_for
+from gradvote.faults import Faulty, on_gradients
 
 Gradients = Callable[[Tensor, int], Tensor]
 """From x (R, p) and the step to the workers' gradients (M, R, p)."""
@@ -21,16 +22,20 @@ Gradients = Callable[[Tensor, int], Tensor]
 class Exchange:
     """The verbs of a round for M workers at once: `step` takes gradients (M, R, p) and gives the direction (R, p)."""
 
-    def __init__(self, algorithm: Algorithm, workers: int, replicas: int, p: int, seed: int) -> None:
+    def __init__(
+        self, algorithm: Algorithm, workers: int, replicas: int, p: int, seed: int, faults: Sequence[Faulty] = ()
+    ) -> None:
         self.protocol: Protocol = protocol_for([torch.zeros(p)] * replicas, algorithm, seed)
         self.shape, self.senders = (replicas, p), torch.arange(workers)[:, None]
+        self.faults, self.num_workers = faults, workers
         self.workers = self.protocol.init_worker(torch.zeros(workers, replicas * p))
         self.server = self.protocol.init_server(torch.zeros(replicas * p))
 
     def step(self, gradients: Tensor, step: int, lr: float) -> Tensor:
         """One round."""
         ctxs = self.protocol.contexts(step, self.senders, lr)
-        ballots, self.workers = self.protocol.encode(gradients.flatten(1).float(), self.workers, ctxs)
+        told = on_gradients(self.faults, gradients.float(), ctxs[0], self.num_workers)
+        ballots, self.workers = self.protocol.encode(told.flatten(1), self.workers, ctxs)
         decision, self.server = self.protocol.combine(ballots, self.server, ctxs)
         direction, self.workers = self.protocol.decode(decision, self.workers, ctxs)
         return direction.double().view(self.shape)
@@ -45,6 +50,7 @@ class Descent:
     start: Tensor
     lr: float
     seed: int = 0
+    faults: Sequence[Faulty] = ()
     project: Callable[[Tensor], Tensor] = lambda x: x
 
     def iterates(self, steps: int) -> Iterator[Tensor]:
@@ -54,6 +60,8 @@ class Descent:
         yield x
         for step in range(steps):
             gradients = self.gradients(x, step)
-            exchange = exchange or Exchange(self.algorithm, len(gradients), x.shape[0], x.shape[1], self.seed)
+            exchange = exchange or Exchange(
+                self.algorithm, len(gradients), x.shape[0], x.shape[1], self.seed, self.faults
+            )
             x = self.project(x - self.lr * exchange.step(gradients, step, self.lr))
             yield x
