@@ -53,7 +53,11 @@ class Chain(Codec):
         return self.codec.decode(payload, ctx, n)
 
     def check(self, payload: Payload, n: int) -> Payload:
-        return self.codec.check(payload, n)
+        payload = self.codec.check(payload, n)
+        if self._exchanging() is None:
+            return payload
+        report = payload["report"][..., 0]
+        return replace(payload, valid=payload.valid & report.isfinite() & (report >= 0))
 
     def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
         return self.codec.reduce(payload, aggregator, ctx, n)

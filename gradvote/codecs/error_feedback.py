@@ -14,8 +14,8 @@ class ErrorFeedback(Codec):
 
     Seide et al. 2014; Karimireddy et al. 2019, Algorithm 1 (there η is inside the memory: with `track_lr` the same up
     to rounding); Zheng et al. 2019, Algorithm 1. The memory is in gradient units and holds the learning rate at which
-    it was written; `track_lr=False` drops the ratio. A zero rate leaves the memory alone. A block that abstains keeps
-    its memory.
+    it was written; at a zero rate, where nothing reaches the model, the memory stays as it is. `track_lr=False` knows
+    no rates. A block that abstains keeps its memory.
     """
 
     codec: Codec
@@ -29,16 +29,15 @@ class ErrorFeedback(Codec):
         return self.codec.planes(n, ctx)
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
-        lr = torch.as_tensor(ctx.lr, dtype=torch.float32, device=x.device).expand(state["lr"].shape)
-        memory = state["memory"]
+        lr, memory = _rate(ctx, state), state["memory"]
         if self.track_lr:
             memory = memory * _ratio(state["lr"], lr)[..., None]
         p = x + memory
         payload, inner = self.codec.encode(p, state["inner"], ctx)
         sent = self.codec.decode(payload, ctx, x.shape[-1])
-        written = payload.valid & (lr > 0)
+        written = payload.valid & (lr > 0) if self.track_lr else payload.valid
         return payload, {
-            "memory": torch.where(payload.valid[..., None], p - sent, state["memory"]),
+            "memory": torch.where(written[..., None], p - sent, state["memory"]),
             "lr": torch.where(written, lr, state["lr"]),
             "inner": inner,
         }
@@ -54,7 +53,10 @@ class ErrorFeedback(Codec):
 
     def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
         inner = self.codec.undelivered(state["inner"], payload, ctx, n)
-        return {**state, "memory": state["memory"] + self.codec.decode(payload, ctx, n), "inner": inner}
+        sent = self.codec.decode(payload, ctx, n)
+        if self.track_lr:
+            sent = torch.where((_rate(ctx, state) > 0)[..., None], sent, 0.0)
+        return {**state, "memory": state["memory"] + sent, "inner": inner}
 
     @property
     def reports(self) -> bool:
@@ -65,6 +67,11 @@ class ErrorFeedback(Codec):
 
     def learn(self, state: State, agreed: Tensor) -> State:
         return {**state, "inner": self.codec.learn(state["inner"], agreed)}
+
+
+def _rate(ctx: Context, state: State) -> Tensor:
+    memory_lr: Tensor = state["lr"]
+    return torch.as_tensor(ctx.lr, dtype=torch.float32, device=memory_lr.device).expand(memory_lr.shape)
 
 
 def _ratio(written: Tensor, now: Tensor) -> Tensor:
