@@ -1,0 +1,82 @@
+"""`gradvote plan`: what an exchange will cost, and whether compression pays."""
+
+import re
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from gradvote.plan import ALL_REDUCE, DEFAULT, Link, Plan, Prediction, predict
+
+SIZES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+RATES = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
+TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+def register(app: App) -> None:
+    """Add the command."""
+    app.command(plan, name="plan")
+
+
+def plan(
+    algorithms: Annotated[tuple[str, ...], Parameter(help="Algorithms to compare.", negative=())] = DEFAULT,
+    /,
+    *,
+    params: Annotated[str, Parameter(help="Parameters of the model, for instance 25.6M.")],
+    workers: Annotated[int, Parameter(help="Number of workers M.")],
+    bandwidth: Annotated[str, Parameter(help="Each worker's link, in each direction, for instance 100Mbit.")],
+    latency: Annotated[str, Parameter(help="One-way latency, for instance 20ms.")] = "0ms",
+    compute: Annotated[str, Parameter(help="Forward and backward pass of a step, for instance 0.3s.")] = "0s",
+) -> None:
+    """Predict the time of a step for each algorithm and placement, and say whether compression pays.
+
+    The work of packing, voting and unpacking is measured here; bytes follow from the formats.
+    """
+    link = Link(quantity("bandwidth", bandwidth, RATES), quantity("latency", latency, TIMES))
+    d, seconds = round(quantity("params", params, SIZES)), quantity("compute", compute, TIMES)
+    console = Console(highlight=False)
+    with console.status("Measuring the work of each algorithm here"):
+        found = predict(d, workers, link, seconds, names=algorithms)
+    console.print(_table(found))
+    console.print(_verdict(found))
+
+
+def quantity(name: str, text: str, units: dict[str, float]) -> float:
+    """A number with one of these units."""
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]*)", text.strip())
+    scale = {unit.lower(): factor for unit, factor in units.items()}
+    if match is None or match[2].lower() not in scale:
+        known = ", ".join(unit or "none" for unit in units)
+        raise ValueError(f"'{text}' is not a {name}: a number with one of these units is expected: {known}.")
+    return float(match[1]) * scale[match[2].lower()]
+
+
+def _table(found: Plan) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 1))
+    for title in ("Algorithm", "Placement"):
+        table.add_column(title, no_wrap=True)
+    for title in ("MB sent", "wire", "work", "exchange", "step"):
+        table.add_column(title, justify="right")
+    for p in found.predictions:
+        figures = (f"{p.bytes_sent / 1e6:.3g}", *(_seconds(s) for s in (p.wire, p.work, p.exchange, p.step)))
+        table.add_row(p.name, p.placement, *figures, style="bold green" if p is found.best else None)
+    return table
+
+
+def _verdict(found: Plan) -> str:
+    best, plain = found.best, _plain(found)
+    if not found.pays:
+        return f"Compression does not pay here: {plain.name} needs {_seconds(plain.step)}, the best vote hardly less."
+    return (
+        f"{best.name} ({best.placement}) needs {_seconds(best.step)}, {plain.step / best.step:.1f} times less than "
+        f"{plain.name} with {_seconds(plain.step)}."
+    )
+
+
+def _plain(found: Plan) -> Prediction:
+    return min((p for p in found.predictions if p.placement == ALL_REDUCE), key=lambda p: p.step)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
