@@ -41,6 +41,8 @@ class Step(Schedule):
                 f"Step needs ascending milestones and one divisor for each; got milestones {self.milestones} "
                 f"and divisors {self.divisors}."
             )
+        if any(not 0 < d < math.inf for d in self.divisors):
+            raise ValueError(f"The divisors of Step must be positive and finite; got {self.divisors}.")
 
     def __call__(self, step: int, sender: int = 0) -> float:
         passed = sum(step >= m for m in self.milestones)
@@ -54,8 +56,12 @@ class Cosine(Schedule):
     value: float
     steps: int
 
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"Cosine needs at least one step; got {self.steps}.")
+
     def __call__(self, step: int, sender: int = 0) -> float:
-        return self.value * (1 + math.cos(math.pi * min(step / max(self.steps, 1), 1.0))) / 2
+        return self.value * (1 + math.cos(math.pi * min(step / self.steps, 1.0))) / 2
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,12 @@ class PerWorker(Schedule):
 
     values: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("PerWorker needs one value for each worker; got none.")
+
     def __call__(self, step: int, sender: int) -> float:
-        if sender >= len(self.values):
+        if not 0 <= sender < len(self.values):
             raise ValueError(
                 f"PerWorker holds {len(self.values)} values, but there is a worker {sender}; "
                 "give one value for each worker."
@@ -73,12 +83,18 @@ class PerWorker(Schedule):
         return self.values[sender]
 
 
+def check_for_server(value: float | Schedule) -> None:
+    """Raise ValueError for a value that differs by worker: the server has none of them."""
+    if isinstance(value, PerWorker):
+        raise ValueError("A PerWorker value cannot be used on the way down: the server sends one decision to all.")
+
+
 def evaluate(value: float | Schedule, ctx: Context) -> Tensor:
     """The value for each sender of `ctx`, shaped like `ctx.sender`; float64."""
     sender = torch.as_tensor(ctx.sender, dtype=torch.int64)
     if not isinstance(value, Schedule):
         return torch.full(sender.shape, float(value), dtype=torch.float64)
-    if isinstance(value, PerWorker) and bool((sender == SERVER).any()):
-        raise ValueError("A PerWorker value cannot be used on the way down: the server sends one decision to all.")
+    if bool((sender == SERVER).any()):
+        check_for_server(value)
     values = [value(ctx.step, int(s)) for s in sender.flatten()]
     return torch.tensor(values, dtype=torch.float64).view(sender.shape)

@@ -7,7 +7,7 @@ from gradvote.aggregators import Mean
 from gradvote.codecs import ErrorFeedback, Masked, Sign, chain
 from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
-from gradvote.schedules import Schedule
+from gradvote.schedules import Schedule, check_for_server
 from gradvote.transforms import Momentum
 
 LR = 0.1
@@ -35,5 +35,7 @@ def dropsignsgd(
     def feedback(keep: float | Schedule, scale: float | Schedule) -> ErrorFeedback:
         return ErrorFeedback(Masked(keep, Sign(scale, zero), granularity), track_lr)
 
-    up = chain(Momentum(mu, nesterov=True), feedback(keep_up, c))
-    return Algorithm(up, Mean(), feedback(keep_down, c if c_down is None else c_down))
+    c_down = c if c_down is None else c_down
+    for value in (keep_down, c_down):
+        check_for_server(value)
+    return Algorithm(chain(Momentum(mu, nesterov=True), feedback(keep_up, c)), Mean(), feedback(keep_down, c_down))

@@ -17,6 +17,13 @@ class Chain(Codec):
     transforms: tuple[Transform, ...]
     codec: Codec
 
+    def __post_init__(self) -> None:
+        if _num_noises(self) > 1:
+            raise ValueError(
+                "A codec can add noise once: a second Noise would repeat the draws of the first. "
+                "Choose one position, and the standard deviation wanted in all."
+            )
+
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, (*self.transforms, self.codec)))})"
 
@@ -84,6 +91,12 @@ class Chain(Codec):
         if found is None:
             return {**state, "codec": self.codec.learn(state["codec"], agreed)}
         return {**state, found[0]: found[1].learn(state[found[0]], agreed)}
+
+
+def _num_noises(codec: Codec) -> int:
+    own = sum(isinstance(t, Noise) for t in codec.transforms) if isinstance(codec, Chain) else 0
+    inner = getattr(codec, "codec", None)
+    return own + (_num_noises(inner) if isinstance(inner, Codec) else 0)
 
 
 def chain(*parts: Transform | Codec) -> Codec:
