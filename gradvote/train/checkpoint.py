@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read back without executing anything."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,24 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"There is no checkpoint at {path}. Give the folder of a run that has written one.")
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the checksums
+        state = {} if damaged else torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # what torch raises for bytes that it did not write is not documented
         raise ValueError(f"{path} cannot be read as a checkpoint: it is cut short or a foreign file.") from error
+    if damaged:
+        raise ValueError(f"{path} cannot be read as a checkpoint: its part {damaged} was altered.")
+    return _checked(state, path)
+
+
+def _checked(state: Any, path: Path) -> dict[str, Any]:
     missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
-    if missing or state["format"] != FORMAT or not isinstance(state["step"], int):
-        raise ValueError(
-            f"{path} is not a checkpoint of this version of gradvote (format {FORMAT}); "
-            + (f"it lacks {', '.join(missing)}." if missing else f"it has format {state['format']}.")
-        )
-    return dict(state)
+    if missing:
+        problem = f"it lacks {', '.join(missing)}"
+    elif state["format"] != FORMAT:
+        problem = f"it has format {state['format']}"
+    elif type(state["step"]) is not int or state["step"] < 0:
+        problem = f"its step is {state['step']!r}"
+    else:
+        return dict(state)
+    raise ValueError(f"{path} is not a checkpoint of this version of gradvote (format {FORMAT}); {problem}.")
