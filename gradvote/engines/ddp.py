@@ -118,8 +118,8 @@ def _hook(vote: Vote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignor
 def _check_is_ddp(model: nn.Module) -> None:
     if isinstance(model, FSDPModule):
         raise ValueError(
-            "FSDP2 models are not supported: each rank keeps only a shard of a gradient after its reduce-scatter, so no "
-            "worker has the whole update that its error memory needs. Use DistributedDataParallel."
+            "FSDP2 models are not supported: each rank keeps only a shard of a gradient after its reduce-scatter, so "
+            "no worker has the whole update that its error memory needs. Use DistributedDataParallel."
         )
     if not isinstance(model, DistributedDataParallel):
         raise ValueError(

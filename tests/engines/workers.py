@@ -7,12 +7,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradvote import algorithms
+from gradvote import algorithms, faults
 from gradvote.core import Algorithm
-from gradvote.distributed import PLACEMENTS, Exchange
+from gradvote.distributed import Exchange
 from gradvote.engines.gradients import local_gradients, trainable
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
+from gradvote.faults import Faulty
 from gradvote.transforms import Relative
 
 STEPS = 20
@@ -29,6 +30,12 @@ def recipes() -> dict[str, Algorithm]:
         "abstain": algorithms.signsgd(zero="abstain"),
         "coarse-masks": algorithms.dropsignsgd(granularity=64),
     }
+
+
+FAULTS: dict[str, tuple[Faulty, ...]] = {
+    "dist-ef-sgdm": (Faulty(faults.create("drop"), "uplink", num=1, redraw=True),),
+    "signum": (Faulty(faults.create("invert"), "worker", workers=(1,)), Faulty(faults.create("random"), "uplink")),
+}
 
 
 def new_model() -> nn.Module:
@@ -54,14 +61,14 @@ def lr_at(step: int) -> float:
     return 0.01 if step < 12 else 0.004
 
 
-def simulate(algorithm: Algorithm, num_workers: int, steps: int = STEPS) -> Tensor:
-    """The parameters after `steps` rounds in one process."""
+def simulate(algorithm: Algorithm, num_workers: int, plan: tuple[Faulty, ...] = ()) -> Tensor:
+    """The parameters after all rounds in one process."""
     model = new_model()
     params = trainable(model)
     protocol = protocol_for(params, algorithm, SEED)
-    simulation = Simulation(protocol, num_workers)
+    simulation = Simulation(protocol, num_workers, plan)
     optimizer = torch.optim.SGD(params, lr_at(0))
-    for step in range(steps):
+    for step in range(STEPS):
         gradients = torch.zeros(num_workers, protocol.layout.size)
         for i in range(num_workers):
             protocol.layout.flatten(local_gradients(model, *batch(i, step))[1], out=gradients[i])
@@ -83,22 +90,24 @@ def exchange_steps(model: nn.Module, exchange: Exchange, optimizer: torch.optim.
         optimizer.step()
 
 
-def train_all(sizes: tuple[int, ...]) -> dict[tuple[int, str, str], Tensor]:
-    """This rank's final parameters for every group size, algorithm and placement."""
+def train_all(plan: dict[int, tuple[str, ...]]) -> dict[tuple[int, str, str], Tensor]:
+    """This rank's final parameters for every group size, its placements, and every algorithm."""
     results = {}
-    for size in sizes:
+    for size, placements in plan.items():
         group = dist.new_group(range(size))
         for name, algorithm in recipes().items() if dist.get_rank() < size else ():
-            for placement in PLACEMENTS:
+            for placement in placements:
                 results[size, name, placement] = resumed(algorithm, placement, group)
+        for name, faulty in FAULTS.items() if dist.get_rank() < size else ():
+            results[size, name, "faults"] = resumed(recipes()[name], "sharded", group, faulty)
     return results
 
 
-def resumed(algorithm: Algorithm, placement: Any, group: Any) -> Tensor:
+def resumed(algorithm: Algorithm, placement: Any, group: Any, plan: tuple[Faulty, ...] = ()) -> Tensor:
     """Half of the steps in one chunk, then the rest in three by a new exchange that loads the first one's state."""
     model = new_model()
     optimizer = torch.optim.SGD(model.parameters(), lr_at(0))
-    options: dict[str, Any] = {"placement": placement, "optimizer": optimizer, "seed": SEED, "timeout": 60}
+    options: dict[str, Any] = {"placement": placement, "optimizer": optimizer, "seed": SEED, "faults": plan}
     first = Exchange(model.named_parameters(), algorithm, chunks=1, group=group, **options)
     exchange_steps(model, first, optimizer, range(STEPS // 2))
     second = Exchange(model.named_parameters(), algorithm, chunks=3, group=group, **options)
