@@ -42,19 +42,19 @@ class Quadratic:
         return self.curvatures * (x - self.centres[:, None])
 
 
-def quadratic(workers: int, p: int, spread: float, drop: float, seed: int = 0) -> tuple[Quadratic, Tensor]:
-    """A quadratic with h from 0.2 to 1, skewed (lognormal) centres of the given spread, and a start of the given drop.
+def quadratic(
+    workers: int, p: int, spread: float, drop: float, flattest: float = 0.2, seed: int = 0
+) -> tuple[Quadratic, Tensor]:
+    """A quadratic with h from `flattest` to 1, skewed (lognormal) centres of the given spread, and a start of that drop.
 
     At spread 0 all workers have the same objective.
     """
     generator = torch.Generator().manual_seed(seed)
     skewed = torch.randn(workers, p, generator=generator, dtype=torch.float64).exp()
-    problem = Quadratic(
-        spread * skewed, torch.linspace(0.2, 1, p, dtype=torch.float64) if p > 1 else torch.ones(1).double()
-    )
+    curvatures = torch.linspace(flattest, 1, p, dtype=torch.float64) if p > 1 else torch.ones(1, dtype=torch.float64)
+    problem = Quadratic(spread * skewed, curvatures)
     direction = torch.randn(p, generator=generator, dtype=torch.float64)
-    offset = direction * (drop / problem.drop(problem.optimum + direction)) ** 0.5
-    return problem, problem.optimum + offset
+    return problem, problem.optimum + direction * (drop / problem.drop(problem.optimum + direction)) ** 0.5
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ CLAIM = Claim(
     title="Resting points of noisy signSGD and noisy medianSGD",
     source="Chen, Chen, Sun, Wu, Hong, NeurIPS 2020, Algorithms 3 and 4 on the instance of Figure 1",
     method=f"{REPLICAS} replicas from either side of the optimum, Gaussian noise; means over replicas and over "
-    "the last half of the iterates, at a rate δ and at δ/2, extrapolated to δ = 0 (the drift is not linear, so at δ the mean "
+    "the last half of the iterates, at a rate δ and at δ/2, extrapolated to δ = 0 (the drift is not linear, so at δ it "
     "is off by O(δ)); 95 % intervals from 16 groups of replicas.",
     cells=cells,
     measure=measure,

@@ -1,0 +1,118 @@
+"""Phong and Phuong, Tables 1 and 2 in kind: accuracy and measured bits of the compressors, and inverted links."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from gradvote.experiments.claim import (
+    Bench,
+    Cell,
+    Claim,
+    Numbers,
+    Outcome,
+    Record,
+    Scale,
+    Verdict,
+    values,
+    verdict,
+    where,
+)
+from gradvote.experiments.drawing import Series, plot
+from gradvote.experiments.training import best, final, finals, train, with_seeds
+
+METHODS: dict[str, dict[str, Any]] = {
+    "SGD": {"algorithm": "sgd", "rates": (0.1, 0.3)},
+    "dist-EF": {"algorithm": "dist-ef-sgdm", "rates": (0.01, 0.03)},
+    "FlexCompress": {"algorithm": "flexcompress", "rates": (0.01, 0.03)},
+    "signSGD vote": {"algorithm": "signsgd", "rates": (1e-3, 3e-3)},
+    "DropSign 0.3+0.3": {"algorithm": "dropsignsgd", "options": {"keep_down": 0.3}, "rates": (0.01, 0.03)},
+    "DropSign 0.3+0.5": {"algorithm": "dropsignsgd", "options": {"keep_down": 0.5}, "rates": (0.01, 0.03)},
+    "DropSign 0.3+0.7": {"algorithm": "dropsignsgd", "options": {"keep_down": 0.7}, "rates": (0.01, 0.03)},
+}
+BITS = {"SGD": 64.0, "dist-EF": 2.0, "FlexCompress": 1.3, "signSGD vote": 2.0}
+BITS |= {"DropSign 0.3+0.3": 0.6, "DropSign 0.3+0.5": 0.8, "DropSign 0.3+0.7": 1.0}
+LINKS = (1, 2, 3)
+TESTED = "DropSign 0.3+0.5"
+
+
+def cells(scale: Scale) -> list[Cell]:
+    shared: dict[str, Any] = {
+        "quick": {"data": "digits", "steps": 200, "batch_size": 32, "eval_every": 50},
+        "paper": {"data": "mnist", "steps": 4000, "batch_size": 64, "eval_every": 200},
+    }[scale]
+    shared |= {"workers": 7, "partition": "iid"}
+    plain = [_cell(m, lr, 0, scale) for m, settings in METHODS.items() for lr in settings["rates"]]
+    links = [_cell(TESTED, METHODS[TESTED]["rates"][0], n, scale) for n in LINKS]
+    return with_seeds([{**row, **shared} for row in plain + links], {"quick": 2, "paper": 5}[scale])
+
+
+def _cell(method: str, lr: float, inverted: int, scale: Scale) -> Cell:
+    settings = METHODS[method]
+    faults = [{"fault": "invert", "place": "both", "num": inverted, "redraw": True}] if inverted else []
+    own = {"method": method, "algorithm": settings["algorithm"], "lr": lr, "inverted": inverted, "faults": faults}
+    return {**own, "options": settings.get("options", {})}
+
+
+def measure(cell: Cell, bench: Bench) -> Numbers:
+    return train(cell, bench)
+
+
+def judge(records: Sequence[Record]) -> list[Verdict]:
+    plain = where(records, inverted=0)
+    tuned = {m: best(where(plain, method=m)) for m in METHODS}
+    reached = {m: finals(group) for m, group in tuned.items()}
+    drop = reached[TESTED]
+    bits = {m: final(g[0], "bits_up") + final(g[0], "bits_down") for m, g in tuned.items()}
+    lr = METHODS[TESTED]["rates"][0]
+    links = [finals(where(records, method=TESTED, inverted=n, lr=lr)) for n in (0, *LINKS)]
+    table = "; ".join(f"{m} {reached[m]} at {bits[m]:.2f} bits (η = {tuned[m][0]['lr']:g})" for m in METHODS)
+    return [
+        verdict(
+            "Table 1: DropSign 0.3+0.5 is within a point or so of SGD at 0.8 bits up and down",
+            drop.value > reached["SGD"].value - 0.02,
+            table,
+            at_best=Outcome.IN_KIND,
+        ),
+        verdict(
+            "Table 1: measured bits per coordinate are the table's, up and down together",
+            all(abs(bits[m] / BITS[m] - 1) < 0.15 for m in METHODS),
+            ", ".join(f"{m} {bits[m]:.3f} ({BITS[m]:g})" for m in METHODS) + ": flags, scales and headers included, at "
+            "some thousand coordinates",
+        ),
+        verdict(
+            "Table 2: inverted links cost accuracy gradually, 3 of 7 most",
+            links[3].value > 0.5 * links[0].value and links[3].value <= links[0].value,
+            ", ".join(f"{n} of 7: {e}" for n, e in zip((0, *LINKS), links, strict=True)),
+            at_best=Outcome.IN_KIND,
+        ),
+    ]
+
+
+def draw(records: Sequence[Record]) -> Figure:
+    series = []
+    for method in values(records, "method"):
+        group = best(where(records, inverted=0, method=method))
+        reached = finals(group)
+        bits = final(group[0], "bits_up") + final(group[0], "bits_down")
+        series.append(Series(method, [bits], [reached.value]))
+    return plot(
+        "Accuracy for the bits",
+        f"final test accuracy on {records[0]['data']} at the better rate of two, mean over seeds",
+        series,
+        x_label="bits per coordinate and worker, up and down, measured (log scale)",
+        log_x=True,
+    )
+
+
+CLAIM = Claim(
+    title="DropSignSGD Tables 1 and 2, in kind",
+    source="Phong, Phuong, IEEE Access 2020, Tables 1 and 2",
+    method="Seven workers on evenly spread data, two learning rates for each method (the better one is shown), links "
+    "that invert drawn afresh at each step, in both directions. The paper has ImageNet and ResNet-50; quick scale: digits, "
+    "200 steps, batches of 32; paper scale here: MNIST, 4000 steps, batches of 64.",
+    cells=cells,
+    measure=measure,
+    judge=judge,
+    draw=draw,
+)
