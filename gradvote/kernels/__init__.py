@@ -1,34 +1,92 @@
-"""Kernels by device: `reference` defines them; a faster form, where one exists, returns the same bits."""
+"""Kernels by device: `reference` defines them; a faster form, where one exists, returns the same bits.
 
-from gradvote.kernels.reference import (
-    add_noise,
-    at_least_float32,
-    compact,
-    count_bits,
-    expand,
-    finite,
-    finite_or,
-    keep_bits,
-    majority,
-    mean,
-    mean_abs,
-    median,
-    noise,
-    noisy_pack_signs,
-    num_words,
-    pack_bits,
-    pack_signs,
-    random_bits,
-    random_words,
-    tree_sum,
-    trimmed_mean,
-    unpack_bits,
-    unpack_signs,
-)
+Tensors on the CPU go to `gradvote.kernels.cpu`, compiled by numba on first use. The environment variable
+GRADVOTE_KERNELS=reference keeps to the definitions.
+"""
+
+import functools
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from torch import Tensor
+
+from gradvote.kernels import reference
+from gradvote.kernels.reference import at_least_float32, num_words, pack_bits, random_words, unpack_bits
+from gradvote.rng import Draw
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CPU_ROOMS = {
+    "add_noise": "noisy",
+    "checked_pack_signs": "signs",
+    "finite": "signs",
+    "majority": "vote",
+    "mean": "order",
+    "median": "order",
+    "noise": "noisy",
+    "noisy_pack_signs": "noisy",
+    "pack_signs": "signs",
+    "trimmed_mean": "order",
+}
+"""The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
+
+
+def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
+    name = definition.__name__
+    if name not in CPU_ROOMS:
+        return definition
+
+    @functools.wraps(definition)
+    def kernel(*args: P.args, **kwargs: P.kwargs) -> T:
+        chosen = _cpu(name) if _is_on_cpu(args[0]) else definition
+        result: T = chosen(*args, **kwargs)
+        return result
+
+    return kernel
+
+
+def _is_on_cpu(first: object) -> bool:
+    tensor = first.block if isinstance(first, Draw) else first
+    assert isinstance(tensor, Tensor)
+    return tensor.device.type == "cpu"
+
+
+@functools.cache
+def _cpu(name: str) -> Callable[..., Any]:
+    if os.environ.get("GRADVOTE_KERNELS") == "reference":
+        return getattr(reference, name)  # type: ignore[no-any-return]  # a function of that module
+    room = importlib.import_module(f"gradvote.kernels.cpu.{CPU_ROOMS[name]}")
+    return getattr(room, name)  # type: ignore[no-any-return]  # a function of that module
+
+
+add_noise = _by_device(reference.add_noise)
+checked_pack_signs = _by_device(reference.checked_pack_signs)
+compact = _by_device(reference.compact)
+count_bits = _by_device(reference.count_bits)
+expand = _by_device(reference.expand)
+finite = _by_device(reference.finite)
+finite_or = _by_device(reference.finite_or)
+keep_bits = _by_device(reference.keep_bits)
+majority = _by_device(reference.majority)
+mean = _by_device(reference.mean)
+mean_abs = _by_device(reference.mean_abs)
+median = _by_device(reference.median)
+noise = _by_device(reference.noise)
+noisy_pack_signs = _by_device(reference.noisy_pack_signs)
+pack_signs = _by_device(reference.pack_signs)
+random_bits = _by_device(reference.random_bits)
+tree_sum = _by_device(reference.tree_sum)
+trimmed_mean = _by_device(reference.trimmed_mean)
+unpack_signs = _by_device(reference.unpack_signs)
 
 __all__ = [
+    "CPU_ROOMS",
     "add_noise",
     "at_least_float32",
+    "checked_pack_signs",
     "compact",
     "count_bits",
     "expand",

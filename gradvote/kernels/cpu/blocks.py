@@ -1,0 +1,99 @@
+"""Blocks in memory, as the elementwise kernels see them: rows of n coordinates, read in groups of 64 or more.
+
+What is left of a row after its whole groups is kept in a padded copy of its own, so that a kernel always reads and
+writes whole groups, and never beyond a tensor.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradvote.kernels.cpu.philox import signed
+from gradvote.rng import Draw
+
+Words = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Place = tuple[int, int, int, int]
+"""Address and bytes per row of the body, address of the rest, whole groups per row."""
+FORMATS = {torch.float32: (None,), torch.float64: (None,) * 2, torch.bfloat16: (None,) * 3, torch.float16: (None,) * 4}
+"""Values whose types tell the compiler the format of the coordinates."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Addresses and bytes of rows: whole groups in `body`, what is left of each row in `rest` (R, group)."""
+
+    body: Tensor
+    rest: Tensor
+    n: int
+    group: int
+
+    @property
+    def place(self) -> Place:
+        """Where it all is."""
+        stride = self.body.stride(0) if len(self.body) > 1 else self.n
+        return self.body.data_ptr(), stride * self.body.element_size(), self.rest.data_ptr(), self.n // self.group
+
+    @property
+    def groups(self) -> int:
+        """Groups per row, the rest included."""
+        return -(-self.n // self.group)
+
+    @property
+    def total(self) -> int:
+        """Groups of all rows."""
+        return len(self.body) * self.groups
+
+    def finish(self) -> None:
+        """After a kernel wrote to the rows: brings the rest home."""
+        left = self.n % self.group
+        if left:
+            self.body[:, self.n - left :] = self.rest[:, :left]
+
+
+def rows_of(x: Tensor, group: int, shape: torch.Size | None = None) -> Rows:
+    """The rows of x (..., n), broadcast to the leading `shape`; a view where neighbours are adjacent, else a copy."""
+    n, x = x.shape[-1], x.detach()
+    if shape is not None and shape != x.shape[:-1]:
+        x = x.expand((*shape, n))
+    body = (x if x.stride(-1) == 1 else x.contiguous()).reshape(math.prod(x.shape[:-1]), n)
+    left = n % group
+    if not left:
+        return Rows(body, body, n, group)
+    rest = body.new_zeros(len(body), group)
+    rest[:, :left] = body[:, n - left :]
+    return Rows(body, rest, n, group)
+
+
+def shape_with(shape: torch.Size, *draws: Draw | bool) -> torch.Size:
+    """The leading shape broadcast with those of draws."""
+    others = [t.shape for draw in draws if isinstance(draw, Draw) for t in (draw.block, draw.sender)]
+    for other in others:
+        if other and other != shape:
+            shape = torch.broadcast_shapes(shape, other)
+    return shape
+
+
+def result_rows(out: Tensor, group: int) -> Rows:
+    """The rows of a fresh contiguous tensor, to be written and finished."""
+    n = out.shape[-1]
+    body = out.view(math.prod(out.shape[:-1]), n)
+    return Rows(body, body.new_empty(len(body), group) if n % group else body, n, group)
+
+
+def position(draw: Draw, shape: Sequence[int]) -> tuple[int, Words, Words]:
+    """Key, blocks (R,) and senders (R,) of a draw for the rows of the leading `shape`."""
+    return signed(draw.key), per_row(draw.block, shape), per_row(draw.sender, shape)
+
+
+def per_row(values: Tensor, shape: Sequence[int]) -> Any:
+    """One value for each row of the leading `shape`, as an array (R,) of its own type."""
+    if values.shape != shape:
+        values = values.expand(shape)
+    return values.detach().reshape(-1).numpy()

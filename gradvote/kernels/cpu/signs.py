@@ -1,0 +1,108 @@
+"""Signs to bits, and whether all is finite: one look at every coordinate."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import types
+from torch import Tensor
+
+from gradvote.kernels import reference
+from gradvote.kernels.cpu.blocks import FORMATS, Flags, Place, Words, position, rows_of, shape_with
+from gradvote.kernels.cpu.formats import item_bytes, read
+from gradvote.kernels.cpu.jit import emitted, kernel
+from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar, Vector, store_word
+from gradvote.kernels.cpu.philox import fair_word
+from gradvote.kernels.cpu.threads import split
+from gradvote.rng import Draw
+
+WORD = 64
+GRAIN = 1 << 10
+"""Words that are worth a thread."""
+NEGATIVE, POSITIVE, RANDOM = 0, 1, 2
+"""What the bit of an exact zero is."""
+
+Zeros = tuple[int, int, Words, Words]
+
+
+def pack_signs(x: Tensor, zeros: Draw | bool) -> Tensor:
+    """`reference.pack_signs`."""
+    return checked_pack_signs(x, zeros)[0]
+
+
+def finite(x: Tensor) -> Tensor:
+    """`reference.finite`."""
+    return checked_pack_signs(x, False)[1] if x.dtype in FORMATS else reference.finite(x)
+
+
+def checked_pack_signs(x: Tensor, zeros: Draw | bool) -> tuple[Tensor, Tensor]:
+    """`reference.checked_pack_signs`."""
+    if x.dtype not in FORMATS:
+        return reference.checked_pack_signs(x, zeros)
+    n, shape = x.shape[-1], shape_with(x.shape[:-1], zeros)
+    rows = rows_of(x, WORD, shape)
+    words, valid = torch.empty(*shape, rows.groups, dtype=torch.int64), torch.ones(shape, dtype=torch.bool)
+    job = (FORMATS[x.dtype], rows.place, n, zeros_of(zeros, shape), words.view(-1).numpy(), valid.view(-1).numpy())
+    split(lambda start, stop: _pack(*job, start, stop), words.numel(), GRAIN)
+    return words, valid
+
+
+def zeros_of(zeros: Draw | bool, shape: torch.Size) -> Zeros:
+    """The rule for zeros, and for random ones key, blocks and senders of their draw."""
+    if isinstance(zeros, Draw):
+        return (RANDOM, *position(zeros, shape))
+    nobody = np.zeros(1, np.int64)
+    return (POSITIVE if zeros else NEGATIVE, 0, nobody, nobody)
+
+
+def mark(x: Vector, address: Scalar) -> None:
+    """Writes to an address where the lanes of x are positive, zero, and not finite: three words of bits."""
+    unbounded = (x.magnitude() < float("inf")).negated()
+    for place, lanes in enumerate((x > 0.0, x.equal(0.0), unbounded)):
+        store_word(x.builder, lanes.bitmap(), x.builder.add(address, INT64(8 * place)))
+
+
+@emitted
+def _look(typing: Any, kind: Any, address: Any, marks: Any) -> Any:
+    """`mark` for the 64 coordinates at an address."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        mark(read(builder, signature.args[0], args[1], WORD), args[2])
+        return context.get_dummy_value()
+
+    return types.void(kind, address, marks), generate
+
+
+@emitted
+def bytes_of(typing: Any, kind: Any) -> Any:
+    """Bytes of a coordinate in a format."""
+    return types.int64(kind), lambda context, builder, signature, args: INT64(item_bytes(signature.args[0]))
+
+
+@kernel
+def settle(zero: int, zeros: Zeros, row: int, index: int, n: int) -> int:
+    """The bits of the zeros of a word."""
+    rule, key, blocks, senders = zeros
+    if rule == NEGATIVE:
+        return 0
+    if n - index * WORD < WORD:
+        zero &= (1 << (n - index * WORD)) - 1
+    return zero & fair_word(key, blocks[row], senders[row], index) if rule == RANDOM else zero
+
+
+@kernel
+def _pack(kind: Any, place: Place, n: int, zeros: Zeros, words: Words, valid: Flags, start: int, stop: int) -> None:
+    body, stride, rest, whole = place
+    size, width, marks = WORD * bytes_of(kind), -(-n // WORD), np.empty(3, np.int64)
+    while start < stop:
+        row, first = start // width, start % width
+        last, broken = min(width, first + stop - start), 0
+        for index in range(first, last):
+            address = body + row * stride + index * size if index < whole else rest + row * size
+            _look(kind, address, marks.ctypes.data)
+            word, zero = marks[0], marks[1]
+            words[row * width + index] = word | settle(zero, zeros, row, index, n) if zero else word
+            broken |= marks[2]
+        if broken:
+            valid[row] = False
+        start += last - first
