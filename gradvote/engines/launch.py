@@ -91,7 +91,8 @@ def _is_victim(error: BaseException) -> bool:
     """Whether an error only tells of another rank's failure."""
     from gradvote.engines.distributed import ExchangeError  # noqa: PLC0415  # a spawned process imports this file first
 
-    return isinstance(error, ExchangeError | dist.DistError) or ExchangeError.__name__ in str(error)
+    told = ExchangeError.__name__, "gloo/transport"
+    return isinstance(error, ExchangeError | dist.DistError) or any(text in str(error) for text in told)
 
 
 def _collect(ends: list[Connection], processes: list[Any]) -> dict[int, _Outcome]:

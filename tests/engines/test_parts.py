@@ -1,0 +1,76 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradvote import algorithms
+from gradvote.distributed import PLACEMENTS
+from gradvote.engines.distributed.gradients import flat_update, write_directions
+from gradvote.engines.distributed.part import chunks_of, part_of
+from gradvote.engines.distributed.placement import block_sizes, served
+from gradvote.engines.distributed.states import flat_rows, rows_from
+from gradvote.engines.protocol import Protocol
+from gradvote.layout import layout_of
+
+NUMELS = st.lists(st.integers(0, 200), min_size=1, max_size=6).filter(any)
+BLOCK = st.one_of(st.none(), st.integers(1, 70))
+
+
+@settings(max_examples=60, deadline=None)
+@given(NUMELS, BLOCK, st.integers(1, 9), st.integers(1, 5))
+def test_chunks_and_shards_hold_every_block_once(
+    numels: list[int], block: int | None, num_chunks: int, ranks: int
+) -> None:
+    layout = layout_of(numels, block)
+    chunks = chunks_of(layout, num_chunks)
+    blocks = [b for c in chunks for g in c.groups for b in g.blocks]
+    assert sorted(blocks) == list(range(len(block_sizes(layout))))
+    assert len(chunks) <= num_chunks and sum(c.size for c in chunks) == layout.size
+    protocol = Protocol(algorithms.signsgd(), layout, 0)
+    for chunk in chunks:
+        part = part_of(protocol, chunk, served(layout, "sharded", ranks))
+        shared = [b for s in part.shards for g in s.protocol.layout.groups for b in g.blocks]
+        assert sorted(shared) == sorted(b for g in chunk.groups for b in g.blocks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(NUMELS, BLOCK, st.integers(1, 9))
+def test_what_chunks_flatten_they_write_back(numels: list[int], block: int | None, num_chunks: int) -> None:
+    layout = layout_of(numels, block)
+    gradients = {i: torch.randn(n) for i, n in enumerate(numels)}
+    whole = layout.flatten(list(gradients.values()), out=torch.empty(layout.size))
+    chunks = chunks_of(layout, num_chunks)
+    flats = [flat_update(chunk, gradients, torch.float32) for chunk in chunks]
+    assert torch.equal(torch.cat(flats), whole)
+    targets = {i: torch.full_like(g, torch.nan) for i, g in gradients.items()}
+    write_directions([(c, f.clone()) for c, f in zip(chunks, flats, strict=True)], targets)
+    assert all(torch.equal(targets[i], g) for i, g in gradients.items())
+
+
+def test_shards_are_balanced_and_independent_of_chunks() -> None:
+    layout = layout_of([1_000_000, 64, 10], 16384)
+    sizes = torch.tensor(block_sizes(layout))
+    loads = [int(sizes[mine].sum()) for mine in served(layout, "sharded", 4)]
+    assert max(loads) - min(loads) <= 16384
+    assert bool(served(layout, "replicated", 4).all())
+    assert served(layout, "central", 4).sum(1).tolist() == [len(sizes), 0, 0, 0]
+
+
+def test_missing_gradients_abstain() -> None:
+    flat = flat_update(layout_of([3, 2], None), {0: None, 1: torch.ones(2)}, torch.float32)
+    assert flat.isnan().tolist() == [True, True, True, False, False]
+
+
+def test_saved_rows_come_back_and_wrong_sizes_are_refused() -> None:
+    rows = {"memory": {0: torch.randn(4), 2: torch.randn(3)}, "lr": {0: torch.tensor(0.5), 2: torch.tensor(0.1)}}
+    saved = {"weight": flat_rows(rows)}
+    back = rows_from(saved, [4, 9, 3])
+    assert torch.equal(back["memory"][2], rows["memory"][2]) and float(back["lr"][0]) == 0.5
+    with pytest.raises(ValueError, match="weight: memory of the checkpoint has 7 numbers for 2 blocks"):
+        rows_from(saved, [4, 9, 5])
+
+
+def test_placements_have_names() -> None:
+    assert PLACEMENTS == ("central", "sharded", "replicated")
+    with pytest.raises(ValueError, match="Did you mean 'central'"):
+        served(layout_of([3], None), "centrl", 2)  # type: ignore[arg-type]
