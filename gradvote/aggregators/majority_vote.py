@@ -44,7 +44,9 @@ class MajorityVote(Aggregator):
 
     def vote(self, words: Tensor, counted: Tensor | None, valid: Tensor, ctx: Context, n: int) -> Tensor:
         """The same on packed signs (M, ..., B, W), equal weights; `counted` marks the coordinates spoken on."""
-        won, tied = kernels.majority(words, counted, valid, self._tie_words(ctx, n))
+        can_tie = counted is not None or bool((valid.sum(0) % 2 == 0).any())
+        ties = self._tie_words(ctx, n) if can_tie else torch.zeros_like(words[0])
+        won, tied = kernels.majority(words, counted, valid, ties)
         decided = kernels.unpack_signs(won, n)
         if self.tie == "abstain":
             decided = torch.where(kernels.unpack_bits(tied, n), 0.0, decided)
