@@ -107,7 +107,8 @@ def unframe(message: bytes, expected: Header) -> Tensor:
     for name, value in found.items():
         if value != getattr(expected, name):
             raise WireError(f"The message is for {name} {value}; {name} {getattr(expected, name)} was expected.")
-    return torch.frombuffer(bytearray(message[HEADER_BYTES:]), dtype=torch.uint8)
+    body = bytearray(message[HEADER_BYTES:])
+    return torch.frombuffer(body, dtype=torch.uint8) if body else torch.zeros(0, dtype=torch.uint8)
 
 
 def _checksum(header: bytes, body: bytes) -> int:
