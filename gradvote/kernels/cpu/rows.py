@@ -37,14 +37,13 @@ def streamable(x: Tensor, width: int) -> Tensor:
 def groups(tensors: Sequence[Tensor], valid: Tensor) -> list[Group]:
     """The groups of all rows of tensors (M, ..., n), most rows first; one long row where all can be read as one."""
     flags = valid.reshape(len(valid), -1).numpy()
-    same = bool(flags.all()) or bool((flags == flags[:, :1]).all())
-    if same and all(x[0].is_contiguous() for x in tensors):
+    if (flags.all() or (flags == flags[:, :1]).all()) and all(x[0].is_contiguous() for x in tensors):
         return [_joined(tensors, flags[:, 0])]
     return sorted(_by_count(tensors, flags), key=lambda group: -len(group.places))
 
 
 def _joined(tensors: Sequence[Tensor], flags: NDArray[np.bool_]) -> Group:
-    workers = np.flatnonzero(flags)
+    workers = flags.nonzero()[0]
     table = np.empty((1, len(workers), len(tensors)), np.int64)
     for index, x in enumerate(tensors):
         table[0, :, index] = workers * (x.stride(0) * x.element_size()) + x.data_ptr()
@@ -56,7 +55,7 @@ def _by_count(tensors: Sequence[Tensor], flags: NDArray[np.bool_]) -> Iterator[G
     table = np.stack([_addresses(x) for x in tensors], -1)
     counts = flags.sum(0)
     for count in np.unique(counts):
-        places = np.flatnonzero(counts == count)
+        places = (counts == count).nonzero()[0]
         workers = np.nonzero(flags.T[places])[1].reshape(len(places), count)
         chosen = table[workers, places[:, None]].reshape(len(places), -1)
         yield Group(int(count), tensors[0].shape[-1], workers, chosen, places)

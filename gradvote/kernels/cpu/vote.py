@@ -8,8 +8,8 @@ from gradvote.kernels.cpu.ballots import CHUNK, LANES, TILE, shape, tally, vote
 from gradvote.kernels.cpu.rows import Group, groups, streamable
 from gradvote.kernels.cpu.threads import split
 
-LIMIT = 32
-"""Inputs up to which a count of its own is compiled."""
+LIMIT = 24
+"""Inputs up to which a count of its own is compiled: with more, the hardware loses track of the rows."""
 PART = 1 << 20
 """Bytes of input that are worth a thread."""
 
