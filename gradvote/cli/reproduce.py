@@ -104,6 +104,6 @@ def _write(findings: "Sequence[Finding]", out: Path, docs: Path | None, console:
 
     if not findings:
         return
-    console.print(f"Page: {write_page(findings, out / 'report.html')}")
+    console.print(f"Page: {write_page(findings, out / 'report.html')}", soft_wrap=True)
     if docs is not None:
-        console.print(f"Document: {write_document(findings, docs)}")
+        console.print(f"Document: {write_document(findings, docs)}", soft_wrap=True)

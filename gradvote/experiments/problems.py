@@ -45,7 +45,7 @@ class Quadratic:
 def quadratic(
     workers: int, p: int, spread: float, drop: float, flattest: float = 0.2, seed: int = 0
 ) -> tuple[Quadratic, Tensor]:
-    """A quadratic with h from `flattest` to 1, skewed (lognormal) centres of the given spread, and a start of that drop.
+    """A quadratic with h from `flattest` to 1 and skewed (lognormal) centres, and a start from which f drops by `drop`.
 
     At spread 0 all workers have the same objective.
     """

@@ -111,8 +111,9 @@ def _of(attack: str, liars: int) -> str:
 CLAIM = Claim(
     title="Adversaries from 0 to 43 %",
     source="Bernstein, Zhao, Azizzadenesheli, Anandkumar, ICLR 2019, section on robustness",
-    method="Seven workers on evenly spread data, batches of 32, no weight decay; liars invert their gradients, multiply "
-    "them by −100, or send Gaussian values instead. Quick scale: digits, 150 steps; paper scale: MNIST, 2000 steps.",
+    method="Seven workers on evenly spread data, batches of 32, no weight decay; liars invert their gradients, "
+    "multiply them by −100, or send Gaussian values instead. Quick scale: digits, 150 steps; paper scale: MNIST, 2000 "
+    "steps.",
     cells=cells,
     measure=measure,
     judge=judge,

@@ -109,8 +109,8 @@ CLAIM = Claim(
     title="DropSignSGD Tables 1 and 2, in kind",
     source="Phong, Phuong, IEEE Access 2020, Tables 1 and 2",
     method="Seven workers on evenly spread data, two learning rates for each method (the better one is shown), links "
-    "that invert drawn afresh at each step, in both directions. The paper has ImageNet and ResNet-50; quick scale: digits, "
-    "200 steps, batches of 32; paper scale here: MNIST, 4000 steps, batches of 64.",
+    "that invert drawn afresh at each step, in both directions. The paper has ImageNet and ResNet-50; quick scale: "
+    "digits, 200 steps, batches of 32; paper scale here: MNIST, 4000 steps, batches of 64.",
     cells=cells,
     measure=measure,
     judge=judge,

@@ -81,8 +81,8 @@ def draw(records: Sequence[Record]) -> Figure:
 CLAIM = Claim(
     title="Theorems 5 and 6: rates of the noisy methods",
     source="Chen, Chen, Sun, Wu, Hong, NeurIPS 2020, Theorems 5 and 6",
-    method="Quadratics with skewed optima (all curvatures 1, D_f = 4, M = 5), b and δ as prescribed for each T and d, Gaussian "
-    "noise, 8 replicas. The constants are hidden in the paper, so exponents are compared, one-sided.",
+    method="Quadratics with skewed optima (all curvatures 1, D_f = 4, M = 5), b and δ as prescribed for each T and d, "
+    "Gaussian noise, 8 replicas. The constants are hidden in the paper, so exponents are compared, one-sided.",
     cells=cells,
     measure=measure,
     judge=judge,
