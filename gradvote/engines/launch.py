@@ -2,11 +2,13 @@
 
 import os
 import pickle
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -68,6 +70,7 @@ def _child(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(num_ranks), LOCAL_RANK=str(rank))
         torch.set_num_threads(threads)
@@ -80,6 +83,13 @@ def _child(
         _send(end, _Outcome(error="interrupted", victim=True))
     except BaseException as error:
         _send(end, _Outcome(error=traceback.format_exc(), victim=_is_victim(error)))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _send(end: Connection, outcome: _Outcome) -> None:

@@ -71,7 +71,7 @@ class Protocol:
         parts = zip(decision, states, ctxs, self.layout.groups, strict=True)
         pairs = [self.algorithm.decode(p, s, c, g.n) for p, s, c, g in parts]
         flat = [x.flatten(-2) for x, _ in pairs]
-        return torch.cat(flat, -1) if flat else torch.zeros(0), [s for _, s in pairs]
+        return _joined(flat), [s for _, s in pairs]
 
     def undelivered(self, states: list[State], ballots: list[Payload], ctxs: list[Context]) -> list[State]:
         """Worker: the state after ballots that did not count."""
@@ -124,6 +124,13 @@ def protocol_for(params: Sequence[Tensor], algorithm: Algorithm, seed: int) -> P
     if not any(p.numel() for p in params):
         raise ValueError("There are no trainable parameters; at least one tensor must have requires_grad=True.")
     return Protocol(algorithm, layout_of([p.numel() for p in params], algorithm.block_size), seed)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts (..., d_k) behind each other; a single one is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(tuple(parts), -1) if parts else torch.zeros(0)
 
 
 def _rates(lr: float | Sequence[float], owners: tuple[int, ...]) -> float | Tensor:
