@@ -33,6 +33,8 @@ class MajorityVote(Aggregator):
 
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         weights = weights_of(self.weights, ctx)
+        if weights is not None:
+            valid = valid & (weights > 0).view(-1, *[1] * (valid.dim() - 1))
         votes = x.sign() * valid[..., None]
         total = torch.zeros_like(x[0])
         for i, vote in enumerate(votes):

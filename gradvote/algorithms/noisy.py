@@ -7,7 +7,7 @@ NeurIPS 2020, Algorithms 3 (noisy signSGD) and 4 (noisy medianSGD).
 from dataclasses import replace
 from typing import Literal
 
-from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Sign, chain
+from gradvote.codecs import Chain, ErrorFeedback, chain
 from gradvote.core import Algorithm, Codec
 from gradvote.errors import unknown
 from gradvote.transforms import Noise, Relative
@@ -37,5 +37,4 @@ def _before_sending(codec: Codec, part: Noise) -> Codec:
         return chain(*codec.transforms, _before_sending(codec.codec, part))
     if isinstance(codec, ErrorFeedback):
         return replace(codec, codec=_before_sending(codec.codec, part))
-    assert isinstance(codec, Sign | Masked | Dense)
     return chain(part, codec)
