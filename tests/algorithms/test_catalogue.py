@@ -1,0 +1,77 @@
+"""The table of DESIGN.md: what each algorithm is made of."""
+
+import pytest
+
+from gradvote import algorithms
+from gradvote.aggregators import MajorityVote, Mean, Median
+from gradvote.codecs import Dense, ErrorFeedback, Masked, Sign, chain
+from gradvote.core import Algorithm, Codec, Context, Payload, Plane, State
+from gradvote.transforms import Ema, LionMomentum, Momentum, Noise, Relative
+
+SCALED = ErrorFeedback(Sign("l1"))
+
+
+def masked(keep: float) -> ErrorFeedback:
+    return ErrorFeedback(Masked(keep, Sign(6e-3)), track_lr=False)
+
+
+TABLE = {
+    "sgd": Algorithm(Dense(), Mean(), Dense()),
+    "mediansgd": Algorithm(Dense(), Median(), Dense()),
+    "signsgd": Algorithm(Sign(), MajorityVote(), Sign()),
+    "signum": Algorithm(chain(Ema(0.9), Sign()), MajorityVote(), Sign()),
+    "ef-signsgd": Algorithm(SCALED, Mean(), Dense(), None),
+    "dist-ef-sgdm": Algorithm(chain(Momentum(0.9, nesterov=True), SCALED), Mean(), SCALED, None),
+    "dropsignsgd": Algorithm(chain(Momentum(0.9, nesterov=True), masked(0.3)), Mean(), masked(0.5)),
+    "lion": Algorithm(chain(LionMomentum(0.9, 0.99), Sign()), MajorityVote(), Sign()),
+    "flexcompress": Algorithm(
+        chain(Momentum(0.9, nesterov=True), ErrorFeedback(Masked(0.3, Sign("l1")))), Mean(), SCALED, None
+    ),
+}
+
+
+@pytest.mark.parametrize("name", algorithms.names())
+def test_defaults_are_the_papers(name: str) -> None:
+    assert algorithms.create(name) == TABLE[name]
+
+
+@pytest.mark.parametrize("name", algorithms.names())
+def test_noise_on_the_gradient_comes_first(name: str) -> None:
+    plain, noisy = algorithms.create(name), algorithms.create(f"noisy-{name}", noise_std=0.5, noise="laplace")
+    assert noisy.up == chain(Noise(0.5, "laplace"), plain.up)
+    assert (noisy.aggregate, noisy.down, noisy.block_size) == (plain.aggregate, plain.down, plain.block_size)
+
+
+def test_noise_at_the_vote_comes_last() -> None:
+    noise = Noise(Relative())
+    signum = algorithms.create("noisy-signum", noise_std=Relative(), position="vote")
+    assert signum.up == chain(Ema(0.9), noise, Sign())
+    drop = algorithms.create("noisy-dropsignsgd", noise_std=Relative(), position="vote")
+    inner = ErrorFeedback(chain(noise, Masked(0.3, Sign(6e-3))), track_lr=False)
+    assert drop.up == chain(Momentum(0.9, nesterov=True), inner)
+    assert algorithms.create("noisy-sgd", noise_std=0.1, position="vote").up == chain(Noise(0.1), Dense())
+
+
+def test_noise_before_a_codec_of_ones_own() -> None:
+    class Own(Codec):
+        def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
+            return ()
+
+        def encode(self, x, state: State, ctx: Context) -> tuple[Payload, State]:  # type: ignore[no-untyped-def]
+            raise NotImplementedError
+
+        def decode(self, payload: Payload, ctx: Context, n: int):  # type: ignore[no-untyped-def]
+            raise NotImplementedError
+
+    own = Own()
+    for position in ("gradient", "vote"):
+        found = algorithms.noisy(Algorithm(own, Mean(), own), 0.1, position=position)  # type: ignore[arg-type]
+        assert found.up == chain(Noise(0.1), own)
+
+
+def test_zero_and_tie_rules_go_together() -> None:
+    for zero in ("random", "positive", "abstain"):
+        for name in ("signsgd", "signum", "lion"):
+            algorithm = algorithms.create(name, zero=zero)
+            assert algorithm.down == Sign(zero=zero)  # type: ignore[arg-type]
+            assert algorithm.aggregate == MajorityVote(zero)  # type: ignore[arg-type]
