@@ -21,7 +21,7 @@ WORKERS = 7
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "steps": 150, "eval_every": 25},
+        "quick": {"data": "digits", "steps": 100, "eval_every": 25},
         "paper": {"data": "mnist", "steps": 2000, "eval_every": 100},
     }[scale]
     rows = [
@@ -32,25 +32,24 @@ def cells(scale: Scale) -> list[Cell]:
             "lr": lr,
             "workers": WORKERS,
             "partition": "iid",
-            **_faults(attack, k),
+            "batch_size": 32,
         }
         for a, lr in RATES.items()
         for attack in ATTACKS
-        for k in ((0, 1, 2, 3) if a == "signsgd" or scale == "paper" else (1,))
+        for k in _liars(a, scale)
         if k or attack == "invert"
     ]
-    rows.append({**rows[0], "algorithm": "sgd", "lr": RATES["sgd"]})
-    return with_seeds(
-        [{**row, **shared, "batch_size": 32} for row in _different(rows)], {"quick": 2, "paper": 5}[scale]
-    )
+    return with_seeds([{**r, **_faults(r), **shared} for r in rows], {"quick": 2, "paper": 5}[scale])
 
 
-def _faults(attack: str, liars: int) -> dict[str, Any]:
-    return {"faults": [{**ATTACKS[attack], "num": liars}]} if liars else {}
+def _liars(algorithm: str, scale: Scale) -> tuple[int, ...]:
+    if scale == "paper":
+        return 0, 1, 2, 3
+    return (0, 1, 3) if algorithm == "signsgd" else (0, 1)
 
 
-def _different(rows: list[Cell]) -> list[Cell]:
-    return [row for i, row in enumerate(rows) if row not in rows[:i]]
+def _faults(row: Cell) -> Cell:
+    return {"faults": [{**ATTACKS[row["attack"]], "num": row["liars"]}]} if row["liars"] else {}
 
 
 def measure(cell: Cell, bench: Bench) -> Numbers:
@@ -112,7 +111,7 @@ CLAIM = Claim(
     title="Adversaries from 0 to 43 %",
     source="Bernstein, Zhao, Azizzadenesheli, Anandkumar, ICLR 2019, section on robustness",
     method="Seven workers on evenly spread data, batches of 32, no weight decay; liars invert their gradients, "
-    "multiply them by −100, or send Gaussian values instead. Quick scale: digits, 150 steps; paper scale: MNIST, 2000 "
+    "multiply them by −100, or send Gaussian values instead. Quick scale: digits, 100 steps; paper scale: MNIST, 2000 "
     "steps.",
     cells=cells,
     measure=measure,

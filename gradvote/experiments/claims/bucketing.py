@@ -23,7 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "workers": 10, "steps": 200, "batch_size": 32, "eval_every": 25},
+        "quick": {"data": "digits", "workers": 10, "steps": 150, "batch_size": 32, "eval_every": 25},
         "paper": {"data": "mnist", "workers": 20, "steps": 4000, "batch_size": 32, "eval_every": 100},
     }[scale]
     shared["partition_options"] = {"redundancy": shared["workers"] // 10}

@@ -38,7 +38,7 @@ TESTED = "DropSign 0.3+0.5"
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "steps": 200, "batch_size": 32, "eval_every": 50},
+        "quick": {"data": "digits", "steps": 150, "batch_size": 32, "eval_every": 50},
         "paper": {"data": "mnist", "steps": 4000, "batch_size": 64, "eval_every": 200},
     }[scale]
     shared |= {"workers": 7, "partition": "iid"}
@@ -110,7 +110,7 @@ CLAIM = Claim(
     source="Phong, Phuong, IEEE Access 2020, Tables 1 and 2",
     method="Seven workers on evenly spread data, two learning rates for each method (the better one is shown), links "
     "that invert drawn afresh at each step, in both directions. The paper has ImageNet and ResNet-50; quick scale: "
-    "digits, 200 steps, batches of 32; paper scale here: MNIST, 4000 steps, batches of 64.",
+    "digits, 150 steps, batches of 32; paper scale here: MNIST, 4000 steps, batches of 64.",
     cells=cells,
     measure=measure,
     judge=judge,
