@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.reference import at_least_float32, num_words, pack_bits, random_words, unpack_bits
+from gradvote.kernels.reference import at_least_float32, num_words
 from gradvote.rng import Draw
 
 P = ParamSpec("P")
@@ -22,14 +22,26 @@ T = TypeVar("T")
 CPU_ROOMS = {
     "add_noise": "noisy",
     "checked_pack_signs": "signs",
+    "compact": "compaction",
+    "count_bits": "bits",
+    "expand": "compaction",
     "finite": "signs",
+    "finite_or": "signs",
+    "keep_bits": "draws",
     "majority": "vote",
     "mean": "order",
+    "mean_abs": "trees",
     "median": "order",
     "noise": "noisy",
     "noisy_pack_signs": "noisy",
+    "pack_bits": "bits",
     "pack_signs": "signs",
+    "random_bits": "draws",
+    "random_words": "draws",
+    "tree_sum": "trees",
     "trimmed_mean": "order",
+    "unpack_bits": "bits",
+    "unpack_signs": "bits",
 }
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
@@ -76,10 +88,13 @@ mean_abs = _by_device(reference.mean_abs)
 median = _by_device(reference.median)
 noise = _by_device(reference.noise)
 noisy_pack_signs = _by_device(reference.noisy_pack_signs)
+pack_bits = _by_device(reference.pack_bits)
 pack_signs = _by_device(reference.pack_signs)
 random_bits = _by_device(reference.random_bits)
+random_words = _by_device(reference.random_words)
 tree_sum = _by_device(reference.tree_sum)
 trimmed_mean = _by_device(reference.trimmed_mean)
+unpack_bits = _by_device(reference.unpack_bits)
 unpack_signs = _by_device(reference.unpack_signs)
 
 __all__ = [

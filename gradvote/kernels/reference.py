@@ -133,10 +133,18 @@ def noisy_pack_signs(
     return pack_signs(noisy, zeros), finite(noisy)
 
 
-def unpack_signs(words: Tensor, n: int, scale: float | Tensor = 1.0) -> Tensor:
-    """±scale (..., n) float32 for words (..., W); scale is a number or a tensor (...,)."""
+def unpack_signs(
+    words: Tensor, n: int, scale: float | Tensor = 1.0, out: Tensor | None = None, add: bool = False
+) -> Tensor:
+    """±scale (..., n) float32 for words (..., W); scale is a number or a tensor (...,).
+
+    `out` receives the result, or with `add` has it added to it, and is returned.
+    """
     s = torch.as_tensor(scale, dtype=torch.float32, device=words.device)[..., None]
-    return torch.where(unpack_bits(words, n), s, -s)
+    signed = torch.where(unpack_bits(words, n), s, -s)
+    if out is None:
+        return signed
+    return out.add_(signed) if add else out.copy_(signed)
 
 
 def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,9 @@ from gradvote.rng import Draw
 
 Words = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Scales = NDArray[np.float32]
+Position = tuple[int, Words, Words]
+"""Key of a draw, and the block and sender of each row."""
 Place = tuple[int, int, int, int]
 """Address and bytes per row of the body, address of the rest, whole groups per row."""
 FORMATS = {torch.float32: (None,), torch.float64: (None,) * 2, torch.bfloat16: (None,) * 3, torch.float16: (None,) * 4}
@@ -87,7 +90,7 @@ def result_rows(out: Tensor, group: int) -> Rows:
     return Rows(body, body.new_empty(len(body), group) if n % group else body, n, group)
 
 
-def position(draw: Draw, shape: Sequence[int]) -> tuple[int, Words, Words]:
+def position(draw: Draw, shape: Sequence[int]) -> Position:
     """Key, blocks (R,) and senders (R,) of a draw for the rows of the leading `shape`."""
     return signed(draw.key), per_row(draw.block, shape), per_row(draw.sender, shape)
 

@@ -2,21 +2,16 @@
 
 from collections.abc import Callable
 
-from gradvote.kernels.cpu.lanes import FLOAT32, INT32, WIDE, Vector, join
+from gradvote.kernels.cpu.lanes import FLOAT32, INT32, Vector
 from gradvote.kernels.quantiles import QUANTILES
 
 DISTRIBUTIONS = tuple(QUANTILES)
 
 
-PIECE = 64 if WIDE else 32
-"""Lanes that go through a formula together: as many as the registers hold."""
-
-
 def quantile(distribution: str, words: Vector) -> Vector:
     """`quantiles.quantile` of int32 words."""
-    formula = QUANTILES[distribution]
-    pieces = (words.pick(words, range(start, start + PIECE)) for start in range(0, words.count, PIECE))
-    return join([formula(_EmittedLanes(), piece) for piece in pieces])
+    result: Vector = QUANTILES[distribution](_EmittedLanes(), words)
+    return result
 
 
 class _EmittedLanes:

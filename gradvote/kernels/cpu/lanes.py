@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import binding, ir
 
-INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+BIT, INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 FLOAT32, FLOAT64 = ir.FloatType(), ir.DoubleType()
 WIDE = bool(binding.get_host_cpu_features().get("avx512f", False))
 """Whether there are 32 vector registers of 64 bytes: then twice as much is computed at a time."""
@@ -81,6 +81,9 @@ class Vector:
     def __le__(self, other: Vector | float) -> Vector:
         return self._compare("<=", other)
 
+    def __ge__(self, other: Vector | float) -> Vector:
+        return self._compare(">=", other)
+
     def __gt__(self, other: Vector | float) -> Vector:
         return self._compare(">", other)
 
@@ -104,11 +107,23 @@ class Vector:
         """Every bit turned over."""
         return Vector(self.builder, self.builder.not_(self.value))
 
+    def flipped(self) -> Vector:
+        """−x of floating-point numbers."""
+        return Vector(self.builder, self.builder.fneg(self.value))
+
     def magnitude(self) -> Vector:
-        """|x| of floating-point numbers."""
+        """The bits of |x| as integers, which are in the same order; at and above those of inf x is not finite."""
         width = _width(self.value.type.element)
-        bits = self.cast(ir.IntType(width)) & ((1 << (width - 1)) - 1)
-        return bits.cast(self.value.type.element)
+        return self.cast(ir.IntType(width)) & ((1 << (width - 1)) - 1)
+
+    def fold(self, keep_left: Callable[[Vector, Vector], Vector], count: int = 16) -> Vector:
+        """Halves joined, the left or the right item of each pair, down to `count` lanes: least and greatest values."""
+        folded = self
+        while folded.count > count:
+            half = folded.count // 2
+            left, right = folded.pick(folded, range(half)), folded.pick(folded, range(half, 2 * half))
+            folded = keep_left(left, right).where(left, right)
+        return folded
 
     def like(self, number: Vector | float) -> Vector:
         """A Python number in every lane."""
@@ -154,13 +169,6 @@ def splat(builder: Builder, scalar: Scalar, count: int) -> Vector:
 def constant(builder: Builder, element: Type, numbers: Sequence[int]) -> Vector:
     """Known numbers."""
     return Vector(builder, ir.Constant(ir.VectorType(element, len(numbers)), list(numbers)))
-
-
-def join(parts: Sequence[Vector]) -> Vector:
-    """The lanes of 2^k vectors, one after another."""
-    while len(parts) > 1:
-        parts = [low.pick(high, range(2 * low.count)) for low, high in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
 
 
 def load(builder: Builder, address: Scalar, element: Type, count: int) -> Vector:

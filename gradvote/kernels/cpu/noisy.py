@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import torch
 from numba import types
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gradvote.kernels import reference
@@ -13,6 +12,8 @@ from gradvote.kernels.cpu.blocks import (
     FORMATS,
     Flags,
     Place,
+    Position,
+    Scales,
     Words,
     per_row,
     position,
@@ -23,23 +24,18 @@ from gradvote.kernels.cpu.blocks import (
 from gradvote.kernels.cpu.formats import item_bytes, read
 from gradvote.kernels.cpu.formulas import DISTRIBUTIONS, quantile
 from gradvote.kernels.cpu.jit import emitted, kernel
-from gradvote.kernels.cpu.lanes import FLOAT64, INT64, WIDE, Builder, Scalar, Vector, items, splat, store
-from gradvote.kernels.cpu.philox import TILE, tiles
+from gradvote.kernels.cpu.lanes import FLOAT64, INT64, Builder, Scalar, Vector, items, splat, store
+from gradvote.kernels.cpu.philox import TILE, TILES, tiles
 from gradvote.kernels.cpu.signs import Zeros, bytes_of, mark, settle, zeros_of
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.quantiles import formula_of
 from gradvote.rng import Draw
 
-TILES = 2 if WIDE else 1
-"""Tiles drawn at a time: enough independent work to fill the processor's pipeline."""
 GROUP = TILES * TILE
 GRAIN = 1 << 15
 """Coordinates that are worth a thread."""
 NOTHING = ()
 """The format of an absent summand."""
-
-Position = tuple[int, Words, Words]
-Scales = NDArray[np.float32]
 
 
 def noise(draw: Draw, n: int, distribution: str) -> Tensor:

@@ -7,9 +7,11 @@ The order of words within a tile is chosen so that no lane has to move (see `gra
 import numpy as np
 
 from gradvote.kernels.cpu.jit import kernel
-from gradvote.kernels.cpu.lanes import INT32, INT64, Builder, Scalar, Vector, constant, splat
+from gradvote.kernels.cpu.lanes import INT32, INT64, WIDE, Builder, Scalar, Vector, constant, splat
 
 TILE = 64
+TILES = 2 if WIDE else 1
+"""Tiles drawn at a time: enough independent work to fill the processor's pipeline."""
 _FACTORS = (0xD2511F53, 0xCD9E8D57)
 _STEPS = (0x9E3779B9, 0xBB67AE85)
 _LOW = 0xFFFFFFFF

@@ -35,6 +35,13 @@ def finite(x: Tensor) -> Tensor:
     return checked_pack_signs(x, False)[1] if x.dtype in FORMATS else reference.finite(x)
 
 
+def finite_or(new: Tensor, old: Tensor) -> Tensor:
+    """`reference.finite_or`; `new` itself where all of it is finite."""
+    whole = finite(new)
+    same = new.shape == old.shape and new.dtype == old.dtype
+    return new if same and bool(whole.all()) else torch.where(whole[..., None], new, old)
+
+
 def checked_pack_signs(x: Tensor, zeros: Draw | bool) -> tuple[Tensor, Tensor]:
     """`reference.checked_pack_signs`."""
     if x.dtype not in FORMATS:
@@ -56,10 +63,21 @@ def zeros_of(zeros: Draw | bool, shape: torch.Size) -> Zeros:
 
 
 def mark(x: Vector, address: Scalar) -> None:
-    """Writes to an address where the lanes of x are positive, zero, and not finite: three words of bits."""
-    unbounded = (x.magnitude() < float("inf")).negated()
-    for place, lanes in enumerate((x > 0.0, x.equal(0.0), unbounded)):
-        store_word(x.builder, lanes.bitmap(), x.builder.add(address, INT64(8 * place)))
+    """Writes to an address where the lanes of x are positive, zero, and not finite: three words of bits.
+
+    The last two are worked out only where the least and the greatest |x| show that there are any.
+    """
+    builder, bits = x.builder, x.magnitude()
+    infinity = 0x7F800000 if bits.value.type.element.width == 32 else 0x7FF << 52
+    least, greatest = bits.fold(lambda a, b: a < b), bits.fold(lambda a, b: b < a)
+    odd = ((least < 1) | (greatest >= infinity)).bitmap()
+    places = [builder.add(address, INT64(8 * index)) for index in range(3)]
+    store_word(builder, (x > 0.0).bitmap(), places[0])
+    for place in places[1:]:
+        store_word(builder, INT64(0), place)
+    with builder.if_then(builder.icmp_unsigned("!=", odd, odd.type(0)), likely=False):
+        store_word(builder, (bits < 1).bitmap(), places[1])
+        store_word(builder, (bits >= infinity).bitmap(), places[2])
 
 
 @emitted

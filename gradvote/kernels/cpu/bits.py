@@ -1,0 +1,149 @@
+"""Bits to flags, numbers and counts, 64 at a time, and flags to bits."""
+
+from typing import Any
+
+import torch
+from numba import types
+from torch import Tensor
+
+from gradvote.kernels import reference
+from gradvote.kernels.cpu.blocks import Place, Scales, Words, per_row, result_rows, rows_of
+from gradvote.kernels.cpu.jit import emitted, kernel
+from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT8, INT64, Builder, Scalar, load, splat, store, store_word
+from gradvote.kernels.cpu.threads import split
+
+WORD = 64
+GRAIN = 1 << 10
+"""Words that are worth a thread."""
+OVERWRITE, ADD, FLAGS = ((None,) * kind for kind in range(1, 4))
+"""What becomes of the bits, as values whose types tell the compiler."""
+
+
+def unpack_signs(
+    words: Tensor, n: int, scale: float | Tensor = 1.0, out: Tensor | None = None, add: bool = False
+) -> Tensor:
+    """`reference.unpack_signs`."""
+    shape = words.shape[:-1]
+    scale = torch.as_tensor(scale, dtype=torch.float32)
+    if scale.dim() and scale.shape != shape:
+        shape = torch.broadcast_shapes(shape, scale.shape)
+    if out is None:
+        out = torch.empty(*shape, n)
+    elif out.dtype != torch.float32 or out.shape != (*shape, n) or not out.is_contiguous():
+        return reference.unpack_signs(words, n, scale, out, add)
+    _unpack(words, out, shape, per_row(scale, shape), ADD if add else OVERWRITE)
+    return out
+
+
+def unpack_bits(words: Tensor, n: int) -> Tensor:
+    """`reference.unpack_bits`."""
+    out = torch.empty(*words.shape[:-1], n, dtype=torch.bool)
+    shape = words.shape[:-1]
+    _unpack(words, out, shape, per_row(torch.ones(()), shape), FLAGS)
+    return out
+
+
+def pack_bits(flags: Tensor) -> Tensor:
+    """`reference.pack_bits`."""
+    rows = rows_of(flags, WORD)
+    words = torch.empty(*flags.shape[:-1], rows.groups, dtype=torch.int64)
+    target, width = words.view(-1).numpy(), rows.groups
+    split(lambda start, stop: _pack(rows.place, width, target, start, stop), words.numel(), GRAIN)
+    return words
+
+
+def count_bits(words: Tensor) -> Tensor:
+    """`reference.count_bits`."""
+    rows = rows_of(words, 1)
+    counts = torch.empty(words.shape[:-1], dtype=torch.int64)
+    target = counts.view(-1).numpy()
+    split(lambda start, stop: _count(rows.place, target, start, stop), counts.numel(), GRAIN // max(rows.n, 1))
+    return counts
+
+
+def _unpack(words: Tensor, out: Tensor, shape: torch.Size, scales: Any, kind: tuple[None, ...]) -> None:
+    source, rows = rows_of(words, 1, shape), result_rows(out, WORD)
+    if kind == ADD and rows.n % WORD:
+        rows.rest[:, : rows.n % WORD] = rows.body[:, rows.n - rows.n % WORD :]
+    job = (kind, source.place, rows.place, rows.groups, scales)
+    split(lambda start, stop: _expand(*job, start, stop), rows.total, GRAIN)
+    rows.finish()
+
+
+@emitted
+def _write(typing: Any, kind: Any, source: Any, target: Any, scale: Any) -> Any:
+    """Writes what becomes of the word at one address to another."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        kind, (source, target, scale) = signature.args[0], args[1:]
+        lanes = load(builder, source, INT64, 1).cast(BIT)
+        if len(kind) == len(FLAGS):
+            store(lanes.to(INT8, "zext"), target)
+            return context.get_dummy_value()
+        plus = splat(builder, scale, WORD)
+        signed = lanes.where(plus, plus.flipped())
+        store(load(builder, target, FLOAT32, WORD) + signed if len(kind) == len(ADD) else signed, target)
+        return context.get_dummy_value()
+
+    return types.void(kind, source, target, scale), generate
+
+
+@emitted
+def _bytes(typing: Any, kind: Any) -> Any:
+    size = WORD if len(kind) == len(FLAGS) else 4 * WORD
+    return types.int64(kind), lambda context, builder, signature, args: INT64(size)
+
+
+@emitted
+def _gather(typing: Any, source: Any, target: Any) -> Any:
+    """Writes the word of 64 flags at an address to another."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        flags = load(builder, args[0], INT8, WORD)
+        store_word(builder, flags.equal(0).negated().bitmap(), args[1])
+        return context.get_dummy_value()
+
+    return types.void(source, target), generate
+
+
+@emitted
+def population(typing: Any, address: Any) -> Any:
+    """The number of bits set in the word at an address."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        return builder.ctpop(builder.load(builder.inttoptr(args[0], INT64.as_pointer()), align=1))
+
+    return types.int64(address), generate
+
+
+@kernel
+def _expand(kind: Any, place: Place, result: Place, groups: int, scales: Scales, start: int, stop: int) -> None:
+    source, source_stride, _, _ = place
+    out, stride, rest, whole = result
+    size = _bytes(kind)
+    while start < stop:
+        row, first = start // groups, start % groups
+        scale, last = scales[row], min(groups, first + stop - start)
+        for group in range(first, last):
+            target = out + row * stride + group * size if group < whole else rest + row * size
+            _write(kind, source + row * source_stride + 8 * group, target, scale)
+        start += last - first
+
+
+@kernel
+def _pack(place: Place, width: int, words: Words, start: int, stop: int) -> None:
+    body, stride, rest, whole = place
+    for unit in range(start, stop):
+        row, group = unit // width, unit % width
+        source = body + row * stride + group * WORD if group < whole else rest + row * WORD
+        _gather(source, words.ctypes.data + 8 * unit)
+
+
+@kernel
+def _count(place: Place, counts: Words, start: int, stop: int) -> None:
+    body, stride, _, width = place
+    for row in range(start, stop):
+        total = 0
+        for index in range(width):
+            total += population(body + row * stride + 8 * index)
+        counts[row] = total
