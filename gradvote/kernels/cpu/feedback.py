@@ -1,0 +1,223 @@
+"""Momentum, error memory and signs in one pass: every coordinate is read once and written once.
+
+A tile of 1024 coordinates is moved in two loops over a buffer in the first cache: p and its marks, then what stays in
+memory. The results go to memory of their own, so that a failed round keeps its old state.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import ir
+from torch import Tensor
+
+from gradvote.kernels import feedback_reference, reference
+from gradvote.kernels.cpu.blocks import Flags, Place, Rows, Scales, Words, per_row, result_rows, rows_of
+from gradvote.kernels.cpu.jit import instruction, kernel
+from gradvote.kernels.cpu.lanes import (
+    BIT,
+    FLOAT32,
+    INT32,
+    INT64,
+    Builder,
+    Scalar,
+    Vector,
+    load,
+    splat,
+    store,
+    store_word,
+)
+from gradvote.kernels.cpu.signs import Zeros, settle, zeros_of
+from gradvote.kernels.cpu.spare import spare
+from gradvote.kernels.cpu.threads import split
+from gradvote.kernels.cpu.trees import mean_abs
+from gradvote.kernels.feedback_reference import Feedback, Inertia
+from gradvote.rng import Draw
+
+WORD = 64
+BYTES = 4 * WORD
+TILE = 16
+"""Words of a tile."""
+GRAIN = 32
+"""Tiles that are worth a thread."""
+LANES = 16
+"""Coordinates that pass through the registers together."""
+PLAIN, HEAVY_BALL, NESTEROV = ((None,) * kind for kind in range(1, 4))
+"""The kind of momentum, as values whose types tell the compiler."""
+INFINITY = 0x7F800000
+
+Masks = tuple[bool, Words]
+Rules = tuple[Scales, Scales, Zeros]
+
+
+def feedback_step(
+    x: Tensor,
+    memory: Tensor,
+    ratio: Tensor,
+    inertia: Inertia | None,
+    keep: Tensor | None,
+    zeros: Draw | bool,
+    scale: Tensor | None,
+) -> Feedback:
+    """`feedback_reference.feedback_step`."""
+    state = [memory] if inertia is None else [memory, inertia.momentum]
+    if any(t.dtype != torch.float32 or t.shape != x.shape for t in (x, *state)):
+        return feedback_reference.feedback_step(x, memory, ratio, inertia, keep, zeros, scale)
+    shape, whole = x.shape[:-1], torch.tensor(0.0) if scale is None else scale
+    words = torch.empty(*shape, reference.num_words(x.shape[-1]), dtype=torch.int64)
+    valid, new = torch.ones(shape, dtype=torch.bool), [spare.empty(x.shape) for _ in state]
+    sources, targets = [rows_of(t, WORD) for t in (x, *state)], [result_rows(t, WORD) for t in new]
+    rules = per_row(ratio, shape), per_row(whole, shape), zeros_of(zeros, shape)
+    masks = _masks(keep, shape, 0 if scale is None else -1)
+    _advance_rows(sources, targets, inertia, rules, masks, words, valid)
+    if scale is None:
+        scale = mean_abs(new[0], keep)
+        _drain_rows(targets[0], per_row(scale, shape), _masks(keep, shape, -1), words)
+        valid &= scale.isfinite()
+    _restore(new, state, valid)
+    return Feedback(words, valid, scale, new[0], new[1] if inertia else None)
+
+
+def _masks(keep: Tensor | None, shape: torch.Size, otherwise: int) -> Masks:
+    """The words of a mask, or one word for all places."""
+    if keep is None or not otherwise:
+        return False, np.full(1, otherwise, np.int64)
+    return True, keep.expand(*shape, keep.shape[-1]).reshape(-1).numpy()
+
+
+def _advance_rows(
+    sources: list[Rows],
+    targets: list[Rows],
+    inertia: Inertia | None,
+    rules: Rules,
+    masks: Masks,
+    words: Tensor,
+    valid: Tensor,
+) -> None:
+    kind, mu = (PLAIN, 0.0) if inertia is None else (NESTEROV if inertia.nesterov else HEAVY_BALL, inertia.mu)
+    x, memory, momentum = (rows.place for rows in (*sources, sources[-1])[:3])
+    new_memory, new_momentum = (rows.place for rows in (*targets, targets[-1])[:2])
+    places = x, memory, momentum, new_memory, new_momentum
+    job = (kind, np.float32(mu), places, sources[0].n, *rules, *masks, words.view(-1).numpy(), valid.view(-1).numpy())
+    tiles = -(-words.shape[-1] // TILE)
+    split(lambda start, stop: _advance_tiles(*job, start, stop), len(sources[0].body) * tiles, GRAIN)
+    for rows in targets:
+        rows.finish()
+
+
+def _drain_rows(rows: Rows, scales: Scales, masks: Masks, words: Tensor) -> None:
+    job = (rows.place, words.shape[-1], scales, *masks, words.view(-1).numpy())
+    split(lambda start, stop: _drain_words(*job, start, stop), words.numel(), GRAIN * TILE)
+    rows.finish()
+
+
+def _restore(new: list[Tensor], old: list[Tensor], valid: Tensor) -> None:
+    """Gives the blocks that are not valid their old memory, and their old momentum where the new one is not finite."""
+    if bool(valid.all()):
+        return
+    new[0][~valid] = old[0][~valid]
+    for momentum, before in zip(new[1:], old[1:], strict=True):
+        momentum[~valid] = reference.finite_or(momentum[~valid], before[~valid])
+
+
+@instruction
+def _advance(
+    builder: Builder,
+    kind: Any,
+    mu: Scalar,
+    ratio: Scalar,
+    x: Scalar,
+    memory: Scalar,
+    momentum: Scalar,
+    new_momentum: Scalar,
+    p: Scalar,
+    marks: Scalar,
+) -> None:
+    """A word of coordinates: writes the new momentum, p, and where p is positive, zero, and not finite."""
+    words = [INT64(0)] * 3
+    for first in range(0, WORD, LANES):
+        offset = INT64(4 * first)
+        moved = load(builder, builder.add(x, offset), FLOAT32, LANES)
+        if len(kind) > len(PLAIN):
+            m = load(builder, builder.add(momentum, offset), FLOAT32, LANES) * splat(builder, mu, LANES) + moved
+            store(m, builder.add(new_momentum, offset))
+            moved = moved + m * splat(builder, mu, LANES) if len(kind) == len(NESTEROV) else m
+        moved = moved + load(builder, builder.add(memory, offset), FLOAT32, LANES) * splat(builder, ratio, LANES)
+        store(moved, builder.add(p, offset))
+        unbounded = (moved.cast(INT32) & 0x7FFFFFFF) > INFINITY - 1
+        for index, lanes in enumerate((moved > 0.0, moved.equal(0.0), unbounded)):
+            bits = builder.shl(builder.zext(lanes.bitmap(), INT64), INT64(first))
+            words[index] = builder.or_(words[index], bits)
+    for index, word in enumerate(words):
+        store_word(builder, word, builder.add(marks, INT64(8 * index)))
+
+
+@instruction
+def _drain(builder: Builder, p: Scalar, scale: Scalar, mask: Scalar, word: Scalar, out: Scalar) -> None:
+    """Writes p − s·sign(p) of a word of coordinates, p where the mask has no bit."""
+    for first in range(0, WORD, LANES):
+        offset = INT64(4 * first)
+        positive, kept = (_lanes(builder, bits, first) for bits in (word, mask))
+        plus = splat(builder, scale, LANES)
+        sent = kept.where(positive.where(plus, plus.flipped()), 0.0)
+        store(load(builder, builder.add(p, offset), FLOAT32, LANES) - sent, builder.add(out, offset))
+
+
+def _lanes(builder: Builder, word: Scalar, first: int) -> Vector:
+    """Bits of a word as a condition."""
+    bits = builder.trunc(builder.lshr(word, INT64(first)), ir.IntType(LANES))
+    return Vector(builder, builder.bitcast(bits, ir.VectorType(BIT, LANES)))
+
+
+@kernel
+def _at(place: Place, row: int, index: int) -> int:
+    """The address of a word of coordinates."""
+    body, stride, rest, whole = place
+    return body + row * stride + index * BYTES if index < whole else rest + row * BYTES
+
+
+@kernel
+def _advance_tiles(
+    kind: Any,
+    mu: float,
+    places: tuple[Place, Place, Place, Place, Place],
+    n: int,
+    ratios: Scales,
+    scales: Scales,
+    zeros: Zeros,
+    masked: bool,
+    masks: Words,
+    words: Words,
+    valid: Flags,
+    start: int,
+    stop: int,
+) -> None:
+    x, memory, momentum, new_memory, new_momentum = places
+    width, marks, buffer = -(-n // WORD), np.empty(3, np.int64), np.empty(TILE * WORD, np.float32)
+    tiles = -(-width // TILE)
+    for unit in range(start, stop):
+        row, first, broken = unit // tiles, unit % tiles * TILE, 0
+        ratio, scale, last = ratios[row], scales[row], min(first + TILE, width)
+        for index in range(first, last):
+            sources = _at(x, row, index), _at(memory, row, index), _at(momentum, row, index)
+            p = buffer.ctypes.data + (index - first) * BYTES
+            _advance(kind, mu, ratio, *sources, _at(new_momentum, row, index), p, marks.ctypes.data)
+            word, zero = marks[0], marks[1]
+            words[row * width + index] = word | settle(zero, zeros, row, index, n) if zero else word
+            broken |= marks[2]
+        for index in range(first, last):
+            p, place = buffer.ctypes.data + (index - first) * BYTES, row * width + index
+            mask = masks[place] if masked else masks[0]
+            _drain(p, scale, mask, words[place], _at(new_memory, row, index))
+        if broken:
+            valid[row] = False
+
+
+@kernel
+def _drain_words(
+    rows: Place, width: int, scales: Scales, masked: bool, masks: Words, words: Words, start: int, stop: int
+) -> None:
+    for place in range(start, stop):
+        row, index = place // width, place % width
+        mask, address = masks[place] if masked else masks[0], _at(rows, row, index)
+        _drain(address, scales[row], mask, words[place], address)

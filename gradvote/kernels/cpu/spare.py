@@ -1,0 +1,60 @@
+"""Large results in memory that earlier results have given back: fresh pages cost more than the arithmetic on them.
+
+A step that leaves the old state as it is writes as much as it reads; the system clears each page it hands out. So the
+memory of a result serves a later result once no tensor refers to it any more.
+"""
+
+import math
+import threading
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LARGE = 1 << 20
+"""Bytes from which memory is kept."""
+ALIGNMENT = 64
+
+Memory = NDArray[np.uint8]
+
+
+class Spare:
+    """Memory that was given back. There is never more of it than is in use, so that all goes when the last result does."""
+
+    def __init__(self) -> None:
+        self._lock, self._free, self.used = threading.RLock(), dict[int, list[Memory]](), 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes that wait for another use."""
+        return sum(size * len(arrays) for size, arrays in self._free.items())
+
+    def empty(self, shape: Sequence[int]) -> Tensor:
+        """`torch.empty` of float32."""
+        size = 4 * math.prod(shape)
+        if size < LARGE:
+            return torch.empty(*shape)
+        memory = self._take(size)
+        lent = memory[-memory.ctypes.data % ALIGNMENT :][:size].view(np.float32)
+        weakref.finalize(lent, self._give_back, size, memory).atexit = False
+        return torch.from_numpy(lent).view(*shape)
+
+    def _take(self, size: int) -> Memory:
+        with self._lock:
+            self.used += size
+            arrays = self._free.get(size)
+            return arrays.pop() if arrays else np.empty(size + ALIGNMENT, np.uint8)
+
+    def _give_back(self, size: int, memory: Memory) -> None:
+        with self._lock:
+            self.used -= size
+            self._free.setdefault(size, []).append(memory)
+            while self.kept > self.used:
+                largest = max(size for size, arrays in self._free.items() if arrays)
+                self._free[largest].pop()
+
+
+spare = Spare()
