@@ -7,7 +7,8 @@ import torch
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from gradvote.cli.training import all_ready, watch_all, write
+from gradvote.cli.comparing import all_ready, watch_all
+from gradvote.cli.showing import write
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
 from gradvote.train import Config

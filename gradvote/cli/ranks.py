@@ -54,11 +54,21 @@ def start_ranks(
         ValueError: an option is wrong, or the folder holds a run.
         WorkerFailed: a worker failed; the text holds its traceback.
     """
+    check_ranks(config, folder, overwrite)
+    return _run(Job(config.to_json(), str(folder), command, label, False, tensorboard))
+
+
+def check_ranks(config: Config, folder: Path, overwrite: bool) -> None:
+    """Raise ValueError where `start_ranks` could not even begin."""
     if config.mode != "loop":
         raise ValueError(f"The mode '{config.mode}' is for simulated workers; leave it out with the engine ddp.")
     RunFolder(folder).check(overwrite)
     prepare(config)
-    return _run(Job(config.to_json(), str(folder), command, label, False, tensorboard))
+
+
+def under_torchrun() -> bool:
+    """Whether this process is a rank of somebody else's."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def resume_ranks(folder: Path, chosen: Mapping[str, Any], command: str, tensorboard: bool) -> Ended | None:
@@ -80,7 +90,7 @@ def engine_of(folder: Path) -> str:
 
 def _run(job: Job) -> Ended | None:
     config = from_json(job.config)
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    if under_torchrun():
         dist.init_process_group("gloo")
         outcomes = [_work(job)]
         first = dist.get_rank() == 0

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from gradvote.cli.training import write
+from gradvote.cli.showing import write
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
 
