@@ -33,7 +33,8 @@ def reproduce(
     out: Annotated[Path, Parameter(help="Folder of the records and the page.")] = Path("runs/reproduce"),
     docs: Annotated[Path | None, Parameter(help="Folder in which to write reproductions.md and its figures.")] = None,
     fresh: Annotated[bool, Parameter(help="Measure again what was measured before.", negative=())] = False,
-    threads: Annotated[int, Parameter(help="Threads.")] = 1,
+    processes: Annotated[int, Parameter(help="Measurements at the same time.")] = 2,
+    threads: Annotated[int, Parameter(help="Threads of each.")] = 1,
 ) -> int:
     """Run the papers' figures, theorems and tables, and say which of their claims hold."""
     from gradvote.experiments import session  # noqa: PLC0415  # needs the extras report and theory
@@ -42,14 +43,15 @@ def reproduce(
     if list_ or not claims:
         console.print(_listing(session.catalogue()))
         return 0
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1; got {threads}.")
+    for option, value in (("threads", threads), ("processes", processes)):
+        if value < 1:
+            raise ValueError(f"{option} must be at least 1; got {value}.")
     torch.set_num_threads(threads)
     chosen, size, findings = session.expand(claims), session.scale_named(scale), []
     for name in chosen:
         try:
             with _Bar(name, console) as bar:
-                findings.append(session.find(name, size, out, fresh, bar.show))
+                findings.append(session.find(name, size, out, fresh, bar.show, processes))
         except DataNotFoundError as error:
             if session.ALL not in claims:
                 raise

@@ -38,7 +38,7 @@ def scale_named(name: str) -> Scale:
     raise unknown("scale", name, SCALES)
 
 
-def find(name: str, scale: Scale, folder: Path, fresh: bool, progress: Progress) -> Finding:
+def find(name: str, scale: Scale, folder: Path, fresh: bool, progress: Progress, processes: int = 1) -> Finding:
     """Measure what was not measured yet, and look at all of it.
 
     Raises:
@@ -47,4 +47,4 @@ def find(name: str, scale: Scale, folder: Path, fresh: bool, progress: Progress)
     claim, store = claim_named(name), Store(folder / scale / name)
     if fresh:
         store.forget()
-    return Finding(name, claim, scale, measure(claim, scale, store, progress))
+    return Finding(name, claim, scale, measure(claim, scale, store, progress, processes))

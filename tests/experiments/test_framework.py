@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def square(cell: Cell, bench: Bench) -> Numbers:
     if cell["x"] == 3.0 and len(MEASURED) == 3:
         raise KeyboardInterrupt
     return {"y": cell["x"] ** 2}
+
+
+def cube(cell: Cell, bench: Bench) -> Numbers:
+    return {"y": cell["x"] ** 3}
+
+
+def picky(cell: Cell, bench: Bench) -> Numbers:
+    if cell["x"] == 2.0:
+        raise ValueError("not two")
+    return {"y": 0}
 
 
 def judge(records: Sequence[Record]) -> list[Verdict]:
@@ -64,6 +75,21 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path: Path) -> 
     assert (2, 3, "x 3, scale quick: half way") in said and said[-1] == (3, 3, "")
     assert [r.numbers for r in known(CLAIM, "quick", store) or []] == [r.numbers for r in records]
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+
+
+def test_two_processes_measure_the_same(tmp_path: Path) -> None:
+    claim = replace(CLAIM, measure=cube)
+    said: list[int] = []
+    both = measure(claim, "quick", Store(tmp_path / "both"), lambda done, total, text: said.append(done), processes=2)
+    assert [r["y"] for r in both] == [1, 8, 27]
+    assert said == [0, 1, 2, 3, 3]
+
+
+def test_a_failure_in_a_process_is_raised_here_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    claim, store = replace(CLAIM, measure=picky), Store(tmp_path)
+    with pytest.raises(ValueError, match="not two"):
+        measure(claim, "quick", store, processes=2)
+    assert store.load(cells("quick")[0]) is not None
 
 
 def test_scales_do_not_share_records_and_forget_forgets(tmp_path: Path) -> None:
