@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from gradvote.cli.planning import SIZES, quantity
+from gradvote import quantities
 
 bench = App(name="bench", help="Measure this machine; a figure is printed only when its result was checked.")
 
@@ -34,7 +34,7 @@ def exchange(
 
     console = Console(highlight=False)
     with console.status(f"Exchanging between {ranks} processes"):
-        results = run_locally(round(quantity("params", params, SIZES)), ranks, repeats=repeats)
+        results = run_locally(quantities.count(params), ranks, repeats=repeats)
     console.print(table(results))
     if out is not None:
         out.write_text(json.dumps([vars(r) for r in results], indent=1), encoding="utf-8")

@@ -1,14 +1,14 @@
 """`gradvote demo`: the project's story in two scenes, on real handwriting that ships with scikit-learn."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from gradvote.cli.comparing import all_ready, watch_all
-from gradvote.cli.showing import write
+from gradvote.cli.showing import command, write
+from gradvote.cli.side_by_side import train_side_by_side
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
 from gradvote.train import Config
@@ -57,9 +57,8 @@ def demo(
     seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
 ) -> int:
     """Mean SGD learns, votes and medians stall, noise repairs them; one bad link ruins the mean, not the vote."""
-    torch.set_num_threads(1)
     console = Console(highlight=False)
-    shared: dict[str, Any] = {"workers": 5, "seed": seed}
+    shared: dict[str, Any] = {"workers": 5, "seed": seed, "mode": "vectorized"}
     first = {k: Config(algorithm=k, steps=steps, partition="by-class", **shared, **v) for k, v in FIRST.items()}
     short = max(1, steps // 4)
     second = {
@@ -71,10 +70,11 @@ def demo(
         ("One bad link, one broken worker", FAULTY, second, out / "faulty"),
     ):
         console.print(f"\n[bold]{title}[/]\n{text}")
-        runs = watch_all(all_ready(configs, place, overwrite=True), console)
+        folders = {place / label: config for label, config in configs.items()}
+        runs = train_side_by_side(folders, console, os.cpu_count() or 1, command())
         scenes.append(Scene(title, text, tuple(load_run(run.place.path) for run in runs)))
         console.print(table(scenes[-1].runs))
-        if runs[-1].status == "interrupted":
+        if any(run.status == "interrupted" for run in runs):
             console.print("Stopped.")
             return 130
     console.print()

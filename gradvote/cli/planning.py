@@ -1,17 +1,13 @@
 """`gradvote plan`: what an exchange will cost, and whether compression pays."""
 
-import re
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from gradvote import quantities
 from gradvote.plan import ALL_REDUCE, DEFAULT, Link, Plan, Prediction, predict
-
-SIZES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-RATES = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
-TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 def register(app: App) -> None:
@@ -33,23 +29,13 @@ def plan(
 
     The work of packing, voting and unpacking is measured here; bytes follow from the formats.
     """
-    link = Link(quantity("bandwidth", bandwidth, RATES), quantity("latency", latency, TIMES))
-    d, seconds = round(quantity("params", params, SIZES)), quantity("compute", compute, TIMES)
+    link = Link(quantities.bandwidth(bandwidth), quantities.seconds(latency))
+    d, seconds = quantities.count(params), quantities.seconds(compute)
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
         found = predict(d, workers, link, seconds, names=algorithms)
     console.print(_table(found))
     console.print(_verdict(found))
-
-
-def quantity(name: str, text: str, units: dict[str, float]) -> float:
-    """A number with one of these units."""
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z]*)", text.strip())
-    scale = {unit.lower(): factor for unit, factor in units.items()}
-    if match is None or match[2].lower() not in scale:
-        known = ", ".join(unit or "none" for unit in units)
-        raise ValueError(f"'{text}' is not a {name}: a number with one of these units is expected: {known}.")
-    return float(match[1]) * scale[match[2].lower()]
 
 
 def _table(found: Plan) -> Table:

@@ -3,15 +3,15 @@
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from gradvote.train import Progress as Callback
 from gradvote.train import Run
 
 
-def watch(run: Run, console: Console, *callbacks: Callback) -> Run:
-    """Train with a progress bar: rate, time left and the last figures; `callbacks` see every step too."""
-    columns = (
+def columns() -> tuple[ProgressColumn, ...]:
+    """What a progress bar shows: steps, rate, time left and the last figures."""
+    return (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -19,14 +19,23 @@ def watch(run: Run, console: Console, *callbacks: Callback) -> Run:
         TimeRemainingColumn(),
         TextColumn("{task.fields[news]}"),
     )
-    with Progress(*columns, console=console) as bar:
+
+
+def news_of(record: dict[str, Any]) -> str:
+    """The figures of a record worth a glance."""
+    return f"loss {record['loss']:.3g}, test {record['test_accuracy']:.3f}"
+
+
+def watch(run: Run, console: Console, *callbacks: Callback) -> Run:
+    """Train with a progress bar; `callbacks` see every step too."""
+    with Progress(*columns(), console=console) as bar:
         task = bar.add_task(run.label, total=run.config.steps, completed=run.step, news="", rate="")
 
         def progress(step: int, record: dict[str, Any] | None) -> None:
             speed = bar.tasks[task].speed
             bar.update(task, completed=step, rate=f"{speed:.0f}/s" if speed else "")
             if record is not None:
-                bar.update(task, news=f"loss {record['loss']:.3g}, test {record['test_accuracy']:.3f}")
+                bar.update(task, news=news_of(record))
             for callback in callbacks:
                 callback(step, record)
 

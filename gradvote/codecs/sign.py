@@ -48,8 +48,8 @@ class Sign(Codec):
 
     def encode_kept(self, x: Tensor, keep: Tensor | None, ctx: Context) -> Payload:
         """The payload of x (..., B, n) whose l1 scale counts only the coordinates set in `keep` (..., B, W)."""
-        valid = kernels.finite(x)
-        planes = {"bits": kernels.pack_signs(x, self.zeros(ctx))}
+        bits, valid = kernels.checked_pack_signs(x, self.zeros(ctx))
+        planes = {"bits": bits}
         if self.zero == "abstain":
             planes["nonzero"] = kernels.pack_bits(x != 0)
         if self.scale == "l1":
@@ -104,8 +104,12 @@ class Sign(Codec):
         return x if keep is None else torch.where(kernels.unpack_bits(keep, n), x, 0.0)
 
     def _scales(self, payload: Payload, ctx: Context) -> Tensor:
-        if self.scale == "l1":
-            scale = payload["scale"][..., 0]
-        else:
-            scale = evaluate(1.0 if self.scale is None else self.scale, ctx).to(payload.valid.device)
+        scale = self.constant(ctx)
+        scale = payload["scale"][..., 0] if scale is None else scale.to(payload.valid.device)
         return torch.where(payload.valid, scale, 0.0).float()
+
+    def constant(self, ctx: Context) -> Tensor | None:
+        """The scale of each sender, shaped like `ctx.sender`; None if it depends on the input."""
+        if isinstance(self.scale, str):
+            return None
+        return evaluate(1.0 if self.scale is None else self.scale, ctx)

@@ -3,30 +3,6 @@
 import pytest
 
 from gradvote.cli import run
-from gradvote.cli.planning import RATES, SIZES, TIMES, quantity
-
-
-@pytest.mark.parametrize(
-    ("text", "units", "value"),
-    [
-        ("25.6M", SIZES, 25.6e6),
-        ("1000", SIZES, 1000.0),
-        ("1e6", SIZES, 1e6),
-        ("100Mbit", RATES, 1e8),
-        ("100 mbit", RATES, 1e8),
-        ("10Gbit", RATES, 1e10),
-        ("20ms", TIMES, 0.02),
-        (".3s", TIMES, 0.3),
-    ],
-)
-def test_quantities_with_units(text: str, units: dict[str, float], value: float) -> None:
-    assert quantity("thing", text, units) == pytest.approx(value)
-
-
-@pytest.mark.parametrize("text", ["", "fast", "-1Mbit", "10MB", "1..2bit", "nanbit"])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a bandwidth: a number .* bit, kbit, Mbit, Gbit"):
-        quantity("bandwidth", text, RATES)
 
 
 def test_slow_links_pay_and_fast_ones_do_not(capsys: pytest.CaptureFixture[str]) -> None:
