@@ -21,8 +21,8 @@ SHARE = 16.0
 
 
 def cells(scale: Scale) -> list[Cell]:
-    steps = {"quick": (128, 512, 2048), "paper": (128, 512, 2048, 8192, 32768)}[scale]
-    sizes = dict.fromkeys([*((t, 4) for t in steps), *((512, m) for m in (1, 4, 16))])
+    steps = {"quick": (64, 256, 1024), "paper": (128, 512, 2048, 8192, 32768)}[scale]
+    sizes = dict.fromkeys([*((t, 4) for t in steps), *((256, m) for m in (1, 4, 16))])
     return [{"steps": t, "workers": m} for t, m in sizes]
 
 
@@ -44,7 +44,7 @@ def measure(cell: Cell, bench: Bench) -> Numbers:
 
 
 def judge(records: Sequence[Record]) -> list[Verdict]:
-    by_steps, by_workers = where(records, workers=4), where(records, steps=512)
+    by_steps, by_workers = where(records, workers=4), where(records, steps=256)
     falls = slope([r["steps"] for r in by_steps], [r["smallest"] for r in by_steps])
     shared = slope([r["workers"] for r in by_workers], [r["smallest"] for r in by_workers])
     return [
@@ -57,17 +57,17 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
         verdict(
             "It falls at least as M^−½: more workers help",
             shared.value <= -0.5 + TOLERANCE,
-            f"fitted exponent of M: {shared} (T = 512), from {by_workers[0]['smallest']:.2g} at M = 1 to "
+            f"fitted exponent of M: {shared} (T = 256), from {by_workers[0]['smallest']:.2g} at M = 1 to "
             f"{by_workers[-1]['smallest']:.2g} at M = 16",
         ),
     ]
 
 
 def draw(records: Sequence[Record]) -> Figure:
-    by_steps, by_workers = where(records, workers=4), where(records, steps=512)
+    by_steps, by_workers = where(records, workers=4), where(records, steps=256)
     series = [
         Series("M = 4, T varies", [r["steps"] * 4 for r in by_steps], [r["smallest"] for r in by_steps]),
-        Series("T = 512, M varies", [r["workers"] * 512 for r in by_workers], [r["smallest"] for r in by_workers]),
+        Series("T = 256, M varies", [r["workers"] * 256 for r in by_workers], [r["smallest"] for r in by_workers]),
     ]
     x, y = series[0].x, series[0].y[0]
     series.append(Series("(MT)^−½", x, [y * (v / x[0]) ** -0.5 for v in x], guide=True))
