@@ -75,7 +75,7 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
         verdict(
             "One worker: the left side falls at least as K^−½",
             rate.value <= -0.45,
-            f"fitted exponent of K under Gaussian noise: {rate}",
+            f"fitted exponent of K under Gaussian noise: {rate} (allowed: 0.05 above)",
         ),
         verdict(
             "One worker: the noise must be symmetric and unimodal",

@@ -124,7 +124,7 @@ def _judged(records: Sequence[Record], name: str) -> list[Verdict]:
         verdict(
             f"Theorem {number}: without gap and noise the left side falls as T^{order:g} or faster",
             rate.value <= order + 0.05,
-            f"fitted exponent of T: {rate}",
+            f"fitted exponent of T: {rate} (allowed: 0.05 above)",
         ),
     ]
 
