@@ -5,8 +5,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gradvote.codecs.error_feedback import ErrorFeedback
+from gradvote.codecs.fusion import fuses
 from gradvote.codecs.sign import Sign
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State, Transform
+from gradvote.kernels import Inertia
+from gradvote.transforms.momentum import Momentum
 from gradvote.transforms.noise import Noise
 
 
@@ -45,16 +49,27 @@ class Chain(Codec):
     def _encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         new = dict(state)
         *before, last = self.transforms
-        fused = isinstance(last, Noise) and isinstance(self.codec, Sign) and self.codec.takes_noise
-        for i, transform in enumerate(before if fused else self.transforms):
+        for i, transform in enumerate(before):
             x, new[str(i)] = transform(x, state[str(i)], ctx)
-        if fused:
-            assert isinstance(last, Noise) and isinstance(self.codec, Sign)
-            key = str(len(before))
-            std, new[key] = last.std_of(x, state[key])
-            return self.codec.encode_noisy(x, std, last.distribution, ctx), new
-        payload, new["codec"] = self.codec.encode(x, state["codec"], ctx)
+        payload, new[str(len(before))], new["codec"] = self._end(last, x, state[str(len(before))], state["codec"], ctx)
         return payload, new
+
+    def _end(
+        self, last: Transform, x: Tensor, state: State, inner: State, ctx: Context
+    ) -> tuple[Payload, State, State]:
+        """The last transform and the codec, in one pass where that is the same."""
+        codec = self.codec
+        if isinstance(last, Noise) and isinstance(codec, Sign) and codec.takes_noise:
+            std, state = last.std_of(x, state)
+            return codec.encode_noisy(x, std, last.distribution, ctx), state, inner
+        if type(last) is Momentum and isinstance(codec, ErrorFeedback):
+            inertia = Inertia(state["momentum"], last.mu, last.nesterov)
+            if fuses(codec.codec, x, inner["memory"], inertia.momentum):
+                payload, inner, momentum = codec.encode_moving(x, inertia, inner, ctx)
+                return payload, {"momentum": momentum}, inner
+        x, state = last(x, state, ctx)
+        payload, inner = codec.encode(x, inner, ctx)
+        return payload, state, inner
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         return self.codec.decode(payload, ctx, n)

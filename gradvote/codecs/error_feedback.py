@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradvote.codecs.fusion import encode_fused, fuses
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
+from gradvote.kernels import Inertia
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,31 @@ class ErrorFeedback(Codec):
         return self.codec.planes(n, ctx)
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
+        if fuses(self.codec, x, state["memory"]):
+            payload, state, _ = self.encode_moving(x, None, state, ctx)
+            return payload, state
         lr, memory = _rate(ctx, state), state["memory"]
         if self.track_lr:
             memory = memory * _ratio(state["lr"], lr)[..., None]
         p = x + memory
         payload, inner = self.codec.encode(p, state["inner"], ctx)
         sent = self.codec.decode(payload, ctx, x.shape[-1])
-        written = payload.valid & (lr > 0) if self.track_lr else payload.valid
-        return payload, {
-            "memory": torch.where(written[..., None], p - sent, state["memory"]),
-            "lr": torch.where(written, lr, state["lr"]),
-            "inner": inner,
-        }
+        return payload, self._written(state, payload.valid, p - sent, lr, inner)
+
+    def encode_moving(
+        self, x: Tensor, inertia: Inertia | None, state: State, ctx: Context
+    ) -> tuple[Payload, State, Tensor | None]:
+        """`encode` of the momentum of x in one pass, and the new momentum; for what `fuses` only."""
+        lr = _rate(ctx, state)
+        ratio = _ratio(state["lr"], lr) if self.track_lr else torch.ones_like(lr)
+        payload, step = encode_fused(self.codec, x, state["memory"], ratio, inertia, ctx)
+        return payload, self._written(state, step.valid, step.memory, lr, state["inner"]), step.momentum
+
+    def _written(self, state: State, valid: Tensor, memory: Tensor, lr: Tensor, inner: State) -> State:
+        written = valid & (lr > 0) if self.track_lr else valid
+        if not bool(written.all()):
+            memory = torch.where(written[..., None], memory, state["memory"])
+        return {"memory": memory, "lr": torch.where(written, lr, state["lr"]), "inner": inner}
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         return self.codec.decode(payload, ctx, n)

@@ -44,9 +44,7 @@ class Masked(Codec):
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         keep = self.mask(x.shape[-1], ctx)
-        payload = self.codec.encode_kept(x, keep, ctx)
-        width = int(kernels.count_bits(keep).amax()) if keep.numel() else 0
-        return _bit_planes(payload, lambda bits: kernels.compact(bits, keep, kernels.num_words(width))), state
+        return compacted(self.codec.encode_kept(x, keep, ctx), keep), state
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         keep = self.mask(n, ctx)
@@ -67,6 +65,12 @@ def _threshold(keep: Tensor) -> Tensor:
         value = float(keep.flatten()[((threshold < 1) | (keep > 1)).flatten()][0])
         raise ValueError(f"The share of kept coordinates must lie in (0, 1], at least 2⁻¹⁶; got {value}.")
     return threshold
+
+
+def compacted(payload: Payload, keep: Tensor) -> Payload:
+    """The payload with the bits of the coordinates in `keep` (..., B, W) only."""
+    width = int(kernels.count_bits(keep).amax()) if keep.numel() else 0
+    return _bit_planes(payload, lambda bits: kernels.compact(bits, keep, kernels.num_words(width)))
 
 
 def _bit_planes(payload: Payload, change: Callable[[Tensor], Tensor]) -> Payload:

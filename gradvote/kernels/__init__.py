@@ -12,7 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from gradvote.kernels import reference
+from gradvote.kernels import feedback_reference, reference
+from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.kernels.reference import at_least_float32, num_words
 from gradvote.rng import Draw
 
@@ -25,6 +26,7 @@ CPU_ROOMS = {
     "compact": "compaction",
     "count_bits": "bits",
     "expand": "compaction",
+    "feedback_step": "feedback",
     "finite": "signs",
     "finite_or": "signs",
     "keep_bits": "draws",
@@ -53,7 +55,7 @@ def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(definition)
     def kernel(*args: P.args, **kwargs: P.kwargs) -> T:
-        chosen = _cpu(name) if _is_on_cpu(args[0]) else definition
+        chosen = (_cpu(name) or definition) if _is_on_cpu(args[0]) else definition
         result: T = chosen(*args, **kwargs)
         return result
 
@@ -67,9 +69,9 @@ def _is_on_cpu(first: object) -> bool:
 
 
 @functools.cache
-def _cpu(name: str) -> Callable[..., Any]:
+def _cpu(name: str) -> Callable[..., Any] | None:
     if os.environ.get("GRADVOTE_KERNELS") == "reference":
-        return getattr(reference, name)  # type: ignore[no-any-return]  # a function of that module
+        return None
     room = importlib.import_module(f"gradvote.kernels.cpu.{CPU_ROOMS[name]}")
     return getattr(room, name)  # type: ignore[no-any-return]  # a function of that module
 
@@ -79,6 +81,7 @@ checked_pack_signs = _by_device(reference.checked_pack_signs)
 compact = _by_device(reference.compact)
 count_bits = _by_device(reference.count_bits)
 expand = _by_device(reference.expand)
+feedback_step = _by_device(feedback_reference.feedback_step)
 finite = _by_device(reference.finite)
 finite_or = _by_device(reference.finite_or)
 keep_bits = _by_device(reference.keep_bits)
@@ -99,12 +102,15 @@ unpack_signs = _by_device(reference.unpack_signs)
 
 __all__ = [
     "CPU_ROOMS",
+    "Feedback",
+    "Inertia",
     "add_noise",
     "at_least_float32",
     "checked_pack_signs",
     "compact",
     "count_bits",
     "expand",
+    "feedback_step",
     "finite",
     "finite_or",
     "keep_bits",

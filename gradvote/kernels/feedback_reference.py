@@ -39,8 +39,8 @@ def feedback_step(
     """p = momentum(x) + ratio·e; bits of sign(p); e ← p − s·sign(p), where only coordinates in `keep` are sent.
 
     x and e are (..., n), ratio (...,), keep (..., W). The scale s (...,) is `scale`, or the mean of |p| over the
-    coordinates sent (None). A block whose p or s is not finite is not valid and keeps its memory; one whose new momentum
-    is not finite keeps its momentum. What was given stays as it is.
+    coordinates sent (None). A block whose p or s is not finite is not valid and keeps its memory; one whose new
+    momentum is not finite keeps its momentum. What was given stays as it is.
     """
     p, momentum = x, None
     if inertia is not None:

@@ -34,6 +34,7 @@ from gradvote.kernels.cpu.trees import mean_abs
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
 
+LINE = 64
 WORD = 64
 BYTES = 4 * WORD
 TILE = 16
@@ -45,6 +46,10 @@ LANES = 16
 PLAIN, HEAVY_BALL, NESTEROV = ((None,) * kind for kind in range(1, 4))
 """The kind of momentum, as values whose types tell the compiler."""
 INFINITY = 0x7F800000
+CACHED, STREAMED = ((None,) * kind for kind in range(1, 3))
+"""How results are written; streamed ones pass by the caches, so that their lines are not read first."""
+LARGE = 1 << 22
+"""Bytes of a result from which it is streamed."""
 
 Masks = tuple[bool, Words]
 Rules = tuple[Scales, Scales, Zeros]
@@ -98,7 +103,8 @@ def _advance_rows(
     x, memory, momentum = (rows.place for rows in (*sources, sources[-1])[:3])
     new_memory, new_momentum = (rows.place for rows in (*targets, targets[-1])[:2])
     places = x, memory, momentum, new_memory, new_momentum
-    job = (kind, np.float32(mu), places, sources[0].n, *rules, *masks, words.view(-1).numpy(), valid.view(-1).numpy())
+    results = words.view(-1).numpy(), valid.view(-1).numpy()
+    job = (kind, _way(targets), np.float32(mu), places, sources[0].n, *rules, *masks, *results)
     tiles = -(-words.shape[-1] // TILE)
     split(lambda start, stop: _advance_tiles(*job, start, stop), len(sources[0].body) * tiles, GRAIN)
     for rows in targets:
@@ -120,10 +126,33 @@ def _restore(new: list[Tensor], old: list[Tensor], valid: Tensor) -> None:
         momentum[~valid] = reference.finite_or(momentum[~valid], before[~valid])
 
 
+def _way(targets: list[Rows]) -> tuple[None, ...]:
+    """Large results are streamed if every line of theirs is a line of the cache."""
+    body = targets[0].body
+    aligned = not any(number % LINE for rows in targets for number in rows.place[:3])
+    return STREAMED if aligned and body.numel() * body.element_size() >= LARGE else CACHED
+
+
+def _write(lanes: Vector, address: Scalar, way: Any) -> None:
+    builder, pointer = lanes.builder, lanes.builder.inttoptr(address, lanes.value.type.as_pointer())
+    if len(way) == len(CACHED):
+        store(lanes, address)
+    else:
+        written = builder.store(lanes.value, pointer, align=LINE)
+        written.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+
+
+@instruction
+def _settle_writes(builder: Builder) -> None:
+    """What was streamed becomes visible to other threads."""
+    builder.fence("seq_cst")
+
+
 @instruction
 def _advance(
     builder: Builder,
     kind: Any,
+    way: Any,
     mu: Scalar,
     ratio: Scalar,
     x: Scalar,
@@ -140,7 +169,7 @@ def _advance(
         moved = load(builder, builder.add(x, offset), FLOAT32, LANES)
         if len(kind) > len(PLAIN):
             m = load(builder, builder.add(momentum, offset), FLOAT32, LANES) * splat(builder, mu, LANES) + moved
-            store(m, builder.add(new_momentum, offset))
+            _write(m, builder.add(new_momentum, offset), way)
             moved = moved + m * splat(builder, mu, LANES) if len(kind) == len(NESTEROV) else m
         moved = moved + load(builder, builder.add(memory, offset), FLOAT32, LANES) * splat(builder, ratio, LANES)
         store(moved, builder.add(p, offset))
@@ -153,14 +182,15 @@ def _advance(
 
 
 @instruction
-def _drain(builder: Builder, p: Scalar, scale: Scalar, mask: Scalar, word: Scalar, out: Scalar) -> None:
+def _drain(builder: Builder, way: Any, p: Scalar, scale: Scalar, mask: Scalar, word: Scalar, out: Scalar) -> None:
     """Writes p − s·sign(p) of a word of coordinates, p where the mask has no bit."""
     for first in range(0, WORD, LANES):
         offset = INT64(4 * first)
         positive, kept = (_lanes(builder, bits, first) for bits in (word, mask))
         plus = splat(builder, scale, LANES)
         sent = kept.where(positive.where(plus, plus.flipped()), 0.0)
-        store(load(builder, builder.add(p, offset), FLOAT32, LANES) - sent, builder.add(out, offset))
+        left = load(builder, builder.add(p, offset), FLOAT32, LANES) - sent
+        _write(left, builder.add(out, offset), way)
 
 
 def _lanes(builder: Builder, word: Scalar, first: int) -> Vector:
@@ -179,7 +209,8 @@ def _at(place: Place, row: int, index: int) -> int:
 @kernel
 def _advance_tiles(
     kind: Any,
-    mu: float,
+    way: Any,
+    mu: np.float32,
     places: tuple[Place, Place, Place, Place, Place],
     n: int,
     ratios: Scales,
@@ -201,16 +232,17 @@ def _advance_tiles(
         for index in range(first, last):
             sources = _at(x, row, index), _at(memory, row, index), _at(momentum, row, index)
             p = buffer.ctypes.data + (index - first) * BYTES
-            _advance(kind, mu, ratio, *sources, _at(new_momentum, row, index), p, marks.ctypes.data)
+            _advance(kind, way, mu, ratio, *sources, _at(new_momentum, row, index), p, marks.ctypes.data)
             word, zero = marks[0], marks[1]
             words[row * width + index] = word | settle(zero, zeros, row, index, n) if zero else word
             broken |= marks[2]
         for index in range(first, last):
             p, place = buffer.ctypes.data + (index - first) * BYTES, row * width + index
             mask = masks[place] if masked else masks[0]
-            _drain(p, scale, mask, words[place], _at(new_memory, row, index))
+            _drain(way, p, scale, mask, words[place], _at(new_memory, row, index))
         if broken:
             valid[row] = False
+    _settle_writes()
 
 
 @kernel
@@ -220,4 +252,4 @@ def _drain_words(
     for place in range(start, stop):
         row, index = place // width, place % width
         mask, address = masks[place] if masked else masks[0], _at(rows, row, index)
-        _drain(address, scales[row], mask, words[place], address)
+        _drain(CACHED, address, scales[row], mask, words[place], address)

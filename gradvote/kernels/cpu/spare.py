@@ -22,7 +22,7 @@ Memory = NDArray[np.uint8]
 
 
 class Spare:
-    """Memory that was given back. There is never more of it than is in use, so that all goes when the last result does."""
+    """Memory that was given back; never more than is in use, so that all goes when the last result does."""
 
     def __init__(self) -> None:
         self._lock, self._free, self.used = threading.RLock(), dict[int, list[Memory]](), 0
