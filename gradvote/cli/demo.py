@@ -53,7 +53,7 @@ def register(app: App) -> None:
 def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder of the demo's runs and report.")] = Path("runs/demo"),
-    steps: Annotated[int, Parameter(help="Steps of the first scene; the second has a quarter.")] = 2000,
+    steps: Annotated[int, Parameter(help="Steps of the first scene; the second has a quarter.")] = 1500,
     seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
 ) -> int:
     """Mean SGD learns, votes and medians stall, noise repairs them; one bad link ruins the mean, not the vote."""
