@@ -30,7 +30,7 @@ def cells(scale: Scale) -> list[Cell]:
 
 def measure(cell: Cell, bench: Bench) -> Numbers:
     b, name = cell["b"], cell["algorithm"]
-    lr = 0.01 if name == "mediansgd" else 0.005 * max(b, 1.0)
+    lr = 0.03 if name == "mediansgd" else 0.005 * max(b, 1.0)
     start = torch.full((1, REPLICAS), 2.0, dtype=torch.float64)
     start[:, ::2] = MEAN
     coarse, last = _average(cell, start, lr, seed=1)
