@@ -110,15 +110,20 @@ def classes(package: ModuleType, base: type) -> set[type]:
 
 
 def _all_algorithms() -> dict[str, Algorithm]:
+    """Every algorithm with its defaults, with exact zeros, and with noise at both places and of both scales."""
     found: dict[str, Algorithm] = {}
     for name in algorithms.names():
-        found[name] = algorithms.create(name)
-        found[f"noisy-{name}"] = algorithms.create(f"noisy-{name}", noise_std=0.1)
-        found[f"noisy-{name}-vote"] = algorithms.create(f"noisy-{name}", noise_std=0.1, position="vote")
-        found[f"noisy-{name}-relative"] = algorithms.create(f"noisy-{name}", noise_std=Relative())
+        variants = {
+            name: algorithms.create(name),
+            f"noisy-{name}": algorithms.create(f"noisy-{name}", noise_std=0.1),
+            f"noisy-{name}-vote": algorithms.create(f"noisy-{name}", noise_std=0.1, position="vote"),
+            f"noisy-{name}-relative": algorithms.create(f"noisy-{name}", noise_std=Relative()),
+        }
         if "zero" in algorithms.options(name):
-            found[f"{name}-abstain"] = algorithms.create(name, zero="abstain")
-            found[f"{name}-positive"] = algorithms.create(name, zero="positive")
+            variants[f"{name}-abstain"] = algorithms.create(name, zero="abstain")
+        found |= {key: a for key, a in variants.items() if key == f"noisy-{name}" or a not in found.values()}
+        if found.get(f"noisy-{name}-vote") == found[f"noisy-{name}"]:
+            del found[f"noisy-{name}-vote"]
     return found
 
 

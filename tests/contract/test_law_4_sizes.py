@@ -75,7 +75,7 @@ def test_noise_is_free_and_relative_noise_costs_a_number_per_block() -> None:
     assert relative == tuple(bytes_ + 4 * blocks for bytes_ in plain)
 
 
-@pytest.mark.parametrize("n", [1, 7, 63, 64, 65, 200])
+@pytest.mark.parametrize("n", [1, 7, 65, 200])
 @pytest.mark.parametrize("codec", flat(CODECS))
 def test_sizes_do_not_depend_on_data(codec: Codec, n: int) -> None:
     """Also zeros and NaN have the announced size."""
@@ -90,7 +90,7 @@ def test_sizes_do_not_depend_on_data(codec: Codec, n: int) -> None:
         expected = found
 
 
-@pytest.mark.parametrize("n", [1, 7, 64, 65, 130])
+@pytest.mark.parametrize("n", [7, 65, 130])
 @pytest.mark.parametrize("codec", flat(CODECS))
 def test_garbage_in_padding_bits_changes_nothing(codec: Codec, n: int) -> None:
     """Bits beyond a block's own are no votes, and are zero when sent honestly."""

@@ -21,11 +21,10 @@ def ballots(codec: Codec, num_workers: int, n: int) -> Payload:
     return Payload(payload.valid & valid, payload.planes)
 
 
-@pytest.mark.parametrize("num_workers", [1, 3, 4, 7])
 @pytest.mark.parametrize("aggregator", flat(AGGREGATORS))
 @pytest.mark.parametrize("codec", flat(CODECS))
-def test_reduce_is_aggregate_after_decode(codec: Codec, aggregator: Aggregator, num_workers: int) -> None:
-    for n in (1, 65):
+def test_reduce_is_aggregate_after_decode(codec: Codec, aggregator: Aggregator) -> None:
+    for num_workers, n in ((1, 65), (4, 65), (7, 1)):
         payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B)
         decoded = codec.decode(payload, ctx, n)
         expected = aggregator(decoded, payload.valid, ctx)

@@ -133,7 +133,7 @@ def test_impossible_content_clears_the_flag(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_any_bytes_are_a_ballot_without_harm(name: str, data: st.DataObject) -> None:
     """Worker 2 sends random bytes of the right number: the decision stays finite, and so do the states."""

@@ -87,7 +87,7 @@ def result_rows(out: Tensor, group: int) -> Rows:
     """The rows of a fresh contiguous tensor, to be written and finished."""
     n = out.shape[-1]
     body = out.view(math.prod(out.shape[:-1]), n)
-    return Rows(body, body.new_empty(len(body), group) if n % group else body, n, group)
+    return Rows(body, torch.empty(len(body), group, dtype=body.dtype) if n % group else body, n, group)
 
 
 def position(draw: Draw, shape: Sequence[int]) -> Position:

@@ -105,7 +105,7 @@ def _ordered(builder: Builder, a: Value, b: Value) -> tuple[Value, Value]:
     return smaller, larger
 
 
-def _read(builder: Builder, kind: Value, row: Value, offset: Value) -> Value:
+def read(builder: Builder, kind: Value, row: Value, offset: Value) -> Value:
     """A line of a row, +∞ in place of NaN."""
     line, infinity = stream(builder, kind, row, offset), splat(kind, float("inf"))
     return builder.select(builder.fcmp_ordered("<", line, infinity), line, infinity)
@@ -115,7 +115,7 @@ def _read(builder: Builder, kind: Value, row: Value, offset: Value) -> Value:
 def _select_line(builder: Builder, zero: Value, rows: Any, low: Any, table: Value, offset: Value, out: Value) -> None:
     """Sorts a line of columns in registers and writes the mean of the ranks that are left to address `out`."""
     kind = vector(zero.type)
-    lines = [_read(builder, kind, item(builder, table, row), offset) for row in range(len(rows))]
+    lines = [read(builder, kind, item(builder, table, row), offset) for row in range(len(rows))]
     ranks = sort(lines, partial(_ordered, builder))[len(low) : len(rows) - len(low)]
     total = reduce(builder.fadd, ranks, splat(kind, 0.0))
     store(builder, builder.fdiv(total, splat(kind, float(len(ranks)))), out)
@@ -124,7 +124,7 @@ def _select_line(builder: Builder, zero: Value, rows: Any, low: Any, table: Valu
 @instruction
 def _fetch(builder: Builder, zero: Value, row: Value, offset: Value, place: Value) -> None:
     """Copies a line of a row to address `place`, +∞ in place of NaN."""
-    store(builder, _read(builder, vector(zero.type), row, offset), place)
+    store(builder, read(builder, vector(zero.type), row, offset), place)
 
 
 @instruction

@@ -18,7 +18,7 @@ Value = Any
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 ZERO = INT64(0)
 _BYTE = ir.IntType(8).as_pointer()
-_SIZES = {"i64": 8, "float": 4, "double": 8}
+_SIZES = {"i32": 4, "i64": 8, "float": 4, "double": 8}
 
 
 def vector(item: Value) -> Value:

@@ -129,7 +129,8 @@ def _restore(new: list[Tensor], old: list[Tensor], valid: Tensor) -> None:
 def _way(targets: list[Rows]) -> tuple[None, ...]:
     """Large results are streamed if every line of theirs is a line of the cache."""
     body = targets[0].body
-    aligned = not any(number % LINE for rows in targets for number in rows.place[:3])
+    starts = [number for rows in targets for number in (rows.place[0], rows.place[2])]
+    aligned = not any(number % LINE for number in (*starts, targets[0].place[1] if len(body) > 1 else 0))
     return STREAMED if aligned and body.numel() * body.element_size() >= LARGE else CACHED
 
 

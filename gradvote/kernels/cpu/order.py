@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from gradvote.kernels import reference
+from gradvote.kernels.cpu import ranks
 from gradvote.kernels.cpu.columns import select, sort_and_select
 from gradvote.kernels.cpu.emit import LINE
 from gradvote.kernels.cpu.rows import Group, groups, streamable
@@ -25,7 +26,10 @@ def median(x: Tensor, valid: Tensor) -> Tensor:
 
 
 def trimmed_mean(x: Tensor, valid: Tensor, trim: int | None) -> Tensor:
-    """`reference.trimmed_mean`: a network for the number of rows most blocks have, a sort in cache for the others."""
+    """`reference.trimmed_mean`: a network for the number of rows most blocks have, a sort in cache for the others.
+
+    More than `LIMIT` rows have no network; their medians are found bit by bit.
+    """
     if x.dtype not in _TYPES:
         return reference.trimmed_mean(x, valid, trim)
     rows, out = _prepare(x)
@@ -36,6 +40,8 @@ def trimmed_mean(x: Tensor, valid: Tensor, trim: int | None) -> Tensor:
             _undecided(part, out)
         elif index == 0 and part.count <= LIMIT:
             _run_select(part, low, out)
+        elif low == middle and part.count > LIMIT:
+            _run_middle(part, out)
         else:
             _run_sort(part, low, out)
     return _trim(out, x)
@@ -60,6 +66,17 @@ def _run_select(part: Group, low: int, out: Tensor) -> None:
 
     def run(start: int, stop: int) -> None:
         select(kind(0), *network, part.table, part.places, part.width * size, out.data_ptr(), start, stop)
+
+    split(run, *_units(part, size))
+
+
+def _run_middle(part: Group, out: Tensor) -> None:
+    kind, size = _TYPES[out.dtype], out.element_size()
+
+    def run(start: int, stop: int) -> None:
+        buffer = ranks.new_buffer(part.count, 8 * size)
+        rows = (part.table, part.places, part.width * size, out.data_ptr())
+        ranks.middle(kind(0), (None,) * ranks.CHUNK, 8 * size, buffer.ctypes.data, *rows, start, stop)
 
     split(run, *_units(part, size))
 
