@@ -9,7 +9,7 @@ from rich.table import Table
 from gradvote import algorithms, data, faults, models
 from gradvote.errors import unknown
 from gradvote.kernels.quantiles import QUANTILES
-from gradvote.train.config import ENGINES, OPTIMIZERS, SCHEDULES, WEIGHTS
+from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, SCHEDULES, WEIGHTS
 
 Rows = list[tuple[str, str]]
 
@@ -46,6 +46,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "optimizers": lambda: list(OPTIMIZERS.items()),
     "weights": lambda: list(WEIGHTS.items()),
     "engines": lambda: list(ENGINES.items()),
+    "placements": lambda: list(PLACEMENTS.items()),
 }
 
 
@@ -54,7 +55,8 @@ def register(app: App) -> None:
 
     @app.command(name="list")
     def list_(kind: str | None = None) -> None:
-        """What there is: algorithms, partitions, faults, data, models, noises, schedules, optimizers, weights, engines.
+        """What there is: algorithms, partitions, faults, data, models, noises, schedules, optimizers, weights, engines,
+        placements.
 
         Parameters
         ----------

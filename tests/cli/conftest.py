@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from gradvote import cli
+from gradvote.report import html
 from tests.train.small import FACTORY
 
 SMALL = ["--model", FACTORY, "--steps", "3", "--eval-every", "1"]
@@ -25,15 +26,23 @@ class Result(NamedTuple):
         return " ".join((self.out + self.err).split())
 
 
+Run = Callable[..., Result]
+
+
 @pytest.fixture
-def gradvote(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
+def gradvote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command; what `train` and `compare` do is made small unless it is given."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
 
-    def run(*arguments: str, small: bool = True) -> Result:
+    real = html.write_report
+
+    def stub(scenes: object, path: Path, title: str, intro: str = "") -> Path:
+        path.write_text(title)  # drawing the real one takes a second
+        return path
+
+    def run(*arguments: str, small: bool = True, page: bool = False) -> Result:
+        monkeypatch.setattr(html, "write_report", real if page else stub)
         extra = SMALL if small and arguments[0] in ("train", "compare") else []
         pairs = zip(extra[::2], extra[1::2], strict=True)
         added = [text for pair in pairs if pair[0] not in arguments for text in pair]
