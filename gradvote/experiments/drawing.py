@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from gradvote.report.axes import EndLabel, frame, margin_labels, set_scale
-from gradvote.report.style import LIGHT, Style, styles
+from gradvote.report.style import LIGHT, LIGHT_SERIES, Style, styles
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,49 @@ def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
         return low / 1.25, max(high, low * 1.01) * 1.25
     margin = 0.04 * (high - low) or 0.04 * abs(high) or 1.0
     return low - margin, high + margin
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One map: rows of numbers between 0 and 1, the uppermost first."""
+
+    name: str
+    numbers: Sequence[Sequence[float]]
+
+
+def heatmap(
+    title: str,
+    subtitle: str,
+    panels: Sequence[Panel],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    x_label: str,
+    y_label: str,
+) -> Figure:
+    """Maps side by side: a larger number is a darker field, and stands in it."""
+    figure, frame_axes = frame(title, subtitle, [], 130 + 46 * len(rows))
+    frame_axes.set_axis_off()
+    box, gap = frame_axes.get_position(), 0.04
+    width = (box.width + gap) / len(panels) - gap
+    for i, panel in enumerate(panels):
+        axes = figure.add_axes((box.x0 + i * (width + gap), box.y0, width, box.height - 0.08))
+        _fields(axes, panel.numbers)
+        axes.set_title(panel.name, color=LIGHT["muted"], size=13)
+        axes.set_xlabel(x_label, color=LIGHT["muted"], size=13)
+        axes.set_xticks([k + 0.5 for k in range(len(columns))], columns)
+        axes.set_yticks([k + 0.5 for k in range(len(rows))], rows if i == 0 else [""] * len(rows))
+        axes.tick_params(colors=LIGHT["muted"], labelsize=13, length=0)
+        axes.spines[:].set_visible(False)
+        if i == 0:
+            axes.set_ylabel(y_label, color=LIGHT["muted"], size=13)
+    return figure
+
+
+def _fields(axes: Axes, numbers: Sequence[Sequence[float]]) -> None:
+    axes.set(xlim=(0, len(numbers[0])), ylim=(len(numbers), 0))
+    for y, row in enumerate(numbers):
+        for x, value in enumerate(row):
+            shade = 0.05 + 0.6 * min(max(value, 0.0), 1.0)
+            axes.add_patch(Rectangle((x, y), 0.97, 0.95, color=LIGHT_SERIES[0], alpha=shade, linewidth=0))
+            axes.text(x + 0.5, y + 0.5, f"{value:.2f}", ha="center", va="center", color=LIGHT["ink"], size=13)

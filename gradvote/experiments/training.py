@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from gradvote import data
 from gradvote.core import Algorithm
@@ -22,13 +23,20 @@ from gradvote.train.setup import Setup
 KEPT = ("step", "loss", "train_accuracy", "test_accuracy", "grad_norm", "median_mean_gap", "bits_up", "bits_down")
 
 
-def train(cell: Cell, bench: Bench, change: Callable[[Algorithm], Algorithm] | None = None) -> Numbers:
-    """Train as the cell says, and give the curves of `KEPT`, the bytes sent and how it ended.
+def train(
+    cell: Cell,
+    bench: Bench,
+    change: Callable[[Algorithm], Algorithm] | None = None,
+    run_of: Callable[[Setup, RunFolder], Run] = Run,
+    kept: Sequence[str] = KEPT,
+) -> Numbers:
+    """Train as the cell says, and give the curves `kept`, the bytes sent and how it ended.
 
-    A cell has fields of `Config`, and `samples`, the number of training samples per class (all by default). `change`
-    may replace a part of the algorithm. Raises KeyboardInterrupt when the user stops it; the checkpoint stays.
+    A cell has fields of `Config`, and may have `samples`, the number of training samples per class (all by default),
+    and `pool`, the side of the squares of pixels that become one. `change` may replace a part of the algorithm,
+    `run_of` the run. Raises KeyboardInterrupt when the user stops it; the checkpoint stays.
     """
-    run = Run(_setup(cell, change), RunFolder(bench.folder))
+    run = run_of(_setup(cell, change), RunFolder(bench.folder))
     if run.place.checkpoint.is_file():
         run.resume(checkpoint.load(run.place.checkpoint))
     else:
@@ -38,14 +46,14 @@ def train(cell: Cell, bench: Bench, change: Callable[[Algorithm], Algorithm] | N
     if run.status == "interrupted":
         raise KeyboardInterrupt
     records = load_run(bench.folder).records
-    curves: dict[str, list[float | None]] = {key: [_short(r.get(key)) for r in records] for key in KEPT}
+    curves: dict[str, list[float | None]] = {key: [_short(r.get(key)) for r in records] for key in kept}
     return {**curves, "bytes": run.engine.counts.bytes_up + run.engine.counts.bytes_down, "status": run.status}
 
 
 def _setup(cell: Cell, change: Callable[[Algorithm], Algorithm] | None) -> Setup:
     known = {f.name for f in fields(Config)}
     config = Config(**{key: value for key, value in cell.items() if key in known})
-    setup = prepare(config, _loaded(config.data, cell.get("samples")))
+    setup = prepare(config, _loaded(config.data, cell.get("samples"), cell.get("pool", 1)))
     if change is None:
         return setup
     algorithm = change(setup.protocol.algorithm)
@@ -58,9 +66,11 @@ def _short(value: float | None) -> float | None:
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, samples: int | None) -> Data:
-    """A data set, or the first `samples` of each class of its training part."""
+def _loaded(name: str, samples: int | None, pool: int) -> Data:
+    """A data set, or the first `samples` of each class of its training part, its images `pool` times smaller."""
     whole = data.load(name)
+    if pool > 1:
+        whole = replace(whole, train_x=avg_pool2d(whole.train_x, pool), test_x=avg_pool2d(whole.test_x, pool))
     if samples is None:
         return whole
     chosen = torch.cat([(whole.train_y == c).nonzero()[:samples, 0] for c in range(whole.num_classes)])

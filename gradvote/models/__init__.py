@@ -2,5 +2,17 @@
 
 from gradvote.models.factory import build, describe_model, model_names
 from gradvote.models.nets import ResNet20, cnn, mlp, resnet20, resnet20_nobn
+from gradvote.models.transformer import Size, Transformer
 
-__all__ = ["ResNet20", "build", "cnn", "describe_model", "mlp", "model_names", "resnet20", "resnet20_nobn"]
+__all__ = [
+    "ResNet20",
+    "Size",
+    "Transformer",
+    "build",
+    "cnn",
+    "describe_model",
+    "mlp",
+    "model_names",
+    "resnet20",
+    "resnet20_nobn",
+]

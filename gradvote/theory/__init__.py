@@ -25,7 +25,7 @@ from gradvote.theory.noisy_median import (
     noisy_median_variance,
     noisy_vote_probability,
 )
-from gradvote.theory.suggest import expected_alignment, suggest_noise
+from gradvote.theory.suggest import expected_alignment, noise_from_gap, suggest_noise
 
 __all__ = [
     "Prescription",
@@ -37,6 +37,7 @@ __all__ = [
     "mediansgd_bound",
     "mediansgd_prescription",
     "mixed_norm",
+    "noise_from_gap",
     "noisy_median_density",
     "noisy_median_variance",
     "noisy_mediansgd_prescription",

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gradvote.theory import expected_alignment, noisy_vote_probability, suggest_noise
+from gradvote.theory import expected_alignment, median_mean_gap, noise_from_gap, noisy_vote_probability, suggest_noise
 
 
 def test_equal_gradients_need_no_noise(generator: torch.Generator) -> None:
@@ -45,3 +45,22 @@ def test_zero_gradients_and_mistakes() -> None:
         suggest_noise(torch.ones(3, 4), "normal")
     with pytest.raises(ValueError, match="finite"):
         suggest_noise(torch.full((3, 4), torch.nan))
+
+
+def test_noise_as_large_as_the_gap(generator: torch.Generator) -> None:
+    assert noise_from_gap(torch.tensor([[1.0], [2.0], [10.0]])) == pytest.approx(7 / 3)
+    gradients = torch.randn(5, 6, 7, generator=generator).exp()
+    b = noise_from_gap(gradients)
+    assert b == pytest.approx(float(median_mean_gap(gradients).square().mean().sqrt()))
+    assert noise_from_gap(gradients * 100, factor=0.5) == pytest.approx(50 * b, rel=1e-5)
+    assert noise_from_gap(gradients[:1].expand(5, -1, -1)) == pytest.approx(0, abs=1e-15)
+    assert noise_from_gap(torch.zeros(3, 0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("gradients", "factor", "message"),
+    [(torch.ones(3), 1.0, "shape"), (torch.full((3, 2), torch.inf), 1.0, "finite"), (torch.ones(3, 2), -1.0, "factor")],
+)
+def test_mistakes_about_the_gap(gradients: torch.Tensor, factor: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        noise_from_gap(gradients, factor)
