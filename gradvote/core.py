@@ -11,6 +11,7 @@ dicts of tensors), passed in and returned.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ class Context:
     """What both ends know without being told; `block` and `sender` broadcast against the leading axes (..., B).
 
     `secret` keys a worker's private draws (noise, signs of zeros) and never leaves it; None derives it from the seed:
-    reproducible, and then the noise protects nobody.
+    reproducible, and then the noise protects nobody. `memo` holds what has been worked out about this round (masks).
     """
 
     seed: int
@@ -35,9 +36,14 @@ class Context:
     lr: float | Tensor = 1.0
     attempt: int = 0
     secret: bytes | None = field(default=None, repr=False)
+    memo: dict[Any, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def as_server(self) -> "Context":
         """The same round as the server sees it: its draws are public, so that every replica makes the same."""
+        return self._server
+
+    @cached_property
+    def _server(self) -> "Context":
         return replace(self, sender=SERVER, secret=None)
 
 
@@ -103,6 +109,10 @@ class Codec(Part, ABC):
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         """The vector (..., B, n) a payload stands for; zero where a block abstained or a coordinate was not sent."""
 
+    def decode_into(self, payload: Payload, ctx: Context, n: int, out: Tensor) -> None:
+        """Write what `decode` gives into `out`."""
+        out.copy_(self.decode(payload, ctx, n))
+
     def check(self, payload: Payload, n: int) -> Payload:
         """The payload with the flag of every block cleared whose content no honest sender produces."""
         return payload
@@ -110,6 +120,10 @@ class Codec(Part, ABC):
     def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
         """Aggregate M payloads (leading axis M); equals `aggregator(decode(payload))`, often without decoding."""
         return aggregator(self.decode(payload, ctx, n), payload.valid, ctx)
+
+    def elect(self, payload: Payload, aggregator: Aggregator, down: "Codec", ctx: Context, n: int) -> Payload | None:
+        """What `down` makes of `reduce`, where packed bits suffice for it; else None."""
+        return None
 
     def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
         """The state of a sender whose payload did not count: everything in it stays unsent."""
@@ -144,18 +158,25 @@ class Algorithm:
 
     def combine(self, ballots: Payload, state: State, ctx: Context, n: int) -> tuple[Payload, State]:
         """Server: ballots (M, ..., B) with their senders in `ctx` -> decision (..., B)."""
-        x = self.up.reduce(ballots, self.aggregate, ctx, n)
-        decision, state = self.down.encode(x, state, ctx.as_server())
+        decision = self.up.elect(ballots, self.aggregate, self.down, ctx, n)
+        if decision is None:
+            x = self.up.reduce(ballots, self.aggregate, ctx, n)
+            decision, state = self.down.encode(x, state, ctx.as_server())
         if self.up.reports:
             agreed = self.up.agree(ballots["report"][..., 0], ballots.valid)
             decision = replace(decision, planes={**decision.planes, "report": agreed[..., None]})
         return decision, state
 
-    def decode(self, decision: Payload, state: State, ctx: Context, n: int) -> tuple[Tensor, State]:
-        """Worker: decision -> direction (..., B, n) for an ordinary optimizer, and the worker's new state."""
+    def decode(
+        self, decision: Payload, state: State, ctx: Context, n: int, out: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Worker: decision -> direction (..., B, n) for an ordinary optimizer, in `out`, and the worker's state."""
         if self.up.reports:
             state = self.up.learn(state, decision["report"][..., 0].where(decision.valid, torch.nan))
-        return self.down.decode(decision, ctx.as_server(), n), state
+        if out is None:
+            return self.down.decode(decision, ctx.as_server(), n), state
+        self.down.decode_into(decision, ctx.as_server(), n, out)
+        return out, state
 
     def undelivered(self, state: State, ballot: Payload, ctx: Context, n: int) -> State:
         """Worker: the state after a ballot that did not count; sent + memory == input holds with sent = 0."""

@@ -127,14 +127,20 @@ def measure(algorithm: Algorithm, d: int = SAMPLE, workers: int = 2) -> Work:
     """The work per coordinate on this machine, with the threads that torch now has."""
     protocol = Protocol(algorithm, layout_of([d], algorithm.block_size), 0)
     states, server = protocol.init_worker(torch.zeros(d)), protocol.init_server(torch.zeros(d))
-    update, ctxs = torch.randn(d), protocol.contexts(0, 0, 1.0)
-    _, states = protocol.encode(update, states, ctxs)
-    all_ctxs = protocol.contexts(0, torch.arange(workers)[:, None], 1.0)
-    batch, _ = protocol.encode(update.expand(workers, d), protocol.init_worker(torch.zeros(workers, d)), all_ctxs)
-    encode = _seconds(lambda: protocol.encode(update, states, ctxs))
-    combine = _seconds(lambda: protocol.combine(batch, server, all_ctxs))
-    decision, _ = protocol.combine(batch, server, all_ctxs)
-    decode = _seconds(lambda: protocol.decode(decision, states, ctxs))
+    update, direction = torch.randn(d), torch.empty(d)
+
+    def own() -> list[Context]:
+        return protocol.contexts(0, 0, 1.0)
+
+    def everyone() -> list[Context]:
+        return protocol.contexts(0, torch.arange(workers)[:, None], 1.0)
+
+    _, states = protocol.encode(update, states, own())
+    batch, _ = protocol.encode(update.expand(workers, d), protocol.init_worker(torch.zeros(workers, d)), everyone())
+    encode = _seconds(lambda: protocol.encode(update, states, own()))
+    combine = _seconds(lambda: protocol.combine(batch, server, everyone()))
+    decision, _ = protocol.combine(batch, server, everyone())
+    decode = _seconds(lambda: protocol.decode(decision, states, own(), direction))
     return Work((encode + decode) / d, combine / d / workers)
 
 

@@ -9,16 +9,17 @@ import enum
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gradvote.core import Payload, Plane
 
 MAGIC = b"GVT1"
-HEADER = struct.Struct("<4sBxxxIIQQII")
-HEADER_BYTES = HEADER.size
+FIXED, CHECKSUM = struct.Struct("<4sBxxxIIQQI"), struct.Struct("<I")
+HEADER_BYTES = FIXED.size + CHECKSUM.size
 
 
 class WireError(ValueError):
@@ -32,8 +33,7 @@ class Kind(enum.IntEnum):
     DECISION = 2
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """Who sends what for which round; `recipe` is a digest of algorithm and layout, the same at both ends."""
 
     kind: Kind
@@ -54,10 +54,13 @@ def pack(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> Tens
 
     Leading axes are allowed where every row has the same length for all of them.
     """
-    if not payloads:
-        return torch.zeros(0, dtype=torch.uint8)
+    return torch.cat(pieces(payloads, planes), -1) if payloads else torch.zeros(0, dtype=torch.uint8)
+
+
+def pieces(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> list[Tensor]:
+    """The same in pieces that stand behind each other: what is contiguous is not copied."""
     parts = [_plane_bytes(x[p.name], p) for x, group in zip(payloads, planes, strict=True) for p in group]
-    return torch.cat([*parts, _pack_flags(torch.cat([x.valid for x in payloads], -1))], -1)
+    return [*parts, _pack_flags(torch.cat([x.valid for x in payloads], -1))]
 
 
 def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence[int]) -> list[Payload]:
@@ -83,9 +86,10 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
 
 def frame(body: Tensor, header: Header) -> bytes:
     """Header and body (bytes,) uint8 as one message."""
-    raw = body.contiguous().numpy().tobytes()
-    fixed = (MAGIC, header.kind, header.sender, header.attempt, header.step, header.recipe, len(raw))
-    return HEADER.pack(*fixed, _checksum(HEADER.pack(*fixed, 0), raw)) + raw
+    raw = body.contiguous().numpy().data
+    kind, sender, step, attempt, recipe = header
+    fixed = FIXED.pack(MAGIC, kind, sender, attempt, step, recipe, len(raw))
+    return b"".join((fixed, CHECKSUM.pack(_checksum(fixed, raw)), raw))
 
 
 def unframe(message: bytes, expected: Header) -> Tensor:
@@ -96,23 +100,24 @@ def unframe(message: bytes, expected: Header) -> Tensor:
     """
     if len(message) < HEADER_BYTES:
         raise WireError(f"A message needs {HEADER_BYTES} bytes of header; this one has {len(message)} in all.")
-    magic, kind, sender, attempt, step, recipe, length, checksum = HEADER.unpack_from(message)
+    view = memoryview(message)
+    magic, kind, sender, attempt, step, recipe, length = FIXED.unpack_from(message)
     if magic != MAGIC:
         raise WireError(f"A message begins with {MAGIC!r}; this one begins with {magic!r}.")
     if length != len(message) - HEADER_BYTES:
         raise WireError(f"The header announces {length} bytes of body; {len(message) - HEADER_BYTES} arrived.")
-    if checksum != _checksum(message[: HEADER_BYTES - 4] + bytes(4), message[HEADER_BYTES:]):
+    if CHECKSUM.unpack_from(message, FIXED.size)[0] != _checksum(view[: FIXED.size], view[HEADER_BYTES:]):
         raise WireError("The checksum does not fit: the message was altered on its way.")
-    found = {"kind": kind, "sender": sender, "step": step, "attempt": attempt, "recipe": recipe}
-    for name, value in found.items():
-        if value != getattr(expected, name):
-            raise WireError(f"The message is for {name} {value}; {name} {getattr(expected, name)} was expected.")
-    body = bytearray(message[HEADER_BYTES:])
+    for name, value, asked in zip(Header._fields, (kind, sender, step, attempt, recipe), expected, strict=True):
+        if value != asked:
+            raise WireError(f"The message is for {name} {value}; {name} {asked} was expected.")
+    body = bytearray(view[HEADER_BYTES:])
     return torch.frombuffer(body, dtype=torch.uint8) if body else torch.zeros(0, dtype=torch.uint8)
 
 
-def _checksum(header: bytes, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(header))
+def _checksum(fixed: bytes | memoryview, body: memoryview) -> int:
+    """CRC-32 of the message with zeros in place of the checksum."""
+    return zlib.crc32(body, zlib.crc32(bytes(CHECKSUM.size), zlib.crc32(fixed)))
 
 
 def _plane_size(plane: Plane, num_blocks: int) -> int:
@@ -137,7 +142,9 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
 
 
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
-    values = raw.clone(memory_format=torch.contiguous_format).view(plane.dtype)
+    if raw.data_ptr() % plane.dtype.itemsize or raw.storage_offset() % plane.dtype.itemsize or not raw.is_contiguous():
+        raw = raw.clone(memory_format=torch.contiguous_format)
+    values = raw.view(plane.dtype)
     if not isinstance(plane.row, Tensor):
         rows: Tensor = values.unflatten(-1, (num_blocks, plane.row))
         return rows
@@ -148,11 +155,9 @@ def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
 
 
 def _pack_flags(valid: Tensor) -> Tensor:
-    padded = torch.nn.functional.pad(valid, (0, -valid.shape[-1] % 8)).unflatten(-1, (-1, 8))
-    flags: Tensor = (padded.to(torch.uint8) << torch.arange(8, dtype=torch.uint8)).sum(-1, dtype=torch.uint8)
-    return flags
+    return torch.from_numpy(np.packbits(valid.numpy(), axis=-1, bitorder="little"))
 
 
 def _unpack_flags(raw: Tensor, num_blocks: int) -> Tensor:
-    flags: Tensor = ((raw[..., None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten(-2)[..., :num_blocks].bool()
-    return flags
+    flags = np.unpackbits(raw.numpy(), axis=-1, count=num_blocks, bitorder="little")
+    return torch.from_numpy(flags.view(np.bool_))

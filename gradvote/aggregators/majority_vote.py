@@ -46,13 +46,19 @@ class MajorityVote(Aggregator):
 
     def vote(self, words: Tensor, counted: Tensor | None, valid: Tensor, ctx: Context, n: int) -> Tensor:
         """The same on packed signs (M, ..., B, W), equal weights; `counted` marks the coordinates spoken on."""
-        can_tie = counted is not None or bool((valid.sum(0) % 2 == 0).any())
-        ties = self._tie_words(ctx, n) if can_tie else torch.zeros_like(words[0])
-        won, tied = kernels.majority(words, counted, valid, ties)
+        won, tied = self.winners(words, counted, valid, ctx, n)
         decided = kernels.unpack_signs(won, n)
         if self.tie == "abstain":
             decided = torch.where(kernels.unpack_bits(tied, n), 0.0, decided)
         return torch.where(valid.any(0)[..., None], decided, torch.nan)
+
+    def winners(
+        self, words: Tensor, counted: Tensor | None, valid: Tensor, ctx: Context, n: int
+    ) -> tuple[Tensor, Tensor]:
+        """Words (..., B, W) of the winners, ties broken, and words that mark the ties."""
+        can_tie = counted is not None or bool((valid.sum(0) % 2 == 0).any())
+        ties = self._tie_words(ctx, n) if can_tie else torch.zeros_like(words[0])
+        return kernels.majority(words, counted, valid, ties)
 
     def _tie_words(self, ctx: Context, n: int) -> Tensor:
         if self.tie == "random":

@@ -110,17 +110,18 @@ def median(d: int, num_workers: int = 7) -> Case:
 
 def drop_sign(d: int, granularity: int = 64) -> Case:
     """DropSignSGD's worker step: momentum, memory, mask, signs, compaction, new memory."""
-    codec, ctx = algorithms.dropsignsgd(keep_up=KEEP, c=SCALE, mu=MU, granularity=granularity).up, context()
+    codec = algorithms.dropsignsgd(keep_up=KEEP, c=SCALE, mu=MU, granularity=granularity).up
     g, other = _normal(1, d), (torch.zeros(d), torch.zeros(d))
     state = codec.init(g)
 
     def ours() -> Any:
         nonlocal state
-        payload, state = codec.encode(g, state, ctx)
+        payload, state = codec.encode(g, state, context())
         return payload
 
     def check() -> bool:
         nonlocal state
+        ctx = context()
         old = state["0"]["momentum"].clone(), state["codec"]["memory"].clone()
         payload, state = codec.encode(g, state, ctx)
         momentum = old[0] * MU + g

@@ -60,11 +60,17 @@ class ErrorFeedback(Codec):
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         return self.codec.decode(payload, ctx, n)
 
+    def decode_into(self, payload: Payload, ctx: Context, n: int, out: Tensor) -> None:
+        self.codec.decode_into(payload, ctx, n, out)
+
     def check(self, payload: Payload, n: int) -> Payload:
         return self.codec.check(payload, n)
 
     def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
         return self.codec.reduce(payload, aggregator, ctx, n)
+
+    def elect(self, payload: Payload, aggregator: Aggregator, down: Codec, ctx: Context, n: int) -> Payload | None:
+        return self.codec.elect(payload, aggregator, down, ctx, n)
 
     def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
         inner = self.codec.undelivered(state["inner"], payload, ctx, n)

@@ -38,9 +38,12 @@ class Masked(Codec):
         return tuple(Plane(p.name, p.dtype, width) if p.dtype == torch.int64 else p for p in self.codec.planes(n, ctx))
 
     def mask(self, n: int, ctx: Context) -> Tensor:
-        """The kept coordinates (..., B, W)."""
-        threshold = _threshold(evaluate(self.keep, ctx)).to(ctx.block.device)
-        return kernels.keep_bits(draw(ctx, Stream.MASK), n, threshold, self.granularity)
+        """The kept coordinates (..., B, W); drawn once for a context, not to be written to."""
+        key = (self.keep, self.granularity, n)
+        if key not in ctx.memo:
+            threshold = _threshold(evaluate(self.keep, ctx)).to(ctx.block.device)
+            ctx.memo[key] = kernels.keep_bits(draw(ctx, Stream.MASK), n, threshold, self.granularity)
+        return ctx.memo[key]
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         keep = self.mask(x.shape[-1], ctx)
@@ -48,15 +51,24 @@ class Masked(Codec):
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         keep = self.mask(n, ctx)
-        return self.codec.decode_kept(_bit_planes(payload, lambda b: kernels.expand(b, keep)), keep, ctx, n)
+        return self.codec.decode_kept(_expanded(payload, keep), keep, ctx, n)
+
+    def decode_into(self, payload: Payload, ctx: Context, n: int, out: Tensor) -> None:
+        keep = self.mask(n, ctx)
+        self.codec.decode_kept_into(_expanded(payload, keep), keep, ctx, n, out)
 
     def check(self, payload: Payload, n: int) -> Payload:
         return self.codec.check(payload, n)
 
     def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
         keep = self.mask(n, ctx)
-        full = _bit_planes(payload, lambda bits: kernels.expand(bits, keep))
-        return self.codec.reduce_kept(full, keep, aggregator, ctx, n)
+        return self.codec.reduce_kept(_expanded(payload, keep), keep, aggregator, ctx, n)
+
+    def elect(self, payload: Payload, aggregator: Aggregator, down: Codec, ctx: Context, n: int) -> Payload | None:
+        if not self.codec.elects(aggregator, down):
+            return None
+        keep = self.mask(n, ctx)
+        return self.codec.elect_kept(_expanded(payload, keep), keep, aggregator, ctx, n)
 
 
 def _threshold(keep: Tensor) -> Tensor:
@@ -71,6 +83,11 @@ def compacted(payload: Payload, keep: Tensor) -> Payload:
     """The payload with the bits of the coordinates in `keep` (..., B, W) only."""
     width = int(kernels.count_bits(keep).amax()) if keep.numel() else 0
     return _bit_planes(payload, lambda bits: kernels.compact(bits, keep, kernels.num_words(width)))
+
+
+def _expanded(payload: Payload, keep: Tensor) -> Payload:
+    """The inverse of `compacted`: bits outside `keep` are zero."""
+    return _bit_planes(payload, lambda bits: kernels.expand(bits, keep))
 
 
 def _bit_planes(payload: Payload, change: Callable[[Tensor], Tensor]) -> Payload:

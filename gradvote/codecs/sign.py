@@ -1,13 +1,14 @@
 """One bit per coordinate: signs, optionally with one scale per block."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor
 
 from gradvote import kernels
 from gradvote.aggregators.majority_vote import MajorityVote
+from gradvote.aggregators.mean import Mean
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
 from gradvote.errors import unknown
 from gradvote.rng import Draw, Stream, draw
@@ -74,10 +75,10 @@ class Sign(Codec):
         return draw(ctx, Stream.ZERO) if self.zero == "random" else self.zero == "positive"
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
-        x = kernels.unpack_signs(payload["bits"], n, self._scales(payload, ctx))
-        if self.zero == "abstain":
-            x = torch.where(kernels.unpack_bits(payload["nonzero"], n), x, 0.0)
-        return x
+        return self.decode_kept(payload, None, ctx, n)
+
+    def decode_into(self, payload: Payload, ctx: Context, n: int, out: Tensor) -> None:
+        self.decode_kept_into(payload, None, ctx, n, out)
 
     def check(self, payload: Payload, n: int) -> Payload:
         if self.scale != "l1":
@@ -92,16 +93,55 @@ class Sign(Codec):
         self, payload: Payload, keep: Tensor | None, aggregator: Aggregator, ctx: Context, n: int
     ) -> Tensor:
         """`reduce`, where ballots speak only on the coordinates set in `keep` (M, ..., B, W)."""
-        if self.scale != "l1" and isinstance(aggregator, MajorityVote) and aggregator.weights is None:
-            spoken = [words for words in (keep, payload.planes.get("nonzero")) if words is not None]
-            counted = spoken[0] & spoken[1] if len(spoken) == 2 else spoken[0] if spoken else None
-            return aggregator.vote(payload["bits"], counted, payload.valid, ctx, n)
+        if self._votes(aggregator):
+            return aggregator.vote(payload["bits"], _spoken(payload, keep), payload.valid, ctx, n)
+        if type(aggregator) is Mean and aggregator.weights is None:
+            return self._mean(payload, keep, ctx, n)
         return aggregator(self.decode_kept(payload, keep, ctx, n), payload.valid, ctx)
+
+    def elects(self, aggregator: Aggregator, down: Codec) -> bool:
+        """Whether the winners' bits are what `down` sends."""
+        sends_bits = type(down) is Sign and down.scale != "l1" and down.zero != "abstain"
+        return sends_bits and self._votes(aggregator) and aggregator.tie != "abstain"
+
+    def elect(self, payload: Payload, aggregator: Aggregator, down: Codec, ctx: Context, n: int) -> Payload | None:
+        return self.elect_kept(payload, None, aggregator, ctx, n) if self.elects(aggregator, down) else None
+
+    def elect_kept(
+        self, payload: Payload, keep: Tensor | None, aggregator: Aggregator, ctx: Context, n: int
+    ) -> Payload:
+        """`elect`, where ballots speak only on the coordinates set in `keep`, and `elects` is true."""
+        assert isinstance(aggregator, MajorityVote)
+        won, _ = aggregator.winners(payload["bits"], _spoken(payload, keep), payload.valid, ctx, n)
+        return Payload(payload.valid.any(0), {"bits": won})
 
     def decode_kept(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
         """`decode`, zero outside `keep`."""
-        x = self.decode(payload, ctx, n)
-        return x if keep is None else torch.where(kernels.unpack_bits(keep, n), x, 0.0)
+        out = torch.empty(*payload.valid.shape, n, device=payload.valid.device)
+        self.decode_kept_into(payload, keep, ctx, n, out)
+        return out
+
+    def decode_kept_into(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int, out: Tensor) -> None:
+        """`decode_kept` written into `out`."""
+        _unpack(payload["bits"], _spoken(payload, keep), n, self._scales(payload, ctx), out)
+
+    def _mean(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
+        """The mean of what is decoded, one sender after another, which need not stand beside each other for it."""
+        spoken, scales = _spoken(payload, keep), self._scales(payload, ctx)
+        total = torch.zeros(*payload.valid.shape[1:], n, device=payload.valid.device)
+        term = torch.empty_like(total) if spoken is not None else total
+        for i, bits in enumerate(payload["bits"]):
+            if spoken is None:
+                kernels.unpack_signs(bits, n, scales[i], total, add=True)
+            else:
+                _unpack(bits, spoken[i], n, scales[i], term)
+                total += term
+        count = payload.valid.sum(0).float()
+        return total.div_(count.where(count > 0, torch.nan)[..., None])
+
+    def _votes(self, aggregator: Aggregator) -> TypeGuard[MajorityVote]:
+        """Whether the rule is a vote that needs the bits alone."""
+        return self.scale != "l1" and isinstance(aggregator, MajorityVote) and aggregator.weights is None
 
     def _scales(self, payload: Payload, ctx: Context) -> Tensor:
         scale = self.constant(ctx)
@@ -113,3 +153,23 @@ class Sign(Codec):
         if isinstance(self.scale, str):
             return None
         return evaluate(1.0 if self.scale is None else self.scale, ctx)
+
+
+def _spoken(payload: Payload, keep: Tensor | None) -> Tensor | None:
+    """Words that mark the coordinates a ballot speaks on; None: all."""
+    nonzero = payload.planes.get("nonzero")
+    if keep is None or nonzero is None:
+        return keep if nonzero is None else nonzero
+    return keep & nonzero
+
+
+def _unpack(bits: Tensor, spoken: Tensor | None, n: int, scale: Tensor, out: Tensor) -> None:
+    """±s where a ballot speaks, else 0, into `out`: ±s/2 twice, alike there and opposed here."""
+    half = scale / 2
+    if spoken is None:
+        kernels.unpack_signs(bits, n, scale, out)
+    elif torch.equal(half + half, scale):
+        kernels.unpack_signs(bits & spoken, n, half, out)
+        kernels.unpack_signs(bits | ~spoken, n, half, out, add=True)
+    else:  # too small to be halved
+        out.copy_(torch.where(kernels.unpack_bits(spoken, n), kernels.unpack_signs(bits, n, scale), 0.0))

@@ -12,7 +12,7 @@ from torch.futures import Future
 
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.failures import Watch
-from gradvote.engines.distributed.gradients import flat_update, write_directions
+from gradvote.engines.distributed.gradients import Desk
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.transport import Delivery
 from gradvote.engines.distributed.turn import Turn
@@ -39,7 +39,6 @@ class _Step:
     overflow: bool = False
     buckets: list[Bucket] = field(default_factory=list)
     layouts: list[Layout] = field(default_factory=list)
-    directions: list[Tensor] = field(default_factory=list)
     turns: dict[Hashable, Turn] = field(default_factory=dict)
     deliveries: list[tuple[Delivery, Delivery]] = field(default_factory=list)
 
@@ -54,7 +53,8 @@ class HookThread(threading.Thread):
 
     def __init__(self, session: Session, watch: Watch, dtype: torch.dtype, scaler: GradScaler | None) -> None:
         super().__init__(name="gradvote exchange", daemon=True)
-        self._session, self._watch, self._dtype, self._scaler = session, watch, dtype, scaler
+        self._session, self._watch, self._scaler = session, watch, scaler
+        self._desk = Desk(dtype)
         self._inbox: queue.SimpleQueue[Bucket] = queue.SimpleQueue()
         self._step = _Step(1.0)
         self._layouts: dict[tuple[int, ...], Layout] = {}
@@ -96,12 +96,11 @@ class HookThread(threading.Thread):
         step.layouts.append(layout)
         step.turns[key] = self._session.turn(key, layout, bucket.lr)
         flat = self._update(bucket, layout)
-        done = pipeline.run(self._session.transport, [step.turns[key]], [flat], lambda _, x: step.directions.append(x))
-        step.deliveries += done
+        step.deliveries += pipeline.run(self._session.transport, [step.turns[key]], [flat])
 
     def _update(self, bucket: Bucket, layout: Layout) -> Tensor:
         gradients = {i: gradient if i in bucket.used else None for i, gradient in bucket.gradients.items()}
-        flat = flat_update(layout, gradients, self._dtype)
+        flat = self._desk.gather(layout, gradients)
         if self._scaler is None:
             return flat
         self._step.overflow |= any(not bool(g.isfinite().all()) for g in gradients.values() if g is not None)
@@ -110,12 +109,11 @@ class HookThread(threading.Thread):
     def _finish(self) -> None:
         step = self._step
         skipped = self._scaler is not None and self._most_overflowed()
-        for bucket, layout, direction in zip(step.buckets, step.layouts, step.directions, strict=True):
+        for bucket, layout, turn in zip(step.buckets, step.layouts, step.turns.values(), strict=True):
             if skipped:
                 bucket.buffer.fill_(torch.inf)
             else:
-                scaled = direction if self._scaler is None else direction * step.scale
-                write_directions([(layout, scaled)], bucket.gradients)
+                self._desk.scatter([(layout, turn.read)], bucket.gradients, step.scale)
         if skipped:
             self._session.skip(step.deliveries)
         else:

@@ -66,12 +66,16 @@ class Protocol:
         pairs = [self.algorithm.combine(b, s, c, g.n) for b, s, c, g in parts]
         return [p for p, _ in pairs], [s for _, s in pairs]
 
-    def decode(self, decision: list[Payload], states: list[State], ctxs: list[Context]) -> tuple[Tensor, list[State]]:
-        """Worker: decision -> direction (..., d)."""
-        parts = zip(decision, states, ctxs, self.layout.groups, strict=True)
-        pairs = [self.algorithm.decode(p, s, c, g.n) for p, s, c, g in parts]
-        flat = [x.flatten(-2) for x, _ in pairs]
-        return _joined(flat), [s for _, s in pairs]
+    def decode(
+        self, decision: list[Payload], states: list[State], ctxs: list[Context], out: Tensor | None = None
+    ) -> tuple[Tensor, list[State]]:
+        """Worker: decision -> direction (..., d), written into `out` where it is given."""
+        groups = self.layout.groups
+        places = [None] * len(groups) if out is None else self.layout.views(out)
+        parts = zip(decision, states, ctxs, groups, places, strict=True)
+        pairs = [self.algorithm.decode(p, s, c, g.n, place) for p, s, c, g, place in parts]
+        direction = _joined([x.flatten(-2) for x, _ in pairs]) if out is None else out
+        return direction, [s for _, s in pairs]
 
     def undelivered(self, states: list[State], ballots: list[Payload], ctxs: list[Context]) -> list[State]:
         """Worker: the state after ballots that did not count."""

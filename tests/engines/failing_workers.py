@@ -64,7 +64,8 @@ def _two_faced(rank: int) -> None:
 
         def start(mail: Any) -> Any:
             if lies.pop() if lies else False:
-                mail.messages[2][10] ^= 1
+                mail.messages[2] = [torch.cat(mail.messages[2])]
+                mail.messages[2][0][10] ^= 1
             return honest(mail)
 
         transport.start = start  # type: ignore[method-assign]

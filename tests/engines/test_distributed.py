@@ -5,22 +5,23 @@ from gradvote.distributed import PLACEMENTS
 from gradvote.engines.launch import spawn
 from tests.engines import workers
 
-SOME = {2: ("sharded",), 3: PLACEMENTS, 4: ("sharded",)}
-ALL = dict.fromkeys((2, 3, 4), PLACEMENTS)
+NAMES = tuple(workers.recipes())
+PATHS = ("signum", "dropsignsgd", "dist-ef-sgdm", "relative")
+"""One of each kind: a vote on bits, masks, memories on both sides, an exchanged statistic."""
+SOME: workers.Plan = {
+    2: {"sharded": PATHS[:2]},
+    3: {"sharded": NAMES, "central": PATHS, "replicated": PATHS},
+    4: {"sharded": PATHS[2:], "replicated": PATHS[:1]},
+}
+ALL: workers.Plan = {size: dict.fromkeys(PLACEMENTS, NAMES) for size in (2, 3, 4)}
 
 
 @pytest.mark.parametrize("plan", [SOME, pytest.param(ALL, marks=pytest.mark.slow)], ids=["some", "all"])
-def test_algorithms_placements_and_numbers_of_ranks_equal_the_simulation_bit_for_bit(
-    plan: dict[int, tuple[str, ...]],
-) -> None:
+def test_algorithms_placements_and_numbers_of_ranks_equal_the_simulation_bit_for_bit(plan: workers.Plan) -> None:
     ranks = spawn(workers.train_all, max(plan), plan)
-    for size, placements in plan.items():
-        for name, algorithm in workers.recipes().items():
-            expected = workers.simulate(algorithm, size)
-            for placement in placements:
-                for rank in range(size):
-                    assert torch.equal(ranks[rank][size, name, placement], expected), (size, name, placement, rank)
-        for name, faulty in workers.FAULTS.items():
-            expected = workers.simulate(workers.recipes()[name], size, faulty)
-            for rank in range(size):
-                assert torch.equal(ranks[rank][size, name, "faults"], expected), (size, name, rank)
+    for size in plan:
+        expected = workers.simulate_all(plan, size)
+        for rank in range(size):
+            assert ranks[rank][size].keys() == expected.keys()
+            for case, parameters in expected.items():
+                assert torch.equal(ranks[rank][size][case], parameters), (size, case, rank)

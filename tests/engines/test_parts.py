@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gradvote import algorithms
 from gradvote.distributed import PLACEMENTS
-from gradvote.engines.distributed.gradients import flat_update, write_directions
+from gradvote.engines.distributed.gradients import Decode, Desk
 from gradvote.engines.distributed.part import chunks_of, part_of
 from gradvote.engines.distributed.placement import block_sizes, served
 from gradvote.engines.distributed.states import flat_rows, rows_from
@@ -40,11 +40,28 @@ def test_what_chunks_flatten_they_write_back(numels: list[int], block: int | Non
     gradients = {i: torch.randn(n) for i, n in enumerate(numels)}
     whole = layout.flatten(list(gradients.values()), out=torch.empty(layout.size))
     chunks = chunks_of(layout, num_chunks)
-    flats = [flat_update(chunk, gradients, torch.float32) for chunk in chunks]
+    desk = Desk(torch.float32)
+    flats = [desk.gather(chunk, gradients).clone() for chunk in chunks]
     assert torch.equal(torch.cat(flats), whole)
     targets = {i: torch.full_like(g, torch.nan) for i, g in gradients.items()}
-    write_directions([(c, f.clone()) for c, f in zip(chunks, flats, strict=True)], targets)
-    assert all(torch.equal(targets[i], g) for i, g in gradients.items())
+    desk.scatter([(c, _decoder(f)) for c, f in zip(chunks, flats, strict=True)], targets, scale=2)
+    assert all(torch.equal(targets[i], 2 * g) for i, g in gradients.items())
+
+
+def _decoder(flat: torch.Tensor) -> Decode:
+    return lambda out: flat.clone() if out is None else out.copy_(flat)
+
+
+@pytest.mark.parametrize("num_chunks", [1, 3])
+def test_one_large_gradient_is_neither_copied_in_nor_out(num_chunks: int) -> None:
+    layout, gradient = layout_of([0, 1000], 64), torch.randn(1000)
+    start, desk = 0, Desk(torch.float32)
+    for chunk in chunks_of(layout, num_chunks):
+        flat = desk.gather(chunk, {0: None, 1: gradient})
+        places: list[int] = []
+        desk.scatter([(chunk, lambda out, places=places: places.append(out.data_ptr()) or out)], {1: gradient})  # type: ignore
+        assert places == [flat.data_ptr()] == [gradient.data_ptr() + 4 * start]
+        start += chunk.size
 
 
 def test_shards_are_balanced_and_independent_of_chunks() -> None:
@@ -57,7 +74,7 @@ def test_shards_are_balanced_and_independent_of_chunks() -> None:
 
 
 def test_missing_gradients_abstain() -> None:
-    flat = flat_update(layout_of([3, 2], None), {0: None, 1: torch.ones(2)}, torch.float32)
+    flat = Desk(torch.float32).gather(layout_of([3, 2], None), {0: None, 1: torch.ones(2)})
     assert flat.isnan().tolist() == [True, True, True, False, False]
 
 

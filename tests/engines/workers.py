@@ -1,5 +1,6 @@
 """What the spawned ranks of the tests run: training of a small CNN on data that differ between workers."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty
 from gradvote.transforms import Relative
+
+Plan = dict[int, dict[str, tuple[str, ...]]]
+"""For each number of ranks, and for each placement, the algorithms that are run."""
+Case = tuple[str, str]
 
 STEPS = 20
 SEED = 3
@@ -90,16 +95,38 @@ def exchange_steps(model: nn.Module, exchange: Exchange, optimizer: torch.optim.
         optimizer.step()
 
 
-def train_all(plan: dict[int, tuple[str, ...]]) -> dict[tuple[int, str, str], Tensor]:
-    """This rank's final parameters for every group size, its placements, and every algorithm."""
+def cases(plan: Plan, size: int) -> Iterator[tuple[Case, Algorithm, str, tuple[Faulty, ...]]]:
+    """What a number of ranks runs: every algorithm in its placements, and with faults."""
+    made = recipes()
+    for placement, names in plan[size].items():
+        for name in names:
+            yield (name, placement), made[name], placement, ()
+    for name, faulty in FAULTS.items():
+        yield (name, "faults"), made[name], "sharded", faulty
+
+
+def simulate_all(plan: Plan, size: int) -> dict[Case, Tensor]:
+    """The parameters by case; all placements share one simulation."""
+    found: dict[tuple[str, bool], Tensor] = {}
     results = {}
-    for size, placements in plan.items():
+    for (name, kind), algorithm, _, faulty in cases(plan, size):
+        key = name, bool(faulty)
+        if key not in found:
+            found[key] = simulate(algorithm, size, faulty)
+        results[name, kind] = found[key]
+    return results
+
+
+def train_all(plan: Plan) -> dict[int, dict[Case, Tensor]]:
+    """This rank's final parameters by the number of ranks and by case."""
+    results = {}
+    for size in plan:
         group = dist.new_group(range(size))
-        for name, algorithm in recipes().items() if dist.get_rank() < size else ():
-            for placement in placements:
-                results[size, name, placement] = resumed(algorithm, placement, group)
-        for name, faulty in FAULTS.items() if dist.get_rank() < size else ():
-            results[size, name, "faults"] = resumed(recipes()[name], "sharded", group, faulty)
+        if dist.get_rank() < size:
+            results[size] = {
+                case: resumed(algorithm, placement, group, faulty)
+                for case, algorithm, placement, faulty in cases(plan, size)
+            }
     return results
 
 

@@ -18,7 +18,7 @@ def mail(received: list[Tensor]) -> Mail:
     """The digests of the messages received (one from each rank), for everyone."""
     num_ranks = len(received)
     own = torch.cat([_digest(message) for message in received])
-    return Mail([own] * num_ranks, [num_ranks * DIGEST_BYTES] * num_ranks)
+    return Mail([[own]] * num_ranks, [num_ranks * DIGEST_BYTES] * num_ranks)
 
 
 def compare(received: list[Tensor]) -> None:

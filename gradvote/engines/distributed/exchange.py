@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.failures import Watch, private_group
-from gradvote.engines.distributed.gradients import flat_dtype, flat_update, write_directions
+from gradvote.engines.distributed.gradients import Desk, flat_dtype
 from gradvote.engines.distributed.part import chunks_of
 from gradvote.engines.distributed.placement import Placement
 from gradvote.engines.distributed.rates import Rates
@@ -68,7 +68,7 @@ class Exchange:
         self._session = Session(names, self.params, algorithm, placement, Transport(own_group), seed, secret, faults)
         layout = self._session.protocol.layout
         self._layouts = chunks_of(layout, chunks or min(max(layout.size // CHUNK, 1), MAX_CHUNKS))
-        self._dtype = flat_dtype(self.params)
+        self._desk = Desk(flat_dtype(self.params))
 
     def step(self) -> None:
         """One round; every gradient and every state stays as it was where it fails.
@@ -104,13 +104,12 @@ class Exchange:
     def _step(self) -> None:
         gradients, lr = {i: p.grad for i, p in enumerate(self.params)}, self._rates()
         turns: dict[Hashable, Turn] = {k: self._session.turn(k, layout, lr) for k, layout in enumerate(self._layouts)}
-        updates = (flat_update(layout, gradients, self._dtype) for layout in self._layouts)
-        directions: dict[int, Tensor] = {}
-        deliveries = pipeline.run(self._session.transport, list(turns.values()), updates, directions.__setitem__)
+        updates = (self._desk.gather(layout, gradients) for layout in self._layouts)
+        deliveries = pipeline.run(self._session.transport, list(turns.values()), updates)
         for p in self.params:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        parts = ((layout, directions[k]) for k, layout in enumerate(self._layouts))
-        write_directions(parts, {i: p.grad for i, p in enumerate(self.params) if p.grad is not None})
+            p.grad = torch.empty_like(p) if p.grad is None else p.grad
+        parts = [(layout, turn.read) for layout, turn in zip(self._layouts, turns.values(), strict=True)]
+        self._desk.scatter(parts, {i: p.grad for i, p in enumerate(self.params) if p.grad is not None})
         self._session.commit(turns, deliveries)
 
 

@@ -1,11 +1,14 @@
 """Gradients in and directions out: parameters of any dtype, device and memory format to flat vectors and back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from gradvote.layout import Layout
+
+Decode = Callable[[Tensor | None], Tensor]
+"""Gives a direction (d,), in the tensor (d,) float32 that it gets, if any."""
 
 
 def flat_dtype(params: Sequence[Tensor]) -> torch.dtype:
@@ -13,42 +16,68 @@ def flat_dtype(params: Sequence[Tensor]) -> torch.dtype:
     return torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
 
 
-def flat_update(layout: Layout, gradients: Mapping[int, Tensor | None], dtype: torch.dtype) -> Tensor:
-    """The flat vector (d,) on the CPU of a layout's gradients, by parameter number.
+class Desk:
+    """A flat vector that is used again and again, for layouts whose coordinates lie in several tensors."""
 
-    A missing gradient becomes NaN, so that its blocks abstain. One piece of a contiguous gradient is a view.
-    """
-    if len(layout.pieces) == 1 and (view := _view(layout, gradients, dtype)) is not None:
-        return view
-    flat = torch.empty(layout.size, dtype=dtype)
-    for p in layout.pieces:
-        gradient = gradients[p.param]
-        place = flat[p.offset : p.offset + p.length]
-        if gradient is None:
-            place.fill_(torch.nan)
-        else:
-            place.copy_(gradient.detach().reshape(-1)[p.start : p.start + p.length])
-    return flat
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._flat = torch.empty(0, dtype=dtype)
 
+    def gather(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
+        """The flat vector (d,) on the CPU of a layout's gradients, by parameter number; valid until the next call.
 
-def write_directions(parts: Iterable[tuple[Layout, Tensor]], targets: Mapping[int, Tensor]) -> None:
-    """Copy layouts' flat vectors (d,), which hold the `targets` whole, into these, by parameter number."""
-    places = {i: _contiguous_like(target) for i, target in targets.items()}
-    for layout, flat in parts:
+        A missing gradient becomes NaN, so that its blocks abstain. What stands together in a gradient is a view.
+        """
+        view = _view(layout, gradients, self.dtype)
+        if view is not None:
+            return view
+        flat = self._room(layout.size)
         for p in layout.pieces:
-            places[p.param].view(-1)[p.start : p.start + p.length].copy_(flat[p.offset : p.offset + p.length])
-    for i, target in targets.items():
-        if places[i] is not target:
-            target.copy_(places[i])
+            gradient = gradients[p.param]
+            place = flat[p.offset : p.offset + p.length]
+            if gradient is None:
+                place.fill_(torch.nan)
+            else:
+                place.copy_(gradient.detach().reshape(-1)[p.start : p.start + p.length])
+        return flat
+
+    def scatter(self, parts: Sequence[tuple[Layout, Decode]], targets: Mapping[int, Tensor], scale: float = 1) -> None:
+        """Write the directions of layouts, which hold the `targets` whole, times `scale` into these, by number."""
+        places = {i: _contiguous_like(target) for i, target in targets.items()}
+        for layout, decode in parts:
+            view = _view(layout, places, torch.float32)
+            if view is not None:
+                decode(view)
+                _scaled(view, scale)
+                continue
+            flat = _scaled(decode(self._room(layout.size) if self.dtype == torch.float32 else None), scale)
+            for p in layout.pieces:
+                places[p.param].view(-1)[p.start : p.start + p.length].copy_(flat[p.offset : p.offset + p.length])
+        for i, target in targets.items():
+            if places[i] is not target:
+                target.copy_(places[i])
+
+    def _room(self, size: int) -> Tensor:
+        if len(self._flat) < size:
+            self._flat = torch.empty(size, dtype=self.dtype)
+        return self._flat[:size]
+
+
+def _scaled(flat: Tensor, scale: float) -> Tensor:
+    return flat if scale == 1 else flat.mul_(scale)
 
 
 def _contiguous_like(x: Tensor) -> Tensor:
     return x if x.is_contiguous() else torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _view(layout: Layout, gradients: Mapping[int, Tensor | None], dtype: torch.dtype) -> Tensor | None:
-    piece = layout.pieces[0]
-    gradient = gradients[piece.param]
-    if gradient is None or gradient.dtype != dtype or gradient.device.type != "cpu" or not gradient.is_contiguous():
+def _view(layout: Layout, tensors: Mapping[int, Tensor | None], dtype: torch.dtype) -> Tensor | None:
+    """The place of a layout's coordinates, where that is one stretch of memory."""
+    first = layout.pieces[0]
+    start = first.start - first.offset
+    if any(p.param != first.param or p.start - p.offset != start for p in layout.pieces):
         return None
-    return gradient.detach().view(-1)[piece.start : piece.start + piece.length]
+    x = tensors[first.param]
+    if x is None or x.dtype != dtype or x.device.type != "cpu" or not x.is_contiguous():
+        return None
+    return x.detach().view(-1)[start : start + layout.size]

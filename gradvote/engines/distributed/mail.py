@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mail:
-    """A message (bytes,) uint8 for each rank, and the number of bytes that comes from each."""
+    """A message for each rank, in pieces (bytes,) uint8, and the number of bytes that comes from each."""
 
-    messages: list[Tensor]
+    messages: list[list[Tensor]]
     expected: list[int]

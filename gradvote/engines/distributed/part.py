@@ -11,6 +11,9 @@ from gradvote.core import Payload, Plane
 from gradvote.engines.protocol import Protocol
 from gradvote.layout import Group, Layout, Piece
 
+Rows = slice | Tensor
+"""Row numbers, as a slice where they are evenly spaced: a view then takes them."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -18,12 +21,12 @@ class Shard:
 
     protocol: Protocol
     groups: tuple[int, ...]
-    rows: tuple[Tensor, ...]
+    rows: tuple[Rows, ...]
 
     @property
     def num_blocks(self) -> list[int]:
         """Blocks of each group."""
-        return [len(rows) for rows in self.rows]
+        return [len(group.blocks) for group in self.protocol.layout.groups]
 
     def payloads(self, whole: Sequence[Payload]) -> list[Payload]:
         """The rows of the part's payloads (B, ...) that belong to this shard."""
@@ -98,17 +101,21 @@ def _shard(protocol: Protocol, mine: Tensor) -> Shard:
             blocks, owners = (tuple(numbers[i] for i in chosen) for numbers in (group.blocks, group.owners))
             groups.append(Group(group.n, blocks, owners, offset))
             indices.append(index)
-            rows.append(own)
+            rows.append(_evenly(chosen) or own)
             offset += group.n * len(chosen)
     layout = replace(protocol.layout, groups=tuple(groups), pieces=())
     return Shard(replace(protocol, layout=layout), tuple(indices), tuple(rows))
 
 
-def _take(payload: Payload, rows: Tensor) -> Payload:
-    if len(rows) == len(payload.valid):
-        return payload
+def _evenly(rows: list[int]) -> slice | None:
+    step = rows[1] - rows[0] if len(rows) > 1 else 1
+    even = all(b - a == step for a, b in pairwise(rows))
+    return slice(rows[0], rows[-1] + 1, step) if even else None
+
+
+def _take(payload: Payload, rows: Rows) -> Payload:
     return Payload(payload.valid[rows], {name: plane[rows] for name, plane in payload.planes.items()})
 
 
-def _rows_of(plane: Plane, rows: Tensor) -> Plane:
+def _rows_of(plane: Plane, rows: Rows) -> Plane:
     return Plane(plane.name, plane.dtype, plane.row[..., rows]) if isinstance(plane.row, Tensor) else plane

@@ -3,7 +3,7 @@
 The collectives start in the same order on all ranks: all ballots, then all decisions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -11,12 +11,10 @@ from gradvote.engines.distributed.transport import Delivery, Transport
 from gradvote.engines.distributed.turn import Turn
 
 
-def run(
-    transport: Transport, turns: Sequence[Turn], updates: Iterable[Tensor], done: Callable[[int, Tensor], None]
-) -> list[tuple[Delivery, Delivery]]:
-    """Exchange the parts' updates (d_k,); `done(k, direction)` is called for each part in turn."""
+def run(transport: Transport, turns: Sequence[Turn], updates: Iterable[Tensor]) -> list[tuple[Delivery, Delivery]]:
+    """Exchange the parts' updates (d_k,) until each turn can be read; an update is used up before the next is taken."""
     up = [transport.start(turn.vote(flat)) for turn, flat in zip(turns, updates, strict=True)]
     down = [transport.start(turn.decide(d.wait())) for turn, d in zip(turns, up, strict=True)]
-    for k, (turn, delivery) in enumerate(zip(turns, down, strict=True)):
-        done(k, turn.read(delivery.wait()))
+    for turn, delivery in zip(turns, down, strict=True):
+        turn.hear(delivery.wait())
     return list(zip(up, down, strict=True))

@@ -25,9 +25,10 @@ class Transport:
 
     def start(self, mail: Mail) -> "Delivery":
         """Send the messages off; `wait` gives those of the others."""
-        send = torch.cat(mail.messages).to(self.device)
+        pieces = [piece for message in mail.messages for piece in message]
+        send = (torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.uint8)).to(self.device)
         receive = torch.empty(sum(mail.expected), dtype=torch.uint8, device=self.device)
-        sizes = [len(m) for m in mail.messages]
+        sizes = [sum(map(len, message)) for message in mail.messages]
         with _links():
             work = dist.all_to_all_single(receive, send, mail.expected, sizes, group=self.group, async_op=True)
         others = [r for r in range(self.num_ranks) if r != self.rank]

@@ -1,4 +1,4 @@
-"""One round of one part: vote, decide, read. Nothing changes until its new states are taken over.
+"""One round of one part: vote, decide, hear, and read. Nothing changes until its new states are taken over.
 
 A message is a tag (the step and 32 bits of the recipe's digest, 8 bytes) and the wire format's body. Sizes are known
 beforehand, the transport checks its bytes and the group names the peers, so the 40-byte header of `wire.frame` would
@@ -39,7 +39,10 @@ class Round:
 
 @dataclass
 class Turn:
-    """`vote`, `decide` and `read` in this order, each given what the transport brought; states are replaced."""
+    """`vote`, `decide` and `hear` in this order, each given what the transport brought, then `read`.
+
+    States are replaced, and what the round needed is let go at its end.
+    """
 
     part: Part
     round: Round
@@ -83,8 +86,8 @@ class Turn:
         message = self._message(decided, self._mine.planes(self._down))
         return Mail([message] * len(received), [_bytes(s.planes(self._down), s) for s in self.part.shards])
 
-    def read(self, received: list[Tensor]) -> Tensor:
-        """The direction (d,) of the decisions received."""
+    def hear(self, received: list[Tensor]) -> None:
+        """Take the decisions received; whatever may be wrong with them is found here."""
         if self.part.replicated:
             digests.compare(received)
         else:
@@ -93,7 +96,12 @@ class Turn:
         decision = links.through(
             r.faults, "downlink", protocol.check(Kind.DECISION, self.decision), self._ctxs, r.num_ranks
         )
-        direction, self.worker = protocol.decode(protocol.check(Kind.DECISION, decision), self.worker, self._ctxs)
+        self.decision = protocol.check(Kind.DECISION, decision)
+
+    def read(self, out: Tensor | None = None) -> Tensor:
+        """The direction (d,), in `out` where it is given."""
+        direction, self.worker = self.part.protocol.decode(self.decision, self.worker, self._ctxs, out)
+        self.decision, self._ctxs = [], []
         return direction
 
     def ties(self) -> int:
@@ -116,8 +124,8 @@ class Turn:
             shard.place(self._open(message, rank, shard, shard.planes(self._down)), decision)
         return decision
 
-    def _message(self, payloads: list[Payload], planes: Planes) -> Tensor:
-        return torch.cat((self._tag, wire.pack(payloads, planes))) if payloads else self._tag[:0]
+    def _message(self, payloads: list[Payload], planes: Planes) -> list[Tensor]:
+        return [self._tag, *wire.pieces(payloads, planes)] if payloads else []
 
     def _open(self, message: Tensor, sender: int, shard: Shard, planes: Planes) -> list[Payload]:
         if not shard.groups:

@@ -1,0 +1,169 @@
+"""A world of members without clocks and sockets: messages may be late or lost, processes may stop, die and come.
+
+What a member is worth is its history: the ballots that counted in each step. It stands for the parameters.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gradvote.engines.elastic.agreement import Agreement, Forward, Propose, Tell
+from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
+
+History = tuple[tuple[int, frozenset[int]], ...]
+
+
+@dataclass
+class Process:
+    """A worker; `agreement` is None while it only learns."""
+
+    member: Member
+    slot: Slot = field(default_factory=Slot)
+    history: History = ()
+    view: tuple[Member, ...] = ()
+    fresh: bool = False
+    agreement: Agreement | None = None
+    early: list[tuple[Slot, Callable[[Agreement], None]]] = field(default_factory=list)
+
+
+class World:
+    """Members, the links between them (first in, first out, until they break), and the register."""
+
+    def __init__(self, num: int, quorum: int) -> None:
+        self.quorum, self.num_started = quorum, num
+        founders = tuple(Member(t, t) for t in range(1, num + 1))
+        self.processes = {m.ticket: Process(m, view=founders) for m in founders}
+        self.links: dict[tuple[int, int], deque[tuple[Slot, Callable[[Agreement], None]]]] = {}
+        self.broken: set[frozenset[int]] = set()
+        self.register: dict[Slot, Record] = {}
+        self.entries: dict[Slot, tuple[Record, History]] = {}
+
+    def vote(self, ticket: int) -> None:
+        """A member begins its slot with its ballot."""
+        p = self.processes[ticket]
+        if p.agreement is None and any(m.ticket == ticket for m in p.view):
+            p.agreement = Agreement(ticket, p.slot, p.view, self.quorum)
+            digest = self.digest(ticket, p.slot)
+            p.agreement.ballot(ticket, digest)
+            self.send_all(p, lambda a: a.ballot(ticket, digest))
+            for other in p.view:
+                if other.ticket not in self.processes or self.is_broken(ticket, other.ticket):
+                    p.agreement.lost(other.ticket)
+            for slot, event in p.early:
+                if slot == p.slot:
+                    event(p.agreement)
+            p.early = [(slot, event) for slot, event in p.early if slot > p.slot]
+            self.act(p)
+
+    def digest(self, ticket: int, slot: Slot) -> bytes:
+        return f"{ticket}/{slot.step}/{slot.attempt}".encode()
+
+    def is_broken(self, a: int, b: int) -> bool:
+        return frozenset((a, b)) in self.broken
+
+    def send_all(self, p: Process, event: Callable[[Agreement], None]) -> None:
+        for other in p.view:
+            if other.ticket != p.member.ticket:
+                self.send(p, other.ticket, event)
+
+    def send(self, p: Process, to: int, event: Callable[[Agreement], None]) -> None:
+        if to in self.processes and not self.is_broken(p.member.ticket, to):
+            self.links.setdefault((p.member.ticket, to), deque()).append((p.slot, event))
+
+    def deliver(self, link: tuple[int, int]) -> None:
+        """The next message of a link arrives."""
+        if link not in self.links:
+            return
+        slot, event = self.links[link].popleft()
+        if not self.links[link]:
+            del self.links[link]
+        p = self.processes.get(link[1])
+        if p is not None and slot >= p.slot:
+            if p.agreement is None or slot > p.slot:
+                p.early.append((slot, event))
+            else:
+                event(p.agreement)
+                self.act(p)
+
+    def lose(self, link: tuple[int, int]) -> None:
+        """The next message of a link is a ballot altered on its way, or nothing happens."""
+        queue = self.links.get(link)
+        if queue and queue[0][1].__code__.co_names == ("ballot",):
+            queue.popleft()
+            if not queue:
+                del self.links[link]
+
+    def cut(self, a: int, b: int) -> None:
+        """The link between two processes breaks for good."""
+        self.broken.add(frozenset((a, b)))
+        for pair in ((a, b), (b, a)):
+            self.links.pop(pair, None)
+            self.event(pair[0], lambda agreement, peer=pair[1]: agreement.lost(peer))  # type: ignore[misc]
+
+    def kill(self, ticket: int) -> None:
+        """A process dies. What it has sent may still arrive, or not: the others may cut before they deliver."""
+        del self.processes[ticket]
+        for other in list(self.processes):
+            self.cut(ticket, other)
+
+    def event(self, ticket: int, event: Callable[[Agreement], None]) -> None:
+        p = self.processes.get(ticket)
+        if p is not None and p.agreement is not None:
+            event(p.agreement)
+            self.act(p)
+
+    def act(self, p: Process) -> None:
+        """Carry out a member's actions, and go on to the next slot where this one is decided."""
+        assert p.agreement is not None
+        for action in list(p.agreement.actions()):
+            if isinstance(action, Tell):
+                held, closed, me = action.held, action.closed, p.member.ticket
+                self.send_all(p, lambda a: a.tells(me, held, closed))  # noqa: B023  # sent before the next round
+            elif isinstance(action, Forward):
+                author, digest = action.author, p.agreement.held[action.author]
+                self.send(p, action.to, lambda a: a.ballot(author, digest))  # noqa: B023  # as above
+            elif isinstance(action, Propose):
+                p.agreement.decided(self.register.setdefault(action.record.slot, action.record))
+        if p.agreement.decision is not None:
+            self.finish(p, p.agreement.decision)
+
+    def finish(self, p: Process, record: Record) -> None:
+        assert p.agreement is not None and record.slot == p.slot and record.outcome != Outcome.STOP
+        holds = record.outcome == Outcome.VOID or all(p.agreement.held.get(a) == d for a, d in record.counted.items())
+        assert holds or not record.has(p.member.ticket) or len(record.members) == len(p.view), "a member lacks a ballot"
+        p.agreement = None
+        if record.has(p.member.ticket) and holds:
+            self.apply(p, record)
+        else:
+            p.view = ()
+
+    def apply(self, p: Process, record: Record) -> None:
+        if record.outcome == Outcome.APPLY:
+            assert len(record.counted) >= self.quorum
+            p.history = (*p.history, (record.slot.step, frozenset(record.counted)))
+        p.view = record.members
+        self.entries.setdefault(record.slot, (record, p.history))
+        assert self.entries[record.slot] == (record, p.history), "two members went different ways"
+        p.slot = record.next
+
+    def learn(self, ticket: int, donor: int) -> None:
+        """A process that is no member takes the state of one ahead, or the next decision; it asks to be let in."""
+        p, source = self.processes.get(ticket), self.processes.get(donor)
+        if p is None or p.view or source is None or not source.view:
+            return
+        if source.slot > p.slot or p.fresh:
+            p.slot, p.history, p.fresh = source.slot, source.history, False
+            p.view = source.view if any(m.ticket == ticket for m in source.view) else ()
+        for other in self.processes.values():
+            if not p.view and other.agreement is not None and other.slot == p.slot:
+                other.agreement.joining = (p.member,)
+                self.act(other)
+        if not p.view and (entry := self.entries.get(p.slot)) is not None and entry[0].has(ticket):
+            self.apply(p, entry[0])
+
+    def join(self, number: int) -> int:
+        """A new process; it has to learn first."""
+        self.num_started += 1
+        member = Member(self.num_started, number)
+        self.processes[member.ticket] = Process(member, fresh=True)
+        return member.ticket
