@@ -38,7 +38,7 @@ ONLY = {
 EVERYWHERE = {"torch", "numpy", "gradvote"}
 THIRD_PARTY = {
     "kernels": {"numba", "llvmlite"},
-    "data": {"sklearn"},
+    "data": {"PIL", "sklearn"},
     "theory": {"scipy"},
     "report": {"matplotlib", "jinja2", "markupsafe", "rich"},
     "experiments": {"matplotlib", "jinja2", "markupsafe", "scipy"},

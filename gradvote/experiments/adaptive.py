@@ -32,7 +32,7 @@ class AdaptiveRun(Run):
 
     def _round(self, known: tuple[Tensor, Tensor] | None) -> None:
         assert known is not None
-        if self.step % self.every == 0:
+        if self.step % self.every == 0 and bool(known[1].isfinite().all()):
             self._make_noise(self.rule(known[1]))
         super()._round(known)
 

@@ -2,10 +2,12 @@
 
 from gradvote.models.factory import build, describe_model, model_names
 from gradvote.models.nets import ResNet20, cnn, mlp, resnet20, resnet20_nobn
+from gradvote.models.resnet50 import ResNet50
 from gradvote.models.transformer import Size, Transformer
 
 __all__ = [
     "ResNet20",
+    "ResNet50",
     "Size",
     "Transformer",
     "build",

@@ -1,5 +1,7 @@
 """How much noise: from the workers' gradients at one point to b, by what noise does, or by what it is to mend."""
 
+import math
+
 from torch import Tensor
 
 from gradvote.errors import unknown
@@ -54,7 +56,7 @@ def noise_from_gap(gradients: Tensor, factor: float = 1.0) -> float:
     if not 0 <= factor < float("inf"):
         raise ValueError(f"The factor must be finite and not negative; got {factor}.")
     gap = median_mean_gap(_rows(gradients))
-    return factor * float(gap.norm()) / max(1, gap.numel()) ** 0.5
+    return factor * float(gap.norm()) / math.sqrt(max(1, gap.numel()))
 
 
 def _rows(gradients: Tensor) -> Tensor:
