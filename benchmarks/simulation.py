@@ -58,7 +58,7 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--algorithm", default="signsgd")
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from gradvote.cli.showing import command, write
-from gradvote.cli.side_by_side import train_side_by_side
+from gradvote.cli.side_by_side import Crew
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
 from gradvote.train import Config
@@ -53,7 +53,7 @@ def register(app: App) -> None:
 def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder of the demo's runs and report.")] = Path("runs/demo"),
-    steps: Annotated[int, Parameter(help="Steps of the first scene; the second has a quarter.")] = 1500,
+    steps: Annotated[int, Parameter(help="Steps of the first scene; the second has a quarter.")] = 1200,
     seed: Annotated[int, Parameter(help="Seed of everything random.")] = 0,
 ) -> int:
     """Mean SGD learns, votes and medians stall, noise repairs them; one bad link ruins the mean, not the vote."""
@@ -64,19 +64,26 @@ def demo(
     second = {
         k: Config(algorithm=k, steps=short, partition="iid", faults=FAULTS, **shared, **v) for k, v in SECOND.items()
     }
+    plan = (
+        ("Every worker has other digits", HETEROGENEOUS, _placed(first, out / "heterogeneous")),
+        ("One bad link, one broken worker", FAULTY, _placed(second, out / "faulty")),
+    )
     scenes: list[Scene] = []
-    for title, text, configs, place in (
-        ("Every worker has other digits", HETEROGENEOUS, first, out / "heterogeneous"),
-        ("One bad link, one broken worker", FAULTY, second, out / "faulty"),
-    ):
-        console.print(f"\n[bold]{title}[/]\n{text}")
-        folders = {place / label: config for label, config in configs.items()}
-        runs = train_side_by_side(folders, console, os.cpu_count() or 1, command())
-        scenes.append(Scene(title, text, tuple(load_run(run.place.path) for run in runs)))
-        console.print(table(scenes[-1].runs))
-        if any(run.status == "interrupted" for run in runs):
-            console.print("Stopped.")
-            return 130
+    with Crew(os.cpu_count() or 1) as crew:
+        for _, _, configs in plan:
+            crew.submit(configs, command())
+        for title, text, configs in plan:
+            console.print(f"\n[bold]{title}[/]\n{text}")
+            runs = crew.watch(configs, console)
+            scenes.append(Scene(title, text, tuple(load_run(run.place.path) for run in runs)))
+            console.print(table(scenes[-1].runs))
+            if len(runs) < len(configs) or any(run.status == "interrupted" for run in runs):
+                console.print("Stopped.")
+                return 130
     console.print()
     write(scenes, out / "report.html", "gradvote: the mean, the vote and the median", console, INTRO)
     return 0
+
+
+def _placed(configs: dict[str, Config], folder: Path) -> dict[Path, Config]:
+    return {folder / label: config for label, config in configs.items()}

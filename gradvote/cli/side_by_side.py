@@ -2,10 +2,13 @@
 
 import multiprocessing
 import queue
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from rich.console import Console
@@ -18,52 +21,127 @@ from gradvote.train.config import from_json
 from gradvote.train.interrupt import ctrl_c_calls
 
 News = tuple[str, int, dict[str, Any] | None]
+Outcome = tuple[str, str] | None
 
 
-def train_side_by_side(configs: Mapping[Path, Config], console: Console, jobs: int, command: str) -> list[Ended]:
-    """Train each config in its folder, `jobs` at a time, with a progress bar for each; an earlier run is replaced.
+class Crew:
+    """`jobs` processes that train runs in the order in which they were submitted; a context manager.
 
-    Ctrl-C ends every run after the step it is in.
+    Ctrl-C ends every run after the step it is in, and those that have not begun never will.
     """
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ctrl_c_calls(lambda: None), ProcessPoolExecutor(jobs, context) as pool:
-        news = manager.Queue()
-        work = [pool.submit(_work, c.to_json(), str(f), command, news) for f, c in configs.items()]
-        _show(configs, work, news, console)
-        outcomes = [future.result() for future in work]
-    return [
-        Ended(RunFolder(folder), config, folder.name, *outcome)
-        for (folder, config), outcome in zip(configs.items(), outcomes, strict=True)
-    ]
+
+    def __init__(self, jobs: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._news: multiprocessing.Queue[News] = context.Queue()
+        self._stopped = context.Event()
+        self._pool = ProcessPoolExecutor(jobs, context, _begin, (self._news, self._stopped))
+        self._configs: dict[Path, Config] = {}
+        self._work: dict[Path, Future[Outcome]] = {}
+        self._latest: dict[str, tuple[int, dict[str, Any] | None]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, configs: Mapping[Path, Config], command: str) -> None:
+        """Have each config trained in its folder; an earlier run there is replaced."""
+        self._configs |= configs
+        for folder, config in configs.items():
+            self._work[folder] = self._pool.submit(_train, config.to_json(), str(folder), command)
+
+    def watch(self, folders: Iterable[Path], console: Console) -> list[Ended]:
+        """Show a progress bar for each of these runs until all have ended; those that never began are left out."""
+        chosen = {folder: self._work[folder] for folder in folders}
+        with ctrl_c_calls(self._cancel):
+            self._show(chosen, console)
+        outcomes = {folder: _outcome(future) for folder, future in chosen.items()}
+        return [
+            Ended(RunFolder(folder), self._configs[folder], folder.name, *outcome)
+            for folder, outcome in outcomes.items()
+            if outcome is not None
+        ]
+
+    def _cancel(self) -> None:
+        self._stopped.set()
+        for future in self._work.values():
+            future.cancel()
+
+    def _show(self, chosen: Mapping[Path, Future[Outcome]], console: Console) -> None:
+        with Progress(*columns(), console=console) as bar:
+            tasks = {
+                str(f): bar.add_task(f.name, total=self._configs[f].steps, news="", rate="", start=False)
+                for f in chosen
+            }
+            while True:
+                ended = all(future.done() for future in chosen.values())
+                while self._listen(0.0 if ended else 0.2):
+                    pass
+                for folder, task in tasks.items():
+                    self._update(bar, task, folder)
+                if ended:
+                    return
+
+    def _listen(self, seconds: float) -> bool:
+        """Whether there was news."""
+        try:
+            folder, step, record = self._news.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        known = self._latest.get(folder, (0, None))[1]
+        self._latest[folder] = step, known if record is None else record
+        return True
+
+    def _update(self, bar: Progress, task: Any, folder: str) -> None:
+        if folder not in self._latest:
+            return
+        step, record = self._latest[folder]
+        bar.start_task(task)
+        speed = bar.tasks[task].speed
+        news = "" if record is None else news_of(record)
+        bar.update(task, completed=step, rate=f"{speed:.0f}/s" if speed else "", news=news)
 
 
-def _show(configs: Mapping[Path, Config], work: Sequence[Future[Any]], news: Any, console: Console) -> None:
-    with Progress(*columns(), console=console) as bar:
-        tasks = {f.name: bar.add_task(f.name, total=c.steps, news="", rate="", start=False) for f, c in configs.items()}
-        while not (all(future.done() for future in work) and news.empty()):
-            try:
-                label, step, record = news.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            task = tasks[label]
-            bar.start_task(task)
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=step, rate=f"{speed:.0f}/s" if speed else "")
-            if record is not None:
-                bar.update(task, news=news_of(record))
+def _outcome(future: Future[Outcome]) -> Outcome:
+    try:
+        return future.result()
+    except (CancelledError, BrokenProcessPool):
+        if future.cancelled():
+            return None
+        raise
 
 
-def _work(config_json: str, folder: str, command: str, news: Any) -> tuple[str, str]:
+_SHARED: "tuple[multiprocessing.Queue[News], Event] | None" = None
+
+
+def _begin(news: "multiprocessing.Queue[News]", stopped: Event) -> None:
+    """What a process of the crew knows before it gets work; it can only be interrupted in a run."""
+    global _SHARED  # noqa: PLW0603  # a pool has no other way to hand a queue to its work
+    _SHARED = news, stopped
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    place = Path(folder)
-    run = start(from_json(config_json), place, overwrite=True, command=command, label=place.name)
-    run.train(_teller(place.name, max(1, run.config.steps // 50), news.put))
+
+
+def _train(config_json: str, folder: str, command: str) -> Outcome:
+    assert _SHARED is not None
+    news, stopped = _SHARED
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if stopped.is_set():
+            return None
+        run = start(from_json(config_json), Path(folder), overwrite=True, command=command, label=Path(folder).name)
+        run.train(_teller(folder, max(1, run.config.steps // 50), news.put))
+    except KeyboardInterrupt:
+        return None
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return run.status, run.message
 
 
-def _teller(label: str, every: int, tell: Callable[[News], None]) -> Callable[[int, dict[str, Any] | None], None]:
+def _teller(folder: str, every: int, tell: Callable[[News], None]) -> Callable[[int, dict[str, Any] | None], None]:
     def progress(step: int, record: dict[str, Any] | None) -> None:
         if record is not None or step % every == 0:
-            tell((label, step, record))
+            tell((folder, step, record))
 
     return progress

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,15 @@ from gradvote.rng import Stream, derive_key
 Mode = Literal["loop", "vectorized"]
 MODES = ("loop", "vectorized")
 Tensors = dict[str, Tensor]
+Batches = Sequence[tuple[Tensor, Tensor]]
+
+
+class Padded(NamedTuple):
+    """The workers' batches as rectangles: samples (M, n, ...), labels (M, n), and 1 where there is a sample, else 0."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -26,7 +35,7 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def loop_gradients(
-    models: Sequence[nn.Module], batches: Sequence[tuple[Tensor, Tensor]], layout: Layout, seed: int, step: int
+    models: Sequence[nn.Module], batches: Batches, layout: Layout, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
     """Losses (M,) and gradients (M, d) of the mean cross-entropy, worker by worker.
 
@@ -55,16 +64,16 @@ def worker_seed(seed: int, step: int, worker: int) -> int:
 
 
 def vectorized_gradients(
-    models: Sequence[nn.Module], batches: Sequence[tuple[Tensor, Tensor]], layout: Layout, seed: int, step: int
+    models: Sequence[nn.Module], batches: Batches | Padded, layout: Layout, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
-    """The same as `loop_gradients` up to rounding, all workers at once; batches of unequal size are padded.
+    """The same as `loop_gradients` up to rounding, all workers at once; batches are padded to the same size.
 
     Raises:
         ValueError: the model keeps running statistics (BatchNorm), which have no worker axis, or does what torch.vmap
             cannot.
     """
     check_vectorizable(models[0])
-    x, y, weight = _padded(batches)
+    x, y, weight = batches if isinstance(batches, Padded) else padded(batches)
     params, fixed = _state(models)
     of_model = None if len(models) == 1 else 0
 
@@ -103,19 +112,17 @@ def _state(models: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
     return trained, {**buffers, **{name: p for name, p in detached.items() if name not in names}}
 
 
-def _padded(batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+def padded(batches: Batches) -> Padded:
+    """Batches of any sizes for `vectorized_gradients`, for those that are used again and again."""
     lengths = torch.tensor([len(y) for _, y in batches])
     x = nn.utils.rnn.pad_sequence([x for x, _ in batches], batch_first=True)
     y = nn.utils.rnn.pad_sequence([y for _, y in batches], batch_first=True)
-    return x, y, (torch.arange(int(lengths.max())) < lengths[:, None]).to(x.dtype)
+    return Padded(x, y, (torch.arange(int(lengths.max())) < lengths[:, None]).to(x.dtype))
 
 
 def _flatten(gradients: dict[str, Tensor], layout: Layout) -> Tensor:
     tensors = [g.flatten(1) for g in gradients.values()]
-    flat = torch.zeros(len(tensors[0]), layout.size)
+    flat = torch.empty(len(tensors[0]), layout.size)
     for p in layout.pieces:
         flat[:, p.offset : p.offset + p.length] = tensors[p.param][:, p.start : p.start + p.length]
     return flat
-
-
-GRADIENTS = {"loop": loop_gradients, "vectorized": vectorized_gradients}

@@ -106,9 +106,9 @@ class Simulation:
         planes = self.protocol.planes(Kind.BALLOT, ctxs)
         if any(isinstance(plane.row, Tensor) for group in planes for plane in group):
             return self._deliver_each(links, planes, ctxs[0])
-        bodies = []
+        bodies, shared = [], self.protocol.header(Kind.BALLOT, self._one(ctxs[0], 0))
         for i, body in enumerate(wire.pack(links, planes)):
-            header = self.protocol.header(Kind.BALLOT, self._one(ctxs[0], i))
+            header = shared._replace(sender=i)
             message = wire.frame(body, header)
             self.counts.bytes_up += len(message)
             bodies.append(wire.unframe(message, header))

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gradvote.engines.gradients import GRADIENTS
+from gradvote.engines.gradients import Padded, loop_gradients, padded, vectorized_gradients
 from gradvote.engines.simulation import Simulation
 from gradvote.train import metrics
 from gradvote.train.setup import Setup
@@ -47,7 +48,14 @@ class Observer:
     def gradients(self, local: Local, step: int) -> tuple[Tensor, Tensor]:
         """Losses (M,) and gradients (M, d) of the workers."""
         config = self.setup.config
-        return GRADIENTS[config.mode](self.models, local, self.setup.protocol.layout, config.seed, step)
+        if config.mode == "vectorized":
+            batches = self._padded if local is self.whole else local
+            return vectorized_gradients(self.models, batches, self.setup.protocol.layout, config.seed, step)
+        return loop_gradients(self.models, local, self.setup.protocol.layout, config.seed, step)
+
+    @cached_property
+    def _padded(self) -> Padded:
+        return padded(self.whole)
 
     def first_losses(self) -> Tensor:
         """The losses (M,) before the first step."""
