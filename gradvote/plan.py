@@ -6,8 +6,9 @@ in each direction, L the latency:
     sharded      (M−1)/M·d(u+v)/B + 2L      central     (M−1)·d(u+v)/B + 2L
     replicated   (M−1)·d·u/B + 2L           all-reduce  2(M−1)/M·32d/B + 2(M−1)L
 
-and the work of encoding, combining and decoding, which overlaps with the wire in C chunks: max(wire, work) +
-min(wire, work)/C. A step is a third of the computation (forward), then the longer of backward pass and exchange.
+and the work of encoding, combining and decoding, which overlaps with the wire except at the ends, where one chunk, a
+share f of all, is worked on or travels alone: max(wire, work) + f·min(wire, work). A step is a third of the computation
+(forward), then the longer of backward pass and exchange.
 """
 
 import time
@@ -19,6 +20,7 @@ import torch
 from gradvote import algorithms
 from gradvote.core import Algorithm, Codec, Context
 from gradvote.engines.distributed.exchange import CHUNK, MAX_CHUNKS
+from gradvote.engines.distributed.part import edge_share
 from gradvote.engines.distributed.placement import PLACEMENTS
 from gradvote.engines.protocol import Protocol
 from gradvote.layout import layout_of
@@ -158,7 +160,7 @@ def _voted(
     sent = bits[0] * peers if placement == "replicated" else share * sum(bits)
     wire = sent / (link.bandwidth * GOODPUT)
     chunks = min(max(int(bits[1]) // CHUNK, 1), MAX_CHUNKS)
-    exchange = max(wire, work) + min(wire, work) / chunks + 2 * link.latency
+    exchange = max(wire, work) + min(wire, work) * edge_share(chunks) + 2 * link.latency
     return Prediction(name, placement, sent / 8, wire, work, exchange, _step(exchange, compute))
 
 

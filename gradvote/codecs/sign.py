@@ -15,6 +15,8 @@ from gradvote.rng import Draw, Stream, draw
 from gradvote.schedules import Schedule, evaluate
 
 Zero = Literal["random", "positive", "abstain"]
+CACHED = 1 << 19
+"""Coordinates that stay in a cache between two passes."""
 ZEROS = ("random", "positive", "abstain")
 
 
@@ -169,7 +171,10 @@ def _unpack(bits: Tensor, spoken: Tensor | None, n: int, scale: Tensor, out: Ten
     if spoken is None:
         kernels.unpack_signs(bits, n, scale, out)
     elif torch.equal(half + half, scale):
-        kernels.unpack_signs(bits & spoken, n, half, out)
-        kernels.unpack_signs(bits | ~spoken, n, half, out, add=True)
+        tiles = max(out.numel() // CACHED, 1)
+        chunks = (x.tensor_split(tiles) for x in (bits & spoken, bits | ~spoken, half, out))
+        for agreeing, opposed, s, place in zip(*chunks, strict=True):
+            kernels.unpack_signs(agreeing, n, s, place)
+            kernels.unpack_signs(opposed, n, s, place, add=True)
     else:  # too small to be halved
         out.copy_(torch.where(kernels.unpack_bits(spoken, n), kernels.unpack_signs(bits, n, scale), 0.0))

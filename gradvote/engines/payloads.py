@@ -76,4 +76,8 @@ def _width(plane: Plane) -> int:
 
 def _pad_stack(rows: list[Tensor]) -> Tensor:
     width = max(row.shape[-1] for row in rows)
-    return torch.stack([torch.nn.functional.pad(row, (0, width - row.shape[-1])) for row in rows])
+    return torch.stack([_padded(row, width - row.shape[-1]) for row in rows])
+
+
+def _padded(row: Tensor, missing: int) -> Tensor:
+    return torch.nn.functional.pad(row, (0, missing)) if missing else row

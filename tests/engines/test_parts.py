@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gradvote import algorithms
 from gradvote.distributed import PLACEMENTS
-from gradvote.engines.distributed.gradients import Decode, Desk
+from gradvote.engines.distributed.gradients import Decode, Desk, Outbox
 from gradvote.engines.distributed.part import chunks_of, part_of
 from gradvote.engines.distributed.placement import block_sizes, served
 from gradvote.engines.distributed.states import flat_rows, rows_from
@@ -44,7 +44,10 @@ def test_what_chunks_flatten_they_write_back(numels: list[int], block: int | Non
     flats = [desk.gather(chunk, gradients).clone() for chunk in chunks]
     assert torch.equal(torch.cat(flats), whole)
     targets = {i: torch.full_like(g, torch.nan) for i, g in gradients.items()}
-    desk.scatter([(c, _decoder(f)) for c, f in zip(chunks, flats, strict=True)], targets, scale=2)
+    outbox = Outbox(desk, targets, scale=2)
+    for chunk, flat in zip(chunks, flats, strict=True):
+        outbox.write(chunk, _decoder(flat))
+    outbox.finish()
     assert all(torch.equal(targets[i], 2 * g) for i, g in gradients.items())
 
 
@@ -56,11 +59,17 @@ def _decoder(flat: torch.Tensor) -> Decode:
 def test_one_large_gradient_is_neither_copied_in_nor_out(num_chunks: int) -> None:
     layout, gradient = layout_of([0, 1000], 64), torch.randn(1000)
     start, desk = 0, Desk(torch.float32)
-    for chunk in chunks_of(layout, num_chunks):
+    written: list[int] = []
+
+    def decode(out: torch.Tensor | None) -> torch.Tensor:
+        assert out is not None
+        written.append(out.data_ptr())
+        return out
+
+    for k, chunk in enumerate(chunks_of(layout, num_chunks)):
         flat = desk.gather(chunk, {0: None, 1: gradient})
-        places: list[int] = []
-        desk.scatter([(chunk, lambda out, places=places: places.append(out.data_ptr()) or out)], {1: gradient})  # type: ignore
-        assert places == [flat.data_ptr()] == [gradient.data_ptr() + 4 * start]
+        Outbox(desk, {1: gradient}).write(chunk, decode)
+        assert written[k] == flat.data_ptr() == gradient.data_ptr() + 4 * start
         start += chunk.size
 
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.failures import Watch, private_group
-from gradvote.engines.distributed.gradients import Desk, flat_dtype
+from gradvote.engines.distributed.gradients import Desk, Outbox, flat_dtype
 from gradvote.engines.distributed.part import chunks_of
 from gradvote.engines.distributed.placement import Placement
 from gradvote.engines.distributed.rates import Rates
@@ -23,7 +23,7 @@ from gradvote.faults import Faulty
 
 Named = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 CHUNK = 3_000_000
-MAX_CHUNKS = 8
+MAX_CHUNKS = 4
 
 
 class Exchange:
@@ -71,7 +71,9 @@ class Exchange:
         self._desk = Desk(flat_dtype(self.params))
 
     def step(self) -> None:
-        """One round; every gradient and every state stays as it was where it fails.
+        """One round. Where it fails, no memory has changed.
+
+        Gradients stay as they were, too, unless a rank is lost while decisions travel: then some may hold directions.
 
         Raises:
             ExchangeError: another rank failed or did not answer in time; the text names it.
@@ -105,11 +107,17 @@ class Exchange:
         gradients, lr = {i: p.grad for i, p in enumerate(self.params)}, self._rates()
         turns: dict[Hashable, Turn] = {k: self._session.turn(k, layout, lr) for k, layout in enumerate(self._layouts)}
         updates = (self._desk.gather(layout, gradients) for layout in self._layouts)
-        deliveries = pipeline.run(self._session.transport, list(turns.values()), updates)
-        for p in self.params:
-            p.grad = torch.empty_like(p) if p.grad is None else p.grad
-        parts = [(layout, turn.read) for layout, turn in zip(self._layouts, turns.values(), strict=True)]
-        self._desk.scatter(parts, {i: p.grad for i, p in enumerate(self.params) if p.grad is not None})
+        targets = {i: torch.empty_like(self.params[i]) if g is None else g for i, g in gradients.items()}
+        outbox = Outbox(self._desk, targets)
+        deliveries = pipeline.run(
+            self._session.transport,
+            list(turns.values()),
+            updates,
+            lambda k: outbox.write(self._layouts[k], turns[k].read),
+        )
+        outbox.finish()
+        for i, target in targets.items():
+            self.params[i].grad = target
         self._session.commit(turns, deliveries)
 
 

@@ -1,6 +1,6 @@
 """Gradients in and directions out: parameters of any dtype, device and memory format to flat vectors and back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class Desk:
         view = _view(layout, gradients, self.dtype)
         if view is not None:
             return view
-        flat = self._room(layout.size)
+        flat = self.room(layout.size)
         for p in layout.pieces:
             gradient = gradients[p.param]
             place = flat[p.offset : p.offset + p.length]
@@ -41,26 +41,43 @@ class Desk:
                 place.copy_(gradient.detach().reshape(-1)[p.start : p.start + p.length])
         return flat
 
-    def scatter(self, parts: Sequence[tuple[Layout, Decode]], targets: Mapping[int, Tensor], scale: float = 1) -> None:
+    def scatter(self, parts: Iterable[tuple[Layout, Decode]], targets: Mapping[int, Tensor], scale: float = 1) -> None:
         """Write the directions of layouts, which hold the `targets` whole, times `scale` into these, by number."""
-        places = {i: _contiguous_like(target) for i, target in targets.items()}
+        outbox = Outbox(self, targets, scale)
         for layout, decode in parts:
-            view = _view(layout, places, torch.float32)
-            if view is not None:
-                decode(view)
-                _scaled(view, scale)
-                continue
-            flat = _scaled(decode(self._room(layout.size) if self.dtype == torch.float32 else None), scale)
-            for p in layout.pieces:
-                places[p.param].view(-1)[p.start : p.start + p.length].copy_(flat[p.offset : p.offset + p.length])
-        for i, target in targets.items():
-            if places[i] is not target:
-                target.copy_(places[i])
+            outbox.write(layout, decode)
+        outbox.finish()
 
-    def _room(self, size: int) -> Tensor:
+    def room(self, size: int) -> Tensor:
+        """The first `size` coordinates."""
         if len(self._flat) < size:
             self._flat = torch.empty(size, dtype=self.dtype)
         return self._flat[:size]
+
+
+class Outbox:
+    """Writes directions, times `scale`, into tensors by parameter number."""
+
+    def __init__(self, desk: Desk, targets: Mapping[int, Tensor], scale: float = 1) -> None:
+        self._desk, self._targets, self._scale = desk, targets, scale
+        self._places = {i: _contiguous_like(target) for i, target in targets.items()}
+
+    def write(self, layout: Layout, decode: Decode) -> None:
+        """Write a layout's direction, where possible without a copy."""
+        view = _view(layout, self._places, torch.float32)
+        if view is not None:
+            _scaled(decode(view), self._scale)
+            return
+        flat = decode(self._desk.room(layout.size) if self._desk.dtype == torch.float32 else None)
+        _scaled(flat, self._scale)
+        for p in layout.pieces:
+            self._places[p.param].view(-1)[p.start : p.start + p.length].copy_(flat[p.offset : p.offset + p.length])
+
+    def finish(self) -> None:
+        """All directions are written."""
+        for i, target in self._targets.items():
+            if self._places[i] is not target:
+                target.copy_(self._places[i])
 
 
 def _scaled(flat: Tensor, scale: float) -> Tensor:

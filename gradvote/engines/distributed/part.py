@@ -66,15 +66,22 @@ def part_of(protocol: Protocol, layout: Layout, served: Tensor) -> Part:
 
 
 def chunks_of(layout: Layout, num_chunks: int) -> list[Layout]:
-    """The layout cut into at most `num_chunks` runs of whole blocks of about equal size; each has its own flat vector.
+    """The layout cut into at most `num_chunks` runs of whole blocks; each has its own flat vector.
 
-    Chunk k's flat vector is the k-th piece of the whole one.
+    Chunk k's flat vector is the k-th piece of the whole one. The first and the last are a third of the others: nothing
+    travels yet while the first is encoded, and nothing travels any more while the last is decoded.
     """
     ends = torch.tensor([0, *accumulate(g.n for g in layout.groups for _ in g.blocks)])
-    marks = torch.arange(1, num_chunks) * (layout.size / num_chunks)
+    step = 3 if num_chunks > 2 else 1
+    marks = edge_share(num_chunks) * (1 + step * torch.arange(num_chunks - 1)) * layout.size
     cuts = {0, layout.size, *ends[torch.searchsorted(ends, marks.to(ends.dtype))].tolist()}
     edges = sorted(cuts)
     return [_window(layout, a, b) for a, b in pairwise(edges)]
+
+
+def edge_share(num_chunks: int) -> float:
+    """The share of the coordinates that the first and the last of some chunks have."""
+    return 1 / (3 * num_chunks - 4) if num_chunks > 2 else 1 / num_chunks
 
 
 def _window(layout: Layout, begin: int, end: int) -> Layout:

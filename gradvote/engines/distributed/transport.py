@@ -11,6 +11,8 @@ from torch import Tensor
 from gradvote.engines.distributed.failures import LinkBroken
 from gradvote.engines.distributed.mail import Mail
 
+ALIGNMENT = 8
+
 
 class Transport:
     """All-to-all over a process group, with byte counts of what travels to and from other ranks.
@@ -25,16 +27,14 @@ class Transport:
 
     def start(self, mail: Mail) -> "Delivery":
         """Send the messages off; `wait` gives those of the others."""
-        pieces = [piece for message in mail.messages for piece in message]
+        sizes, expected = [_whole(sum(map(len, m))) for m in mail.messages], [_whole(n) for n in mail.expected]
+        pieces = [piece for message in mail.messages for piece in _filled(message)]
         send = (torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.uint8)).to(self.device)
-        receive = torch.empty(sum(mail.expected), dtype=torch.uint8, device=self.device)
-        sizes = [sum(map(len, message)) for message in mail.messages]
+        receive = torch.empty(sum(expected), dtype=torch.uint8, device=self.device)
         with _links():
-            work = dist.all_to_all_single(receive, send, mail.expected, sizes, group=self.group, async_op=True)
-        others = [r for r in range(self.num_ranks) if r != self.rank]
-        return Delivery(
-            work, send, receive, mail.expected, sum(sizes[r] for r in others), sum(mail.expected[r] for r in others)
-        )
+            work = dist.all_to_all_single(receive, send, expected, sizes, group=self.group, async_op=True)
+        passed = sum(sizes) - sizes[self.rank], sum(expected) - expected[self.rank]
+        return Delivery(work, send, receive, mail.expected, *passed)
 
     def gather(self, row: Tensor) -> Tensor:
         """Everyone's row (k,) as (M, k)."""
@@ -63,7 +63,18 @@ class Delivery:
         """
         with _links():
             self.work.wait()
-        return list(self.receive.cpu().split(self.sizes))
+        messages = self.receive.cpu().split([_whole(n) for n in self.sizes])
+        return [message[:n] for message, n in zip(messages, self.sizes, strict=True)]
+
+
+def _whole(size: int) -> int:
+    """Messages begin at multiples of eight bytes, so that words need not be copied to be read."""
+    return size + -size % ALIGNMENT
+
+
+def _filled(message: list[Tensor]) -> list[Tensor]:
+    missing = -sum(map(len, message)) % ALIGNMENT
+    return [*message, torch.zeros(missing, dtype=torch.uint8)] if missing else message
 
 
 @contextmanager

@@ -73,11 +73,8 @@ class Turn:
 
     def decide(self, received: list[Tensor]) -> Mail:
         """The decision on the ballots of all ranks, for all ranks; only digests where each decides for itself."""
-        opened = [
-            self._open(m, i, self._mine, p) for i, (m, p) in enumerate(zip(received, self._incoming, strict=True))
-        ]
         protocol = self._mine.protocol
-        self.ballots = protocol.check(Kind.BALLOT, [stack(group) for group in zip(*opened, strict=True)])
+        self.ballots = protocol.check(Kind.BALLOT, self._opened(received))
         decided, self.server = protocol.combine(self.ballots, self.server, self._server_ctxs)
         if self.part.replicated:
             self.decision = decided
@@ -113,6 +110,16 @@ class Turn:
         groups = zip(self.ballots, self._server_ctxs, self._mine.protocol.layout.groups, strict=True)
         return sum(int((algorithm.up.reduce(b, undecided, c, g.n) == 0).sum()) for b, c, g in groups)
 
+    def _opened(self, received: list[Tensor]) -> list[Payload]:
+        """The ballots (M, B, ...) of each group: all at once where they have the same planes."""
+        planes, mine = self._incoming[0], self._mine
+        if mine.groups and not any(isinstance(p.row, Tensor) for group in planes for p in group):
+            for sender, message in enumerate(received):
+                self._check_tag(message, sender)
+            return wire.unpack(torch.stack(received)[:, TAG.size :], planes, mine.num_blocks)
+        opened = [self._open(m, i, mine, p) for i, (m, p) in enumerate(zip(received, self._incoming, strict=True))]
+        return [stack(group) for group in zip(*opened, strict=True)]
+
     def _ballot_planes(self) -> list[Planes]:
         planes = self._mine.protocol.planes(Kind.BALLOT, self._server_ctxs)
         return [[tuple(plane_of(p, i) for p in group) for group in planes] for i in range(self.round.num_ranks)]
@@ -130,6 +137,10 @@ class Turn:
     def _open(self, message: Tensor, sender: int, shard: Shard, planes: Planes) -> list[Payload]:
         if not shard.groups:
             return []
+        self._check_tag(message, sender)
+        return wire.unpack(message[TAG.size :], planes, shard.num_blocks)
+
+    def _check_tag(self, message: Tensor, sender: int) -> None:
         step, digest = TAG.unpack(message[: TAG.size].numpy().tobytes())
         if (step, digest) != (self.round.step % 2**32, self._digest):
             raise WireError(
@@ -137,7 +148,6 @@ class Turn:
                 f"{self.round.step % 2**32} of recipe {self._digest:08x}. All ranks must exchange equally often, "
                 "with the same algorithm, parameters and seed."
             )
-        return wire.unpack(message[TAG.size :], planes, shard.num_blocks)
 
 
 def _bytes(planes: Planes, shard: Shard) -> int:
