@@ -1,11 +1,13 @@
 """Verdicts from records made by hand: they hold where the claim does, and fall where it does not."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from gradvote.experiments.claim import Cell, Numbers, Outcome, Record, Verdict
+from gradvote.experiments.claim import Bench, Cell, Numbers, Outcome, Record, Verdict
 from gradvote.experiments.claims import claim_named, frontier
+from gradvote.experiments.claims.dropsign_tables import BITS
 
 Rule = Callable[[Cell], float]
 
@@ -146,3 +148,37 @@ def test_the_transformer_s_losses() -> None:
     assert judged("transformer", records()) == [True, True]
     assert judged("transformer", records(Signum=1.7)) == [False, True]
     assert judged("transformer", records(DropSign=2.5)) == [True, False]
+
+
+def dropsign_tables(drop: float, links: float, bits: float) -> list[Record]:
+    def accuracy(cell: Cell) -> float:
+        if cell.get("inverted"):
+            return links
+        return drop if "DropSign" in cell["method"] else 0.9
+
+    return [
+        Record(r.cell, {"bits": bits * BITS[r["method"]]}, 0) if "coordinates" in r.cell else r
+        for r in made("dropsign-tables", accuracy)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("drop", "links", "bits", "expected"),
+    [
+        (0.89, 0.7, 1.02, [True, True, True]),
+        (0.85, 0.7, 1.0, [False, True, True]),
+        (0.9, 0.3, 1.05, [True, False, False]),
+    ],
+)
+def test_the_tables_of_dropsign(drop: float, links: float, bits: float, expected: list[bool]) -> None:
+    assert judged("dropsign-tables", dropsign_tables(drop, links, bits)) == expected
+
+
+def test_measured_bits_are_the_table_s() -> None:
+    cells = [cell for cell in claim_named("dropsign-tables").cells("quick") if "coordinates" in cell]
+    assert len(cells) == len(BITS)
+    for cell in cells:
+        small = {**cell, "coordinates": 100_000}
+        assert claim_named("dropsign-tables").measure(small, Bench(Path()))["bits"] == pytest.approx(
+            BITS[cell["method"]], rel=0.03
+        )

@@ -23,13 +23,13 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "workers": 10, "steps": 150, "batch_size": 32, "eval_every": 25},
+        "quick": {"data": "digits", "workers": 10, "steps": 100, "batch_size": 32, "eval_every": 25},
         "paper": {"data": "mnist", "workers": 20, "steps": 4000, "batch_size": 32, "eval_every": 100},
     }[scale]
     shared["partition_options"] = {"redundancy": shared["workers"] // 10}
     rates = {"quick": (0.3,), "paper": (0.03, 0.1, 0.3)}[scale]
     rows = [{"method": m, **own, "lr": lr, **shared} for m, own in METHODS.items() for lr in rates]
-    return with_seeds(rows, {"quick": 2, "paper": 5}[scale])
+    return with_seeds(rows, {"quick": 3, "paper": 5}[scale])
 
 
 def measure(cell: Cell, bench: Bench) -> Numbers:

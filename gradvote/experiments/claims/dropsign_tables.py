@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
+from gradvote import algorithms
+from gradvote.engines.protocol import protocol_for
+from gradvote.engines.simulation import Simulation
 from gradvote.experiments.claim import (
     Bench,
     Cell,
@@ -21,41 +25,69 @@ from gradvote.experiments.claim import (
 from gradvote.experiments.drawing import Series, plot
 from gradvote.experiments.training import best, final, finals, train, with_seeds
 
+FITTING_C = 0.1
+"""The paper's 6e-3 fits ImageNet's gradients; those here are larger, and a coordinate drains at most βc a step."""
+
 METHODS: dict[str, dict[str, Any]] = {
     "SGD": {"algorithm": "sgd", "rates": (0.1, 0.3)},
     "dist-EF": {"algorithm": "dist-ef-sgdm", "rates": (0.01, 0.03)},
     "FlexCompress": {"algorithm": "flexcompress", "rates": (0.01, 0.03)},
     "signSGD vote": {"algorithm": "signsgd", "rates": (1e-3, 3e-3)},
-    "DropSign 0.3+0.3": {"algorithm": "dropsignsgd", "options": {"keep_down": 0.3}, "rates": (0.01, 0.03)},
-    "DropSign 0.3+0.5": {"algorithm": "dropsignsgd", "options": {"keep_down": 0.5}, "rates": (0.01, 0.03)},
-    "DropSign 0.3+0.7": {"algorithm": "dropsignsgd", "options": {"keep_down": 0.7}, "rates": (0.01, 0.03)},
+    "DropSign 0.3+0.3": {
+        "algorithm": "dropsignsgd",
+        "options": {"keep_down": 0.3, "c": FITTING_C},
+        "rates": (0.03, 0.1),
+    },
+    "DropSign 0.3+0.5": {
+        "algorithm": "dropsignsgd",
+        "options": {"keep_down": 0.5, "c": FITTING_C},
+        "rates": (0.03, 0.1),
+    },
+    "DropSign 0.3+0.7": {
+        "algorithm": "dropsignsgd",
+        "options": {"keep_down": 0.7, "c": FITTING_C},
+        "rates": (0.03, 0.1),
+    },
 }
 BITS = {"SGD": 64.0, "dist-EF": 2.0, "FlexCompress": 1.3, "signSGD vote": 2.0}
 BITS |= {"DropSign 0.3+0.3": 0.6, "DropSign 0.3+0.5": 0.8, "DropSign 0.3+0.7": 1.0}
 LINKS = (1, 2, 3)
+WORKERS, COORDINATES, TOLERANCE = 7, 500_000, 0.03
 TESTED = "DropSign 0.3+0.5"
 
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "steps": 150, "batch_size": 32, "eval_every": 50},
+        "quick": {"data": "digits", "steps": 100, "batch_size": 32, "eval_every": 50},
         "paper": {"data": "mnist", "steps": 4000, "batch_size": 64, "eval_every": 200},
     }[scale]
-    shared |= {"workers": 7, "partition": "iid"}
+    shared |= {"workers": WORKERS, "partition": "iid", "schedule": "cosine"}
     plain = [_cell(m, lr, 0, scale) for m, settings in METHODS.items() for lr in settings["rates"]]
     links = [_cell(TESTED, METHODS[TESTED]["rates"][0], n, scale) for n in LINKS]
-    return with_seeds([{**row, **shared} for row in plain + links], {"quick": 2, "paper": 5}[scale])
+    bits = [{"method": m, **_own(m), "coordinates": COORDINATES} for m in METHODS]
+    return bits + with_seeds([{**row, **shared} for row in plain + links], {"quick": 2, "paper": 5}[scale])
+
+
+def _own(method: str) -> Cell:
+    return {"algorithm": METHODS[method]["algorithm"], "options": METHODS[method].get("options", {})}
 
 
 def _cell(method: str, lr: float, inverted: int, scale: Scale) -> Cell:
-    settings = METHODS[method]
     faults = [{"fault": "invert", "place": "both", "num": inverted, "redraw": True}] if inverted else []
-    own = {"method": method, "algorithm": settings["algorithm"], "lr": lr, "inverted": inverted, "faults": faults}
-    return {**own, "options": settings.get("options", {})}
+    return {"method": method, **_own(method), "lr": lr, "inverted": inverted, "faults": faults}
 
 
 def measure(cell: Cell, bench: Bench) -> Numbers:
-    return train(cell, bench)
+    return _bits(cell) if "coordinates" in cell else train(cell, bench)
+
+
+def _bits(cell: Cell) -> Numbers:
+    """Bits per coordinate of one round's messages, up and down together."""
+    d = cell["coordinates"]
+    protocol = protocol_for([torch.zeros(d)], algorithms.create(cell["algorithm"], **cell["options"]), 0)
+    engine = Simulation(protocol, WORKERS)
+    engine.step(torch.randn(WORKERS, d, generator=torch.Generator().manual_seed(0)), 0, 0.1)
+    return {"bits": 8 * (engine.counts.bytes_up + engine.counts.bytes_down) / (WORKERS * d)}
 
 
 def judge(records: Sequence[Record]) -> list[Verdict]:
@@ -63,7 +95,7 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
     tuned = {m: best(where(plain, method=m)) for m in METHODS}
     reached = {m: finals(group) for m, group in tuned.items()}
     drop = reached[TESTED]
-    bits = {m: final(g[0], "bits_up") + final(g[0], "bits_down") for m, g in tuned.items()}
+    bits = {r["method"]: r["bits"] for r in where(records, coordinates=COORDINATES)}
     lr = METHODS[TESTED]["rates"][0]
     links = [finals(where(records, method=TESTED, inverted=n, lr=lr)) for n in (0, *LINKS)]
     table = "; ".join(f"{m} {reached[m]} at {bits[m]:.2f} bits (η = {tuned[m][0]['lr']:g})" for m in METHODS)
@@ -76,9 +108,9 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
         ),
         verdict(
             "Table 1: measured bits per coordinate are the table's, up and down together",
-            all(abs(bits[m] / BITS[m] - 1) < 0.15 for m in METHODS),
+            all(abs(bits[m] / BITS[m] - 1) < TOLERANCE for m in METHODS),
             ", ".join(f"{m} {bits[m]:.3f} ({BITS[m]:g})" for m in METHODS) + ": flags, scales and headers included, at "
-            "some thousand coordinates",
+            f"{COORDINATES:,} coordinates",
         ),
         verdict(
             "Table 2: inverted links cost accuracy gradually, 3 of 7 most",
@@ -110,7 +142,9 @@ CLAIM = Claim(
     source="Phong, Phuong, IEEE Access 2020, Tables 1 and 2",
     method="Seven workers on evenly spread data, two learning rates for each method (the better one is shown), links "
     "that invert drawn afresh at each step, in both directions. The paper has ImageNet and ResNet-50; quick scale: "
-    "digits, 150 steps, batches of 32; paper scale here: MNIST, 4000 steps, batches of 64.",
+    "digits, 100 steps, batches of 32; paper scale here: MNIST, 4000 steps, batches of 64; half-cosine rate. "
+    f"DropSign's c is {FITTING_C:g}, chosen on the digits: the paper's 6e-3 is too small for these gradients, as the "
+    "sweep of c shows.",
     cells=cells,
     measure=measure,
     judge=judge,
