@@ -135,16 +135,16 @@ def drop_sign(d: int, granularity: int = 64) -> Case:
 
 
 def unpack(d: int) -> Case:
-    """Bits to ±scale, for an update."""
-    words, scale, update = _words_of(1, d)[0], torch.tensor([SCALE]), np.zeros(d, np.float32)
-    ballot = words[0].numpy().view(np.uint8)
+    """Bits to ±scale, into the memory of an update."""
+    words, scale, update = _words_of(1, d)[0], torch.tensor([SCALE]), torch.zeros(1, d)
+    ballot, other = words[0].numpy().view(np.uint8), np.zeros(d, np.float32)
 
     def check() -> bool:
         expected = reference.unpack_signs(words[:, : _words(d)], min(d, SAMPLE), scale)
-        return torch.equal(kernels.unpack_signs(words, d, scale)[:, :SAMPLE], expected)
+        return torch.equal(kernels.unpack_signs(words, d, scale, update.fill_(torch.nan))[:, :SAMPLE], expected)
 
-    rival = {"np.unpackbits and arithmetic": lambda: rivals.unpack_into(ballot, update, SCALE)}
-    return Case("unpack", "", d, lambda: kernels.unpack_signs(words, d, scale), rival, check, d // 8, 4 * d)
+    rival = {"np.unpackbits and arithmetic": lambda: rivals.unpack_into(ballot, other, SCALE)}
+    return Case("unpack", "", d, lambda: kernels.unpack_signs(words, d, scale, update), rival, check, d // 8, 4 * d)
 
 
 def context() -> Context:

@@ -24,8 +24,8 @@ def vote(ballots: Bytes) -> Bytes:
 
 
 def unpack_into(words: Bytes, update: NDArray[np.float32], scale: float) -> None:
-    """update ± scale by `np.unpackbits`."""
-    update += np.unpackbits(words, count=len(update), bitorder="little") * np.float32(2 * scale) - np.float32(scale)
+    """±scale by `np.unpackbits`, written to an update."""
+    np.subtract(np.unpackbits(words, count=len(update), bitorder="little") * np.float32(2 * scale), scale, out=update)
 
 
 def _laplace(n: int) -> Tensor:

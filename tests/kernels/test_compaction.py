@@ -43,3 +43,17 @@ def test_nothing_is_read_or_written_beyond_the_rows() -> None:
     short = compaction.compact(words, keep, 4)
     assert torch.equal(short, words[:, :4])
     assert torch.equal(compaction.expand(short, keep), torch.nn.functional.pad(words[:, :4], (0, 5)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("granularity", [1, 64])
+@pytest.mark.parametrize("n", [64 * compaction.PART, 64 * compaction.PART + 1, 200 * compaction.PART + 77])
+def test_rows_of_several_parts(n: int, granularity: int, share: float) -> None:
+    units = torch.rand((2, -(-n // granularity)), generator=torch.Generator().manual_seed(n)) < share
+    keep = reference.pack_bits(units.repeat_interleave(granularity, -1)[:, :n])
+    words = words_like((2, reference.num_words(n)), 5)
+    width = reference.num_words(int(reference.count_bits(keep).amax()))
+    together = compaction.compact(words, keep, width)
+    assert torch.equal(together, reference.compact(words, keep, width))
+    assert torch.equal(compaction.expand(together, keep), words & keep)
+    assert torch.equal(compaction.compact(words, keep, max(width - 3, 0)), together[:, : max(width - 3, 0)])

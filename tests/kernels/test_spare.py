@@ -8,7 +8,7 @@ SHAPE = (3, LARGE // 8)
 
 
 def test_memory_is_lent_again_once_the_last_view_is_gone() -> None:
-    spare = Spare()
+    spare = Spare(ready=0)
     first, other = spare.empty(SHAPE), spare.empty(SHAPE)
     place, row = first.data_ptr(), first[1]
     del first
@@ -20,7 +20,7 @@ def test_memory_is_lent_again_once_the_last_view_is_gone() -> None:
 
 
 def test_the_same_memory_returns() -> None:
-    spare = Spare()
+    spare = Spare(ready=0)
     old, new = spare.empty(SHAPE), spare.empty(SHAPE)
     place = old.data_ptr()
     del old
@@ -30,12 +30,21 @@ def test_the_same_memory_returns() -> None:
 
 
 def test_no_more_is_kept_than_is_in_use() -> None:
-    spare = Spare()
+    spare = Spare(ready=0)
     lent = [spare.empty(SHAPE) for _ in range(5)]
     del lent[1:]
     assert 0 < spare.kept <= spare.used
     lent.clear()
     assert spare.kept == spare.used == 0
+
+
+def test_a_little_is_ready_when_nothing_is_in_use() -> None:
+    spare = Spare(ready=LARGE)
+    lent = [spare.empty((LARGE // 4,)) for _ in range(3)]
+    place = lent[2].data_ptr()
+    lent.clear()
+    assert spare.kept == LARGE and spare.used == 0
+    assert spare.empty((LARGE // 8,), torch.int64).data_ptr() == place
 
 
 def test_results_are_ordinary_tensors() -> None:

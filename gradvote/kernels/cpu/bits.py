@@ -10,6 +10,8 @@ from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import Place, Scales, Words, per_row, result_rows, rows_of
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT8, INT64, Builder, Scalar, load, splat, store, store_word
+from gradvote.kernels.cpu.spare import spare
+from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
 
 WORD = 64
@@ -28,7 +30,7 @@ def unpack_signs(
     if scale.dim() and scale.shape != shape:
         shape = torch.broadcast_shapes(shape, scale.shape)
     if out is None:
-        out = torch.empty(*shape, n)
+        out = spare.empty((*shape, n))
     elif out.dtype != torch.float32 or out.shape != (*shape, n) or not out.is_contiguous():
         return reference.unpack_signs(words, n, scale, out, add)
     _unpack(words, out, shape, per_row(scale, shape), ADD if add else OVERWRITE)
@@ -46,7 +48,7 @@ def unpack_bits(words: Tensor, n: int) -> Tensor:
 def pack_bits(flags: Tensor) -> Tensor:
     """`reference.pack_bits`."""
     rows = rows_of(flags, WORD)
-    words = torch.empty(*flags.shape[:-1], rows.groups, dtype=torch.int64)
+    words = spare.empty((*flags.shape[:-1], rows.groups), torch.int64)
     target, width = words.view(-1).numpy(), rows.groups
     split(lambda start, stop: _pack(rows.place, width, target, start, stop), words.numel(), GRAIN)
     return words
@@ -65,27 +67,27 @@ def _unpack(words: Tensor, out: Tensor, shape: torch.Size, scales: Any, kind: tu
     source, rows = rows_of(words, 1, shape), result_rows(out, WORD)
     if kind == ADD and rows.n % WORD:
         rows.rest[:, : rows.n % WORD] = rows.body[:, rows.n - rows.n % WORD :]
-    job = (kind, source.place, rows.place, rows.groups, scales)
+    job = (kind, way_of([rows]) if kind == OVERWRITE else CACHED, source.place, rows.place, rows.groups, scales)
     split(lambda start, stop: _expand(*job, start, stop), rows.total, GRAIN)
     rows.finish()
 
 
 @emitted
-def _write(typing: Any, kind: Any, source: Any, target: Any, scale: Any) -> Any:
+def _change(typing: Any, kind: Any, way: Any, source: Any, target: Any, scale: Any) -> Any:
     """Writes what becomes of the word at one address to another."""
 
     def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        kind, (source, target, scale) = signature.args[0], args[1:]
+        kind, way, (source, target, scale) = *signature.args[:2], args[2:]
         lanes = load(builder, source, INT64, 1).cast(BIT)
         if len(kind) == len(FLAGS):
             store(lanes.to(INT8, "zext"), target)
             return context.get_dummy_value()
         plus = splat(builder, scale, WORD)
         signed = lanes.where(plus, plus.flipped())
-        store(load(builder, target, FLOAT32, WORD) + signed if len(kind) == len(ADD) else signed, target)
+        write(load(builder, target, FLOAT32, WORD) + signed if len(kind) == len(ADD) else signed, target, way)
         return context.get_dummy_value()
 
-    return types.void(kind, source, target, scale), generate
+    return types.void(kind, way, source, target, scale), generate
 
 
 @emitted
@@ -117,7 +119,9 @@ def population(typing: Any, address: Any) -> Any:
 
 
 @kernel
-def _expand(kind: Any, place: Place, result: Place, groups: int, scales: Scales, start: int, stop: int) -> None:
+def _expand(
+    kind: Any, way: Any, place: Place, result: Place, groups: int, scales: Scales, start: int, stop: int
+) -> None:
     source, source_stride, _, _ = place
     out, stride, rest, whole = result
     size = _bytes(kind)
@@ -126,8 +130,9 @@ def _expand(kind: Any, place: Place, result: Place, groups: int, scales: Scales,
         scale, last = scales[row], min(groups, first + stop - start)
         for group in range(first, last):
             target = out + row * stride + group * size if group < whole else rest + row * size
-            _write(kind, source + row * source_stride + 8 * group, target, scale)
+            _change(kind, way, source + row * source_stride + 8 * group, target, scale)
         start += last - first
+    settle_writes()
 
 
 @kernel

@@ -10,15 +10,16 @@ import torch
 from numba import types
 from torch import Tensor
 
-from gradvote.kernels.cpu.bits import population
-from gradvote.kernels.cpu.blocks import Place, Words, rows_of
+from gradvote.kernels.cpu.bits import WORD, population
+from gradvote.kernels.cpu.blocks import Place, Rows, Words, rows_of
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar, Vector, load, store
+from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 
 LANES = 8
-GRAIN = 1 << 12
-"""Words that are worth a thread."""
+PART = 1 << 12
+"""Words of a row that are moved by one thread. Where a part's bits begin follows from the counts of those before it."""
 
 
 def compact(words: Tensor, keep: Tensor, width: int) -> Tensor:
@@ -26,8 +27,11 @@ def compact(words: Tensor, keep: Tensor, width: int) -> Tensor:
     shape = torch.broadcast_shapes(words.shape, keep.shape)[:-1]
     source, kept = rows_of(words, 1, shape), rows_of(keep, 1, shape)
     out = torch.zeros(*shape, width, dtype=torch.int64)
-    job = (source.place, kept.place, out.view(len(source.body), width).numpy())
-    split(lambda start, stop: _compact(*job, start, stop), len(source.body), GRAIN // max(source.n, 1))
+    parts, starts = _starts(kept)
+    edges, target = np.zeros((len(starts), 3), np.int64), out.view(len(source.body), width).numpy()
+    job = (source.place, kept.place, parts, starts, target, edges)
+    split(lambda start, stop: _compact(*job, start, stop), len(starts), 1)
+    _join(parts, starts, edges, target)
     return out
 
 
@@ -35,10 +39,19 @@ def expand(words: Tensor, keep: Tensor) -> Tensor:
     """`reference.expand`."""
     shape = torch.broadcast_shapes(words.shape[:-1], keep.shape[:-1])
     source, kept = rows_of(words, 1, shape), rows_of(keep, 1, shape)
-    out = torch.empty(*shape, keep.shape[-1], dtype=torch.int64)
-    job = (source.place, kept.place, out.view(len(kept.body), keep.shape[-1]).numpy())
-    split(lambda start, stop: _expand(*job, start, stop), len(kept.body), GRAIN // max(kept.n, 1))
+    out = spare.empty((*shape, keep.shape[-1]), torch.int64)
+    parts, starts = _starts(kept)
+    job = (source.place, kept.place, parts, starts, out.view(len(kept.body), keep.shape[-1]).numpy())
+    split(lambda start, stop: _expand(*job, start, stop), len(starts), 1)
     return out
+
+
+def _starts(kept: Rows) -> tuple[int, Words]:
+    """Parts per row, and (R·parts,) where in its row's compacted bits each part begins."""
+    parts = -(-kept.n // PART)
+    counts = np.empty((len(kept.body), parts), np.int64)
+    split(lambda start, stop: _count(kept.place, parts, counts.ravel(), start, stop), counts.size, 4)
+    return parts, (counts.cumsum(1) - counts).ravel()
 
 
 def _moves(keep: Vector) -> list[Vector]:
@@ -99,50 +112,95 @@ def _word(typing: Any, address: Any) -> Any:
 
 
 @kernel
-def append(out: Words, position: int, word: int) -> None:
-    """Writes a word at a bit position of zeros, as far as there is room."""
-    index, shift = position >> 6, np.uint64(position & 63)
-    if index < len(out):
-        out[index] |= word << np.int64(shift)
-    if index + 1 < len(out):
-        out[index + 1] |= np.int64((np.uint64(word) >> np.uint64(1)) >> (np.uint64(63) - shift))
+def _count(kept: Place, parts: int, counts: Words, start: int, stop: int) -> None:
+    masks, stride, _, width = kept
+    for unit in range(start, stop):
+        row, first, total = unit // parts, unit % parts * PART, 0
+        for index in range(first, min(first + PART, width)):
+            total += population(masks + row * stride + 8 * index)
+        counts[unit] = total
 
 
 @kernel
-def _compact(place: Place, kept: Place, out: Words, start: int, stop: int) -> None:
+def _mixed(keep: Words, count: int) -> bool:
+    """Whether a mask keeps only some of a word's bits."""
+    found = False
+    for lane in range(count):
+        found |= keep[lane] != 0 and keep[lane] != -1
+    return found
+
+
+@kernel
+def _high(word: int, shift: int) -> int:
+    """word >> (64 − shift), without its sign."""
+    return np.int64((np.uint64(word) >> np.uint64(1)) >> (np.uint64(63) - np.uint64(shift)))
+
+
+@kernel
+def _compact(
+    place: Place, kept: Place, parts: int, starts: Words, out: Words, edges: Words, start: int, stop: int
+) -> None:
+    """Writes the words that a part has for itself; `edges` get its first word where this is shared, and its last.
+
+    The third of the edges is the last word's place.
+    """
     body, stride, _, width = place
-    masks, mask_stride, _, _ = kept
     words, keep = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    for row in range(start, stop):
-        position, target = 0, out[row]
-        for first in range(0, width, LANES):
+    for unit in range(start, stop):
+        row, begin, current = unit // parts, unit % parts * PART, 0
+        index, filled = starts[unit] >> 6, starts[unit] & 63
+        shared = index if filled else -1
+        for first in range(begin, min(begin + PART, width), LANES):
             count = min(LANES, width - first)
             for lane in range(count):
-                words[lane] = _word(body + row * stride + 8 * (first + lane))
-                keep[lane] = _word(masks + row * mask_stride + 8 * (first + lane))
-            _compress(words.ctypes.data, keep.ctypes.data)
+                keep[lane] = _word(kept[0] + row * kept[1] + 8 * (first + lane))
+                words[lane] = _word(body + row * stride + 8 * (first + lane)) & keep[lane]
+            if _mixed(keep, count):
+                _compress(words.ctypes.data, keep.ctypes.data)
             for lane in range(count):
-                append(target, position, words[lane])
-                position += population(keep.ctypes.data + 8 * lane)
+                size = population(keep.ctypes.data + 8 * lane)
+                current |= words[lane] << filled
+                if filled + size < WORD:
+                    filled += size
+                    continue
+                if index == shared:
+                    edges[unit, 0] = current
+                elif index < out.shape[1]:
+                    out[row, index] = current
+                current, index, filled = _high(words[lane], filled), index + 1, filled + size - WORD
+        edges[unit, 1], edges[unit, 2] = current, index
 
 
 @kernel
-def _expand(place: Place, kept: Place, out: Words, start: int, stop: int) -> None:
+def _join(parts: int, starts: Words, edges: Words, out: Words) -> None:
+    """Adds the words that neighbouring parts share."""
+    for unit in range(len(starts)):
+        row, first, last = unit // parts, starts[unit] >> 6, edges[unit, 2]
+        if first < out.shape[1]:
+            out[row, first] |= edges[unit, 0]
+        if last < out.shape[1]:
+            out[row, last] |= edges[unit, 1]
+
+
+@kernel
+def _expand(place: Place, kept: Place, parts: int, starts: Words, out: Words, start: int, stop: int) -> None:
     body, stride, _, available = place
-    masks, mask_stride, _, width = kept
+    width = kept[3]
     words, keep = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    for row in range(start, stop):
-        position = 0
-        for first in range(0, width, LANES):
-            count = min(LANES, width - first)
+    for unit in range(start, stop):
+        row, begin, position = unit // parts, unit % parts * PART, starts[unit]
+        for first in range(begin, min(begin + PART, width), LANES):
+            count, ahead = min(LANES, width - first), position
             for lane in range(count):
-                index, shift = position >> 6, np.uint64(position & 63)
+                index, shift = ahead >> 6, ahead & 63
                 source = body + row * stride + 8 * index
-                low = np.uint64(_word(source)) >> shift if index < available else np.uint64(0)
+                low = np.uint64(_word(source)) >> np.uint64(shift) if index < available else np.uint64(0)
                 high = np.uint64(_word(source + 8)) << np.uint64(1) if index + 1 < available else np.uint64(0)
-                words[lane] = np.int64(low | high << (np.uint64(63) - shift))
-                keep[lane] = _word(masks + row * mask_stride + 8 * (first + lane))
-                position += population(keep.ctypes.data + 8 * lane)
-            _deposit(words.ctypes.data, keep.ctypes.data)
+                words[lane] = np.int64(low | high << (np.uint64(63) - np.uint64(shift)))
+                keep[lane] = _word(kept[0] + row * kept[1] + 8 * (first + lane))
+                ahead += population(keep.ctypes.data + 8 * lane)
+            if _mixed(keep, count):
+                _deposit(words.ctypes.data, keep.ctypes.data)
             for lane in range(count):
-                out[row, first + lane] = words[lane]
+                out[row, first + lane] = words[lane] & keep[lane]
+            position = ahead

@@ -11,6 +11,7 @@ from gradvote.kernels.cpu.blocks import Place, Position, Words, per_row, positio
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import INT16, INT64, Builder, Scalar, Vector, items, splat, store
 from gradvote.kernels.cpu.philox import TILE, TILES, tiles
+from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.rng import Draw
 
@@ -43,7 +44,7 @@ def keep_bits(draw: Draw, n: int, threshold: int | Tensor, granularity: int = 1)
 
 
 def _drawn(kind: tuple[None, ...], draw: Draw, width: int, shape: torch.Size, threshold: int | Tensor) -> Tensor:
-    out = torch.empty(*shape, width, dtype=torch.int64)
+    out = spare.empty((*shape, width), torch.int64)
     rows = result_rows(out, TILES * WIDTHS[len(kind) - 1])
     limits = per_row(torch.as_tensor(threshold).clamp(0, 1 << 16).to(torch.int64), shape)
     job = (kind, rows.place, rows.groups, position(draw, shape), limits)

@@ -29,12 +29,12 @@ from gradvote.kernels.cpu.lanes import (
 )
 from gradvote.kernels.cpu.signs import Zeros, settle, zeros_of
 from gradvote.kernels.cpu.spare import spare
+from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.cpu.trees import mean_abs
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
 
-LINE = 64
 WORD = 64
 BYTES = 4 * WORD
 TILE = 16
@@ -46,10 +46,6 @@ LANES = 16
 PLAIN, HEAVY_BALL, NESTEROV = ((None,) * kind for kind in range(1, 4))
 """The kind of momentum, as values whose types tell the compiler."""
 INFINITY = 0x7F800000
-CACHED, STREAMED = ((None,) * kind for kind in range(1, 3))
-"""How results are written; streamed ones pass by the caches, so that their lines are not read first."""
-LARGE = 1 << 22
-"""Bytes of a result from which it is streamed."""
 
 Masks = tuple[bool, Words]
 Rules = tuple[Scales, Scales, Zeros]
@@ -69,7 +65,7 @@ def feedback_step(
     if any(t.dtype != torch.float32 or t.shape != x.shape for t in (x, *state)):
         return feedback_reference.feedback_step(x, memory, ratio, inertia, keep, zeros, scale)
     shape, whole = x.shape[:-1], torch.tensor(0.0) if scale is None else scale
-    words = torch.empty(*shape, reference.num_words(x.shape[-1]), dtype=torch.int64)
+    words = spare.empty((*shape, reference.num_words(x.shape[-1])), torch.int64)
     valid, new = torch.ones(shape, dtype=torch.bool), [spare.empty(x.shape) for _ in state]
     sources, targets = [rows_of(t, WORD) for t in (x, *state)], [result_rows(t, WORD) for t in new]
     rules = per_row(ratio, shape), per_row(whole, shape), zeros_of(zeros, shape)
@@ -104,7 +100,7 @@ def _advance_rows(
     new_memory, new_momentum = (rows.place for rows in (*targets, targets[-1])[:2])
     places = x, memory, momentum, new_memory, new_momentum
     results = words.view(-1).numpy(), valid.view(-1).numpy()
-    job = (kind, _way(targets), np.float32(mu), places, sources[0].n, *rules, *masks, *results)
+    job = (kind, way_of(targets), np.float32(mu), places, sources[0].n, *rules, *masks, *results)
     tiles = -(-words.shape[-1] // TILE)
     split(lambda start, stop: _advance_tiles(*job, start, stop), len(sources[0].body) * tiles, GRAIN)
     for rows in targets:
@@ -124,29 +120,6 @@ def _restore(new: list[Tensor], old: list[Tensor], valid: Tensor) -> None:
     new[0][~valid] = old[0][~valid]
     for momentum, before in zip(new[1:], old[1:], strict=True):
         momentum[~valid] = reference.finite_or(momentum[~valid], before[~valid])
-
-
-def _way(targets: list[Rows]) -> tuple[None, ...]:
-    """Large results are streamed if every line of theirs is a line of the cache."""
-    body = targets[0].body
-    starts = [number for rows in targets for number in (rows.place[0], rows.place[2])]
-    aligned = not any(number % LINE for number in (*starts, targets[0].place[1] if len(body) > 1 else 0))
-    return STREAMED if aligned and body.numel() * body.element_size() >= LARGE else CACHED
-
-
-def _write(lanes: Vector, address: Scalar, way: Any) -> None:
-    builder, pointer = lanes.builder, lanes.builder.inttoptr(address, lanes.value.type.as_pointer())
-    if len(way) == len(CACHED):
-        store(lanes, address)
-    else:
-        written = builder.store(lanes.value, pointer, align=LINE)
-        written.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
-
-
-@instruction
-def _settle_writes(builder: Builder) -> None:
-    """What was streamed becomes visible to other threads."""
-    builder.fence("seq_cst")
 
 
 @instruction
@@ -170,7 +143,7 @@ def _advance(
         moved = load(builder, builder.add(x, offset), FLOAT32, LANES)
         if len(kind) > len(PLAIN):
             m = load(builder, builder.add(momentum, offset), FLOAT32, LANES) * splat(builder, mu, LANES) + moved
-            _write(m, builder.add(new_momentum, offset), way)
+            write(m, builder.add(new_momentum, offset), way)
             moved = moved + m * splat(builder, mu, LANES) if len(kind) == len(NESTEROV) else m
         moved = moved + load(builder, builder.add(memory, offset), FLOAT32, LANES) * splat(builder, ratio, LANES)
         store(moved, builder.add(p, offset))
@@ -191,7 +164,7 @@ def _drain(builder: Builder, way: Any, p: Scalar, scale: Scalar, mask: Scalar, w
         plus = splat(builder, scale, LANES)
         sent = kept.where(positive.where(plus, plus.flipped()), 0.0)
         left = load(builder, builder.add(p, offset), FLOAT32, LANES) - sent
-        _write(left, builder.add(out, offset), way)
+        write(left, builder.add(out, offset), way)
 
 
 def _lanes(builder: Builder, word: Scalar, first: int) -> Vector:
@@ -243,7 +216,7 @@ def _advance_tiles(
             _drain(way, p, scale, mask, words[place], _at(new_memory, row, index))
         if broken:
             valid[row] = False
-    _settle_writes()
+    settle_writes()
 
 
 @kernel

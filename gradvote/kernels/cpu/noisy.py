@@ -27,6 +27,7 @@ from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import FLOAT64, INT64, Builder, Scalar, Vector, items, splat, store
 from gradvote.kernels.cpu.philox import TILE, TILES, tiles
 from gradvote.kernels.cpu.signs import Zeros, bytes_of, mark, settle, zeros_of
+from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.quantiles import formula_of
 from gradvote.rng import Draw
@@ -41,7 +42,7 @@ NOTHING = ()
 def noise(draw: Draw, n: int, distribution: str) -> Tensor:
     """`reference.noise`."""
     shape = torch.broadcast_shapes(draw.block.shape, draw.sender.shape)
-    out = torch.empty(*shape, n)
+    out = spare.empty((*shape, n))
     _fill(out, out, NOTHING, 1.0, draw, distribution)
     return out
 
@@ -51,7 +52,7 @@ def add_noise(x: Tensor, std: float | Tensor, draw: Draw, distribution: str) -> 
     shape = _shape(x, std, draw)
     if x.dtype not in FORMATS:
         return reference.add_noise(x, std, draw, distribution)
-    out = torch.empty(*shape, x.shape[-1], dtype=torch.promote_types(x.dtype, torch.float32))
+    out = spare.empty((*shape, x.shape[-1]), torch.promote_types(x.dtype, torch.float32))
     _fill(x, out, FORMATS[x.dtype], std, draw, distribution)
     return out
 
@@ -65,7 +66,7 @@ def noisy_pack_signs(
         return reference.noisy_pack_signs(x, std, draw, distribution, zeros)
     n, shape = x.shape[-1], shape_with(_shape(x, std, draw), zeros)
     rows = rows_of(x, GROUP, shape)
-    words = torch.empty(*shape, reference.num_words(n), dtype=torch.int64)
+    words = spare.empty((*shape, reference.num_words(n)), torch.int64)
     valid = torch.ones(shape, dtype=torch.bool)
     job = (FORMATS[x.dtype], kind, rows.place, n, _scales(std, shape), position(draw, shape), zeros_of(zeros, shape))
     results = words.view(-1).numpy(), valid.view(-1).numpy()

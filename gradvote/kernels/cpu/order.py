@@ -9,6 +9,7 @@ from gradvote.kernels.cpu import ranks
 from gradvote.kernels.cpu.columns import select, sort_and_select
 from gradvote.kernels.cpu.emit import LINE
 from gradvote.kernels.cpu.rows import Group, groups, streamable
+from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.sums import CHUNK, TILE, fold
 from gradvote.kernels.cpu.threads import split
 
@@ -116,7 +117,7 @@ def _units(part: Group, size: int) -> tuple[int, int]:
 def _prepare(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of adjacent items and at least a line, and a new tensor for the result."""
     rows = streamable(x, LINE // x.element_size())
-    return rows, torch.empty(rows.shape[1:], dtype=x.dtype)
+    return rows, spare.empty(rows.shape[1:], x.dtype)
 
 
 def _undecided(part: Group, out: Tensor) -> None:

@@ -13,6 +13,7 @@ from gradvote.kernels.cpu.formats import item_bytes, read
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar, Vector, store_word
 from gradvote.kernels.cpu.philox import fair_word
+from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.rng import Draw
 
@@ -48,7 +49,7 @@ def checked_pack_signs(x: Tensor, zeros: Draw | bool) -> tuple[Tensor, Tensor]:
         return reference.checked_pack_signs(x, zeros)
     n, shape = x.shape[-1], shape_with(x.shape[:-1], zeros)
     rows = rows_of(x, WORD, shape)
-    words, valid = torch.empty(*shape, rows.groups, dtype=torch.int64), torch.ones(shape, dtype=torch.bool)
+    words, valid = spare.empty((*shape, rows.groups), torch.int64), torch.ones(shape, dtype=torch.bool)
     job = (FORMATS[x.dtype], rows.place, n, zeros_of(zeros, shape), words.view(-1).numpy(), valid.view(-1).numpy())
     split(lambda start, stop: _pack(*job, start, stop), words.numel(), GRAIN)
     return words, valid

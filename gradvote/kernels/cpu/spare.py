@@ -16,31 +16,33 @@ from torch import Tensor
 
 LARGE = 1 << 20
 """Bytes from which memory is kept."""
+READY = 1 << 25
+"""Bytes that may wait for another use even when nothing is in use."""
 ALIGNMENT = 64
 
 Memory = NDArray[np.uint8]
 
 
 class Spare:
-    """Memory that was given back; never more than is in use, so that all goes when the last result does."""
+    """Memory that was given back; never more than is in use, or `ready` bytes."""
 
-    def __init__(self) -> None:
-        self._lock, self._free, self.used = threading.RLock(), dict[int, list[Memory]](), 0
+    def __init__(self, ready: int = READY) -> None:
+        self._ready, self._lock, self._free, self.used = ready, threading.RLock(), dict[int, list[Memory]](), 0
 
     @property
     def kept(self) -> int:
         """Bytes that wait for another use."""
         return sum(size * len(arrays) for size, arrays in self._free.items())
 
-    def empty(self, shape: Sequence[int]) -> Tensor:
-        """`torch.empty` of float32."""
-        size = 4 * math.prod(shape)
+    def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """`torch.empty` of a type that numpy has."""
+        size = dtype.itemsize * math.prod(shape)
         if size < LARGE:
-            return torch.empty(*shape)
+            return torch.empty(tuple(shape), dtype=dtype)
         memory = self._take(size)
-        lent = memory[-memory.ctypes.data % ALIGNMENT :][:size].view(np.float32)
+        lent = memory[-memory.ctypes.data % ALIGNMENT :][:size]
         weakref.finalize(lent, self._give_back, size, memory).atexit = False
-        return torch.from_numpy(lent).view(*shape)
+        return torch.from_numpy(lent).view(dtype).view(*shape)
 
     def _take(self, size: int) -> Memory:
         with self._lock:
@@ -52,7 +54,7 @@ class Spare:
         with self._lock:
             self.used -= size
             self._free.setdefault(size, []).append(memory)
-            while self.kept > self.used:
+            while self.kept > max(self.used, self._ready):
                 largest = max(size for size, arrays in self._free.items() if arrays)
                 self._free[largest].pop()
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gradvote.kernels.cpu.ballots import CHUNK, LANES, TILE, shape, tally, vote
 from gradvote.kernels.cpu.rows import Group, groups, streamable
+from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 
 LIMIT = 24
@@ -26,7 +27,7 @@ def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor)
     inputs = [streamable(x, LANES) for x in ([words] if counted is None else [words, counted.expand_as(words)])]
     parts = groups(inputs, valid.expand(words.shape[:-1]))
     can_tie = [_can_tie(part, len(inputs)) for part in parts]
-    won, tied = torch.empty(full, dtype=torch.int64), _new_ties(full, can_tie)
+    won, tied = spare.empty(full, torch.int64), _new_ties(full, can_tie)
     ties = streamable(ties.expand(words.shape[1:]), LANES).contiguous() if any(can_tie) else tied
     for index, part in enumerate(parts):
         results = (ties.data_ptr() if can_tie[index] else None, won.data_ptr(), tied.data_ptr())
@@ -36,7 +37,7 @@ def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor)
 
 def _new_ties(full: tuple[int, ...], can_tie: list[bool]) -> Tensor:
     if all(can_tie):
-        return torch.empty(full, dtype=torch.int64)
+        return spare.empty(full, torch.int64)
     return torch.zeros(full if any(can_tie) else (), dtype=torch.int64).expand(full)
 
 
