@@ -99,4 +99,4 @@ def per_row(values: Tensor, shape: Sequence[int]) -> Any:
     """One value for each row of the leading `shape`, as an array (R,) of its own type."""
     if values.shape != shape:
         values = values.expand(shape)
-    return values.detach().reshape(-1).numpy()
+    return values.detach().reshape(-1).contiguous().numpy()
