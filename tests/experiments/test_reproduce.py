@@ -29,7 +29,7 @@ def test_the_list_names_every_claim(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("small")
 def test_a_claim_leaves_a_page_records_and_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, docs = tmp_path / "out", tmp_path / "docs"
-    assert run(["reproduce", "figure-1", "--out", str(out), "--docs", str(docs)]) == 0
+    assert run(["reproduce", "figure-1", "--processes", "1", "--out", str(out), "--docs", str(docs)]) == 0
     assert "not reproduced" in capsys.readouterr().out
     assert len(list((out / "quick" / "figure-1").glob("*.json"))) == 3
     assert (out / "report.html").is_file() and (docs / "reproductions.md").is_file()

@@ -65,7 +65,7 @@ def cells(scale: Scale) -> list[Cell]:
     plain = [_cell(m, lr, 0, scale) for m, settings in METHODS.items() for lr in settings["rates"]]
     links = [_cell(TESTED, METHODS[TESTED]["rates"][0], n, scale) for n in LINKS]
     bits = [{"method": m, **_own(m), "coordinates": COORDINATES} for m in METHODS]
-    return bits + with_seeds([{**row, **shared} for row in plain + links], {"quick": 2, "paper": 5}[scale])
+    return with_seeds([{**row, **shared} for row in plain + links], {"quick": 2, "paper": 5}[scale]) + bits
 
 
 def _own(method: str) -> Cell:
