@@ -3,6 +3,7 @@
 import multiprocessing
 import queue
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,12 +17,14 @@ from rich.progress import Progress
 
 from gradvote.cli.ranks import Ended
 from gradvote.cli.watch import columns, news_of
-from gradvote.train import Config, RunFolder, start
+from gradvote.train import Config, Run, RunFolder, start
 from gradvote.train.config import from_json
 from gradvote.train.interrupt import ctrl_c_calls
 
 News = tuple[str, int, dict[str, Any] | None]
 Outcome = tuple[str, str] | None
+OFTEN = 0.2
+"""Seconds between two words of a run."""
 
 
 class Crew:
@@ -76,7 +79,7 @@ class Crew:
             }
             while True:
                 ended = all(future.done() for future in chosen.values())
-                while self._listen(0.0 if ended else 0.2):
+                while self._listen(0.0 if ended else OFTEN):
                     pass
                 for folder, task in tasks.items():
                     self._update(bar, task, folder)
@@ -131,7 +134,7 @@ def _train(config_json: str, folder: str, command: str) -> Outcome:
         if stopped.is_set():
             return None
         run = start(from_json(config_json), Path(folder), overwrite=True, command=command, label=Path(folder).name)
-        run.train(_teller(folder, max(1, run.config.steps // 50), news.put))
+        run.train(_teller(run, folder, news.put))
     except KeyboardInterrupt:
         return None
     finally:
@@ -139,9 +142,16 @@ def _train(config_json: str, folder: str, command: str) -> Outcome:
     return run.status, run.message
 
 
-def _teller(folder: str, every: int, tell: Callable[[News], None]) -> Callable[[int, dict[str, Any] | None], None]:
+def _teller(run: Run, folder: str, tell: Callable[[News], None]) -> Callable[[int, dict[str, Any] | None], None]:
+    """Tells of a run a few times a second, and ends it where nobody listens any more."""
+    parent, told = multiprocessing.parent_process(), 0.0
+
     def progress(step: int, record: dict[str, Any] | None) -> None:
-        if record is not None or step % every == 0:
+        nonlocal told
+        if record is not None or time.monotonic() - told > OFTEN:
+            told = time.monotonic()
             tell((folder, step, record))
+            if parent is not None and not parent.is_alive():
+                run.stop()
 
     return progress
