@@ -19,7 +19,7 @@ import torch
 
 from gradvote import algorithms
 from gradvote.core import Algorithm, Codec, Context
-from gradvote.engines.distributed.exchange import CHUNK, MAX_CHUNKS
+from gradvote.engines.distributed.chunking import CHUNK, MAX_CHUNKS
 from gradvote.engines.distributed.part import edge_share
 from gradvote.engines.distributed.placement import PLACEMENTS
 from gradvote.engines.protocol import Protocol

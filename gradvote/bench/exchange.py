@@ -6,7 +6,7 @@ Run by every rank of a process group. Rank i's gradient is g_i[j] = ((j·(2i + 1
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,26 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from gradvote import algorithms
+from gradvote.bench.all_reduce import RIVALS, Contestant, rival
+from gradvote.core import Algorithm
 from gradvote.distributed import Exchange
+from gradvote.engines.distributed.chunking import TRIALS
 from gradvote.engines.launch import spawn
+from gradvote.engines.protocol import protocol_for
+from gradvote.engines.simulation import Simulation
 
-HASH, SAMPLE = 2654435761, 100_000
+HASH, SAMPLE = 2654435761, 6 * 16384
+WARM_UP = {"fp32": 1, "bf16": 1, "fp16": 1, "power-sgd": 3}
+CHOOSING = 2 * TRIALS
+"""Steps after which an exchange has chosen its chunks."""
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     "signsgd": algorithms.signsgd,
     "dropsignsgd": algorithms.dropsignsgd,
     "dropsignsgd-64": lambda: algorithms.dropsignsgd(granularity=64),
-    "dist-ef-sgdm": algorithms.dist_ef_sgdm,
+    "dist-ef-sgdm": lambda: replace(algorithms.dist_ef_sgdm(), block_size=16384),
 }
-RIVALS = ("fp32", "bf16", "fp16")
+"""A single tensor stands for a whole model here, so that memories with a scale per tensor get blocks, too."""
+NAMES = (*RIVALS, *ALGORITHMS)
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,7 @@ def run(d: int, names: Sequence[str], repeats: int, placement: Any = "sharded", 
     return [_contest(name, d, repeats, placement, interface) for name in names]
 
 
-def run_locally(
-    d: int, ranks: int = 4, names: Sequence[str] = ("fp32", "fp16", *ALGORITHMS), repeats: int = 5
-) -> list[Result]:
+def run_locally(d: int, ranks: int = 4, names: Sequence[str] = NAMES, repeats: int = 5) -> list[Result]:
     """The same between processes of this machine, over loopback; rank 0's results."""
     results: list[Result] = spawn(run, ranks, d, tuple(names), repeats)[0]
     return results
@@ -67,61 +74,73 @@ def gradient(rank: int, d: int) -> Tensor:
 
 
 def _contest(name: str, d: int, repeats: int, placement: Any, interface: str) -> Result:
-    p = nn.Parameter(torch.zeros(d))
     own = gradient(dist.get_rank(), d)
-    step, sent = _rival(p, name) if name in RIVALS else _voted(p, name, placement)
-    p.grad = own.clone()
-    step()
-    _verify(name, p)
+    step, sent, result = rival(name, own) if name in RIVALS else _voted(name, own, placement)
+    warm_up = WARM_UP.get(name, CHOOSING)
+    for _ in range(warm_up):
+        if name != "power-sgd":
+            result().copy_(own)
+        step()
+    _verify(name, result(), d, warm_up)
     seconds, counted, wire = [], sent(), _interface_bytes(interface)
     for _ in range(repeats):
-        p.grad.copy_(own)
+        if name != "power-sgd":
+            result().copy_(own)
         dist.barrier()
         started = time.perf_counter()
         step()
         seconds.append(_slowest(time.perf_counter() - started))
     after = _interface_bytes(interface)
+    _verify(name, result(), d, warm_up + repeats)
     passed = None if wire is None or after is None else (after - wire) // repeats
     return Result(name, seconds, (sent() - counted) // repeats, passed)
 
 
-def _voted(p: nn.Parameter, name: str, placement: Any) -> tuple[Callable[[], None], Callable[[], int]]:
+def _voted(name: str, own: Tensor, placement: Any) -> Contestant:
+    p = nn.Parameter(torch.zeros_like(own))
+    p.grad = own.clone()
     exchange = Exchange([p], ALGORITHMS[name](), placement=placement)
-    return exchange.step, lambda: exchange.stats().bytes_sent
 
-
-def _rival(p: nn.Parameter, name: str) -> tuple[Callable[[], None], Callable[[], int]]:
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
-    calls, ranks = [0], dist.get_world_size()
-
-    def step() -> None:
+    def result() -> Tensor:
         assert p.grad is not None
-        calls[0] += 1
-        small = (p.grad / ranks).to(dtype)
-        dist.all_reduce(small)
-        p.grad.copy_(small)
+        return p.grad
 
-    return step, lambda: calls[0] * 2 * (ranks - 1) * p.numel() * dtype.itemsize // ranks
+    return exchange.step, lambda: exchange.stats().bytes_sent, result
 
 
-def _verify(name: str, p: nn.Parameter) -> None:
-    """The first coordinates against what all ranks have, and all coordinates against the other ranks' result."""
-    assert p.grad is not None
-    n = min(SAMPLE, p.numel())
-    everyone = torch.stack([gradient(rank, n) for rank in range(dist.get_world_size())])
-    found = p.grad[:n]
+def _verify(name: str, found: Tensor, d: int, steps: int) -> None:
+    """The first blocks against the simulation's, or the mean, and all coordinates against the other ranks' result."""
+    n = min(SAMPLE, d)
     if name in RIVALS:
-        right = torch.allclose(found, everyone.mean(0), rtol=0.02, atol=300.0 if name != "fp32" else 0.1)
-    elif name == "signsgd":
-        votes = everyone.sign().sum(0)
-        right = bool(((found == votes.sign()) | (votes == 0)).all()) and bool((found.abs() == 1).all())
+        right = _is_mean(name, found[:n])
     else:
-        right = bool(found.isfinite().all()) and bool(found.any())
-    digest = torch.tensor([float(p.grad.double().sum()), float(p.grad.double().square().sum())], dtype=torch.float64)
+        right = torch.equal(found[:n], _simulated(name, _everyone(n), steps))
+    digest = torch.tensor([float(found.double().sum()), float(found.double().square().sum())], dtype=torch.float64)
     digests = [torch.zeros_like(digest) for _ in range(dist.get_world_size())]
     dist.all_gather(digests, digest)
     if not right or any(not torch.equal(other, digest) for other in digests):
         raise RuntimeError(f"The result of {name} is wrong on rank {dist.get_rank()}, so its time says nothing.")
+
+
+def _is_mean(name: str, found: Tensor) -> bool:
+    """Whether a rival gives the mean up to its type's precision; PowerSGD promises no bound, only a finite result."""
+    if name == "power-sgd":
+        return bool(found.isfinite().all()) and bool(found.any())
+    tolerance = {"fp32": 0.1, "fp16": 50.0, "bf16": 400.0}[name]
+    return torch.allclose(found, _everyone(len(found)).mean(0), rtol=0.0, atol=tolerance)
+
+
+def _simulated(name: str, everyone: Tensor, steps: int) -> Tensor:
+    """The direction after some steps with the same gradients (M, n), whole blocks, which no other block influences."""
+    algorithm: Algorithm = ALGORITHMS[name]()
+    simulation = Simulation(protocol_for([everyone[0]], algorithm, 0), len(everyone))
+    for step in range(steps):
+        direction = simulation.step(everyone, step, 1.0)
+    return direction
+
+
+def _everyone(n: int) -> Tensor:
+    return torch.stack([gradient(rank, n) for rank in range(dist.get_world_size())])
 
 
 def _slowest(seconds: float) -> float:

@@ -1,7 +1,11 @@
-"""One rank of a measurement on shaped links: `python -m gradvote.bench.links`, started by `scripts/bench-links`."""
+"""One rank of a measurement on shaped links: `python -m gradvote.bench.links`, started by `scripts/bench-links`.
+
+Rank, world size, master and interface come from the environment, as under torchrun.
+"""
 
 import argparse
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,16 +19,11 @@ def main() -> None:
     """Join the group, measure, and on rank 0 write the results as JSON."""
     options = _options()
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://{options.master}",
-        rank=options.rank,
-        world_size=options.world,
-        timeout=timedelta(seconds=options.timeout),
-    )
-    results = exchange.run(options.params, options.names.split(","), options.repeats, interface=options.interface)
-    if options.rank == 0:
-        about = {"link": options.link, "params": options.params, "ranks": options.world}
+    dist.init_process_group("gloo", timeout=timedelta(seconds=options.timeout))
+    interface = os.environ.get("GLOO_SOCKET_IFNAME", "")
+    results = exchange.run(options.params, options.names.split(","), options.repeats, interface=interface)
+    if dist.get_rank() == 0:
+        about = {"link": options.link, "params": options.params, "ranks": dist.get_world_size()}
         rows = [
             {"name": r.name, "seconds": r.seconds, "bytes_sent": r.bytes_sent, "interface_bytes": r.interface_bytes}
             for r in results
@@ -36,10 +35,6 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rank", type=int, required=True)
-    parser.add_argument("--world", type=int, required=True)
-    parser.add_argument("--master", required=True, help="host:port of rank 0")
-    parser.add_argument("--interface", required=True, help="the network interface of this namespace")
     parser.add_argument("--link", required=True, help="the rate of the link, as told to tc")
     parser.add_argument("--params", type=int, default=25_600_000)
     parser.add_argument("--names", default="fp32,signsgd")

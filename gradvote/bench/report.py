@@ -1,18 +1,20 @@
 """The tables and the plot of `scripts/bench-links`: measured points, and the line of `gradvote plan`'s model."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch.distributed as dist
 
 from gradvote import plan, quantities
+from gradvote.bench.all_reduce import HALVES
 from gradvote.bench.exchange import ALGORITHMS, Result
+from gradvote.engines.launch import spawn
 from gradvote.errors import MissingExtra
 
+SAMPLE = 3_000_000
 RATES = [10 ** (7 + k / 8) for k in range(25)]
 
 
@@ -31,7 +33,6 @@ def main() -> None:
     """Print and draw what stands in a folder."""
     folder = Path(sys.argv[1])
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    torch.set_num_threads(1)
     model = _Model(runs[0]["params"], runs[0]["ranks"])
     for run in runs:
         print(f"\n{run['link']}, {run['params']:,} coordinates, {run['ranks']} ranks")
@@ -42,16 +43,17 @@ def main() -> None:
 
 
 class _Model:
-    """Predicted seconds by contestant and rate; the work is measured here, where all ranks share the cores."""
+    """Predicted seconds by contestant and rate; the work is measured by as many processes as share the cores here."""
 
     def __init__(self, params: int, ranks: int) -> None:
         self.params, self.ranks = params, ranks
-        self.work = {name: plan.measure(make(), workers=ranks) for name, make in ALGORITHMS.items()}
-        self.slowdown = max(ranks / (os.cpu_count() or 1), 1.0)
+        found = spawn(_works, ranks, min(params, SAMPLE))
+        self.work = {name: max((rank[name] for rank in found), key=lambda w: w.worker) for name in ALGORITHMS}
 
     def __call__(self, name: str, rate: float) -> float | None:
         link = plan.Link(rate)
-        if name in ("fp32", "fp16"):
+        if name in ("fp32", *HALVES):
+            name = "fp16" if name in HALVES else name
             found = plan.predict(self.params, self.ranks, link, names=())
         elif name in ALGORITHMS:
             found = plan.predict(
@@ -61,11 +63,19 @@ class _Model:
                 names={name: ALGORITHMS[name]()},
                 placements=("sharded",),
                 work=self.work,
-                slowdown=self.slowdown,
             )
         else:
             return None
         return next(p.exchange for p in found.predictions if p.name == name)
+
+
+def _works(d: int) -> dict[str, plan.Work]:
+    """What each algorithm costs while the other ranks work, too."""
+    found = {}
+    for name, make in ALGORITHMS.items():
+        dist.barrier()
+        found[name] = plan.measure(make(), d, dist.get_world_size())
+    return found
 
 
 def _errors(model: _Model, run: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gradvote import kernels
-from gradvote.codecs.masked import Masked, compacted
+from gradvote.codecs.masked import Masked
 from gradvote.codecs.sign import Sign
 from gradvote.core import Codec, Context, Payload
 from gradvote.kernels import Feedback, Inertia
@@ -29,4 +29,4 @@ def encode_fused(
     step = kernels.feedback_step(x, memory, ratio, inertia, keep, sign.zeros(ctx), scale)
     planes = {"bits": step.bits} if scale is not None else {"bits": step.bits, "scale": step.scale[..., None]}
     payload = Payload(step.valid, planes)
-    return (payload if keep is None else compacted(payload, keep)), step
+    return (codec.compacted(payload, x.shape[-1], ctx) if isinstance(codec, Masked) else payload), step

@@ -34,7 +34,7 @@ class Masked(Codec):
             raise ValueError(f"The granularity of a mask must be 1 or 64; got {self.granularity}.")
 
     def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
-        width = (kernels.count_bits(self.mask(n, ctx)) + 63) // 64
+        width = (self.counts(n, ctx) + 63) // 64
         return tuple(Plane(p.name, p.dtype, width) if p.dtype == torch.int64 else p for p in self.codec.planes(n, ctx))
 
     def mask(self, n: int, ctx: Context) -> Tensor:
@@ -45,9 +45,22 @@ class Masked(Codec):
             ctx.memo[key] = kernels.keep_bits(draw(ctx, Stream.MASK), n, threshold, self.granularity)
         return ctx.memo[key]
 
+    def counts(self, n: int, ctx: Context) -> Tensor:
+        """How many coordinates are kept (..., B); counted once for a context."""
+        key = (self.keep, self.granularity, n, "counts")
+        if key not in ctx.memo:
+            ctx.memo[key] = kernels.count_bits(self.mask(n, ctx))
+        return ctx.memo[key]
+
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
-        keep = self.mask(x.shape[-1], ctx)
-        return compacted(self.codec.encode_kept(x, keep, ctx), keep), state
+        n = x.shape[-1]
+        return self.compacted(self.codec.encode_kept(x, self.mask(n, ctx), ctx), n, ctx), state
+
+    def compacted(self, payload: Payload, n: int, ctx: Context) -> Payload:
+        """The payload with the bits of the kept coordinates only."""
+        keep, counts = self.mask(n, ctx), self.counts(n, ctx)
+        width = kernels.num_words(int(counts.amax()) if counts.numel() else 0)
+        return _bit_planes(payload, lambda bits: kernels.compact(bits, keep, width))
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         keep = self.mask(n, ctx)
@@ -79,14 +92,8 @@ def _threshold(keep: Tensor) -> Tensor:
     return threshold
 
 
-def compacted(payload: Payload, keep: Tensor) -> Payload:
-    """The payload with the bits of the coordinates in `keep` (..., B, W) only."""
-    width = int(kernels.count_bits(keep).amax()) if keep.numel() else 0
-    return _bit_planes(payload, lambda bits: kernels.compact(bits, keep, kernels.num_words(width)))
-
-
 def _expanded(payload: Payload, keep: Tensor) -> Payload:
-    """The inverse of `compacted`: bits outside `keep` are zero."""
+    """The inverse of `Masked.compacted`: bits outside `keep` are zero."""
     return _bit_planes(payload, lambda bits: kernels.expand(bits, keep))
 
 

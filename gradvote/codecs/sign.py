@@ -97,7 +97,7 @@ class Sign(Codec):
         """`reduce`, where ballots speak only on the coordinates set in `keep` (M, ..., B, W)."""
         if self._votes(aggregator):
             return aggregator.vote(payload["bits"], _spoken(payload, keep), payload.valid, ctx, n)
-        if type(aggregator) is Mean and aggregator.weights is None:
+        if type(aggregator) is Mean and aggregator.weights is None and payload.valid.numel() * n > CACHED:
             return self._mean(payload, keep, ctx, n)
         return aggregator(self.decode_kept(payload, keep, ctx, n), payload.valid, ctx)
 

@@ -2,10 +2,13 @@
 
 `loop` runs each worker's forward and backward as a real worker does, and so equals real engines bit for bit;
 `vectorized` uses torch.func and is much faster for many small workers, with no promise of equal last bits.
+
+A parameter that a worker's loss does not reach has no gradient, and the worker abstains on it: NaN says so.
 """
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,8 @@ Mode = Literal["loop", "vectorized"]
 MODES = ("loop", "vectorized")
 Tensors = dict[str, Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]
+
+_UNUSED: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
 
 
 class Padded(NamedTuple):
@@ -51,11 +56,17 @@ def loop_gradients(
 
 
 def local_gradients(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Loss and gradients of one worker; a parameter that was not used has a zero gradient."""
+    """Loss and gradients of one worker; NaN for a parameter that was not used."""
     params = trainable(model)
     loss = cross_entropy(model(x), y)
     gradients = torch.autograd.grad(loss, params, allow_unused=True)
-    return loss.detach(), [torch.zeros_like(p) if g is None else g for p, g in zip(params, gradients, strict=True)]
+    filled = [torch.full_like(p, torch.nan) if g is None else g for p, g in zip(params, gradients, strict=True)]
+    return loss.detach(), filled
+
+
+def of_used(losses: Tensor, gradients: Tensor) -> Tensor:
+    """The gradients (M, d), zero where a worker of finite loss has none: what a sum over workers counts."""
+    return torch.where(losses.isfinite()[:, None] & gradients.isnan(), 0.0, gradients)
 
 
 def worker_seed(seed: int, step: int, worker: int) -> int:
@@ -88,7 +99,8 @@ def vectorized_gradients(
             gradients, losses = per_worker(params, fixed, x, y, weight)
         except RuntimeError as error:
             raise ValueError(f"The model cannot be vectorized over workers; use the mode 'loop'. {error}") from error
-    return losses.detach(), _flatten(gradients, layout)
+    unused = _unused(models[0], x[0, :1], y[0, :1])
+    return losses.detach(), _flatten([None if k in unused else g for k, g in gradients.items()], layout)
 
 
 def check_vectorizable(model: nn.Module) -> None:
@@ -120,9 +132,21 @@ def padded(batches: Batches) -> Padded:
     return Padded(x, y, (torch.arange(int(lengths.max())) < lengths[:, None]).to(x.dtype))
 
 
-def _flatten(gradients: dict[str, Tensor], layout: Layout) -> Tensor:
-    tensors = [g.flatten(1) for g in gradients.values()]
-    flat = torch.empty(len(tensors[0]), layout.size)
+def _unused(model: nn.Module, x: Tensor, y: Tensor) -> frozenset[str]:
+    """The parameters that the loss does not reach: the same ones in every step, or vmap would have refused."""
+    if model not in _UNUSED:
+        names = [name for name, p in model.named_parameters() if p.requires_grad]
+        with torch.random.fork_rng(devices=[]):
+            found = torch.autograd.grad(cross_entropy(model(x), y), trainable(model), allow_unused=True)
+        _UNUSED[model] = frozenset(name for name, g in zip(names, found, strict=True) if g is None)
+    return _UNUSED[model]
+
+
+def _flatten(gradients: Sequence[Tensor | None], layout: Layout) -> Tensor:
+    tensors = [None if g is None else g.flatten(1) for g in gradients]
+    num_workers = next(len(g) for g in tensors if g is not None)
+    flat = torch.empty(num_workers, layout.size)
     for p in layout.pieces:
-        flat[:, p.offset : p.offset + p.length] = tensors[p.param][:, p.start : p.start + p.length]
+        own = tensors[p.param]
+        flat[:, p.offset : p.offset + p.length] = torch.nan if own is None else own[:, p.start : p.start + p.length]
     return flat

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradvote.engines.gradients import Padded, loop_gradients, padded, vectorized_gradients
+from gradvote.engines.gradients import Padded, loop_gradients, of_used, padded, vectorized_gradients
 from gradvote.engines.simulation import Simulation
 from gradvote.train import metrics
 from gradvote.train.setup import Setup
@@ -67,7 +67,7 @@ class Observer:
         if known is None or not self.is_full:
             with kept_buffers(self.models):
                 known = self.gradients(self.whole, step)
-        truth = metrics.truth(*known, self.setup.shares)
+        truth = metrics.truth(known[0], of_used(*known), self.setup.shares)
         return {
             "step": step,
             **vars(truth),

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 import gradvote
 from gradvote import algorithms
+from gradvote.aggregators import MajorityVote
 from gradvote.distributed import Exchange
+from tests.engines.failing_workers import text_of
 from tests.engines.workers import CLASSES, batch, flat, new_model
 
 STEPS = 6
@@ -84,6 +89,51 @@ def _loop(model: nn.Module, net: nn.Module, optimizer: Any, exchange: Callable[[
             group["lr"] *= 0.9
         optimizer.step()
     return flat(model)
+
+
+class WithStatistics(nn.Module):
+    """BatchNorm behind a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.out = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(144, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.norm(self.conv(x)).relu().flatten(1))
+
+
+def statistics() -> tuple[list[Tensor], Tensor]:
+    """All ranks' running means, and this rank's after averaging."""
+    torch.manual_seed(0)
+    model = WithStatistics()
+    net = DistributedDataParallel(model, broadcast_buffers=False)
+    gradvote.ddp.attach(net, algorithms.signsgd(), timeout=60)
+    cross_entropy(net(batch(dist.get_rank(), 0)[0]), batch(dist.get_rank(), 0)[1]).backward()
+    own = model.norm.running_mean
+    assert own is not None
+    everyone = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, own.clone())
+    gradvote.ddp.average_statistics(net)
+    return everyone, own
+
+
+def refusals() -> dict[str, str]:
+    """What attach says about models that it does not take; nobody waits for anybody."""
+    sharded = new_model()
+    fully_shard(sharded, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    cases: dict[str, Any] = {"plain": new_model(), "fsdp": sharded}
+    errors = {name: text_of(lambda m=m: gradvote.ddp.attach(m, algorithms.signsgd())) for name, m in cases.items()}  # type: ignore[misc]
+    net = DistributedDataParallel(new_model())
+    whole = replace(algorithms.signsgd(), aggregate=NotSeparable())
+    return {**errors, "whole vectors": text_of(lambda: gradvote.ddp.attach(net, whole))}
+
+
+class NotSeparable(MajorityVote):
+    separable = False
+
+
+def everything() -> dict[str, Any]:
+    return {"variants": variants(), "statistics": statistics(), "refusals": refusals()}
 
 
 def variants() -> dict[str, tuple[Tensor, Tensor]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import gradvote
 from gradvote import algorithms
 from gradvote.distributed import Exchange, Stats
+from gradvote.engines.distributed import chunking
 from tests.engines.workers import exchange_steps, lr_at, new_model
 
 ALGORITHM = algorithms.dist_ef_sgdm()
@@ -88,6 +89,23 @@ def accounting() -> dict[str, list[Stats]]:
     return results
 
 
+def open_chunks() -> dict[str, Any]:
+    """Directions and memories after steps with one chunk, and with chunks that are tried out."""
+    chunking.CHUNK = 50_000
+    results: dict[str, Any] = {}
+    for name, chunks in {"one": 1, "open": None}.items():
+        p, generator = nn.Parameter(torch.zeros(300_000)), torch.Generator().manual_seed(dist.get_rank())
+        exchange = Exchange([p], algorithms.dropsignsgd(), chunks=chunks, timeout=60)
+        used = set()
+        for _ in range(2 * chunking.TRIALS + 2):
+            p.grad = torch.randn(p.shape, generator=generator)
+            used.add(len(exchange._chunking.layouts()))
+            exchange.step()
+        results[name] = {"direction": _grad(p), "state": exchange.state_dict(), "used": used}
+    results["left"] = len(exchange._chunking.layouts())
+    return results
+
+
 def odd_gradients() -> dict[str, Tensor]:
     """Directions for a missing gradient, half precision and a channels-last weight."""
     rank = dist.get_rank()
@@ -102,6 +120,10 @@ def odd_gradients() -> dict[str, Tensor]:
     exchange.step()
     assert image.grad.is_contiguous(memory_format=torch.channels_last)
     return {"missing": _grad(missing), "half": _grad(half), "image": _grad(image), "values": values}
+
+
+def odd() -> dict[str, Any]:
+    return {**odd_gradients(), **open_chunks()}
 
 
 def _grad(p: nn.Parameter) -> Tensor:

@@ -20,8 +20,13 @@ def test_bytes_abstentions_and_ties_are_counted() -> None:
     assert results["replicated"][2].abstentions == (0, 1, 0, 0)
 
 
-def test_missing_half_precision_and_channels_last_gradients() -> None:
-    for results in spawn(stateful_workers.odd_gradients, 2):
+def test_odd_gradients_and_chunks() -> None:
+    for results in spawn(stateful_workers.odd, 2):
+        one, tried = results["one"], results["open"]
+        assert one["used"] == {1} and {1, 6} == tried["used"] and results["left"] in tried["used"]
+        assert torch.equal(one["direction"], tried["direction"]) and stateful_workers.equal(
+            one["state"], tried["state"]
+        )
         assert torch.equal(results["missing"], -torch.ones(70))
         assert results["half"].dtype == torch.bfloat16
         assert results["half"].tolist() == [1, -1, 1]

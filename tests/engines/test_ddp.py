@@ -1,10 +1,32 @@
+from typing import Any
+
+import pytest
 import torch
 
 from gradvote.engines.launch import spawn
 from tests.engines import ddp_workers
 
 
-def test_every_kind_of_ddp_equals_the_plain_loop_bit_for_bit() -> None:
-    for rank, results in enumerate(spawn(ddp_workers.variants, 2)):
-        for name, (found, expected) in results.items():
+@pytest.fixture(scope="module")
+def ranks() -> list[Any]:
+    return spawn(ddp_workers.everything, 2)
+
+
+def test_every_kind_of_ddp_equals_the_plain_loop_bit_for_bit(ranks: list[Any]) -> None:
+    for rank, results in enumerate(ranks):
+        for name, (found, expected) in results["variants"].items():
             assert torch.equal(found, expected), (rank, name)
+
+
+def test_statistics_stay_each_ranks_own_until_they_are_averaged(ranks: list[Any]) -> None:
+    (first, second), mean = ranks[0]["statistics"]
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(mean, (first + second) / 2)
+    assert torch.equal(ranks[1]["statistics"][1], mean)
+
+
+def test_models_that_cannot_vote_are_refused(ranks: list[Any]) -> None:
+    errors = ranks[1]["refusals"]
+    assert "attach takes a torch DistributedDataParallel model; got Sequential" in errors["plain"]
+    assert "FSDP2 models are not supported" in errors["fsdp"] and "Use DistributedDataParallel" in errors["fsdp"]
+    assert "needs every worker's whole gradient at once" in errors["whole vectors"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gradvote.engines.gradients import check_vectorizable, loop_gradients, trainable, vectorized_gradients
+from gradvote.engines.gradients import check_vectorizable, loop_gradients, of_used, trainable, vectorized_gradients
 from gradvote.layout import layout_of
 from gradvote.models import build
 
@@ -87,8 +87,11 @@ def test_frozen_and_unused_parameters(gradients, num_models):
     for i, (x, y) in enumerate(data):
         model = models[i % num_models]
         expected = torch.autograd.grad(cross_entropy(model(x), y), [*model.head.parameters()])
-        flat = torch.cat([*(g.flatten() for g in expected), torch.zeros(6)])
-        torch.testing.assert_close(in_order(found[i], layout), flat, rtol=1e-4, atol=1e-6)
+        flat = torch.cat([*(g.flatten() for g in expected), torch.full((6,), torch.nan)])
+        torch.testing.assert_close(in_order(found[i], layout), flat, rtol=1e-4, atol=1e-6, equal_nan=True)
+        counted = of_used(torch.zeros(2), found)
+        assert bool((counted == found.nan_to_num(0)).all())
+        assert bool(of_used(torch.full((2,), torch.nan), found).isnan().any())
 
 
 def with_dropout():

@@ -1,6 +1,7 @@
 """The exchange for training loops of one's own: `exchange.step()` between `backward()` and `optimizer.step()`."""
 
-from collections.abc import Hashable, Iterable, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,20 +11,18 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.distributed import pipeline
+from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.gradients import Desk, Outbox, flat_dtype
-from gradvote.engines.distributed.part import chunks_of
 from gradvote.engines.distributed.placement import Placement
 from gradvote.engines.distributed.rates import Rates
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.stats import Stats
 from gradvote.engines.distributed.transport import Transport
-from gradvote.engines.distributed.turn import Turn
 from gradvote.faults import Faulty
+from gradvote.layout import Layout
 
 Named = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
-CHUNK = 3_000_000
-MAX_CHUNKS = 4
 
 
 class Exchange:
@@ -38,8 +37,8 @@ class Exchange:
     and call `step` equally often. A parameter without a gradient abstains. `optimizer` gives the learning rates by
     which error memories are rescaled. `secret` keys this rank's private draws; None derives them from the seed, which
     makes runs reproducible and noise no protection. `chunks` is the number of parts in which the gradient travels, so
-    that work and transfer overlap (None: by size). `timeout` (seconds) is how long a rank waits for the others; a
-    `group` of only some of the ranks is used as it is, with its own timeout.
+    that work and transfer overlap (None: what is faster in the first steps). `timeout` (seconds) is how long a rank
+    waits for the others; a `group` of only some of the ranks is used as it is, with its own timeout.
 
     Raises:
         ValueError: nothing to train, or the ranks differ in what they were given.
@@ -66,8 +65,7 @@ class Exchange:
         assert own_group is not None
         self._watch = Watch(own_group)
         self._session = Session(names, self.params, algorithm, placement, Transport(own_group), seed, secret, faults)
-        layout = self._session.protocol.layout
-        self._layouts = chunks_of(layout, chunks or min(max(layout.size // CHUNK, 1), MAX_CHUNKS))
+        self._chunking = Chunking(self._session.protocol.layout, self._session.transport, chunks)
         self._desk = Desk(flat_dtype(self.params))
 
     def step(self) -> None:
@@ -79,7 +77,9 @@ class Exchange:
             ExchangeError: another rank failed or did not answer in time; the text names it.
         """
         try:
-            self._step()
+            started = time.perf_counter()
+            self._step(self._chunking.layouts())
+            self._chunking.took(time.perf_counter() - started)
         except Exception as error:
             raise self._watch.failed(error, self._session.step) from error
 
@@ -103,22 +103,23 @@ class Exchange:
         """
         self._session.load_state_dict(state)
 
-    def _step(self) -> None:
+    def _step(self, layouts: list[Layout]) -> None:
         gradients, lr = {i: p.grad for i, p in enumerate(self.params)}, self._rates()
-        turns: dict[Hashable, Turn] = {k: self._session.turn(k, layout, lr) for k, layout in enumerate(self._layouts)}
-        updates = (self._desk.gather(layout, gradients) for layout in self._layouts)
+        keys = [(k, len(layouts)) for k in range(len(layouts))]
+        turns = [self._session.turn(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
+        updates = (self._desk.gather(layout, gradients) for layout in layouts)
         targets = {i: torch.empty_like(self.params[i]) if g is None else g for i, g in gradients.items()}
         outbox = Outbox(self._desk, targets)
         deliveries = pipeline.run(
             self._session.transport,
-            list(turns.values()),
+            turns,
             updates,
-            lambda k: outbox.write(self._layouts[k], turns[k].read),
+            lambda k: outbox.write(layouts[k], turns[k].read),
         )
         outbox.finish()
         for i, target in targets.items():
             self.params[i].grad = target
-        self._session.commit(turns, deliveries)
+        self._session.commit(dict(zip(keys, turns, strict=True)), deliveries)
 
 
 def named(params: Named) -> tuple[list[str], list[Tensor]]:

@@ -1,6 +1,6 @@
 """What exchange and hook share: one rank's states, its step and its counts, over parts that may change."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,7 +67,7 @@ class Session:
         now = Round(self.step, t.rank, t.num_ranks, lr, self.secret, self.faults)
         return Turn(seat.part, now, seat.worker, seat.server)
 
-    def commit(self, turns: dict[Hashable, Turn], deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
+    def commit(self, turns: Mapping[Hashable, Turn], deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
         """Take over the states of a finished step."""
         for key, turn in turns.items():
             self.seats[key].worker, self.seats[key].server = turn.worker, turn.server

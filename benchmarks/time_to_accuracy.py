@@ -1,0 +1,172 @@
+"""Seconds of training to a stated accuracy on MNIST, by way of exchanging gradients. Used by `scripts/bench-accuracy`.
+
+    python benchmarks/time_to_accuracy.py tune --out tuned.json        the learning rate of each, here and without links
+    scripts/with-links 100mbit python benchmarks/time_to_accuracy.py race --tuned tuned.json --out race.json
+
+The network is that of McMahan et al. 2017 with half the channels (0.82M parameters), the data are split at random, and
+every contestant has the same start, the same batches and the same grid of learning rates; the rate with the fewest
+steps to the accuracy runs the race. SGD has momentum 0.9 behind means; the votes have theirs, if any, in the algorithm.
+Evaluation is not timed.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+import gradvote
+from gradvote import algorithms
+from gradvote.core import Algorithm
+from gradvote.data import Data, load
+from gradvote.engines.launch import spawn
+
+GRID = [0.01, 0.03, 0.003, 0.1, 0.001, 0.0003]
+MEANS = ("fp32", "fp16", "power-sgd")
+VOTES: dict[str, Callable[[], Algorithm]] = {
+    "signsgd": algorithms.signsgd,
+    "signum": algorithms.signum,
+    "dropsignsgd": algorithms.dropsignsgd,
+}
+RANKS, BATCH, EVERY, TEST, MOMENTUM = 4, 8, 5, 1000, 0.9
+
+
+@cache
+def mnist() -> Data:
+    """The data, read once."""
+    return load("mnist")
+
+
+def network() -> nn.Module:
+    """The same start on all ranks and for all contestants."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(1568, 512),
+        nn.ReLU(),
+        nn.Linear(512, 10),
+    )
+
+
+def contestant(name: str, lr: float) -> tuple[nn.Module, Callable[[int], None]]:
+    """A model and its training step."""
+    model = network()
+    ddp = DistributedDataParallel(model, bucket_cap_mb=100 if name == "power-sgd" else None)  # more buckets hang it
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=MOMENTUM if name in MEANS else 0.0)
+    if name == "fp16":
+        ddp.register_comm_hook(None, default_hooks.fp16_compress_hook)
+    elif name == "power-sgd":
+        state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=1, start_powerSGD_iter=2)
+        ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+    elif name in VOTES:
+        gradvote.ddp.attach(ddp, VOTES[name](), optimizer=optimizer)
+    order = torch.randperm(len(mnist().train_y), generator=torch.Generator().manual_seed(1))[dist.get_rank() :: RANKS]
+
+    def step(k: int) -> None:
+        chosen = order[(torch.arange(BATCH) + k * BATCH) % len(order)]
+        optimizer.zero_grad()
+        cross_entropy(ddp(mnist().train_x[chosen]), mnist().train_y[chosen]).backward()
+        optimizer.step()
+
+    return model, step
+
+
+def accuracy(model: nn.Module) -> float:
+    """On the first test images."""
+    with torch.no_grad():
+        return float((model(mnist().test_x[:TEST]).argmax(1) == mnist().test_y[:TEST]).float().mean())
+
+
+def until(name: str, lr: float, target: float, most: int) -> dict[str, Any]:
+    """Training until the accuracy is reached, or for `most` steps: steps, seconds, accuracy."""
+    model, step = contestant(name, lr)
+    seconds, found = 0.0, 0.0
+    for k in range(1, most + 1):
+        dist.barrier()
+        start = time.perf_counter()
+        step(k)
+        seconds += time.perf_counter() - start
+        if k % EVERY == 0:
+            found = accuracy(model)
+            if found >= target:
+                break
+    return {"name": name, "lr": lr, "steps": k, "seconds": seconds, "accuracy": found, "reached": found >= target}
+
+
+def tune(target: float, most: int) -> list[dict[str, Any]]:
+    """For each contestant the run of the grid with the fewest steps; no run goes on beyond the best so far."""
+    best = []
+    for name in (*MEANS, *VOTES):
+        runs, limit = [], most
+        for lr in GRID:
+            runs.append(until(name, lr, target, limit))
+            limit = min(limit, runs[-1]["steps"]) if runs[-1]["reached"] else limit
+        best.append(min(runs, key=lambda run: (not run["reached"], run["steps"], run["seconds"])))
+        if dist.get_rank() == 0:
+            print(f"{name:16} learning rate {best[-1]['lr']:g}: {best[-1]['steps']} steps", flush=True)
+    return best
+
+
+def race(tuned: list[dict[str, Any]], target: float) -> list[dict[str, Any]]:
+    """Every contestant with its rate, for as many steps as it needed; the slowest rank's seconds."""
+    results = []
+    for entry in tuned:
+        result = until(entry["name"], entry["lr"], target, entry["steps"])
+        worst = torch.tensor(result["seconds"])
+        dist.all_reduce(worst, dist.ReduceOp.MAX)
+        results.append({**result, "seconds": float(worst)})
+    return results
+
+
+def table(results: list[dict[str, Any]], target: float) -> str:
+    """What was found, the fastest first, and who won."""
+    measure = next(r["seconds"] for r in results if r["name"] == "fp32")
+    lines = [f"{'':16}{'rate':>8}{'steps':>7}{'ms/step':>9}{'seconds':>9}{'fp32':>8}   until {target:.0%} of {TEST}"]
+    for r in sorted(results, key=lambda r: (not r["reached"], r["seconds"])):
+        note = "" if r["reached"] else f"   not reached: {r['accuracy']:.1%}"
+        per_step = 1e3 * r["seconds"] / r["steps"]
+        figures = f"{r['lr']:>8g}{r['steps']:>7}{per_step:>9.1f}{r['seconds']:>9.2f}{measure / r['seconds']:>7.1f}x"
+        lines.append(f"{r['name']:16}{figures}{note}")
+    return "\n".join(lines)
+
+
+def joined(tuned: list[dict[str, Any]], target: float) -> list[dict[str, Any]]:
+    """The race between the hosts that the environment names."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    results = race(tuned, target)
+    dist.barrier()
+    return results
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["tune", "race"])
+    parser.add_argument("--target", type=float, default=0.95)
+    parser.add_argument("--most", type=int, default=150, help="steps after which a learning rate is given up")
+    parser.add_argument("--tuned", type=Path, help="what `tune` wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    if options.what == "tune":
+        found = spawn(tune, RANKS, options.target, options.most)[0]
+    else:
+        found = joined(json.loads(options.tuned.read_text(encoding="utf-8")), options.target)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(table(found, options.target))
+        options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -1,0 +1,43 @@
+"""In how many parts a gradient travels: many hide work behind the wire, few cost less work; the first steps show."""
+
+import torch
+
+from gradvote.engines.distributed.part import chunks_of
+from gradvote.engines.distributed.transport import Transport
+from gradvote.layout import Layout
+
+CHUNK = 3_000_000
+"""Coordinates that are worth a chunk of their own."""
+MAX_CHUNKS = 8
+TRIALS = 3
+"""Steps with each number of chunks; the first of them does not count, and of the others the fastest."""
+
+
+class Chunking:
+    """The chunks of each step. Where their number is open, one and many take turns, and all ranks choose the faster.
+
+    Results do not depend on it, as a block is never split.
+    """
+
+    def __init__(self, layout: Layout, transport: Transport, chunks: int | None) -> None:
+        many = min(max(layout.size // CHUNK, 1), MAX_CHUNKS)
+        numbers = [chunks] if chunks is not None else sorted({1, many}, reverse=True)
+        self._transport = transport
+        self._open = [chunks_of(layout, number) for number in numbers]
+        self._seconds: list[list[float]] = [[] for _ in numbers]
+
+    def layouts(self) -> list[Layout]:
+        """The chunks of the coming step."""
+        return self._open[self._trial()]
+
+    def took(self, seconds: float) -> None:
+        """A step has been made in this time."""
+        if len(self._open) == 1:
+            return
+        self._seconds[self._trial()].append(seconds)
+        if all(len(own) == TRIALS for own in self._seconds):
+            own = torch.tensor([min(seconds[1:]) for seconds in self._seconds], dtype=torch.float64)
+            self._open = [self._open[int(self._transport.gather(own).sum(0).argmin())]]
+
+    def _trial(self) -> int:
+        return next((k for k, own in enumerate(self._seconds) if len(own) < TRIALS), 0) if len(self._open) > 1 else 0
