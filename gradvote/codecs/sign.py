@@ -15,8 +15,6 @@ from gradvote.rng import Draw, Stream, draw
 from gradvote.schedules import Schedule, evaluate
 
 Zero = Literal["random", "positive", "abstain"]
-CACHED = 1 << 19
-"""Coordinates that stay in a cache between two passes."""
 ZEROS = ("random", "positive", "abstain")
 
 
@@ -97,7 +95,7 @@ class Sign(Codec):
         """`reduce`, where ballots speak only on the coordinates set in `keep` (M, ..., B, W)."""
         if self._votes(aggregator):
             return aggregator.vote(payload["bits"], _spoken(payload, keep), payload.valid, ctx, n)
-        if type(aggregator) is Mean and aggregator.weights is None and payload.valid.numel() * n > CACHED:
+        if type(aggregator) is Mean and aggregator.weights is None:
             return self._mean(payload, keep, ctx, n)
         return aggregator(self.decode_kept(payload, keep, ctx, n), payload.valid, ctx)
 
@@ -125,21 +123,17 @@ class Sign(Codec):
 
     def decode_kept_into(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int, out: Tensor) -> None:
         """`decode_kept` written into `out`."""
-        _unpack(payload["bits"], _spoken(payload, keep), n, self._scales(payload, ctx), out)
+        bits, spoken, scales = payload["bits"], _spoken(payload, keep), self._scales(payload, ctx)
+        if spoken is None:
+            kernels.unpack_signs(bits, n, scales, out)
+        else:
+            kernels.unpack_kept(bits, spoken, n, scales, out)
 
     def _mean(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
-        """The mean of what is decoded, one sender after another, which need not stand beside each other for it."""
-        spoken, scales = _spoken(payload, keep), self._scales(payload, ctx)
-        total = torch.zeros(*payload.valid.shape[1:], n, device=payload.valid.device)
-        term = torch.empty_like(total) if spoken is not None else total
-        for i, bits in enumerate(payload["bits"]):
-            if spoken is None:
-                kernels.unpack_signs(bits, n, scales[i], total, add=True)
-            else:
-                _unpack(bits, spoken[i], n, scales[i], term)
-                total += term
+        """The mean of what is decoded, without all of it standing beside each other."""
         count = payload.valid.sum(0).float()
-        return total.div_(count.where(count > 0, torch.nan)[..., None])
+        count = count.where(count > 0, torch.nan)
+        return kernels.mean_signs(payload["bits"], _spoken(payload, keep), n, self._scales(payload, ctx), count)
 
     def _votes(self, aggregator: Aggregator) -> TypeGuard[MajorityVote]:
         """Whether the rule is a vote that needs the bits alone."""
@@ -163,18 +157,3 @@ def _spoken(payload: Payload, keep: Tensor | None) -> Tensor | None:
     if keep is None or nonzero is None:
         return keep if nonzero is None else nonzero
     return keep & nonzero
-
-
-def _unpack(bits: Tensor, spoken: Tensor | None, n: int, scale: Tensor, out: Tensor) -> None:
-    """±s where a ballot speaks, else 0, into `out`: ±s/2 twice, alike there and opposed here."""
-    half = scale / 2
-    if spoken is None:
-        kernels.unpack_signs(bits, n, scale, out)
-    elif torch.equal(half + half, scale):
-        tiles = max(out.numel() // CACHED, 1)
-        chunks = (x.tensor_split(tiles) for x in (bits & spoken, bits | ~spoken, half, out))
-        for agreeing, opposed, s, place in zip(*chunks, strict=True):
-            kernels.unpack_signs(agreeing, n, s, place)
-            kernels.unpack_signs(opposed, n, s, place, add=True)
-    else:  # too small to be halved
-        out.copy_(torch.where(kernels.unpack_bits(spoken, n), kernels.unpack_signs(bits, n, scale), 0.0))

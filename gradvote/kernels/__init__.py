@@ -33,6 +33,7 @@ CPU_ROOMS = {
     "majority": "vote",
     "mean": "order",
     "mean_abs": "trees",
+    "mean_signs": "kept",
     "median": "order",
     "noise": "noisy",
     "noisy_pack_signs": "noisy",
@@ -43,6 +44,7 @@ CPU_ROOMS = {
     "tree_sum": "trees",
     "trimmed_mean": "order",
     "unpack_bits": "bits",
+    "unpack_kept": "kept",
     "unpack_signs": "bits",
 }
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
@@ -88,6 +90,7 @@ keep_bits = _by_device(reference.keep_bits)
 majority = _by_device(reference.majority)
 mean = _by_device(reference.mean)
 mean_abs = _by_device(reference.mean_abs)
+mean_signs = _by_device(reference.mean_signs)
 median = _by_device(reference.median)
 noise = _by_device(reference.noise)
 noisy_pack_signs = _by_device(reference.noisy_pack_signs)
@@ -98,6 +101,7 @@ random_words = _by_device(reference.random_words)
 tree_sum = _by_device(reference.tree_sum)
 trimmed_mean = _by_device(reference.trimmed_mean)
 unpack_bits = _by_device(reference.unpack_bits)
+unpack_kept = _by_device(reference.unpack_kept)
 unpack_signs = _by_device(reference.unpack_signs)
 
 __all__ = [
@@ -117,6 +121,7 @@ __all__ = [
     "majority",
     "mean",
     "mean_abs",
+    "mean_signs",
     "median",
     "noise",
     "noisy_pack_signs",
@@ -128,5 +133,6 @@ __all__ = [
     "tree_sum",
     "trimmed_mean",
     "unpack_bits",
+    "unpack_kept",
     "unpack_signs",
 ]

@@ -147,6 +147,23 @@ def unpack_signs(
     return out.add_(signed) if add else out.copy_(signed)
 
 
+def unpack_kept(words: Tensor, keep: Tensor, n: int, scale: float | Tensor, out: Tensor | None = None) -> Tensor:
+    """`unpack_signs` at the set bits of `keep` (..., W), zero elsewhere."""
+    kept = torch.where(unpack_bits(keep, n), unpack_signs(words, n, scale), 0.0)
+    return kept if out is None else out.copy_(kept)
+
+
+def mean_signs(words: Tensor, keep: Tensor | None, n: int, scales: Tensor, counts: Tensor) -> Tensor:
+    """Σ_i ±s_i / count (..., n) for ballots (M, ..., W), scales (M, ...) and counts (...).
+
+    A ballot adds nothing outside `keep` (M, ..., W). Summed in order of the senders, from zero.
+    """
+    total = torch.zeros(*words.shape[1:-1], n, device=words.device)
+    for i, own in enumerate(words):
+        total = total + (unpack_signs(own, n, scales[i]) if keep is None else unpack_kept(own, keep[i], n, scales[i]))
+    return total / counts[..., None]
+
+
 def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor) -> tuple[Tensor, Tensor]:
     """Vote over ballots (M, ..., W): words (..., W) of the winners, and words that mark the ties.
 

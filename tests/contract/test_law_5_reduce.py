@@ -5,7 +5,7 @@ import torch
 
 from gradvote import kernels
 from gradvote.aggregators import MajorityVote, Mean
-from gradvote.codecs import Masked, Sign, sign
+from gradvote.codecs import Masked, Sign
 from gradvote.core import Aggregator, Codec, Payload
 from tests.contract.parts import AGGREGATORS, CODECS, context, flat, same, senders, updates
 
@@ -31,16 +31,6 @@ def test_reduce_is_aggregate_after_decode(codec: Codec, aggregator: Aggregator) 
         assert same(codec.reduce(payload, aggregator, ctx, n), expected)
         assert bool(expected[2].isnan().all())
         assert bool((decoded[~payload.valid] == 0).all())
-
-
-@pytest.mark.parametrize("codec", flat(CODECS))
-def test_a_mean_of_many_coordinates_is_added_up_ballot_by_ballot(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    for num_workers, n in ((1, 65), (4, 65), (7, 1)):
-        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B)
-        expected = codec.reduce(payload, Mean(), ctx, n)
-        monkeypatch.setattr(sign, "CACHED", 0)
-        assert same(codec.reduce(payload, Mean(), ctx, n), expected)
-        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("aggregator", [MajorityVote(), MajorityVote("positive")], ids=repr)
