@@ -77,7 +77,8 @@ def _change(typing: Any, kind: Any, way: Any, source: Any, target: Any, scale: A
     """Writes what becomes of the word at one address to another."""
 
     def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        kind, way, (source, target, scale) = *signature.args[:2], args[2:]
+        kind, way = signature.args[:2]
+        source, target, scale = args[2:]
         lanes = load(builder, source, INT64, 1).cast(BIT)
         if len(kind) == len(FLAGS):
             store(lanes.to(INT8, "zext"), target)

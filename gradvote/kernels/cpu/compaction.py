@@ -131,7 +131,7 @@ def _mixed(keep: Words, count: int) -> bool:
 
 
 @kernel
-def _high(word: int, shift: int) -> int:
+def _high(word: int, shift: int) -> Any:
     """word >> (64 − shift), without its sign."""
     return np.int64((np.uint64(word) >> np.uint64(1)) >> (np.uint64(63) - np.uint64(shift)))
 
