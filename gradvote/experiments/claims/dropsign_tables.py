@@ -130,7 +130,7 @@ def draw(records: Sequence[Record]) -> Figure:
         series.append(Series(method, [bits], [reached.value]))
     return plot(
         "Accuracy for the bits",
-        f"final test accuracy on {records[0]['data']} at the better rate of two, mean over seeds",
+        f"final test accuracy on {where(records, inverted=0)[0]['data']} at the better rate of two, mean over seeds",
         series,
         x_label="bits per coordinate and worker, up and down, measured (log scale)",
         log_x=True,
