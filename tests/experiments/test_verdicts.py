@@ -74,7 +74,7 @@ def test_what_holds_is_reproduced(name: str) -> None:
     assert all(judged(name, made(name, HOLDING[name])))
 
 
-@pytest.mark.parametrize("name", set(HOLDING) - {"noise-rule", "dropsign-faults", "dropsign-constant"})
+@pytest.mark.parametrize("name", sorted(HOLDING.keys() - {"noise-rule", "dropsign-faults", "dropsign-constant"}))
 def test_no_difference_reproduces_nothing(name: str) -> None:
     assert not any(judged(name, made(name, lambda cell: 0.5)))
 
