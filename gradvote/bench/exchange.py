@@ -25,8 +25,8 @@ from gradvote.engines.simulation import Simulation
 
 HASH, SAMPLE = 2654435761, 6 * 16384
 WARM_UP = {"fp32": 1, "bf16": 1, "fp16": 1, "power-sgd": 3}
-CHOOSING = 2 * TRIALS
-"""Steps after which an exchange has chosen its chunks."""
+CHOOSING = 2 * TRIALS + 1
+"""Steps after which an exchange has chosen its chunks, and has taken its memories over into them."""
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     "signsgd": algorithms.signsgd,
     "dropsignsgd": algorithms.dropsignsgd,
