@@ -144,7 +144,8 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     if raw.data_ptr() % plane.dtype.itemsize or raw.storage_offset() % plane.dtype.itemsize or not raw.is_contiguous():
         raw = raw.clone(memory_format=torch.contiguous_format)
-    values = raw.view(plane.dtype)
+    shape = *raw.shape[:-1], raw.shape[-1] // plane.dtype.itemsize
+    values = raw.flatten().view(plane.dtype).view(shape)
     if not isinstance(plane.row, Tensor):
         rows: Tensor = values.unflatten(-1, (num_blocks, plane.row))
         return rows
