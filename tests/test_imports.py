@@ -22,7 +22,7 @@ TIERS: list[set[str]] = [
     {"codecs"},
     {"algorithms", "faults", "data", "models", "optim", "theory", "privacy"},
     {"engines"},
-    {"ddp", "distributed", "torchft", "flower", "plan"},
+    {"ddp", "distributed", "elastic", "torchft", "flower", "plan"},
     {"train", "report"},
     {"experiments", "bench"},
     {"cli"},

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import gradvote
-from gradvote.cli import benching, comparing, demo, listing, planning, reporting, reproduce, training
+from gradvote.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
 from gradvote.engines.launch import WorkerFailed
 from gradvote.errors import MissingExtra
 
@@ -19,7 +19,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for module in (listing, training, comparing, reporting, planning, benching, reproduce, demo):
+for module in (listing, training, launching, comparing, reporting, planning, benching, reproduce, demo):
     module.register(app)
 
 

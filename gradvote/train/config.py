@@ -12,6 +12,7 @@ from gradvote.errors import unknown
 ENGINES = {
     "simulation": "M workers in one process, with real bytes between them",
     "ddp": "M processes, here or under torchrun, with votes behind DistributedDataParallel",
+    "elastic": "M processes here that may die, stall and come back; see --kill and --stop",
 }
 PLACEMENTS = {
     "sharded": "engine ddp: every rank is the server of a part of the blocks",

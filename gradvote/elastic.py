@@ -1,0 +1,25 @@
+"""Training that goes on while workers die, stall, lie and come back: `gradvote.elastic.attach`."""
+
+from gradvote.engines.elastic import (
+    Equivocation,
+    RegisterLost,
+    Replaced,
+    Standing,
+    Stats,
+    Timeouts,
+    TooFewWorkers,
+    Vote,
+    attach,
+)
+
+__all__ = [
+    "Equivocation",
+    "RegisterLost",
+    "Replaced",
+    "Standing",
+    "Stats",
+    "Timeouts",
+    "TooFewWorkers",
+    "Vote",
+    "attach",
+]

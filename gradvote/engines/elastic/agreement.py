@@ -1,0 +1,208 @@
+"""One slot as one member sees it: which ballots count, decided alike by all, whoever fails, and whenever.
+
+A pure state machine: events in, actions out; no clocks, no sockets. The rule:
+
+1. Everyone sends its ballot to everyone. Who holds the ballots of all members says so (*full*), and promises to
+   propose nothing else. Who has heard an equal *full* from all members decides: all ballots count. No third party.
+2. Who misses a ballot whose author is gone, or late, or which came spoiled, *closes*: it says what it holds, and never
+   says *full* in this slot. Everyone then closes; members forward ballots to those who miss them; the first member that
+   answers proposes the ballots that the answering ones hold to a register, which keeps the first proposal it is given.
+   What the register holds is the decision.
+
+If anyone decides by 1, all members have promised the full set, so every proposal by 2 is that same set: the two ways
+cannot differ, without any assumption on timing. Who counts and who stays is one record, so all members apply the same
+set or none; those who stay hold every ballot that counts.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Tell all members what is held here."""
+
+    held: Mapping[int, bytes]
+    closed: bool
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Send the ballot of `author` to a member that misses it."""
+
+    author: int
+    to: int
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Put the record to the register; `decided` gets its answer."""
+
+    record: Record
+
+
+Action = Tell | Forward | Propose
+
+
+class Agreement:
+    """Events are methods; after each one, carry out what `actions()` yields, and look at `decision`."""
+
+    def __init__(self, me: int, slot: Slot, members: Sequence[Member], quorum: int) -> None:
+        self.me, self.slot, self.quorum = me, slot, quorum
+        self.members = {m.ticket: m for m in members}
+        self.joining: tuple[Member, ...] = ()
+        self.held: dict[int, bytes] = {}
+        self.heard: dict[int, tuple[dict[int, bytes], bool]] = {}
+        self.gone: set[int] = set()
+        self.decision: Record | None = None
+        self.full = self.closed = self.late = self.settled = self.impatient = False
+        self._spoiled: set[int] = set()
+        self._told: tuple[frozenset[int], bool] | None = None
+        self._forwarded: set[tuple[int, int]] = set()
+
+    def ballot(self, author: int, digest: bytes) -> None:
+        """A sound ballot is held here now. The first one of an author stays."""
+        if author in self.members:
+            self.held.setdefault(author, digest)
+
+    def spoiled(self, author: int) -> None:
+        """What came as a member's ballot was none: it is not waited for any more, but may come by another member."""
+        self._spoiled.add(author)
+
+    def tells(self, peer: int, held: Mapping[int, bytes], closed: bool) -> None:
+        """A member said what it holds."""
+        if peer in self.members and peer != self.me:
+            self.heard[peer] = ({a: d for a, d in held.items() if a in self.members}, closed)
+
+    def lost(self, peer: int) -> None:
+        """The link to a member broke."""
+        self.gone.add(peer)
+
+    def found(self, peer: int) -> None:
+        """The link to a member is back; it has to be told again."""
+        self.gone.discard(peer)
+        self._told = None
+        self._forwarded = {(author, to) for author, to in self._forwarded if to != peer}
+
+    def expired(self) -> None:
+        """The deadline has passed: no more waiting for ballots."""
+        self.late = True
+
+    def decided(self, record: Record) -> None:
+        """The register's answer, seen here or by another member."""
+        assert record.slot == self.slot
+        self.decision = self.decision or record
+
+    @property
+    def slow(self) -> bool:
+        """Whether the register has to decide."""
+        unheard_of = any(t in self.gone and not self._is_full(t) for t in self.members)
+        return self.closed or (self.full and (self.late or unheard_of or not self._bound))
+
+    def actions(self) -> Iterator[Action]:
+        """What is to be done now."""
+        if self.decision is None:
+            yield from self._tell()
+        if self.decision is None and self.slow:
+            yield from self._forward()
+        if self.decision is None:
+            yield from self._settle()
+
+    def conflicts(self) -> dict[int, dict[bytes, list[int]]]:
+        """Authors of whom different ballots are about: who holds which."""
+        seen: dict[int, dict[bytes, list[int]]] = {}
+        for holder, held in [(self.me, self.held), *((p, h) for p, (h, _) in sorted(self.heard.items()))]:
+            for author, digest in held.items():
+                seen.setdefault(author, {}).setdefault(digest, []).append(holder)
+        return {author: versions for author, versions in seen.items() if len(versions) > 1}
+
+    def _tell(self) -> Iterator[Action]:
+        if not self.closed and not self.full:
+            missing = self.members.keys() - self.held.keys()
+            admits = (bool(self.joining) and self.me == self._first()) or len(self.members) < self.quorum
+            self.full = not missing and not admits and not self._others_closed()
+            self.closed = not self.full and (self.late or missing <= self.gone | self._spoiled or self._others_closed())
+        if self.full or self.closed:
+            now = frozenset(self.held), self.closed
+            if now != self._told:
+                self._told = now
+                yield Tell(dict(self.held), self.closed)
+
+    def _forward(self) -> Iterator[Action]:
+        for peer, (held, _) in sorted(self.heard.items()):
+            for author in sorted(self.held.keys() - held.keys() - {peer}):
+                if self._forwards(author) and (author, peer) not in self._forwarded:
+                    self._forwarded.add((author, peer))
+                    yield Forward(author, peer)
+
+    def _forwards(self, author: int) -> bool:
+        """Whether this member forwards a ballot: the first holder does, or the author where nobody else has it."""
+        others = [p for p, (held, _) in self.heard.items() if author in held and p not in self.gone | {author}]
+        return not others if self.me == author else self.me < min(others, default=self.me + 1)
+
+    def _settle(self) -> Iterator[Action]:
+        if self.full and all(self._is_full(t) for t in self.members if t != self.me):
+            self.decision = self._all()
+        elif self.slow and self._my_turn() and (record := self.proposal()) is not None:
+            yield Propose(record)
+
+    def proposal(self) -> Record | None:
+        """What to put to the register; None while there are too few members."""
+        if self.full and self._bound:
+            return self._all()
+        if self.conflicts():
+            return Record(self.slot, Outcome.STOP, text=self._accusation())
+        holdings = {self.me: self.held, **{p: self.heard[p][0] for p in self._answering()}}
+        common = {a: d for a, d in self.held.items() if all(a in h for h in holdings.values())}
+        counted = common if len(common) >= self.quorum else dict(self.held)
+        staying = [self.members[t] for t in sorted(holdings) if counted.keys() <= holdings[t].keys()]
+        members = self._with_joining(staying)
+        if len(counted) >= self.quorum and len(staying) >= self.quorum:
+            return Record(self.slot, Outcome.APPLY, counted, members)
+        if self.joining and len(members) >= self.quorum:
+            return Record(self.slot, Outcome.VOID, members=self._with_joining(self.members[t] for t in holdings))
+        return None
+
+    def _all(self) -> Record:
+        return Record(self.slot, Outcome.APPLY, dict(self.held), tuple(sorted(self.members.values())))
+
+    def _with_joining(self, staying: Iterator[Member] | Sequence[Member]) -> tuple[Member, ...]:
+        newest: dict[int, Member] = {}
+        for member in sorted((*staying, *self.joining)):
+            newest[member.number] = member
+        return tuple(sorted(newest.values()))
+
+    def _my_turn(self) -> bool:
+        answering = self._answering()
+        silent = self.members.keys() - self.gone - answering - {self.me}
+        alike = all(self.heard[p][0].keys() == self.held.keys() for p in answering)
+        ready = self.settled or (not silent and alike) or bool(self.conflicts())
+        return self.impatient or (ready and self.me < min(answering, default=self.me + 1))
+
+    def _answering(self) -> set[int]:
+        return self.heard.keys() - self.gone
+
+    def _first(self) -> int:
+        return min(self.members.keys() - self.gone)
+
+    def _others_closed(self) -> bool:
+        return any(closed for _, closed in self.heard.values())
+
+    @property
+    def _bound(self) -> bool:
+        """Whether another member may have decided already, for all that is known here."""
+        return all(held == self.held and not closed for held, closed in self.heard.values())
+
+    def _is_full(self, ticket: int) -> bool:
+        return ticket in self.heard and self.heard[ticket] == (self.held, False)
+
+    def _accusation(self) -> str:
+        texts = []
+        for author, versions in sorted(self.conflicts().items()):
+            sides = [" and ".join(str(self.members[t].number) for t in holders) for holders in versions.values()]
+            texts.append(
+                f"worker {' and worker '.join(sides)} hold different ballots of worker {self.members[author].number}"
+            )
+        return "; ".join(texts)

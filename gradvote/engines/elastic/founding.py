@@ -1,0 +1,94 @@
+"""How a run begins, and how it begins again after everybody died.
+
+The founders are those with the most steps behind them and equal states; all others learn from them. A new group is
+founded only where no process of an older one can still be at work: all others refuse connections, or say themselves
+that they are no members. So a run cannot split in two.
+"""
+
+import time
+
+from gradvote.engines.elastic.frames import Kind
+from gradvote.engines.elastic.group import Group
+from gradvote.engines.elastic.learning import PAUSE, Learner
+from gradvote.engines.elastic.links import Arrived
+from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
+from gradvote.engines.elastic.register import Place
+from gradvote.engines.elastic.timeouts import TooFewWorkers
+
+VOTES = (Kind.BALLOT, Kind.HELD, Kind.RECORD)
+
+
+def join(group: Group, num_expected: int) -> None:
+    """Become a member: as a founder, or by learning from the members.
+
+    Raises:
+        TooFewWorkers: not enough workers came together in time.
+        ValueError: the others train something else.
+    """
+    register, mesh, me = group.register, group.mesh, group.me
+    state = group.replica.digest()
+    mesh.start(me)
+    register.publish(Place(me.ticket, me.number, mesh.host, mesh.port, group.slot.step, state))
+    started, mesh.probing = time.monotonic(), True
+    try:
+        while not _began(group) and not _learned(group):
+            _check(group, started)
+            waited = time.monotonic() - started
+            if _may_found(group, num_expected, waited):
+                register.found(register.generation() + 1, _founders(group))
+            elif isinstance(event := group.take(PAUSE), Arrived) and event.frame.kind in VOTES:
+                group.keep(event)  # founders who know of it already have begun
+    finally:
+        mesh.probing = False
+
+
+def _began(group: Group) -> bool:
+    generation = group.register.generation()
+    record = group.register.founders(generation)
+    if record is None or not record.has(group.me.ticket):
+        return False
+    group.enter(generation, record.slot, record.members, {})
+    return True
+
+
+def _is_founder(group: Group) -> bool:
+    record = group.register.founders(group.register.generation())
+    return record is not None and record.has(group.me.ticket)
+
+
+def _learned(group: Group) -> bool:
+    if not group.register.generation():
+        return False
+    return Learner(group, fresh=True).run(founded=lambda: _is_founder(group))
+
+
+def _may_found(group: Group, num_expected: int, waited: float) -> bool:
+    mesh, me = group.mesh, group.me.ticket
+    present = {me, *mesh.links}
+    enough = len(present) >= num_expected or (len(present) >= group.quorum and waited > group.timeouts.gather)
+    if group.register.generation():
+        enough &= not set(range(1, group.register.num_tickets() + 1)) - present - mesh.ended
+    return enough and me == min(present)
+
+
+def _founders(group: Group) -> Record:
+    present = [p for t in {group.me.ticket, *group.mesh.links} if (p := group.register.place(t)) is not None]
+    best = min(present, key=lambda p: (-p.step, p.ticket))
+    alike = sorted(Member(p.ticket, p.number) for p in present if (p.step, p.state) == (best.step, best.state))
+    newest = {m.number: m for m in alike}
+    return Record(Slot(best.step), Outcome.VOID, members=tuple(sorted(newest.values())))
+
+
+def _check(group: Group, started: float) -> None:
+    mesh = group.mesh
+    earlier = [number for ticket, number in mesh.strangers.items() if ticket < group.me.ticket]
+    if earlier and not mesh.links:
+        raise ValueError(
+            f"Worker {earlier[0]} trains with another algorithm, seed or model. All workers "
+            "must attach with the same ones; use a store of its own for each run."
+        )
+    if time.monotonic() - started > group.timeouts.timeout:
+        raise TooFewWorkers(
+            f"Only {len(mesh.links) + 1} workers came together within {group.timeouts.timeout:g} s; min_workers is "
+            f"{group.quorum}. Start more workers, or look whether they reach each other."
+        )

@@ -1,0 +1,218 @@
+"""What a process knows of the others, in a round and between two: links, members, the way so far."""
+
+import queue
+import struct
+from collections import deque
+from collections.abc import Iterable
+
+from gradvote.engines.elastic.frames import Frame, Kind
+from gradvote.engines.elastic.links import Arrived, Closed, Event, Link
+from gradvote.engines.elastic.mesh import Mesh
+from gradvote.engines.elastic.parcels import Entry, Parcel
+from gradvote.engines.elastic.records import Member, Outcome, Slot
+from gradvote.engines.elastic.register import Register
+from gradvote.engines.elastic.replica import Replica
+from gradvote.engines.elastic.tallies import Tallies
+from gradvote.engines.elastic.timeouts import Replaced, Timeouts
+
+LOGGED, LOGGED_BYTES = 32, 1 << 26
+LAG, AHEAD, KEPT_EARLY = 8, 16, 4096
+FRESH = b"fresh"
+_TICKET = struct.Struct("<I")
+
+
+class Group:
+    """One process among others. `slot` is the round it is about to take part in, `members` those of that round."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        register: Register,
+        mesh: Mesh,
+        inbox: queue.SimpleQueue[Event],
+        quorum: int,
+        t: Timeouts,
+    ) -> None:
+        self.replica, self.register, self.mesh, self.quorum, self.timeouts = replica, register, mesh, quorum, t
+        self.inbox, self.tallies = inbox, Tallies()
+        self.me, self.slot, self.generation = Member(0, replica.number), Slot(), 0
+        self.members: dict[int, Member] = {}
+        self.inside = False
+        self.left: set[int] = set()
+        self.early: list[Arrived] = []
+        self._log: deque[Entry] = deque()
+        self._counted: dict[int, Slot] = {}
+        self._learners: set[int] = set()
+        self._ready: dict[int, tuple[Slot, set[int]]] = {}
+
+    def enter(self, generation: int, slot: Slot, members: Iterable[Member], counted: dict[int, Slot]) -> None:
+        """Stand before a slot."""
+        self.generation, self.slot, self._counted = generation, slot, counted
+        self._log.clear()
+        self._stay(tuple(members))
+
+    def advance(self, entry: Entry) -> None:
+        """Go on to the next slot, and take those along who learn from here."""
+        record = entry.record
+        self._count(entry)
+        self._log.append(entry)
+        while len(self._log) > LOGGED or (len(self._log) > 1 and sum(e.size for e in self._log) > LOGGED_BYTES):
+            self._log.popleft()
+        self.slot = record.next
+        self._stay(record.members)
+        frame = Frame(Kind.ENTRY, self.me.ticket, record.slot, entry.pack()) if self._learners else None
+        for ticket in list(self._learners):
+            if frame is not None and ticket in self.mesh.links:
+                self.mesh.links[ticket].send(frame)
+            if record.has(ticket):
+                self._learners.discard(ticket)
+
+    def take(self, seconds: float) -> Event | None:
+        """The next event, after what is done with it in any phase; None where there is none for so long.
+
+        A frame that is not `sound` is counted, and says no more than who sent it.
+        """
+        try:
+            event = self.inbox.get(timeout=seconds) if seconds > 0 else self.inbox.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(event, Closed):
+            self._closed(event)
+        elif isinstance(event, Arrived):
+            if not event.frame.sound:
+                self.fault(event, "corrupted", "was altered on its way (its checksum does not fit)")
+            else:
+                self._serve(event.link, event.frame)
+        return event
+
+    def send(self, to: Iterable[int], frame: Frame) -> None:
+        """Send a frame to those of these processes that are connected."""
+        for ticket in to:
+            link = self.mesh.links.get(ticket)
+            if link is not None:
+                link.send(frame)
+
+    def fault(self, event: Arrived, what: str, text: str) -> None:
+        """Count, and say, that something a worker sent was wrong."""
+        number = event.link.peer.number
+        self.tallies.add(number, what)
+        self.tallies.note(self.slot.step, f"a {event.frame.kind.name.lower()} from worker {number} {text}")
+
+    def keep(self, event: Arrived) -> None:
+        """Keep a frame while this process does not know yet which slot it will begin with."""
+        if event.frame.sound and len(self.early) < KEPT_EARLY:
+            self.early.append(event)
+
+    def keep_early(self, event: Arrived) -> None:
+        """Keep a frame of a coming slot until then."""
+        if event.frame.slot.step > self.slot.step + AHEAD or len(self.early) >= KEPT_EARLY:
+            self.fault(event, "stale", f"is for step {event.frame.slot.step}, far ahead of step {self.slot.step}")
+        else:
+            self.early.append(event)
+
+    def now_due(self) -> list[Arrived]:
+        """The frames kept for this slot; older ones are let go."""
+        due = [e for e in self.early if e.frame.slot == self.slot]
+        self.early = [e for e in self.early if e.frame.slot > self.slot]
+        return due
+
+    def stale(self, event: Arrived) -> None:
+        """A ballot for a slot that is past: late, or sent again."""
+        frame = event.frame
+        if any(e.record.slot == frame.slot and frame.author in e.record.counted for e in self._log):
+            self.fault(event, "replayed", f"repeats that of step {frame.slot.step}, which has counted already")
+        else:
+            self.tallies.add(event.link.peer.number, "stale")
+
+    def inform(self, link: Link, slot: Slot) -> None:
+        """Tell a process that is behind what became of its slot, or that it must learn."""
+        for entry in self._log:
+            if entry.record.slot == slot:
+                link.send(Frame(Kind.RECORD, self.me.ticket, slot, entry.record.to_json().encode()))
+                return
+        link.send(Frame(Kind.OUTSIDE, self.me.ticket, self.slot, b"member" if self.inside else b""))
+
+    @property
+    def joining(self) -> tuple[Member, ...]:
+        """The processes that can be let in now: they know nearly all, and are connected to all that are here."""
+        links = dict(self.mesh.links)
+        here = (self.members.keys() & links.keys()) | {self.me.ticket}
+        asking = {t: ask for t, ask in self._ready.items() if t in links and t not in self.members}
+        near = (t for t, (slot, reached) in asking.items() if slot.step >= self.slot.step - LAG and here <= reached)
+        return tuple(links[t].peer for t in sorted(near))
+
+    @property
+    def num_waiting(self) -> int:
+        """Connected processes that are no members, and may still learn from here."""
+        return sum(t not in self.members and t not in self.left for t in list(self.mesh.links))
+
+    def _stay(self, members: tuple[Member, ...]) -> None:
+        self.members = {m.ticket: m for m in members}
+        self.inside = self.me.ticket in self.members
+        self._ready = {t: ask for t, ask in self._ready.items() if t not in self.members}
+        newer = [m for m in members if m.number == self.me.number and m.ticket > self.me.ticket]
+        if newer:
+            raise Replaced(f"Another process is worker {self.me.number} now; this one was gone too long and must end.")
+
+    def _count(self, entry: Entry) -> None:
+        record, tallies = entry.record, self.tallies
+        applied = record.outcome == Outcome.APPLY
+        tallies.steps, tallies.retried = tallies.steps + applied, tallies.retried + (not applied)
+        for ticket, member in self.members.items():
+            if ticket in record.counted:
+                self._counted[ticket] = record.slot
+            if applied:
+                tallies.add(member.number, "counted" if ticket in record.counted else "missed")
+            if not record.has(ticket):
+                tallies.add(member.number, "excluded")
+                how = "has left" if ticket in self.left else "did not answer and was left out"
+                tallies.note(record.slot.step, f"worker {member.number} {how}")
+        for member in record.members:
+            if member.ticket not in self.members:
+                tallies.add(member.number, "joined")
+                tallies.note(record.slot.step, f"worker {member.number} joined")
+
+    def _closed(self, event: Closed) -> None:
+        ticket = event.link.peer.ticket
+        self.mesh.closed(event.link)
+        if ticket not in self.mesh.links:
+            self._learners.discard(ticket)
+            self._ready.pop(ticket, None)
+        if event.damaged:
+            self.tallies.add(event.link.peer.number, "corrupted")
+            self.tallies.note(self.slot.step, f"the connection to worker {event.link.peer.number}: {event.damaged}")
+
+    def _serve(self, link: Link, frame: Frame) -> None:
+        if frame.kind == Kind.BYE:
+            self.left.add(link.peer.ticket)
+        elif frame.kind == Kind.READY:
+            self._ready[link.peer.ticket] = frame.slot, reached_from_bytes(frame.body)
+        elif frame.kind == Kind.PULL and not self.inside:
+            link.send(Frame(Kind.OUTSIDE, self.me.ticket, self.slot))
+        elif frame.kind == Kind.PULL:
+            self._learners.add(link.peer.ticket)
+            self._teach(link, None if bytes(frame.body) == FRESH else frame.slot)
+
+    def _teach(self, link: Link, slot: Slot | None) -> None:
+        if slot == self.slot:
+            return
+        entries = [e for e in self._log if slot is not None and e.record.slot >= slot]
+        if entries and entries[0].record.slot == slot:
+            for entry in entries:
+                link.send(Frame(Kind.ENTRY, self.me.ticket, entry.record.slot, entry.pack()))
+        elif slot is None or slot < self.slot:
+            parcel = Parcel(
+                self.generation, self.slot, tuple(self.members.values()), self._counted, self.replica.snapshot()
+            )
+            link.send(Frame(Kind.STATE, self.me.ticket, self.slot, parcel.pack()))
+
+
+def reached_to_bytes(tickets: Iterable[int]) -> bytes:
+    """The processes that one is connected to."""
+    return b"".join(_TICKET.pack(t) for t in tickets)
+
+
+def reached_from_bytes(body: bytes | bytearray) -> set[int]:
+    """The inverse; what is left over at the end is ignored."""
+    whole = len(body) - len(body) % _TICKET.size
+    return {t for (t,) in _TICKET.iter_unpack(bytes(body[:whole]))}

@@ -1,0 +1,137 @@
+"""Starts the workers of an elastic run, starts those again that die, and holds the store that they agree through."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+
+from gradvote.engines.elastic.stopping import signals_call
+from gradvote.engines.elastic.vote import HOST, MIN_WORKERS, NUMBER, STORE, WORKERS
+
+POLL, LEAVING = 0.05, 30.0
+EARLY = 10.0
+EARLY_DEATHS = 3
+
+RESTARTS = "GRADVOTE_RESTARTS"
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class _Life:
+    """A worker's present process, and how its earlier ones went."""
+
+    process: subprocess.Popen[bytes]
+    started: float = field(default_factory=time.monotonic)
+    restarts: int = 0
+    early_deaths: int = 0
+
+
+class Launcher:
+    """`workers` processes of one command. A worker that dies is started again, up to `max_restarts` times.
+
+    A worker that dies three times in a row within ten seconds of its start is given up. The run has failed when fewer
+    than `min_workers` can still be at work or have finished. SIGTERM and Ctrl-C are passed on as SIGTERM: the workers
+    finish their step and leave.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        workers: int,
+        min_workers: int,
+        *,
+        max_restarts: int = 100,
+        host: str = "127.0.0.1",
+        say: Say = lambda text: print(text, file=sys.stderr, flush=True),
+    ) -> None:
+        if not 1 <= min_workers <= workers:
+            raise ValueError(f"min_workers must be between 1 and workers ({workers}); got {min_workers}.")
+        if not command:
+            raise ValueError("There is nothing to launch; name a Python script: gradvote launch --workers 3 train.py")
+        self._command, self._say, self.max_restarts = list(command), say, max_restarts
+        self.workers, self.min_workers, self._stopping = workers, min_workers, False
+        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        self.environment = {
+            STORE: f"{host}:{self._store.port}", HOST: host, WORKERS: str(workers), MIN_WORKERS: str(min_workers),
+        }  # fmt: skip
+        self.lives: dict[int, _Life] = {}
+        self.finished: set[int] = set()
+
+    def run(self, meanwhile: Callable[[], None] = lambda: None) -> int:
+        """Until all workers have finished: 0; 1 where too few were left; 130 where it was stopped."""
+        self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; store at {self._address}")
+        with signals_call(self.stop):
+            try:
+                for number in range(self.workers):
+                    self.lives[number] = _Life(self._start(number, 0))
+                while self.lives and not self._stopping and self._enough():
+                    self._look()
+                    meanwhile()
+                    time.sleep(POLL)
+                return self._end()
+            finally:
+                for life in self.lives.values():
+                    life.process.kill()
+
+    def stop(self) -> None:
+        """Ask all workers to leave after their step."""
+        self._stopping = True
+
+    @property
+    def _address(self) -> str:
+        return self.environment[STORE]
+
+    def _enough(self) -> bool:
+        return len(self.lives) + len(self.finished) >= self.min_workers
+
+    def _start(self, number: int, restarts: int) -> subprocess.Popen[bytes]:
+        environment: Mapping[str, str] = {
+            "OMP_NUM_THREADS": "1", **os.environ, **self.environment, NUMBER: str(number),
+            RESTARTS: str(restarts),
+        }  # fmt: skip
+        return subprocess.Popen(self._command, env=environment, start_new_session=True)
+
+    def _look(self) -> None:
+        for number, life in list(self.lives.items()):
+            code = life.process.poll()
+            if code == 0:
+                self.finished.add(number)
+                del self.lives[number]
+            elif code is not None:
+                self._again(number, life, _how(code))
+
+    def _again(self, number: int, life: _Life, how: str) -> None:
+        early = time.monotonic() - life.started < EARLY
+        life.early_deaths = life.early_deaths + 1 if early else 0
+        if life.restarts >= self.max_restarts or life.early_deaths >= EARLY_DEATHS:
+            self._say(f"gradvote launch: worker {number} {how}; it is not started again after {life.restarts} restarts")
+            del self.lives[number]
+            return
+        life.restarts += 1
+        self._say(f"gradvote launch: worker {number} {how}; started again ({life.restarts})")
+        life.process, life.started = self._start(number, life.restarts), time.monotonic()
+
+    def _end(self) -> int:
+        if not self.lives and self._enough():
+            return 0
+        if not self._stopping:
+            self._say(f"gradvote launch: fewer than {self.min_workers} workers are left; the run has failed")
+        for life in self.lives.values():
+            life.process.terminate()
+        until = time.monotonic() + LEAVING
+        for life in self.lives.values():
+            try:
+                life.process.wait(max(until - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                life.process.kill()
+        return 130 if self._stopping else 1
+
+
+def _how(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -1,0 +1,135 @@
+"""Connections between all processes of a run: each one dials those with a lower ticket, again and again.
+
+The first frame each way is a HELLO: ticket, number, whom it is meant for, and the recipe. A refused connection, or an
+answer by another ticket, proves that a process has ended; silence proves nothing.
+"""
+
+import contextlib
+import socket
+import struct
+import threading
+
+from gradvote.engines.elastic.frames import Frame, Kind, read
+from gradvote.engines.elastic.links import Inbox, Link
+from gradvote.engines.elastic.records import Member, Slot
+from gradvote.engines.elastic.register import Place, Register, RegisterLost
+
+_HELLO = struct.Struct("<HIIIQ")
+VERSION = 1
+PATIENCE = 0.5
+PAUSE = 0.05
+_PROBE = 0
+
+
+class Mesh:
+    """`links` by ticket, of all processes that are connected now; changes are told by the inbox."""
+
+    def __init__(self, register: Register, host: str, recipe: int, inbox: Inbox, limits: dict[Kind, int]) -> None:
+        self._register, self._recipe, self._inbox, self._limits = register, recipe, inbox, limits
+        self._server = socket.create_server((host, 0), backlog=128)
+        self.host, self.port = host, int(self._server.getsockname()[1])
+        self.links: dict[int, Link] = {}
+        self.ended: set[int] = set()
+        self.strangers: dict[int, int] = {}
+        self.probing = False
+        self._lock, self._stopped = threading.Lock(), threading.Event()
+        self.me = Member(0, 0)
+
+    def start(self, me: Member) -> None:
+        """Listen and dial in the background, under this name."""
+        self.me = me
+        for work in (self._accept, self._dial):
+            threading.Thread(target=work, name=f"gradvote {work.__name__}", daemon=True).start()
+
+    def stop(self) -> None:
+        """End all connections, after what is queued has been sent."""
+        self._stopped.set()
+        self._server.close()
+        for link in list(self.links.values()):
+            link.finish()
+
+    def closed(self, link: Link) -> None:
+        """Forget a link that has ended, unless another one has replaced it."""
+        with self._lock:
+            if self.links.get(link.peer.ticket) is link:
+                del self.links[link.peer.ticket]
+
+    def _accept(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                sock, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(sock,), daemon=True).start()
+
+    def _answer(self, sock: socket.socket) -> None:
+        try:
+            sock.settimeout(10 * PATIENCE)
+            peer, meant, recipe = _read_hello(sock)
+            self._greet(sock, self.me.ticket, peer.ticket)
+        except OSError:
+            sock.close()
+            return
+        if peer.ticket == _PROBE or meant != self.me.ticket:
+            sock.close()
+            return
+        self._use(sock, peer, recipe)
+
+    def _dial(self) -> None:
+        while not self._stopped.wait(PAUSE):
+            with contextlib.suppress(RegisterLost):
+                last = self._register.num_tickets() if self.probing else self.me.ticket - 1
+                for ticket in range(1, last + 1):
+                    if ticket not in self.links and ticket not in self.ended and ticket != self.me.ticket:
+                        place = self._register.place(ticket)
+                        if place is not None and not self._stopped.is_set():
+                            self._try(place)
+
+    def _try(self, place: Place) -> None:
+        try:
+            sock = socket.create_connection((place.host, place.port), timeout=PATIENCE)
+        except ConnectionRefusedError:
+            self.ended.add(place.ticket)
+            return
+        except OSError:
+            return
+        try:
+            probe = place.ticket > self.me.ticket
+            self._greet(sock, _PROBE if probe else self.me.ticket, place.ticket)
+            peer, _, recipe = _read_hello(sock)
+        except OSError:
+            sock.close()
+            return
+        if peer.ticket != place.ticket:
+            self.ended.add(place.ticket)
+        if probe or peer.ticket != place.ticket:
+            sock.close()
+        else:
+            self._use(sock, peer, recipe)
+
+    def _greet(self, sock: socket.socket, ticket: int, to: int) -> None:
+        body = _HELLO.pack(VERSION, ticket, self.me.number, to, self._recipe)
+        sock.sendall(b"".join(Frame(Kind.HELLO, self.me.ticket, Slot(), body).pack()))
+
+    def _use(self, sock: socket.socket, peer: Member, recipe: int) -> None:
+        if recipe != self._recipe:
+            self.strangers[peer.ticket] = peer.number
+            sock.close()
+            return
+        link = Link(sock, peer, self._inbox, self._limits)
+        with self._lock:
+            old = self.links.get(peer.ticket)
+            self.links[peer.ticket] = link
+            link.start()
+        if old is not None:
+            old.close()
+
+
+def _read_hello(sock: socket.socket) -> tuple[Member, int, int]:
+    frame = read(sock, {Kind.HELLO: _HELLO.size})
+    if frame.kind != Kind.HELLO or len(frame.body) != _HELLO.size or not frame.sound:
+        raise ConnectionAbortedError("no greeting")
+    version, ticket, number, meant, recipe = _HELLO.unpack(frame.body)
+    if version != VERSION:
+        raise ConnectionAbortedError("another version")
+    return Member(ticket, number), meant, recipe

@@ -1,0 +1,100 @@
+"""What travels to those who were away: a decided slot with its ballots; a whole state. Lengths are checked."""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gradvote.engines.elastic.frames import digest_of
+from gradvote.engines.elastic.records import Member, Record, Slot, record_from
+
+_LENGTH = struct.Struct("<Q")
+Bodies = Mapping[int, bytes | bytearray]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A decided slot: its record and the ballots that count, by ticket."""
+
+    record: Record
+    bodies: Bodies
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ballots."""
+        return sum(map(len, self.bodies.values()))
+
+    def pack(self) -> bytes:
+        """As the body of a frame."""
+        return _packed([self.record.to_json().encode(), *(self.bodies[t] for t in sorted(self.record.counted))])
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """The state before `slot`, its members, and in which slot each process was last counted."""
+
+    generation: int
+    slot: Slot
+    members: tuple[Member, ...]
+    counted: Mapping[int, Slot]
+    state: bytes | bytearray
+
+    def pack(self) -> bytes:
+        """As the body of a frame."""
+        counted = {str(t): [s.step, s.attempt] for t, s in self.counted.items()}
+        members = [[m.ticket, m.number] for m in self.members]
+        about: dict[str, object] = {"slot": [self.slot.step, self.slot.attempt], "members": members, "counted": counted}
+        about["generation"] = self.generation
+        return _packed([json.dumps(about).encode(), self.state])
+
+
+def entry_from(body: bytes | bytearray) -> Entry:
+    """The entry in a frame's body.
+
+    Raises:
+        ValueError: the body is something else, or its ballots are not those of its record.
+    """
+    head, *ballots = _unpacked(body)
+    record = record_from(head)
+    if len(ballots) != len(record.counted):
+        raise ValueError(f"An entry has {len(ballots)} ballots; its record counts {len(record.counted)}.")
+    bodies = dict(zip(sorted(record.counted), ballots, strict=True))
+    if any(digest_of(ballot) != record.counted[t] for t, ballot in bodies.items()):
+        raise ValueError("An entry has ballots other than those that its record counts.")
+    return Entry(record, bodies)
+
+
+def parcel_from(body: bytes | bytearray) -> Parcel:
+    """The parcel in a frame's body.
+
+    Raises:
+        ValueError: the body is something else.
+    """
+    parts = _unpacked(body)
+    try:
+        about = json.loads(parts[0])
+        counted = {int(t): Slot(*map(int, s)) for t, s in about["counted"].items()}
+        members = tuple(Member(int(t), int(n)) for t, n in about["members"])
+        return Parcel(int(about["generation"]), Slot(*map(int, about["slot"])), members, counted, parts[1])
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"This is not a state: {error}") from error
+
+
+def _packed(parts: list[bytes | bytearray]) -> bytes:
+    return b"".join(piece for part in parts for piece in (_LENGTH.pack(len(part)), part))
+
+
+def _unpacked(body: bytes | bytearray) -> list[bytes]:
+    parts, at = list[bytes](), 0
+    while at < len(body):
+        if len(body) - at < _LENGTH.size:
+            raise ValueError("A parcel is cut short.")
+        (length,) = _LENGTH.unpack_from(body, at)
+        at += _LENGTH.size
+        if length > len(body) - at:
+            raise ValueError("A parcel is cut short.")
+        parts.append(bytes(body[at : at + length]))
+        at += length
+    if not parts:
+        raise ValueError("A parcel is empty.")
+    return parts

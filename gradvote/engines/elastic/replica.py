@@ -1,0 +1,248 @@
+"""What every member holds alike: model, optimizer and server state; and a worker's own memory, which is its alone.
+
+A ballot is the learning rates of the optimizer's groups (float64 each), and the body of the wire format. The rate of a
+step is the lower median of the counted ballots' rates, group by group: a worker whose schedule lags is outvoted.
+"""
+
+import hashlib
+import io
+import math
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradvote import wire
+from gradvote.core import Algorithm, Context, Payload, State
+from gradvote.engines.distributed import links
+from gradvote.engines.distributed.exchange import check_separable, named
+from gradvote.engines.distributed.gradients import Desk, flat_dtype
+from gradvote.engines.distributed.rates import Rates
+from gradvote.engines.elastic.records import Slot
+from gradvote.engines.payloads import check_alike, stack
+from gradvote.engines.protocol import Planes, protocol_for
+from gradvote.faults import Faulty
+from gradvote.wire import Kind, WireError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A worker's vote on its way: what it sends, and its memory afterwards."""
+
+    slot: Slot
+    body: bytes
+    payloads: list[Payload]
+    ctxs: list[Context]
+    after: list[State]
+
+
+class Replica:
+    """One worker's copy. `worker` is its own memory, `server` that of the decision."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        algorithm: Algorithm,
+        number: int,
+        seed: int,
+        secret: bytes | None,
+        lies: tuple[Sequence[Faulty], int] = ((), 0),
+    ) -> None:
+        check_separable(algorithm)
+        self._lies = lies
+        self.model, self.optimizer, self.number, self.secret = model, optimizer, number, secret
+        names, self.params = named(model.named_parameters())
+        self._rates = Rates(self.params, names, optimizer)
+        self._group_of = _groups(self.params, optimizer)
+        self.protocol = protocol_for(self.params, algorithm, seed)
+        self._desk = Desk(flat_dtype(self.params))
+        like = torch.zeros(self.protocol.layout.size)
+        self.worker, self.server = self.protocol.init_worker(like), self.protocol.init_server(like)
+        self._planes: dict[tuple[Slot, int], Planes] = {}
+
+    def vote(self, slot: Slot) -> Ballot:
+        """The ballot on the gradients of now; a parameter without one abstains. No state changes."""
+        gradients = {i: p.grad for i, p in enumerate(self.params)}
+        flat = self._desk.gather(self.protocol.layout, gradients)
+        ctxs = self.protocol.contexts(slot.step, self.number, self._rates(), slot.attempt, self.secret)
+        faults, num = self._lies
+        if self.number < num:
+            flat = links.spoiled_gradient(faults, self.protocol, flat, ctxs, num)
+        payloads, after = self.protocol.encode(flat, self.worker, ctxs)
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        packed = wire.pack(payloads, self.protocol.planes(Kind.BALLOT, ctxs)).contiguous().numpy().tobytes()
+        return Ballot(slot, struct.pack(f"<{len(rates)}d", *rates) + packed, payloads, ctxs, after)
+
+    def rehearse(self, numbers: Iterable[int]) -> None:
+        """Go through a step with so many voters each, without a trace: kernels are loaded before anybody waits."""
+        zeros, slot = torch.zeros(self.protocol.layout.size, dtype=self._desk.dtype), Slot()
+        ctxs = self.protocol.contexts(slot.step, 0, 1.0)
+        payloads, _ = self.protocol.encode(zeros, self.worker, ctxs)
+        for num in numbers:
+            voters = self.protocol.contexts(slot.step, torch.arange(num)[:, None], 1.0)
+            ballots = [stack([p] * num) for p in payloads]
+            decision, _ = self.protocol.combine(self.protocol.check(Kind.BALLOT, ballots), self.server, voters)
+            self.protocol.decode(decision, self.worker, ctxs)
+
+    def keep(self, ballot: Ballot, counted: bool) -> None:
+        """The worker's memory after a ballot; where it did not count, everything in it stays unsent."""
+        delivered = ballot.after if counted else self.protocol.undelivered(ballot.after, ballot.payloads, ballot.ctxs)
+        self.worker = delivered
+
+    def ballot_bytes(self, slot: Slot, number: int) -> int:
+        """The length of a worker's ballot: known before it arrives."""
+        blocks = [len(g.blocks) for g in self.protocol.layout.groups]
+        return self._num_rates * 8 + wire.body_bytes(self._planes_of(slot, number), blocks)
+
+    @torch.no_grad()
+    def apply(self, slot: Slot, ballots: Mapping[int, bytes | bytearray]) -> None:
+        """One step with the counted ballots, by worker number.
+
+        Raises:
+            WireError: a ballot does not have its length.
+        """
+        numbers = sorted(ballots)
+        opened = [self._open(slot, number, ballots[number]) for number in numbers]
+        rates = agreed_rates([rates for rates, _ in opened])
+        by_param = [rates[g] for g in self._group_of]
+        lr = by_param[0] if len(set(by_param)) == 1 else by_param
+        protocol = self.protocol
+        ctxs = protocol.contexts(slot.step, torch.tensor(numbers)[:, None], lr, slot.attempt)
+        stacked = [stack(group) for group in zip(*(payloads for _, payloads in opened), strict=True)]
+        decision, self.server = protocol.combine(protocol.check(Kind.BALLOT, stacked), self.server, ctxs)
+        own = protocol.contexts(slot.step, self.number, lr, slot.attempt)
+        self._read(protocol.check(Kind.DECISION, decision), own)
+        self._step_at(rates)
+        self._planes = {key: planes for key, planes in self._planes.items() if key[0] > slot}
+
+    def snapshot(self) -> bytes:
+        """What a peer needs to be alike."""
+        file = io.BytesIO()
+        torch.save(self._shared(), file)
+        return file.getvalue()
+
+    def restore(self, raw: bytes | bytearray) -> None:
+        """Become like the peer that took the snapshot; the worker's own memory stays.
+
+        Raises:
+            ValueError: the snapshot is of another model or algorithm.
+        """
+        try:
+            state = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
+            server, model, optimizer = state["server"], state["model"], state["optimizer"]
+            check_alike(server, self.server, "the server's state of a peer")
+            check_alike(dict(model), dict(self.model.state_dict()), "the model of a peer")
+            self.optimizer.load_state_dict(optimizer)
+            self.model.load_state_dict(model)
+        except Exception as error:  # what torch raises for bytes that it did not write is not documented
+            raise ValueError(f"The state of a peer does not fit: {error}") from error
+        self.server = server
+
+    def forget(self) -> None:
+        """Begin with an empty memory of one's own."""
+        self.worker = self.protocol.init_worker(torch.zeros(self.protocol.layout.size))
+
+    def digest(self) -> str:
+        """A name of the shared state: equal for members that are alike."""
+        hasher = hashlib.blake2b(digest_size=16)
+        for piece in _bytes_of(self._shared()):
+            hasher.update(piece)
+        return hasher.hexdigest()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The memories of worker and server, as copies."""
+        return {"worker": _copied(self.worker), "server": _copied(self.server)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over both memories.
+
+        Raises:
+            ValueError: they are those of another algorithm or model; nothing has been changed.
+        """
+        check_alike(state.get("worker"), self.worker, "the worker's memory")
+        check_alike(state.get("server"), self.server, "the server's memory")
+        self.worker, self.server = _copied(state["worker"]), _copied(state["server"])
+
+    @property
+    def _num_rates(self) -> int:
+        return len(self.optimizer.param_groups)
+
+    def _planes_of(self, slot: Slot, number: int) -> Planes:
+        if (slot, number) not in self._planes:
+            ctxs = self.protocol.contexts(slot.step, number, 1.0, slot.attempt)
+            self._planes[slot, number] = self.protocol.planes(Kind.BALLOT, ctxs)
+        return self._planes[slot, number]
+
+    def _open(self, slot: Slot, number: int, body: bytes | bytearray) -> tuple[Sequence[float], list[Payload]]:
+        if len(body) != self.ballot_bytes(slot, number):
+            raise WireError(f"The ballot of worker {number} has {len(body)} bytes, not those of its step.")
+        rates = struct.unpack_from(f"<{self._num_rates}d", body)
+        raw = torch.frombuffer(bytearray(body[self._num_rates * 8 :]), dtype=torch.uint8)
+        blocks = [len(g.blocks) for g in self.protocol.layout.groups]
+        return rates, wire.unpack(raw, self._planes_of(slot, number), blocks)
+
+    def _read(self, decision: list[Payload], ctxs: list[Context]) -> None:
+        def decode(out: Tensor | None) -> Tensor:
+            direction, self.worker = self.protocol.decode(decision, self.worker, ctxs, out)
+            return direction
+
+        for p in self.params:
+            p.grad = torch.empty_like(p) if p.grad is None else p.grad
+        grads = {i: p.grad for i, p in enumerate(self.params) if p.grad is not None}
+        self._desk.scatter([(self.protocol.layout, decode)], grads)
+
+    def _step_at(self, rates: Sequence[float]) -> None:
+        groups = self.optimizer.param_groups
+        own = [group["lr"] for group in groups]
+        for group, rate, old in zip(groups, rates, own, strict=True):
+            group["lr"] = torch.full_like(old, rate) if isinstance(old, Tensor) else rate
+        try:
+            self.optimizer.step()
+        finally:
+            for group, old in zip(groups, own, strict=True):
+                group["lr"] = old
+
+    def _shared(self) -> dict[str, Any]:
+        model = dict(self.model.state_dict())
+        return {"model": model, "optimizer": self.optimizer.state_dict(), "server": self.server}
+
+
+def agreed_rates(rates: Sequence[Sequence[float]]) -> list[float]:
+    """The lower median, group by group, of those that can be learning rates; 0 where there is none."""
+    agreed = []
+    for column in zip(*rates, strict=True):
+        usable = sorted(r for r in column if math.isfinite(r) and r >= 0)
+        agreed.append(usable[(len(usable) - 1) // 2] if usable else 0.0)
+    return agreed
+
+
+def _groups(params: Sequence[Tensor], optimizer: Optimizer) -> list[int]:
+    place = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
+    return [place[id(p)] for p in params]
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(own) for key, own in value.items()}
+    return [_copied(own) for own in value] if isinstance(value, list) else value.detach().clone()
+
+
+def _bytes_of(value: Any) -> Iterator[bytes]:
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            yield str(key).encode()
+            yield from _bytes_of(value[key])
+    elif isinstance(value, list | tuple):
+        for own in value:
+            yield from _bytes_of(own)
+    elif isinstance(value, Tensor):
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    else:
+        yield repr(value).encode()

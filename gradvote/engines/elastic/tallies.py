@@ -1,0 +1,78 @@
+"""What a worker has counted, and whom it names."""
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+LOG = logging.getLogger("gradvote.elastic")
+KEPT = 200
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One worker as this one sees it.
+
+    `counted` ballots, `missed` ones (abstentions of a member), and among what arrived: `corrupted` (altered on the
+    way), `malformed` (of a wrong length), `stale` (for a slot that is past), `replayed` (sent again). It `joined` and
+    was `excluded` so many times. `latency` is that of its last ballot after this worker's own (seconds, negative where
+    it came first), `mean_latency` over all.
+    """
+
+    counted: int = 0
+    missed: int = 0
+    corrupted: int = 0
+    malformed: int = 0
+    stale: int = 0
+    replayed: int = 0
+    excluded: int = 0
+    joined: int = 0
+    latency: float = 0.0
+    mean_latency: float = 0.0
+
+    @property
+    def abstentions(self) -> int:
+        """Ballots that did not count while it was a member."""
+        return self.missed
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What one worker has seen since it joined; `workers` by number."""
+
+    step: int
+    members: tuple[int, ...]
+    steps: int
+    retried: int
+    slow: int
+    bytes_sent: int
+    bytes_received: int
+    workers: Mapping[int, Standing]
+    notes: tuple[tuple[int, str], ...]
+
+
+@dataclass
+class Tallies:
+    """Counters, and notes by step that name who was at fault."""
+
+    steps: int = 0
+    retried: int = 0
+    slow: int = 0
+    workers: dict[int, Standing] = field(default_factory=dict)
+    notes: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+    def add(self, number: int, what: str) -> None:
+        """Count something about a worker."""
+        own = self.workers.get(number, Standing())
+        self.workers[number] = replace(own, **{what: getattr(own, what) + 1})
+
+    def arrived(self, number: int, seconds: float) -> None:
+        """Note how late a ballot came."""
+        own = self.workers.get(number, Standing())
+        mean = own.mean_latency + (seconds - own.mean_latency) / (own.counted + own.missed + 1)
+        self.workers[number] = replace(own, latency=seconds, mean_latency=mean)
+
+    def note(self, step: int, text: str) -> None:
+        """Say what happened, here and in the log."""
+        self.notes.append((step, text))
+        LOG.warning("step %d: %s", step, text)

@@ -1,0 +1,40 @@
+"""The hierarchy of timeouts: each one bounds the waiting that the one before it leaves."""
+
+from dataclasses import dataclass
+
+
+class TooFewWorkers(RuntimeError):
+    """Fewer than `min_workers` could be brought together in time; nothing of the step was applied."""
+
+
+class Replaced(RuntimeError):
+    """A newer process has taken this worker's place; this one must end."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds. A closed connection needs none of them: its worker is left out at once.
+
+    `grace` < `deadline` < `timeout`. `deadline`: how long a vote waits for ballots after this worker's own. `grace`:
+    how long it then waits for the others to say what they hold; the first that answers settles the vote, after three
+    times as long any other one. `gather`: how long the founders wait for each other. `timeout`: how long a worker stays
+    alone, or a group too small, before it raises `TooFewWorkers`.
+    """
+
+    deadline: float = 2.0
+    grace: float = 0.2
+    gather: float = 30.0
+    timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.grace < self.deadline < self.timeout:
+            raise ValueError(
+                f"The timeouts must rise from grace to deadline to timeout; got grace {self.grace}, deadline "
+                f"{self.deadline}, timeout {self.timeout} seconds."
+            )
+
+    def __str__(self) -> str:
+        return (
+            f"closed connection: at once; silent worker: {self.deadline:g} s (deadline) + {self.grace:g} s (grace); "
+            f"founders wait {self.gather:g} s for each other; too few workers: error after {self.timeout:g} s"
+        )

@@ -1,0 +1,282 @@
+"""`gradvote.elastic.attach`: training that goes on while workers die, stall, lie and come back."""
+
+import contextlib
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from torch import nn
+from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+from torch.optim import Optimizer
+
+from gradvote.core import Algorithm
+from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.elastic import founding
+from gradvote.engines.elastic.frames import Frame, Kind
+from gradvote.engines.elastic.group import Group
+from gradvote.engines.elastic.learning import Learner
+from gradvote.engines.elastic.links import Event
+from gradvote.engines.elastic.mesh import Mesh
+from gradvote.engines.elastic.parcels import Entry
+from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
+from gradvote.engines.elastic.register import Register, store_at
+from gradvote.engines.elastic.replica import VERSION, Ballot, Replica
+from gradvote.engines.elastic.rounds import Round
+from gradvote.engines.elastic.stopping import signals_call
+from gradvote.engines.elastic.tallies import Stats
+from gradvote.engines.elastic.timeouts import Timeouts
+from gradvote.faults import Faulty
+
+STORE, HOST = "GRADVOTE_STORE", "GRADVOTE_HOST"
+NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
+SPARE_BYTES = 1 << 20
+
+
+def attach(
+    model: nn.Module,
+    optimizer: Optimizer,
+    algorithm: Algorithm,
+    *,
+    min_workers: int | None = None,
+    deadline: float = 2.0,
+    seed: int = 0,
+    secret: bytes | None = None,
+    worker: int | None = None,
+    workers: int | None = None,
+    store: Store | str | None = None,
+    host: str | None = None,
+    timeouts: Timeouts | None = None,
+    faults: Sequence[Faulty] = (),
+) -> "Vote":
+    """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
+
+        with gradvote.elastic.attach(model, optimizer, gradvote.algorithms.dropsignsgd(), min_workers=4) as vote:
+            for step in vote.steps(1000):
+                optimizer.zero_grad()
+                loss(model, batch(vote.worker, step)).backward()
+                vote.step()
+
+    Every worker holds the whole server state (placement `replicated`). A step counts the ballots that arrived within
+    `deadline` seconds, if they are at least `min_workers`; which ones is agreed on before anything is applied, and all
+    members are bit-identical after every step. A worker that was away pulls what it missed and takes part again.
+
+    `worker` is this worker's number and `workers` how many are expected at the start; `gradvote launch` and torchrun
+    give both, and the former `min_workers`. `store` is a torch Store, or HOST:PORT of one, that outlives the workers.
+    `host` is the address to listen at; `faults` are lies of workers about their gradients, to try them. `secret` keys
+    this worker's private draws; None derives them from the seed. Connections are neither encrypted nor authenticated.
+
+    Raises:
+        ValueError: nothing to train, a rule that needs whole gradients, a parameter that the optimizer does not have,
+            or a number that makes no sense.
+    """
+    quorum = int(_env(MIN_WORKERS) or 0) if min_workers is None else min_workers
+    if quorum < 1:
+        raise ValueError(
+            f"attach needs min_workers, at least 1: the fewest ballots that make a step; got {min_workers}."
+        )
+    times = timeouts or Timeouts(deadline, grace=min(0.2, deadline / 4))
+    register = Register(_store(store, times.timeout))
+    number = _number(worker) if worker is not None or _env(NUMBER, "RANK") else register.free_number()
+    expected = workers or int(_env(WORKERS, "WORLD_SIZE") or quorum)
+    _check_weights(algorithm, number)
+    for faulty in faults:
+        _check_fault(faulty, expected)
+    replica = Replica(model, optimizer, algorithm, number, seed, secret, (tuple(faults), expected))
+    return Vote(replica, register, host or os.environ.get(HOST, "127.0.0.1"), quorum, expected, times)
+
+
+class Vote:
+    """A worker's part in the votes: a context manager, which joins on entry and tells the others when it leaves."""
+
+    def __init__(
+        self, replica: Replica, register: Register, host: str, quorum: int, num_expected: int, times: Timeouts
+    ) -> None:
+        inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        room = 2 * replica.ballot_bytes(Slot(), replica.number) + SPARE_BYTES
+        limits: dict[Kind, int] = {kind: room for kind in Kind if kind not in (Kind.STATE, Kind.ENTRY)}
+        mesh = Mesh(register, host, replica.protocol.recipe, inbox, limits)
+        self._group = Group(replica, register, mesh, inbox, quorum, times)
+        self._num_expected = num_expected
+        self._until: int | None = None
+        self._stopping, self._signals = False, contextlib.ExitStack()
+
+    @property
+    def worker(self) -> int:
+        """This worker's number: it keeps it over restarts."""
+        return self._group.me.number
+
+    @property
+    def step_number(self) -> int:
+        """The step that the group is about to take."""
+        return self._group.slot.step
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The numbers of the workers of this step."""
+        return tuple(sorted(m.number for m in self._group.members.values()))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop`, SIGTERM or Ctrl-C asked this worker to leave after its step."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Leave after the step in progress; `steps` ends."""
+        self._stopping = True
+
+    def steps(self, until: int) -> Iterator[int]:
+        """The steps this worker takes part in, up to `until`; numbers are missing where it was away."""
+        self._until = until
+        while self.step_number < until and not self._stopping:
+            yield self.step_number
+
+    def step(self) -> None:
+        """One vote on the gradients of now, and the optimizer's step with what was agreed on.
+
+        On return this worker is a member again, even if it was left out meanwhile; its gradient of then is in its error
+        memory, where the algorithm has one.
+
+        Raises:
+            Equivocation: a worker told different things to different members; nothing was applied.
+            TooFewWorkers: fewer than `min_workers` for too long; nothing was applied.
+            RegisterLost: the store is gone, and something out of the ordinary had to be agreed on.
+        """
+        while True:
+            ballot = self._group.replica.vote(self._group.slot)
+            if not self._group.inside:
+                return self._learn(ballot)
+            vote = Round(self._group, ballot.body)
+            record = vote.run()
+            if record is None or not self._finish(record, ballot, vote):
+                return self._learn(ballot)
+            if record.outcome == Outcome.APPLY:
+                return None if self._group.inside else self._learn(None)
+
+    def stats(self) -> Stats:
+        """What this worker has seen since it joined."""
+        group, t = self._group, self._group.tallies
+        links = list(group.mesh.links.values())
+        return Stats(
+            self.step_number, self.members, t.steps, t.retried, t.slow, sum(link.bytes_sent for link in links),
+            sum(link.bytes_received for link in links), dict(t.workers), tuple(t.notes),
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step, this worker's memory and the server's; save it beside model and optimizer."""
+        replica = self._group.replica
+        about = {"version": VERSION, "recipe": replica.protocol.recipe, "worker_number": self.worker}
+        return {**about, "step": self.step_number, **replica.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken; before the `with` block, after model and optimizer were loaded.
+
+        Raises:
+            ValueError: it is of another run or worker, or this worker has joined already; nothing has been changed.
+        """
+        if self._group.me.ticket:
+            raise ValueError("load_state_dict must be called before the worker joins: before the `with` block.")
+        own = {"version": VERSION, "recipe": self._group.replica.protocol.recipe, "worker_number": self.worker}
+        for name, value in own.items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"The checkpoint has {name} {state.get(name)!r}, here it is {value!r}. Load the file of this "
+                    "worker, saved with the same algorithm, model and seed."
+                )
+        self._group.replica.load_state_dict(state)
+        self._group.slot = Slot(int(state["step"]))
+
+    def __enter__(self) -> Self:
+        group = self._group
+        group.replica.rehearse(range(min(group.quorum, self._num_expected), self._num_expected + 1))
+        group.me = Member(group.register.ticket(), group.me.number)
+        self._signals.enter_context(signals_call(self.stop))
+        if self.worker == 0:
+            print(f"gradvote.elastic: at least {group.quorum} workers; {group.timeouts}", file=sys.stderr, flush=True)
+        try:
+            founding.join(group, self._num_expected)
+        except BaseException:
+            self._signals.close()
+            group.mesh.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._signals.close()
+        group = self._group
+        if kind is None and not self._stopping:
+            self._linger(lambda: group.num_waiting > 0)
+        group.send(list(group.mesh.links), Frame(Kind.BYE, group.me.ticket, group.slot))
+        links = list(group.mesh.links.values())
+        group.mesh.stop()
+        if kind is None:
+            self._linger(lambda: any(not link.idle for link in links))
+
+    def _linger(self, needed: Callable[[], bool]) -> None:
+        end = time.monotonic() + self._group.timeouts.deadline
+        while needed() and time.monotonic() < end:
+            self._group.take(0.01)
+
+    def _finish(self, record: Record, ballot: Ballot, vote: Round) -> bool:
+        """Take over a decided slot; False where this worker cannot by itself."""
+        group = self._group
+        if record.outcome == Outcome.STOP:
+            raise Equivocation(
+                f"At step {record.slot.step} {record.text}: it sent different ones, or one of them says so falsely. "
+                "Nothing was applied. Look at that worker's machine before starting again."
+            )
+        if record.outcome == Outcome.VOID:
+            group.advance(Entry(record, {}))
+            return group.inside
+        if any(vote.digests.get(t) != digest for t, digest in record.counted.items()):
+            return False
+        Learner(group, False, ballot).replay(Entry(record, {t: vote.bodies[t] for t in record.counted}))
+        return True
+
+    def _learn(self, pending: Ballot | None) -> None:
+        Learner(self._group, False, pending, self._until).run()
+
+
+def _store(store: Store | str | None, timeout: float) -> Store:
+    if isinstance(store, Store):
+        return store
+    address = store or os.environ.get(STORE)
+    if address is None and "MASTER_ADDR" in os.environ:
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '')}"
+    if address is None:
+        raise ValueError(
+            "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
+            "attach a torch.distributed.TCPStore that outlives them (store=)."
+        )
+    return store_at(address, timeout)
+
+
+def _env(*names: str) -> str | None:
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def _number(worker: int | None) -> int:
+    number = int(_env(NUMBER, "RANK") or 0) if worker is None else worker
+    if number < 0:
+        raise ValueError(f"The number of a worker must be at least 0; got {number}.")
+    return number
+
+
+def _check_fault(faulty: Faulty, workers: int) -> None:
+    faulty.check(workers)
+    if faulty.place != "worker":
+        raise ValueError(
+            f"The fault {faulty.fault} is at the place '{faulty.place}'; here only those of workers are played. What a "
+            "link may do to a ballot is found by its digest: see docs/faults.md."
+        )
+
+
+def _check_weights(algorithm: Algorithm, number: int) -> None:
+    weights = getattr(algorithm.aggregate, "weights", None)
+    if weights is not None and number >= len(weights):
+        raise ValueError(f"There are {len(weights)} weights, but this is worker {number}; give one for each worker.")

@@ -1,0 +1,111 @@
+"""Workers as processes of their own, to be killed, stopped and started again."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+
+from tests.engines.elastic.worker import work
+
+FORKS = get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.engines.elastic.warm"])
+LIMIT = 20.0
+
+
+class Crew:
+    """Worker k's n-th life writes the file k.n; all lives of all workers must tell of the same run."""
+
+    def __init__(self, folder: Path, num: int, min_workers: int, steps: int, **options: Any) -> None:
+        self.folder, self.num, self.steps = folder, num, steps
+        self.options = {"workers": num, "min_workers": min_workers, **options}
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.processes: dict[int, BaseProcess] = {}
+        self.lives: dict[int, int] = {}
+
+    def start(self, worker: int, **options: Any) -> None:
+        self.lives[worker] = self.lives.get(worker, -1) + 1
+        own = {**self.options, **options, "life": self.lives[worker]}
+        process = FORKS.Process(target=work, args=(str(self.folder), self.store.port, worker, self.steps, own))
+        process.start()
+        self.processes[worker] = process
+
+    def signal(self, worker: int, number: signal.Signals) -> None:
+        pid = self.processes[worker].pid
+        assert pid is not None
+        os.kill(pid, number)
+        if number == signal.SIGKILL:
+            self.processes[worker].join()
+
+    def lines(self, worker: int, key: str, life: int | None = None) -> list[Any]:
+        """What a life of a worker has written about something."""
+        path = self.folder / f"{worker}.{self.lives[worker] if life is None else life}"
+        texts = path.read_text().splitlines() if path.exists() else []
+        found = []
+        for text in texts:
+            with contextlib.suppress(ValueError):  # the last line of a killed process may be cut
+                found.append(json.loads(text))
+        return [line if key == "step" else line[key] for line in found if key in line]
+
+    def at(self, worker: int) -> int:
+        steps = self.lines(worker, "step")
+        return int(steps[-1]["step"]) if steps else -1
+
+    def until(self, condition: Callable[[], bool], what: str = "the condition") -> None:
+        end = time.monotonic() + LIMIT
+        while not condition():
+            assert time.monotonic() < end, f"waited too long for {what}: {self.last_words()}"
+            time.sleep(0.005)
+
+    def finish(self, *workers: int) -> None:
+        """Wait for these workers' ends (all, unless given), and check that none of them failed."""
+        for worker in workers or self.processes:
+            self.processes[worker].join(LIMIT)
+            assert self.processes[worker].exitcode == 0, f"worker {worker}: {self.last_words()}"
+
+    def histories(self) -> list[dict[int, str]]:
+        """The digest of the parameters by step, as each life of each worker has seen it."""
+        lives = [(w, life) for w, last in self.lives.items() for life in range(last + 1)]
+        return [{line["step"]: line["digest"] for line in self.lines(w, "step", life)} for w, life in lives]
+
+    def check_alike(self) -> dict[int, str]:
+        """All lives had the same parameters after every step; what these were."""
+        known: dict[int, str] = {}
+        for history in self.histories():
+            for step, digest in history.items():
+                assert known.setdefault(step, digest) == digest, f"parameters differ after step {step}"
+        return known
+
+    def gaps(self, worker: int) -> list[float]:
+        """Seconds between the steps of a worker."""
+        times = [line["at"] for line in self.lines(worker, "step")]
+        return [b - a for a, b in pairwise(times)]
+
+    def last_words(self) -> dict[int, Any]:
+        return {
+            w: (self.at(w), self.lines(w, "joined"), self.lines(w, "error"), process.exitcode)
+            for w, process in self.processes.items()
+        }
+
+
+@contextlib.contextmanager
+def crew(folder: Path, num: int, min_workers: int, steps: int, **options: Any) -> Iterator[Crew]:
+    """A crew of running workers, none of which outlives the test."""
+    own = Crew(folder, num, min_workers, steps, **options)
+    try:
+        for worker in range(num):
+            own.start(worker)
+        yield own
+    finally:
+        for process in own.processes.values():
+            if process.is_alive():
+                process.kill()
+            process.join()

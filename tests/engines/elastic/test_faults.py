@@ -1,0 +1,173 @@
+"""Real processes, real signals, real sockets."""
+
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+
+import pytest
+import torch
+
+from gradvote import algorithms
+from gradvote.engines.gradients import local_gradients
+from gradvote.engines.protocol import protocol_for
+from gradvote.engines.simulation import Simulation
+from tests.engines.elastic.crew import Crew, crew
+from tests.engines.elastic.worker import batch, digest, new_model
+
+
+def notes(run: Crew, worker: int) -> str:
+    return "\n".join(run.lines(worker, "notes")[0])
+
+
+def simulated(steps: int, num: int, algorithm: str = "dist-ef-sgdm") -> str:
+    """The parameters of the same run in one process."""
+    model = new_model()
+    params = list(model.parameters())
+    protocol = protocol_for(params, algorithms.create(algorithm), 0)
+    simulation = Simulation(protocol, num)
+    optimizer = torch.optim.AdamW(params, 0.01)
+    for step in range(steps):
+        gradients = torch.zeros(num, protocol.layout.size)
+        for i in range(num):
+            protocol.layout.flatten(local_gradients(model, *batch(i, step))[1], out=gradients[i])
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        protocol.layout.unflatten(
+            simulation.step(gradients, step, 0.01), [p.grad for p in params if p.grad is not None]
+        )
+        optimizer.step()
+    return digest(model)
+
+
+@pytest.mark.parametrize("algorithm", ["dist-ef-sgdm", "dropsignsgd", "signum"])
+def test_a_healthy_group_equals_the_simulation(tmp_path: Path, algorithm: str) -> None:
+    with crew(tmp_path, 3, 2, 20, algorithm=algorithm, pace=0) as run:
+        run.finish()
+        known = run.check_alike()
+        assert known[20] == simulated(20, 3, algorithm) and len(known) == 20
+        for worker in range(3):
+            assert run.lines(worker, "steps") == [20] and run.lines(worker, "slow") == [0]
+            assert all(s["counted"] == 20 for s in run.lines(worker, "stats")[0].values())
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_costs_no_step_and_comes_back(tmp_path: Path, victim: int) -> None:
+    with crew(tmp_path, 3, 2, 80) as run:
+        other = 2
+        run.until(lambda: run.at(other) >= 10)
+        run.signal(victim, SIGKILL)
+        before = run.at(other)
+        run.until(lambda: run.at(other) >= before + 10)
+        run.start(victim)
+        run.finish()
+        assert len(run.check_alike()) == 80
+        assert run.lines(victim, "joined")[0] >= before
+        assert run.lines(other, "steps") == [80] and run.lines(other, "retried") == [0]
+        assert f"worker {victim} did not answer" in notes(run, other)
+        assert f"worker {victim} joined" in notes(run, other)
+        assert max(run.gaps(other)) < 2.0
+
+
+def test_a_stopped_worker_is_left_out_and_catches_up(tmp_path: Path) -> None:
+    with crew(tmp_path, 3, 2, 80, deadline=0.5, grace=0.1) as run:
+        run.until(lambda: run.at(0) >= 10)
+        run.signal(1, SIGSTOP)
+        run.until(lambda: run.at(0) >= 50)
+        run.signal(1, SIGCONT)
+        run.finish()
+        assert len(run.check_alike()) == 80
+        assert run.lines(0, "retried") == [0] and "worker 1 joined" in notes(run, 0)
+        assert run.at(1) == 80
+
+
+def test_a_worker_that_is_asked_to_stop_leaves_between_steps(tmp_path: Path) -> None:
+    with crew(tmp_path, 3, 2, 40) as run:
+        run.until(lambda: run.at(0) >= 10)
+        run.signal(0, SIGTERM)
+        run.finish()
+        assert 10 <= run.at(0) < 40 and run.at(1) == run.at(2) == 40
+        assert "worker 0 has left" in notes(run, 1)
+        run.check_alike()
+
+
+def test_fresh_workers_join_and_take_the_state(tmp_path: Path) -> None:
+    with crew(tmp_path, 2, 2, 80, model_seed=0) as run:
+        run.until(lambda: run.at(0) >= 10)
+        for new in (2, 3, 4):
+            run.start(new, model_seed=7)
+        run.finish()
+        assert len(run.check_alike()) == 80
+        assert {run.at(worker) for worker in range(5)} == {80}
+        assert len(run.lines(0, "stats")[0]) == 5
+
+
+def test_below_min_workers_the_run_waits(tmp_path: Path) -> None:
+    with crew(tmp_path, 2, 2, 40) as run:
+        run.until(lambda: run.at(0) >= 10)
+        run.signal(1, SIGKILL)
+        run.start(1)
+        run.finish()
+        assert len(run.check_alike()) == 40
+        assert run.lines(0, "retried") == [1]
+
+
+def test_all_killed_and_started_again(tmp_path: Path) -> None:
+    with crew(tmp_path, 3, 2, 40, checkpoints=True) as run:
+        run.until(lambda: min(run.at(worker) for worker in range(3)) >= 12)
+        for worker in range(3):
+            run.signal(worker, SIGKILL)
+        for worker in range(3):
+            run.start(worker)
+        run.finish()
+        run.check_alike()
+        assert run.check_alike()[40] == simulated(40, 3)
+
+
+LIES = [
+    ("altered", "corrupted", "checksum does not fit"),
+    ("short", "malformed", "bytes instead of"),
+    ("long", "malformed", "bytes instead of"),
+    ("huge", "corrupted", "announces 4194304 bytes"),
+    ("garbage", "corrupted", "a header was altered"),
+    ("future", "stale", "far ahead"),
+    ("replay", "replayed", "has counted already"),
+]
+
+
+@pytest.mark.parametrize(("how", "counter", "text"), LIES, ids=[lie[0] for lie in LIES])
+def test_what_no_honest_worker_sends_is_counted_and_named(tmp_path: Path, how: str, counter: str, text: str) -> None:
+    with crew(tmp_path, 0, 2, 20, deadline=0.5, grace=0.1, workers=3) as run:
+        for worker in range(3):
+            run.start(worker, **({"lie": how, "lies": [8, 12]} if worker == 1 else {}))
+        run.finish()
+        assert len(run.check_alike()) == 20
+        for honest in (0, 2):
+            standing = run.lines(honest, "stats")[0]["1"]
+            assert standing[counter] >= 1 and "worker 1" in notes(run, honest) and text in notes(run, honest)
+            assert run.lines(honest, "stats")[0]["0"][counter] == 0
+
+
+def test_different_ballots_stop_everyone_before_anything_is_applied(tmp_path: Path) -> None:
+    with crew(tmp_path, 0, 2, 20, workers=3) as run:
+        for worker in range(3):
+            run.start(worker, **({"lie": "two-faced", "lies": [8]} if worker == 1 else {}))
+        run.until(lambda: all(run.lines(worker, "error") for worker in range(3)))
+        assert max(run.check_alike()) == 8
+        for worker in range(3):
+            assert "hold different ballots of worker 1" in run.lines(worker, "error")[0]
+
+
+def test_a_worker_with_nan_abstains(tmp_path: Path) -> None:
+    with crew(tmp_path, 0, 2, 20, workers=3) as run:
+        for worker in range(3):
+            run.start(worker, nan=worker == 2)
+        run.finish()
+        assert len(run.check_alike()) == 20
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    with crew(tmp_path, 2, 2, 40) as run:
+        run.until(lambda: run.at(0) >= 1)
+        run.start(2, seed=1)
+        run.until(lambda: bool(run.lines(2, "error")))
+        assert "another algorithm, seed or model" in run.lines(2, "error")[0]
+        run.finish(0, 1)
