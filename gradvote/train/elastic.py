@@ -202,7 +202,10 @@ def work(job: Job) -> None:
     run = ElasticRun(prepare(config), RunFolder(Path(job.folder)), job)
     if job.resume and run.own_states.is_file():
         run.resume(checkpoint.load(run.own_states))
-    run.train()
+    try:
+        run.train()
+    except elastic.RunEnded as error:
+        print(error, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic.register import RegisterLost
 from gradvote.engines.elastic.tallies import Standing, Stats
-from gradvote.engines.elastic.timeouts import Replaced, Timeouts, TooFewWorkers
+from gradvote.engines.elastic.timeouts import Replaced, RunEnded, Timeouts, TooFewWorkers
 from gradvote.engines.elastic.vote import Vote, attach
 
 __all__ = [
     "Equivocation",
     "RegisterLost",
     "Replaced",
+    "RunEnded",
     "Standing",
     "Stats",
     "Timeouts",

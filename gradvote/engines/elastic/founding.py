@@ -87,6 +87,7 @@ def _check(group: Group, started: float) -> None:
             f"Worker {earlier[0]} trains with another algorithm, seed or model. All workers "
             "must attach with the same ones; use a store of its own for each run."
         )
+    group.check_not_ended(time.monotonic() - started)
     if time.monotonic() - started > group.timeouts.timeout:
         raise TooFewWorkers(
             f"Only {len(mesh.links) + 1} workers came together within {group.timeouts.timeout:g} s; min_workers is "

@@ -13,10 +13,11 @@ from gradvote.engines.elastic.records import Member, Outcome, Slot
 from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.elastic.tallies import Tallies
-from gradvote.engines.elastic.timeouts import Replaced, Timeouts
+from gradvote.engines.elastic.timeouts import Replaced, RunEnded, Timeouts
 
 LOGGED, LOGGED_BYTES = 32, 1 << 26
 LAG, AHEAD, KEPT_EARLY = 8, 16, 4096
+PATIENCE = 1.0
 FRESH = b"fresh"
 _TICKET = struct.Struct("<I")
 
@@ -131,6 +132,15 @@ class Group:
                 link.send(Frame(Kind.RECORD, self.me.ticket, slot, entry.record.to_json().encode()))
                 return
         link.send(Frame(Kind.OUTSIDE, self.me.ticket, self.slot, b"member" if self.inside else b""))
+
+    def check_not_ended(self, waited: float) -> None:
+        """Raise RunEnded where the others have finished: called where none of them can be learned from."""
+        end = self.register.ended() if waited > PATIENCE else None
+        if end is not None and self.slot.step < end:
+            raise RunEnded(
+                f"The run ended with step {end} while worker {self.me.number} was away. The final state is what the "
+                "others have saved."
+            )
 
     @property
     def joining(self) -> tuple[Member, ...]:

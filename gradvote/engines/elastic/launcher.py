@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.stopping import signals_call
 from gradvote.engines.elastic.vote import HOST, MIN_WORKERS, NUMBER, STORE, WORKERS
 
@@ -60,6 +61,8 @@ class Launcher:
         self.environment = {
             STORE: f"{host}:{self._store.port}", HOST: host, WORKERS: str(workers), MIN_WORKERS: str(min_workers),
         }  # fmt: skip
+        self._register = Register(self._store)
+        self._ended_at: float | None = None
         self.lives: dict[int, _Life] = {}
         self.finished: set[int] = set()
 
@@ -88,7 +91,7 @@ class Launcher:
         return self.environment[STORE]
 
     def _enough(self) -> bool:
-        return len(self.lives) + len(self.finished) >= self.min_workers
+        return self._ended_at is not None or len(self.lives) + len(self.finished) >= self.min_workers
 
     def _start(self, number: int, restarts: int) -> subprocess.Popen[bytes]:
         environment: Mapping[str, str] = {
@@ -98,10 +101,17 @@ class Launcher:
         return subprocess.Popen(self._command, env=environment, start_new_session=True)
 
     def _look(self) -> None:
+        if self.finished and self._ended_at is None and self._register.ended() is not None:
+            self._ended_at = time.monotonic()
+        if self._ended_at is not None and time.monotonic() > self._ended_at + EARLY:
+            for life in self.lives.values():
+                life.process.terminate()  # started too late to take part
         for number, life in list(self.lives.items()):
             code = life.process.poll()
             if code == 0:
                 self.finished.add(number)
+                del self.lives[number]
+            elif code is not None and self._ended_at is not None:
                 del self.lives[number]
             elif code is not None:
                 self._again(number, life, _how(code))

@@ -40,6 +40,8 @@ class Learner:
                 return False
             if time.monotonic() - started > self.group.timeouts.timeout:
                 raise TooFewWorkers(self._alone())
+            if not self.group.mesh.links:
+                self.group.check_not_ended(time.monotonic() - started)
             event = self.group.take(PAUSE)
             if founded is not None and founded():
                 return False

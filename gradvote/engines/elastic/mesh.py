@@ -33,7 +33,7 @@ class Mesh:
         self.strangers: dict[int, int] = {}
         self.probing = False
         self._lock, self._stopped = threading.Lock(), threading.Event()
-        self.me = Member(0, 0)
+        self.me, self._past = Member(0, 0), (0, 0)
 
     def start(self, me: Member) -> None:
         """Listen and dial in the background, under this name."""
@@ -53,6 +53,15 @@ class Mesh:
         with self._lock:
             if self.links.get(link.peer.ticket) is link:
                 del self.links[link.peer.ticket]
+            self._past = self._past[0] + link.bytes_sent, self._past[1] + link.bytes_received
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes sent and received so far."""
+        with self._lock:
+            links = list(self.links.values())
+            return self._past[0] + sum(x.bytes_sent for x in links), self._past[1] + sum(
+                x.bytes_received for x in links
+            )
 
     def _accept(self) -> None:
         while not self._stopped.is_set():

@@ -83,6 +83,15 @@ class Register:
         text = self._get(self._slot(generation, slot))
         return None if text is None else record_from(text)
 
+    def end(self, generation: int, step: int) -> None:
+        """Tell those who come too late that the last step was taken."""
+        self._call("set", self._key(f"ended/{generation}"), str(step))
+
+    def ended(self) -> int | None:
+        """The number of steps with which the present group ended; None while it is at work."""
+        text = self._get(f"ended/{self.generation()}")
+        return None if text is None else int(text)
+
     def _slot(self, generation: int, slot: Slot) -> str:
         return f"slots/{generation}/{slot.step}/{slot.attempt}"
 

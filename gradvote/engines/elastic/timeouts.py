@@ -11,6 +11,10 @@ class Replaced(RuntimeError):
     """A newer process has taken this worker's place; this one must end."""
 
 
+class RunEnded(RuntimeError):
+    """The others have taken the last step and left; nobody is there to learn the final state from."""
+
+
 @dataclass(frozen=True)
 class Timeouts:
     """Seconds. A closed connection needs none of them: its worker is left out at once.

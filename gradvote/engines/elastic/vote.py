@@ -23,7 +23,7 @@ from gradvote.engines.elastic.links import Event
 from gradvote.engines.elastic.mesh import Mesh
 from gradvote.engines.elastic.parcels import Entry
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
-from gradvote.engines.elastic.register import Register, store_at
+from gradvote.engines.elastic.register import Register, RegisterLost, store_at
 from gradvote.engines.elastic.replica import VERSION, Ballot, Replica
 from gradvote.engines.elastic.rounds import Round
 from gradvote.engines.elastic.stopping import signals_call
@@ -159,11 +159,10 @@ class Vote:
     def stats(self) -> Stats:
         """What this worker has seen since it joined."""
         group, t = self._group, self._group.tallies
-        links = list(group.mesh.links.values())
+        sent, received = group.mesh.traffic()
         return Stats(
-            self.step_number, self.members, t.steps, t.retried, t.slow, sum(link.bytes_sent for link in links),
-            sum(link.bytes_received for link in links), dict(t.workers), tuple(t.notes),
-        )  # fmt: skip
+            self.step_number, self.members, t.steps, t.retried, t.slow, sent, received, dict(t.workers), tuple(t.notes)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The step, this worker's memory and the server's; save it beside model and optimizer."""
@@ -209,6 +208,9 @@ class Vote:
     ) -> None:
         self._signals.close()
         group = self._group
+        if kind is None and group.inside and self._until is not None and self.step_number >= self._until:
+            with contextlib.suppress(RegisterLost):
+                group.register.end(group.generation, self.step_number)
         if kind is None and not self._stopping:
             self._linger(lambda: group.num_waiting > 0)
         group.send(list(group.mesh.links), Frame(Kind.BYE, group.me.ticket, group.slot))

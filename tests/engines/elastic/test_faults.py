@@ -122,6 +122,14 @@ def test_all_killed_and_started_again(tmp_path: Path) -> None:
         assert run.check_alike()[40] == simulated(40, 3)
 
 
+def test_who_comes_after_the_end_is_told_so(tmp_path: Path) -> None:
+    with crew(tmp_path, 2, 1, 5) as run:
+        run.finish()
+        run.start(2)
+        run.until(lambda: bool(run.lines(2, "error")))
+        assert run.lines(2, "error")[0].startswith("RunEnded: The run ended with step 5")
+
+
 LIES = [
     ("altered", "corrupted", "checksum does not fit"),
     ("short", "malformed", "bytes instead of"),
