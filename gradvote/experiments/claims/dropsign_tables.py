@@ -63,7 +63,7 @@ def cells(scale: Scale) -> list[Cell]:
     }[scale]
     shared |= {"workers": WORKERS, "partition": "iid", "schedule": "cosine"}
     plain = [_cell(m, lr, 0, scale) for m, settings in METHODS.items() for lr in settings["rates"]]
-    links = [_cell(TESTED, METHODS[TESTED]["rates"][0], n, scale) for n in LINKS]
+    links = [_cell(TESTED, METHODS[TESTED]["rates"][1], n, scale) for n in LINKS]
     bits = [{"method": m, **_own(m), "coordinates": COORDINATES} for m in METHODS]
     return with_seeds([{**row, **shared} for row in plain + links], {"quick": 2, "paper": 5}[scale]) + bits
 
@@ -96,7 +96,7 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
     reached = {m: finals(group) for m, group in tuned.items()}
     drop = reached[TESTED]
     bits = {r["method"]: r["bits"] for r in where(records, coordinates=COORDINATES)}
-    lr = METHODS[TESTED]["rates"][0]
+    lr = METHODS[TESTED]["rates"][1]
     links = [finals(where(records, method=TESTED, inverted=n, lr=lr)) for n in (0, *LINKS)]
     table = "; ".join(f"{m} {reached[m]} at {bits[m]:.2f} bits (η = {tuned[m][0]['lr']:g})" for m in METHODS)
     return [

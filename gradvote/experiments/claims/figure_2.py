@@ -33,6 +33,7 @@ RATES: dict[str, dict[Scale, tuple[float, ...]]] = {
     "signsgd": {"quick": (1e-3, 3e-3), "paper": (1.0, 1e-1, 1e-2, 1e-3, 1e-4)},
     "mediansgd": {"quick": (0.5,), "paper": (1.0, 1e-1, 1e-2, 1e-3)},
 }
+SMALL = ". At quick scale a worker has 290 images: batches of 32 of them bring little noise, and 150 steps are few"
 
 
 def cells(scale: Scale) -> list[Cell]:
@@ -75,6 +76,7 @@ def _judged(records: Sequence[Record], method: str, kind: Outcome) -> list[Verdi
     noisy = max((s for s in reached if s.startswith("b =")), key=lambda s: reached[s].value)
     said = "; ".join(f"{s}: {reached[s]} (η = {chosen[s][0]['lr']:g})" for s in reached)
     norm = finals(chosen["none"], "grad_norm")
+    sampled = reached["sub-sampling"].value > none.value + 0.1
     return [
         verdict(
             f"{method} without noise stalls on exclusive classes, with noise it learns",
@@ -84,8 +86,8 @@ def _judged(records: Sequence[Record], method: str, kind: Outcome) -> list[Verdi
         ),
         verdict(
             f"{method} learns by sub-sampling as well",
-            reached["sub-sampling"].value > none.value + 0.1,
-            f"{reached['sub-sampling']} against {none}",
+            sampled,
+            f"{reached['sub-sampling']} against {none}" + ("" if sampled or kind is Outcome.REPRODUCED else SMALL),
             at_best=kind,
         ),
         verdict(

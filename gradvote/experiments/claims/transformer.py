@@ -61,7 +61,7 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
             at_best=Outcome.IN_KIND,
         ),
         verdict(
-            "Every method of at most 2 bits is at least as good as SGD on the mean",
+            "Every method of at most 2 bits is at least as good as SGD on the mean, at the same number of steps",
             all(reached[m].value <= reached["SGD, mean"].value + reached["SGD, mean"].half for m in ONE_BIT),
             ", ".join(f"{m} {reached[m].value - reached['SGD, mean'].value:+.3f}" for m in ONE_BIT)
             + " from SGD, whose interval is "
