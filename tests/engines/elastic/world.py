@@ -89,9 +89,12 @@ class World:
         """The next message of a link is a ballot altered on its way, or nothing happens."""
         queue = self.links.get(link)
         if queue and queue[0][1].__code__.co_names == ("ballot",):
-            queue.popleft()
+            slot, _ = queue.popleft()
             if not queue:
                 del self.links[link]
+            p = self.processes.get(link[1])
+            if p is not None and p.slot == slot:
+                self.event(link[1], lambda agreement: agreement.spoiled(link[0]))
 
     def cut(self, a: int, b: int) -> None:
         """The link between two processes breaks for good."""
