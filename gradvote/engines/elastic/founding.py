@@ -7,15 +7,12 @@ that they are no members. So a run cannot split in two.
 
 import time
 
-from gradvote.engines.elastic.frames import Kind
 from gradvote.engines.elastic.group import Group
-from gradvote.engines.elastic.learning import PAUSE, Learner
+from gradvote.engines.elastic.learning import PAUSE, VOTES, Learner
 from gradvote.engines.elastic.links import Arrived
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
 from gradvote.engines.elastic.register import Place
 from gradvote.engines.elastic.timeouts import TooFewWorkers
-
-VOTES = (Kind.BALLOT, Kind.HELD, Kind.RECORD)
 
 
 def join(group: Group, num_expected: int) -> None:
@@ -36,10 +33,25 @@ def join(group: Group, num_expected: int) -> None:
             waited = time.monotonic() - started
             if _may_found(group, num_expected, waited):
                 register.found(register.generation() + 1, _founders(group))
-            elif isinstance(event := group.take(PAUSE), Arrived) and event.frame.kind in VOTES:
-                group.keep(event)  # founders who know of it already have begun
+            else:
+                _hear(group)
     finally:
         mesh.probing = False
+    _meet(group)
+
+
+def _hear(group: Group) -> None:
+    if isinstance(event := group.take(PAUSE), Arrived) and event.frame.kind in VOTES:
+        group.keep(event)  # founders who know of it already have begun
+
+
+def _meet(group: Group) -> None:
+    """Founders were all connected to the first of them; give them time to reach each other as well."""
+    end = time.monotonic() + group.timeouts.deadline
+    while group.members.keys() - group.mesh.links.keys() - group.mesh.ended - {group.me.ticket}:
+        if time.monotonic() > end:
+            return
+        _hear(group)
 
 
 def _began(group: Group) -> bool:

@@ -13,6 +13,7 @@ from gradvote.engines.elastic.timeouts import TooFewWorkers
 
 PAUSE = 0.05
 ANY_LENGTH = 1 << 40
+VOTES = (Kind.BALLOT, Kind.HELD, Kind.RECORD)
 
 
 class Learner:
@@ -44,6 +45,8 @@ class Learner:
                 self.group.check_not_ended(time.monotonic() - started)
             event = self.group.take(PAUSE)
             if founded is not None and founded():
+                if isinstance(event, Arrived) and event.frame.kind in VOTES:
+                    self.group.keep(event)  # other founders may have begun
                 return False
             if event is not None:
                 self._handle(event)
@@ -102,7 +105,7 @@ class Learner:
                 self.group.fault(event, "malformed", f"cannot be used: {error}")
                 self._refused.add(link.peer.ticket)
                 self._teacher = None
-        elif frame.kind in (Kind.BALLOT, Kind.HELD, Kind.RECORD):
+        elif frame.kind in VOTES:
             self.group.keep(event)
 
     def _learn(self, frame: Frame) -> None:
