@@ -38,6 +38,7 @@ def reproduce(
 ) -> int:
     """Run the papers' figures, theorems and tables, and say which of their claims hold."""
     from gradvote.experiments import session  # noqa: PLC0415  # needs the extras report and theory
+    from gradvote.experiments.crew import Crew  # noqa: PLC0415
 
     console = Console(highlight=False)
     if list_ or not claims:
@@ -48,16 +49,17 @@ def reproduce(
             raise ValueError(f"{option} must be at least 1; got {value}.")
     torch.set_num_threads(threads)
     chosen, size, findings = session.expand(claims), session.scale_named(scale), []
-    for name in chosen:
-        try:
-            with _Bar(name, console) as bar:
-                findings.append(session.find(name, size, out, fresh, bar.show, processes))
-        except DataNotFoundError as error:
-            if session.ALL not in claims:
-                raise
-            console.print(f"[yellow]{name} was left out:[/] {escape(str(error))}")
-            continue
-        console.print(_verdicts(findings[-1]))
+    with Crew(processes) as crew:
+        for name, job in [(name, session.begin(name, size, out, fresh, crew)) for name in chosen]:
+            try:
+                with _Bar(name, console) as bar:
+                    findings.append(session.end(name, size, crew, job, bar.show))
+            except DataNotFoundError as error:
+                if session.ALL not in claims:
+                    raise
+                console.print(f"[yellow]{name} was left out:[/] {escape(str(error))}")
+                continue
+            console.print(_verdicts(findings[-1]))
     _write(findings, out, docs, console)
     return 0
 

@@ -60,7 +60,8 @@ class Claim:
     """A claim of a paper that can be run.
 
     `cells(scale)` lists what is measured, `measure(cell, bench)` measures one, `judge` and `draw` look at all records.
-    `needs` names the data sets that must be there.
+    Cells with `together` that differ in seed and rate alone are measured in one go by `measure_together`, which is much
+    faster but cannot be resumed half way. `needs` names the data sets that must be there.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Claim:
     measure: Callable[[Cell, Bench], Numbers]
     judge: Callable[[Sequence[Record]], list[Verdict]]
     draw: Callable[[Sequence[Record]], Figure]
+    measure_together: Callable[[Sequence[Cell], Bench], list[Numbers]] | None = None
     needs: tuple[str, ...] = ()
 
 

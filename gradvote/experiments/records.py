@@ -4,24 +4,12 @@ import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
-
 import gradvote
-from gradvote.experiments.claim import Bench, Cell, Claim, Numbers, Record, Scale
-
-Progress = Callable[[int, int, str], None]
-
-
-def silent(done: int, total: int, text: str) -> None:
-    """No progress shown."""
+from gradvote.experiments.claim import Cell, Claim, Record, Scale
 
 
 @dataclass(frozen=True)
@@ -63,46 +51,6 @@ class Store:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def measure(claim: Claim, scale: Scale, store: Store, progress: Progress = silent, processes: int = 1) -> list[Record]:
-    """The records of all cells; those in the store are not measured again. Cells are shared out to `processes`."""
-    cells = claim.cells(scale)
-    missing = [cell for cell in cells if store.load(cell) is None]
-    (_one_by_one if processes == 1 or len(missing) < 2 else partial(_together, processes))(
-        claim, missing, len(cells), store, progress
-    )
-    progress(len(cells), len(cells), "")
-    return [record for cell in cells if (record := store.load(cell)) is not None]
-
-
-def _one_by_one(claim: Claim, missing: list[Cell], total: int, store: Store, progress: Progress) -> None:
-    for done, cell in enumerate(missing, total - len(missing)):
-        name = describe(cell)
-        progress(done, total, name)
-
-        def tell(text: str, done: int = done, name: str = name) -> None:
-            progress(done, total, f"{name}: {text}")
-
-        _measured(claim.measure, cell, store, tell)
-
-
-def _together(processes: int, claim: Claim, missing: list[Cell], total: int, store: Store, progress: Progress) -> None:
-    done = total - len(missing)
-    progress(done, total, f"{processes} at a time")
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (torch.get_num_threads(),))
-    try:
-        futures = {pool.submit(_measured, claim.measure, cell, store, _unheard): cell for cell in missing}
-        for future in as_completed(futures):
-            future.result()
-            done += 1
-            progress(done, total, describe(futures[future]))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _unheard(text: str) -> None:
-    """A process of its own has no bar to write on."""
-
-
 def known(claim: Claim, scale: Scale, store: Store) -> list[Record] | None:
     """The records of all cells if all were measured, else None."""
     records = [store.load(cell) for cell in claim.cells(scale)]
@@ -120,11 +68,3 @@ def describe(cell: Cell) -> str:
 def export(records: Sequence[Record]) -> str:
     """Records as JSON lines, without the seconds, which differ from machine to machine."""
     return "".join(json.dumps({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)
-
-
-def _measured(rule: Callable[[Cell, Bench], Numbers], cell: Cell, store: Store, tell: Callable[[str], None]) -> None:
-    scratch = store.path(cell).with_suffix("")
-    started = time.perf_counter()
-    numbers = rule(cell, Bench(scratch, tell))
-    store.save(Record(cell, numbers, time.perf_counter() - started))
-    shutil.rmtree(scratch, ignore_errors=True)

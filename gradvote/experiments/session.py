@@ -6,8 +6,9 @@ from pathlib import Path
 from gradvote.errors import unknown
 from gradvote.experiments.claim import SCALES, Scale
 from gradvote.experiments.claims import claim_named, names
+from gradvote.experiments.crew import Crew, Job, Progress
 from gradvote.experiments.findings import Finding
-from gradvote.experiments.records import Progress, Store, measure
+from gradvote.experiments.records import Store
 
 ALL = "all"
 
@@ -38,13 +39,18 @@ def scale_named(name: str) -> Scale:
     raise unknown("scale", name, SCALES)
 
 
-def find(name: str, scale: Scale, folder: Path, fresh: bool, progress: Progress, processes: int = 1) -> Finding:
-    """Measure what was not measured yet, and look at all of it.
+def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job:
+    """Have measured what was not measured yet, or with `fresh` all of it."""
+    store = Store(folder / scale / name)
+    if fresh:
+        store.forget()
+    return crew.begin(claim_named(name), scale, store)
+
+
+def end(name: str, scale: Scale, crew: Crew, job: Job, progress: Progress) -> Finding:
+    """Look at all of it.
 
     Raises:
         DataNotFoundError: the claim's data set is not there.
     """
-    claim, store = claim_named(name), Store(folder / scale / name)
-    if fresh:
-        store.forget()
-    return Finding(name, claim, scale, measure(claim, scale, store, progress, processes))
+    return Finding(name, job.claim, scale, crew.end(job, progress))

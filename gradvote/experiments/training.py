@@ -36,7 +36,7 @@ def train(
     and `pool`, the side of the squares of pixels that become one. `change` may replace a part of the algorithm,
     `run_of` the run. Raises KeyboardInterrupt when the user stops it; the checkpoint stays.
     """
-    run = run_of(_setup(cell, change), RunFolder(bench.folder))
+    run = run_of(setup_of(cell, change), RunFolder(bench.folder))
     if run.place.checkpoint.is_file():
         run.resume(checkpoint.load(run.place.checkpoint))
     else:
@@ -46,11 +46,12 @@ def train(
     if run.status == "interrupted":
         raise KeyboardInterrupt
     records = load_run(bench.folder).records
-    curves: dict[str, list[float | None]] = {key: [_short(r.get(key)) for r in records] for key in kept}
+    curves: dict[str, list[float | None]] = {key: [short(r.get(key)) for r in records] for key in kept}
     return {**curves, "bytes": run.engine.counts.bytes_up + run.engine.counts.bytes_down, "status": run.status}
 
 
-def _setup(cell: Cell, change: Callable[[Algorithm], Algorithm] | None) -> Setup:
+def setup_of(cell: Cell, change: Callable[[Algorithm], Algorithm] | None = None) -> Setup:
+    """What the run of a cell needs."""
     known = {f.name for f in fields(Config)}
     config = Config(**{key: value for key, value in cell.items() if key in known})
     setup = prepare(config, _loaded(config.data, cell.get("samples"), cell.get("pool", 1)))
@@ -60,7 +61,7 @@ def _setup(cell: Cell, change: Callable[[Algorithm], Algorithm] | None) -> Setup
     return replace(setup, protocol=protocol_for(trainable(setup.model), algorithm, config.seed))
 
 
-def _short(value: float | None) -> float | None:
+def short(value: float | None) -> float | None:
     """Six digits: records stand in the repository."""
     return None if value is None else float(f"{value:.6g}")
 

@@ -9,11 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from gradvote.experiments.claim import Bench, Cell, Claim, Numbers, Outcome, Record, Scale, Verdict, verdict, where
+from gradvote.experiments.crew import measure
 from gradvote.experiments.document import write_document
 from gradvote.experiments.drawing import Series, plot
 from gradvote.experiments.findings import Finding
 from gradvote.experiments.page import write_page
-from gradvote.experiments.records import Store, known, measure
+from gradvote.experiments.records import Store, known
 
 MEASURED: list[Cell] = []
 
