@@ -8,6 +8,7 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 
 from gradvote.engines.elastic.frames import Frame, Kind, read
 from gradvote.engines.elastic.links import Inbox, Link
@@ -87,12 +88,20 @@ class Mesh:
     def _dial(self) -> None:
         while not self._stopped.wait(PAUSE):
             with contextlib.suppress(RegisterLost):
-                last = self._register.num_tickets() if self.probing else self.me.ticket - 1
-                for ticket in range(1, last + 1):
-                    if ticket not in self.links and ticket not in self.ended and ticket != self.me.ticket:
-                        place = self._register.place(ticket)
-                        if place is not None and not self._stopped.is_set():
-                            self._try(place)
+                for place in self._missing():
+                    if not self._stopped.is_set():
+                        self._try(place)
+
+    def _missing(self) -> Iterator[Place]:
+        """Whom to dial, the latest first; a worker's earlier processes only while their ends have to be proven."""
+        last = self._register.num_tickets() if self.probing else self.me.ticket - 1
+        numbers = {link.peer.number for link in list(self.links.values())}
+        for ticket in range(last, 0, -1):
+            if ticket not in self.links and ticket not in self.ended and ticket != self.me.ticket:
+                place = self._register.place(ticket)
+                if place is not None and (self.probing or place.number not in numbers):
+                    numbers.add(place.number)
+                    yield place
 
     def _try(self, place: Place) -> None:
         try:

@@ -1,141 +1,280 @@
-"""Faults at random for as long as asked; after each one the run must go on, and all members must be alike.
+"""Faults at random for as long as asked; after each one the run must go on, and all that `Witness` says must hold.
 
     scripts/soak --minutes 60 --seed 0
 
-Every fault is a line of the log. The invariants: whoever took a step has the parameters of all others that took it; the
-run goes on within a minute of any fault; no process grows without end. Not played here: cut and slowed links, a full
-disk, jumps of the clock.
+Every fault is a line of the log, seeded; those that lack most come most often. The workers speak over the relay, which
+cuts, hangs and slows their links and alters bytes. One worker at a time is spared from kills, to see whether it grows.
+A soak ends with exit code 1 where an invariant broke, 2 where a quota was not met.
 """
 
 import argparse
-import collections
+import heapq
+import itertools
 import json
 import random
+import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 
 from tests.engines.elastic.crew import Crew, crew
+from tests.engines.elastic.liars import LIES
+from tests.engines.elastic.relay import Relay
+from tests.engines.elastic.witness import Broken, Witness, check
 
-WORKERS, QUORUM, PATIENCE = 5, 3, 60.0
-LIES = ("altered", "short", "long", "huge", "garbage", "replay", "future")
-WEIGHTS = {"kill": 4, "stop": 4, "lie": 4, "nan": 3, "kill all": 1}
-GROWTH_KB = 200_000
+WORKERS, QUORUM, PATIENCE, TICK = 5, 3, 90.0, 0.02
+QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10}
+YIELD = {"ballots": 4}
+LIES_PER_ORDER, GAP = 8, 10
+GROWTH_KB, SETTLED = 40_000, 20.0
+HOURLY = 60.0
 
 
 class Soak:
-    """A crew under fire."""
+    """A crew under fire. Time is counted in ticks of its own: who stops all processes for a while does not matter."""
 
-    def __init__(self, run: Crew, seed: int, log: Path) -> None:
-        self.run, self.random, self.log = run, random.Random(seed), log
-        self.counts: collections.Counter[str] = collections.Counter()
-        self.known: dict[int, str] = {}
-        self.offsets: dict[Path, int] = {}
-        self.checked = 0
-        self.latest = -1
+    def __init__(self, run: Crew, relay: Relay, seed: int, log: Path, quotas: dict[str, int]) -> None:
+        self.run, self.relay, self.random, self.log, self.quotas = run, relay, random.Random(seed), log, quotas
+        self.witness, self.counts = Witness(run.folder), Counter[str]()
+        self.began = time.monotonic()
+        self.now, self.born = 0.0, dict.fromkeys(range(WORKERS), 0.0)
+        self.sizes: dict[int, tuple[float, int]] = {}
+        self.growth = 0
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self.stopped: set[int] = set()
+
+    @property
+    def done(self) -> dict[str, int]:
+        """What counts towards each quota."""
+        ballots = sum(self.witness.found.values())
+        return {kind: ballots if kind == "ballots" else self.counts[kind] for kind in self.quotas}
+
+    @property
+    def spared(self) -> int:
+        """The worker that is not killed alone now."""
+        return int(self.now // 300) % WORKERS
+
+    def lives(self) -> list[str]:
+        return [f"{worker}.{life}" for worker, life in self.run.lives.items()]
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the run go on, and look at all it says."""
+        end = self.now + seconds
+        while self.now < end:
+            before = time.monotonic()
+            time.sleep(TICK)
+            self.now += min(time.monotonic() - before, 10 * TICK)
+            while self._due and self._due[0][0] <= self.now:
+                heapq.heappop(self._due)[2]()
+            self.witness.read(self.lives())
+        self.witness.check_loss()
+        self._weigh()
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (self.now + seconds, next(self._order), act))
 
     def fault(self) -> None:
         """One fault, and proof that the run survives it."""
-        kind = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        worker = self.random.randrange(WORKERS)
-        detail = FAULTS[kind](self, worker)
-        self.counts[kind] += 1
-        line = {"kind": kind, "worker": worker, "detail": detail, "step": self.latest, "memory_kb": self.memory()}
+        lacking = {k: (max(q - self.done[k], 0) + 0.05 * q) / YIELD.get(k, 1) for k, q in self.quotas.items()}
+        kind = self.random.choices(list(lacking), list(lacking.values()))[0]
+        worker = self.random.choice([w for w in range(WORKERS) if w != self.spared])
+        before, detail = self.witness.latest, FAULTS[kind](self, worker)
+        before = before if self.witness.latest >= before else -1
+        self._write(kind=kind, worker=worker, detail=detail)
+        waited = 0.0
+        while self.witness.latest < before + 3:
+            self.pass_time(0.1)
+            waited += 0.1
+            check(waited < PATIENCE, f"no step within {PATIENCE:g} s of {kind} {worker} {detail}")
+
+    def _write(self, **line: object) -> None:
+        line |= {
+            "at": round(self.now, 2),
+            "wall": round(time.monotonic() - self.began, 2),
+            "step": self.witness.latest,
+            "memory_kb": max(self.memory().values()),
+        }
+        line |= {"loss": round(self.witness.losses[-1], 4) if self.witness.losses else None}
         with self.log.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        before, end = self.read(), time.monotonic() + PATIENCE
-        while self.read() < before + 5:
-            assert time.monotonic() < end, f"no step within {PATIENCE:g} s of {line}: {self.run.last_words()}"
-            time.sleep(0.02)
 
-    def read(self) -> int:
-        """Compare all new lines; the latest step of the run."""
-        for path in sorted(self.run.folder.glob("[0-9]*.[0-9]*")):
-            with path.open("rb") as file:
-                file.seek(self.offsets.get(path, 0))
-                for raw in file.read().splitlines(keepends=True):
-                    if raw.endswith(b"\n"):
-                        self.offsets[path] = self.offsets.get(path, 0) + len(raw)
-                        self.compare(json.loads(raw), path)
-        return self.latest
-
-    def compare(self, line: dict[str, object], path: Path) -> None:
-        assert "error" not in line, f"{path.name}: {line}"
-        if "digest" in line:
-            step, digest = int(str(line["step"])), str(line["digest"])
-            assert self.known.setdefault(step, digest) == digest, f"{path.name}: parameters differ after step {step}"
-            self.checked += 1
-            self.latest = max(self.latest, step)
-
-    def memory(self) -> int:
-        """The largest process's memory."""
-        sizes = [0]
-        for process in self.run.processes.values():
+    def memory(self) -> dict[int, int]:
+        """Resident memory of each worker."""
+        sizes = {0: 0}
+        for worker, process in self.run.processes.items():
             status = Path(f"/proc/{process.pid}/status")
             if process.is_alive() and status.exists():
-                sizes += [int(x.split()[1]) for x in status.read_text().splitlines() if x.startswith("VmRSS")]
-        return max(sizes)
+                own = [int(x.split()[1]) for x in status.read_text().splitlines() if x.startswith("VmRSS")]
+                sizes[worker] = own[0] if own else 0
+        return sizes
 
-    def restart(self, worker: int, **options: object) -> None:
+    def _weigh(self) -> None:
+        for worker, size in self.memory().items():
+            life = self.run.lives.get(worker, 0)
+            if self.now - self.born[worker] > SETTLED and size:
+                _, first = self.sizes.setdefault(1000 * life + worker, (self.now, size))
+                self.growth = max(self.growth, size - first)
+                check(size < first + GROWTH_KB, f"worker {worker} grew from {first} to {size} kB")
+
+    def kill(self, worker: int) -> None:
+        """SIGKILL, also for who is stopped."""
         self.run.signal(worker, SIGKILL)
-        time.sleep(self.random.uniform(0, 1))
-        self.run.start(worker, **options)
+        self.stopped.discard(worker)
+        self.witness.end(f"{worker}.{self.run.lives[worker]}")
+
+    def start(self, worker: int) -> None:
+        if not self.run.processes[worker].is_alive():
+            self.run.start(worker, relay=self.relay.ports[worker])
+            self.born[worker] = self.now
+
+    def tell(self, worker: int, **order: object) -> None:
+        partial = self.run.folder / f"orders.{worker}.partial"
+        partial.write_text(json.dumps({k.replace("_", " "): v for k, v in order.items()}))
+        partial.replace(self.run.folder / f"orders.{worker}")
+
+    def alive(self, worker: int) -> bool:
+        return self.run.processes[worker].is_alive() and worker not in self.stopped
+
+    def catch_saving(self, worker: int) -> bool:
+        """Wait until a worker is in the middle of writing its checkpoint."""
+        partial = self.run.folder / f"checkpoint.{worker}.partial"
+        self.tell(worker, save_slowly=0.5)
+        for _ in range(200):
+            if partial.exists() or not self.alive(worker):
+                break
+            self.pass_time(TICK)
+        self.pass_time(self.random.uniform(0, 0.3))
+        return partial.exists()
 
 
 def kill(soak: Soak, worker: int) -> str:
-    soak.restart(worker)
+    if soak.run.processes[worker].is_alive():
+        soak.kill(worker)
+        soak.counts["kill"] += 1
+        soak.later(soak.random.uniform(0, 1.5), lambda: soak.start(worker))
     return ""
 
 
 def stop(soak: Soak, worker: int) -> str:
     seconds = soak.random.uniform(0.1, 3)
-    soak.run.signal(worker, SIGSTOP)
-    time.sleep(seconds)
-    soak.run.signal(worker, SIGCONT)
+    if soak.alive(worker):
+        soak.run.signal(worker, SIGSTOP)
+        soak.stopped.add(worker)
+        soak.counts["stop"] += 1
+        life = soak.run.lives[worker]
+        soak.later(seconds, lambda: wake(soak, worker, life))
     return f"{seconds:.2f} s"
 
 
-def lie(soak: Soak, worker: int) -> str:
-    how, start = soak.random.choice(LIES), soak.read()
-    soak.restart(worker, lie=how, lies=list(range(start, start + 2000, 40)))
-    return how
+def wake(soak: Soak, worker: int, life: int) -> None:
+    if worker in soak.stopped and soak.run.lives[worker] == life:
+        soak.stopped.discard(worker)
+        soak.run.signal(worker, SIGCONT)
+
+
+def ballots(soak: Soak, worker: int) -> str:
+    """Lies in some of the next steps, or bits that turn round on the way."""
+    if soak.random.random() < 0.3:
+        other = soak.random.choice([w for w in range(WORKERS) if w != worker])
+        soak.relay.alter(worker, other, num := soak.random.randint(1, 5))
+        return f"{num} bits on the way to {other}"
+    start = soak.witness.latest + 5
+    lies = {start + GAP * i: soak.random.choice(list(LIES)) for i in range(LIES_PER_ORDER)}
+    soak.tell(worker, lies=lies)
+    return " ".join(lies.values())
+
+
+def link(soak: Soak, worker: int) -> str:
+    other = soak.random.choice([w for w in range(WORKERS) if w != worker])
+    seconds, how = soak.random.uniform(0.2, 4), soak.random.choice(["cut", "hang", "slow"])
+    if how == "cut":
+        soak.relay.cut(worker, other, seconds)
+    elif how == "hang":
+        soak.relay.hang(worker, other, seconds)
+    else:
+        soak.relay.slow(worker, other, seconds, rate=soak.random.uniform(1e3, 1e5), delay=soak.random.uniform(0, 0.2))
+    soak.counts["link"] += 1
+    return f"{how} to {other} for {seconds:.2f} s"
 
 
 def nan(soak: Soak, worker: int) -> str:
-    soak.restart(worker, nan=True)
+    num = soak.random.randint(1, 10)
+    soak.tell(worker, nan=num)
+    soak.counts["nan"] += soak.alive(worker)
+    return f"{num} steps"
+
+
+def at_checkpoint(soak: Soak, worker: int) -> str:
+    if not soak.alive(worker) or not soak.catch_saving(worker) or not soak.alive(worker):
+        return "not caught"
+    soak.kill(worker)
+    soak.counts["checkpoint"] += 1
+    soak.later(soak.random.uniform(0, 1.5), lambda: soak.start(worker))
     return ""
 
 
-def kill_all(soak: Soak, worker: int) -> str:
-    """Also in the middle of writing checkpoints; what was taken after the last one is taken again, by other members."""
+def everybody(soak: Soak, worker: int) -> str:
+    """All die, one of them while it writes its checkpoint."""
+    caught = soak.alive(worker) and soak.catch_saving(worker) and soak.alive(worker)
     for each in range(WORKERS):
-        soak.run.signal(each, SIGKILL)
-    soak.read()
-    soak.known, soak.latest = {}, -1
+        if soak.run.processes[each].is_alive():
+            soak.kill(each)
+    soak.witness.rewind()
+    soak.counts["everybody"] += 1
+    soak.counts["checkpoint"] += caught
     for each in range(WORKERS):
-        soak.run.start(each)
-    return ""
+        soak.start(each)
+    return "while writing a checkpoint" if caught else ""
 
 
 FAULTS: dict[str, Callable[[Soak, int], str]] = {
-    "kill": kill, "stop": stop, "lie": lie, "nan": nan, "kill all": kill_all,
+    "kill": kill, "stop": stop, "ballots": ballots, "link": link, "nan": nan, "checkpoint": at_checkpoint,
+    "everybody": everybody,
 }  # fmt: skip
 
 
-def main(minutes: float, seed: int, log: Path) -> None:
+def main(minutes: float, seed: int, log: Path, pace: float) -> int:
+    """0 where all went well."""
     log.unlink(missing_ok=True)
-    options = {"deadline": 0.5, "grace": 0.1, "timeout": 120.0, "gather": 10.0, "pace": 0.005, "checkpoints": True}
-    with tempfile.TemporaryDirectory() as folder, crew(Path(folder), WORKERS, QUORUM, 10**9, **options) as run:
-        soak, end = Soak(run, seed, log), time.monotonic() + 60 * minutes
-        run.until(lambda: soak.read() >= 10)
-        first = soak.memory()
-        while time.monotonic() < end:
-            soak.fault()
-            assert soak.memory() < first + GROWTH_KB, f"a process grew from {first} to {soak.memory()} kB"
-        print(f"{sum(soak.counts.values())} faults survived in {minutes:g} minutes, seed {seed}: {dict(soak.counts)}")
-        print(f"{soak.checked} comparisons of parameters, none different; memory {first} kB, then {soak.memory()} kB")
+    quotas = {kind: -(-int(num * minutes) // int(HOURLY)) for kind, num in QUOTAS.items()}
+    options = {"deadline": 0.5, "grace": 0.1, "timeout": 900.0, "gather": 10.0, "pace": pace, "checkpoints": True,
+               "books": True}  # fmt: skip
+    with tempfile.TemporaryDirectory() as name, crew(Path(name), 0, QUORUM, 10**9, workers=WORKERS, **options) as run:
+        relay = Relay(Path(name), WORKERS, seed)
+        soak = Soak(run, relay, seed, log, quotas)
+        for worker in range(WORKERS):
+            run.start(worker, relay=relay.ports[worker])
+        started, problem = time.monotonic(), ""
+        try:
+            while soak.witness.latest < 10:
+                soak.pass_time(0.1)
+                check(soak.now < PATIENCE, f"the run did not begin: {run.last_words()}")
+            while time.monotonic() < started + 60 * minutes:
+                soak.fault()
+                soak.pass_time(soak.random.uniform(0, 3.2))
+        except Broken as broken:
+            problem = f"{broken}; the workers: {run.last_words()}"
+        relay.close()
+        return report(soak, problem, time.monotonic() - started)
+
+
+def report(soak: Soak, problem: str, seconds: float) -> int:
+    """Say what was played and what held; 0, 1 (an invariant broke) or 2 (a quota was not met)."""
+    witness, done = soak.witness, soak.done
+    unmet = {kind: f"{done[kind]} of {num}" for kind, num in soak.quotas.items() if done[kind] < num}
+    print(f"{seconds / 60:.1f} minutes ({soak.now / 60:.1f} at work); faults: {done}, in all {sum(done.values())}")
+    print(f"wrong ballots by kind: {dict(witness.found)}; bits turned on the way: {soak.relay.counts['altered']}")
+    print(f"{witness.compared} comparisons of parameters; {witness.kept_checked} memories against what counted")
+    now = sum(witness.losses) / max(len(witness.losses), 1)
+    print(f"loss {witness.first_loss} at first, {now:.4f} at last; step {witness.latest}")
+    print(f"no worker grew by more than {soak.growth} kB")
+    print(f"BROKEN: {problem}" if problem else f"QUOTAS NOT MET: {unmet}" if unmet else "All held.")
+    sys.stdout.flush()
+    return 1 if problem else 2 if unmet else 0
 
 
 if __name__ == "__main__":
@@ -143,5 +282,6 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
+    parser.add_argument("--pace", type=float, default=0.02, help="seconds a worker rests before every vote")
     arguments = parser.parse_args()
-    main(arguments.minutes, arguments.seed, arguments.log)
+    sys.exit(main(arguments.minutes, arguments.seed, arguments.log, arguments.pace))

@@ -1,22 +1,25 @@
 """A real worker process of the tests: it trains, writes a line after every step, and may lie."""
 
+import contextlib
 import hashlib
+import io
 import json
 import signal
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
 from gradvote import algorithms
 from gradvote.elastic import Timeouts, Vote, attach
-from gradvote.engines.elastic.frames import Frame, Kind, digest_of
-from gradvote.engines.elastic.records import Slot
+from gradvote.engines.elastic.register import Place
 from gradvote.engines.elastic.replica import Replica
+from gradvote.train import checkpoint
+from tests.engines.elastic.ledger import Findings, Ledger
+from tests.engines.elastic.liars import lie
 
 WIDTH, CLASSES = 20, 5
 
@@ -70,33 +73,81 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
         model, optimizer, algorithm, min_workers=o["min_workers"], worker=worker, workers=o["workers"], store=store,
         timeouts=times, seed=o.get("seed", 0),
     )  # fmt: skip
-    kept = out.with_name(f"checkpoint.{worker}")
+    orders, kept = Orders(out.with_name(f"orders.{worker}"), o), out.with_name(f"checkpoint.{worker}")
+    if "relay" in o:
+        _dial_by(vote, o["relay"], out.with_name(f"port.{worker}"))
     if o.get("checkpoints") and kept.exists():
-        saved = torch.load(kept, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        vote.load_state_dict(saved["vote"])
+        saved = checkpoint.load(kept)
+        model.load_state_dict(saved["models"][0])
+        optimizer.load_state_dict(saved["optimizers"][0])
+        vote.load_state_dict(saved["engine"])
     with vote:
         _write(out, {"joined": vote.step_number})
-        if "lie" in o:
-            _lie(vote, o["lie"], o.get("lies", range(10**9)))
+        lie(vote, lambda step: orders.lies.get(step, orders.lie))
+        if o.get("books"):
+            Ledger(vote, lambda line: _write(out, line))
+            Findings(vote, lambda line: _write(out, line))
         for step in vote.steps(steps):
+            orders.read()
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(batch(worker, step)[0]), batch(worker, step)[1]).backward()
-            if o.get("nan"):
+            if orders.num_nan:
+                orders.num_nan -= 1
                 for p in model.parameters():
                     p.grad = torch.full_like(p, torch.nan)
             time.sleep(o.get("pace", 0.01))
             vote.step()
-            _write(out, {"step": vote.step_number, "digest": digest(model), "at": time.monotonic()})
+            line = {"step": vote.step_number, "digest": digest(model), "at": time.monotonic()}
+            _write(out, line | ({"loss": held_out(model)} if o.get("books") and step % 20 == 0 else {}))
             if o.get("checkpoints") and vote.step_number % 5 == 0:
-                _save(
-                    kept, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "vote": vote.state_dict()}
-                )
+                _save(kept, vote, model, optimizer, orders)
         stats = vote.stats()
     workers = {str(number): vars(standing) for number, standing in stats.workers.items()}
     _write(out, {"stats": workers, "steps": stats.steps, "retried": stats.retried, "slow": stats.slow,
                  "notes": [text for _, text in stats.notes]})  # fmt: skip
+
+
+class Orders:
+    """What a worker has been told to do: at its start, or in its file, which it looks for before every step."""
+
+    def __init__(self, path: Path, o: dict[str, Any]) -> None:
+        self._path = path
+        self.lie: str | None = o["lie"] if "lie" in o and "lies" not in o else None
+        self.lies: dict[int, str] = dict.fromkeys(o.get("lies", []), o.get("lie", ""))
+        self.num_nan = 10**9 if o.get("nan") else 0
+        self.save_slowly = 0.0
+
+    def read(self) -> None:
+        """Take over the file, and remove it."""
+        with contextlib.suppress(FileNotFoundError):
+            order = json.loads(self._path.read_text())
+            self._path.unlink()
+            self.lies = {int(step): how for step, how in order.get("lies", {}).items()} or self.lies
+            self.num_nan = order.get("nan", self.num_nan)
+            self.save_slowly = order.get("save slowly", self.save_slowly)
+
+
+def _dial_by(vote: Vote, ports: dict[int, int], own: Path) -> None:
+    """Reach the other workers by the ports of a relay, which finds this one's in a file."""
+    register = vote._group.register
+    place_of = register.place
+
+    def place(ticket: int) -> Place | None:
+        place = place_of(ticket)
+        return place if place is None or place.number not in ports else replace(place, port=ports[place.number])
+
+    register.place = place  # type: ignore[method-assign]
+    partial = own.with_name(f"{own.name}.partial")
+    partial.write_text(str(vote._group.mesh.port))
+    partial.replace(own)
+
+
+def held_out(model: nn.Module) -> float:
+    """The loss on samples that no worker trains on."""
+    with torch.no_grad():
+        batches = [batch(999, step) for step in range(8)]
+        x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+        return float(nn.functional.cross_entropy(model(x), y))
 
 
 def _write(out: Path, line: dict[str, Any]) -> None:
@@ -104,52 +155,27 @@ def _write(out: Path, line: dict[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _save(path: Path, state: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+def _save(path: Path, vote: Vote, model: nn.Module, optimizer: torch.optim.Optimizer, orders: Orders) -> None:
+    state = {
+        "step": vote.step_number, "config": "", "round": {}, "seconds": 0.0,
+        "models": [model.state_dict()], "optimizers": [optimizer.state_dict()], "engine": vote.state_dict(),
+    }  # fmt: skip
+    if not orders.save_slowly:
+        return checkpoint.save(state, path)
+    whole, seconds, orders.save_slowly = torch.save, orders.save_slowly, 0.0
 
+    def in_halves(state: object, file: BinaryIO) -> None:
+        buffer = io.BytesIO()
+        whole(state, buffer)
+        raw = buffer.getvalue()
+        file.write(raw[: len(raw) // 2])
+        file.flush()
+        time.sleep(seconds)
+        file.write(raw[len(raw) // 2 :])
 
-def _lie(vote: Vote, how: str, steps: Iterable[int]) -> None:
-    """Send ballots as no honest worker does, in some steps."""
-    honest, chosen, earlier, once = vote._group.send, set(steps), list[Frame](), set[tuple[Slot, int]]()
-
-    def lying(to: Iterable[int], frame: Frame) -> None:
-        receivers = list(to)
-        if frame.kind != Kind.BALLOT or frame.slot.step not in chosen:
-            return honest(receivers, frame)
-        if how in ("garbage", "huge"):  # the connection breaks; on the next one the worker is honest again
-            again = [ticket for ticket in receivers if (frame.slot, ticket) in once]
-            honest(again, frame)
-            receivers = [ticket for ticket in receivers if ticket not in again]
-            once.update((frame.slot, ticket) for ticket in receivers)
-        if how == "garbage":
-            for ticket in receivers:
-                if (link := vote._group.mesh.links.get(ticket)) is not None:
-                    link.sock.sendall(b"\x00" * 64)
-            return None
-        if how == "replay" and earlier:
-            honest(receivers, earlier[-1])
-        earlier.append(frame)
-        if how == "two-faced":
-            honest(receivers[:1], frame)
-            return honest(receivers[1:], _altered(frame, sound=True))
-        return honest(receivers, LIES[how](frame))
-
-    vote._group.send = lying  # type: ignore[method-assign]
-
-
-def _altered(frame: Frame, sound: bool) -> Frame:
-    body = bytearray(frame.body)
-    body[-9] ^= 0x10
-    return replace(frame, body=bytes(body), digest=digest_of(body) if sound else frame.digest)
-
-
-LIES: dict[str, Callable[[Frame], Frame]] = {
-    "altered": lambda f: _altered(f, sound=False),
-    "short": lambda f: replace(f, body=f.body[:-1], digest=b""),
-    "long": lambda f: replace(f, body=bytes(f.body) + b"\x00" * 100, digest=b""),
-    "huge": lambda f: replace(f, body=bytes(1 << 22), digest=b""),
-    "future": lambda f: replace(f, slot=Slot(f.slot.step + 1000)),
-    "replay": lambda f: f,
-}
+    torch.save = in_halves  # type: ignore[assignment]
+    try:
+        checkpoint.save(state, path)
+    finally:
+        torch.save = whole
+    return None

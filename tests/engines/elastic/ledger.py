@@ -1,0 +1,90 @@
+"""The books of a worker's unsent gradient, kept beside the engine, and what it found wrong with others."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradvote.elastic import Vote
+from gradvote.engines.elastic.records import Slot
+from gradvote.engines.elastic.replica import Ballot
+
+MU = 0.9
+WRONGS = ("corrupted", "malformed", "stale", "replayed")
+Write = Callable[[dict[str, Any]], None]
+
+
+def leaves(state: Any, key: str) -> list[Tensor]:
+    """The tensors of this name in a worker's state, in order."""
+    if isinstance(state, list):
+        return [t for own in state for t in leaves(own, key)]
+    if not isinstance(state, dict):
+        return []
+    return [t for k, v in state.items() for t in ([v] if k == key else leaves(v, key))]
+
+
+class Ledger:
+    """dist-EF-SGDM at a constant rate, by its paper, tensor by tensor.
+
+    m ← μm + g; p = g + μm + e; then e ← p − (‖p‖₁/n)·sign(p) if the ballot counted, else e ← p; nothing else may
+    touch e, and no gradient that was voted on may vanish. With NaN in the gradient nothing changes.
+    """
+
+    def __init__(self, vote: Vote, write: Write) -> None:
+        self.replica, self.write = vote._group.replica, write
+        self.vote, self.keep, self.apply = self.replica.vote, self.replica.keep, self.replica.apply
+        self.books = self._memory()
+        self.open: tuple[Slot, list[Tensor]] | None = None
+        self.replica.vote, self.replica.keep = self._voting, self._keeping  # type: ignore[method-assign]
+        self.replica.apply = self._applying  # type: ignore[method-assign]
+
+    def _memory(self) -> list[tuple[Tensor, Tensor]]:
+        momenta, memories = leaves(self.replica.worker, "momentum"), leaves(self.replica.worker, "memory")
+        return [(m.clone(), e.clone()) for m, e in zip(momenta, memories, strict=True)]
+
+    def _voting(self, slot: Slot) -> Ballot:
+        for (m, e), (momentum, memory) in zip(self.books, self._memory(), strict=True):
+            assert torch.equal(m, momentum) and torch.equal(e, memory), f"a memory changed between votes, at {slot}"
+        assert self.open is None or self.open[0].step == slot.step, f"the gradient of {self.open[0]} was lost"
+        layout = self.replica.protocol.layout
+        flat = torch.zeros(layout.size)
+        layout.flatten([p.grad for p in self.replica.params if p.grad is not None], out=flat)
+        self.open = slot, [view.clone() for view in layout.views(flat)]
+        return self.vote(slot)
+
+    def _keeping(self, ballot: Ballot, counted: bool) -> None:
+        self.keep(ballot, counted)
+        assert self.open is not None and self.open[0] == ballot.slot, f"a ballot of {ballot.slot} was kept twice"
+        after = self._memory()
+        for g, (m, e), (_, memory) in zip(self.open[1], self.books, after, strict=True):
+            torch.testing.assert_close(memory, expected_memory(g, m, e, counted, memory), rtol=1e-4, atol=1e-5)
+        self.books, self.open = after, None
+        self.write({"kept": [ballot.slot.step, ballot.slot.attempt, counted]})
+
+    def _applying(self, slot: Slot, ballots: Mapping[int, bytes | bytearray]) -> None:
+        self.apply(slot, ballots)
+        self.write({"applied": [slot.step, slot.attempt, sorted(ballots)]})
+
+
+def expected_memory(g: Tensor, m: Tensor, e: Tensor, counted: bool, found: Tensor) -> Tensor:
+    """The error memory after a vote (B, n); a zero votes at random, so the sign of what is `found` there is right."""
+    p = g + MU * (MU * m + g) + e
+    sign = torch.where(p == 0, -found.sign(), p.sign())
+    after = p - p.abs().mean(-1, keepdim=True) * sign if counted else p
+    return torch.where(p.isfinite().all(-1, keepdim=True), after, e)
+
+
+class Findings:
+    """Writes a line for whatever was found wrong with what a worker sent."""
+
+    def __init__(self, vote: Vote, write: Write) -> None:
+        tallies = vote._group.tallies
+        add = tallies.add
+
+        def adding(number: int, what: str) -> None:
+            add(number, what)
+            if what in WRONGS:
+                write({"found": [what, number, vote.step_number]})
+
+        tallies.add = adding  # type: ignore[method-assign]

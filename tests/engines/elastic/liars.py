@@ -1,0 +1,56 @@
+"""What no honest worker sends."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from gradvote.elastic import Vote
+from gradvote.engines.elastic.frames import Frame, Kind, digest_of
+from gradvote.engines.elastic.records import Slot
+
+How = Callable[[int], str | None]
+
+
+def lie(vote: Vote, how_at: How) -> None:
+    """From now on, what `how_at` says of a step becomes of this worker's ballots."""
+    honest, earlier, once = vote._group.send, list[Frame](), set[tuple[Slot, int]]()
+
+    def lying(to: Iterable[int], frame: Frame) -> None:
+        receivers, how = list(to), how_at(frame.slot.step)
+        if frame.kind != Kind.BALLOT or frame.author != vote._group.me.ticket or how is None:
+            return honest(receivers, frame)
+        if how in ("garbage", "huge"):  # the connection breaks; on the next one the worker is honest again
+            again = [ticket for ticket in receivers if (frame.slot, ticket) in once]
+            honest(again, frame)
+            receivers = [ticket for ticket in receivers if ticket not in again]
+            once.update((frame.slot, ticket) for ticket in receivers)
+        if how == "garbage":
+            for ticket in receivers:
+                if (link := vote._group.mesh.links.get(ticket)) is not None:
+                    link.sock.sendall(b"\x00" * 64)
+            return None
+        if how == "replay" and earlier:
+            honest(receivers, earlier[-1])
+        earlier[:] = [frame]
+        if how == "two-faced":
+            honest(receivers[:1], frame)
+            return honest(receivers[1:], altered(frame, sound=True))
+        return honest(receivers, LIES[how](frame))
+
+    vote._group.send = lying  # type: ignore[method-assign]
+
+
+def altered(frame: Frame, sound: bool) -> Frame:
+    """The ballot with a bit turned round; `sound`: with the digest of what it says now."""
+    body = bytearray(frame.body)
+    body[-9] ^= 0x10
+    return replace(frame, body=bytes(body), digest=digest_of(body) if sound else frame.digest)
+
+
+LIES: dict[str, Callable[[Frame], Frame]] = {
+    "altered": lambda f: altered(f, sound=False),
+    "short": lambda f: replace(f, body=f.body[:-1], digest=b""),
+    "long": lambda f: replace(f, body=bytes(f.body) + b"\x00" * 100, digest=b""),
+    "huge": lambda f: replace(f, body=bytes(1 << 22), digest=b""),
+    "future": lambda f: replace(f, slot=Slot(f.slot.step + 1000)),
+    "replay": lambda f: f,
+}
