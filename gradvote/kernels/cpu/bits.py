@@ -1,5 +1,6 @@
 """Bits to flags, numbers and counts, 64 at a time, and flags to bits."""
 
+import functools
 from typing import Any
 
 import torch
@@ -9,12 +10,27 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import Place, Scales, Words, per_row, result_rows, rows_of
 from gradvote.kernels.cpu.jit import emitted, kernel
-from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT8, INT64, Builder, Scalar, load, splat, store, store_word
+from gradvote.kernels.cpu.lanes import (
+    BIT,
+    FLOAT32,
+    INT8,
+    INT32,
+    INT64,
+    Builder,
+    Scalar,
+    Vector,
+    load,
+    splat,
+    store,
+    store_word,
+)
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
 
 WORD = 64
+LINE, PAGE = 8, 128
+"""Words of a vector, and those that are counted together: at most 31 vectors, whose bytes cannot overflow."""
 GRAIN = 1 << 10
 """Words that are worth a thread."""
 OVERWRITE, ADD, FLAGS = ((None,) * kind for kind in range(1, 4))
@@ -119,6 +135,38 @@ def population(typing: Any, address: Any) -> Any:
     return types.int64(address), generate
 
 
+@emitted
+def _page_population(typing: Any, address: Any) -> Any:
+    """The number of bits set in `PAGE` words at an address: counts in bytes are added up, and those at the end."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        lines = [load(builder, builder.add(args[0], INT64(8 * first)), INT64, LINE) for first in range(0, PAGE, LINE)]
+        total = functools.reduce(Vector.__add__, map(_byte_counts, lines))
+        for shift, low in ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0x00000000FFFFFFFF)):
+            total = (total & low) + (total.shift_zeros(shift) & low)
+        return functools.reduce(builder.add, (builder.extract_element(total.value, INT32(k)) for k in range(LINE)))
+
+    return types.int64(address), generate
+
+
+def _byte_counts(words: Vector) -> Vector:
+    """The number of bits set in each byte (Warren, "Hacker's Delight", 2nd edition, section 5-1)."""
+    pairs = words - (words.shift_zeros(1) & 0x5555555555555555)
+    fours = (pairs & 0x3333333333333333) + (pairs.shift_zeros(2) & 0x3333333333333333)
+    return (fours + fours.shift_zeros(4)) & 0x0F0F0F0F0F0F0F0F
+
+
+@kernel
+def populations(address: int, words: int) -> int:
+    """The number of bits set in words at an address."""
+    total, whole = 0, words // PAGE * PAGE
+    for index in range(0, whole, PAGE):
+        total += _page_population(address + 8 * index)
+    for index in range(whole, words):
+        total += population(address + 8 * index)
+    return total
+
+
 @kernel
 def _expand(
     kind: Any, way: Any, place: Place, result: Place, groups: int, scales: Scales, start: int, stop: int
@@ -149,7 +197,4 @@ def _pack(place: Place, width: int, words: Words, start: int, stop: int) -> None
 def _count(place: Place, counts: Words, start: int, stop: int) -> None:
     body, stride, _, width = place
     for row in range(start, stop):
-        total = 0
-        for index in range(width):
-            total += population(body + row * stride + 8 * index)
-        counts[row] = total
+        counts[row] = populations(body + row * stride, width)

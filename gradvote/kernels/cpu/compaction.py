@@ -10,7 +10,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from gradvote.kernels.cpu.bits import WORD, population
+from gradvote.kernels.cpu.bits import WORD, population, populations
 from gradvote.kernels.cpu.blocks import Place, Rows, Words, rows_of
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar, Vector, load, store
@@ -26,7 +26,7 @@ def compact(words: Tensor, keep: Tensor, width: int) -> Tensor:
     """`reference.compact`."""
     shape = torch.broadcast_shapes(words.shape, keep.shape)[:-1]
     source, kept = rows_of(words, 1, shape), rows_of(keep, 1, shape)
-    out = torch.zeros(*shape, width, dtype=torch.int64)
+    out = spare.empty((*shape, width), torch.int64).zero_()
     parts, starts = _starts(kept)
     edges, target = np.zeros((len(starts), 3), np.int64), out.view(len(source.body), width).numpy()
     job = (source.place, kept.place, parts, starts, target, edges)
@@ -115,10 +115,42 @@ def _word(typing: Any, address: Any) -> Any:
 def _count(kept: Place, parts: int, counts: Words, start: int, stop: int) -> None:
     masks, stride, _, width = kept
     for unit in range(start, stop):
-        row, first, total = unit // parts, unit % parts * PART, 0
-        for index in range(first, min(first + PART, width)):
-            total += population(masks + row * stride + 8 * index)
-        counts[unit] = total
+        row, first = unit // parts, unit % parts * PART
+        counts[unit] = populations(masks + row * stride + 8 * first, min(PART, width - first))
+
+
+@emitted
+def _mixed_line(typing: Any, keep: Any) -> Any:
+    """Not zero where a mask keeps only some bits of one of the eight words at an address."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        words = load(builder, args[0], INT64, LANES)
+        mixed = (words + (words & 1)).equal(0).negated()
+        return builder.zext(mixed.bitmap(), INT64)
+
+    return types.int64(keep), generate
+
+
+@kernel
+def _is_whole(keep: int, count: int) -> bool:
+    """Whether a mask keeps all or nothing of each word; the last words, less than a line, are looked at one by one."""
+    mixed, lines = 0, count // LANES * LANES
+    for index in range(0, lines, LANES):
+        mixed |= _mixed_line(keep + 8 * index)
+    for index in range(lines, count):
+        word = _word(keep + 8 * index)
+        mixed |= word + (word & 1)
+    return mixed == 0
+
+
+@kernel
+def _choose(words: int, keep: int, count: int, chosen: Words) -> int:
+    """Writes the words that are kept; how many they are. One word more is written to."""
+    found = 0
+    for index in range(count):
+        chosen[found] = _word(words + 8 * index)
+        found += _word(keep + 8 * index) & 1
+    return found
 
 
 @kernel
@@ -146,11 +178,19 @@ def _compact(
     """
     body, stride, _, width = place
     words, keep = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    chosen = np.empty(PART + 1, np.int64)
     for unit in range(start, stop):
         row, begin, current = unit // parts, unit % parts * PART, 0
         index, filled = starts[unit] >> 6, starts[unit] & 63
+        end = min(begin + PART, width)
+        if not filled and _is_whole(kept[0] + row * kept[1] + 8 * begin, end - begin):
+            found = _choose(body + row * stride + 8 * begin, kept[0] + row * kept[1] + 8 * begin, end - begin, chosen)
+            found = max(0, min(found, out.shape[1] - index))
+            out[row, index : index + found] = chosen[:found]
+            edges[unit, 1], edges[unit, 2] = 0, index + found
+            continue
         shared = index if filled else -1
-        for first in range(begin, min(begin + PART, width), LANES):
+        for first in range(begin, end, LANES):
             count = min(LANES, width - first)
             for lane in range(count):
                 keep[lane] = _word(kept[0] + row * kept[1] + 8 * (first + lane))
