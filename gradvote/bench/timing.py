@@ -15,8 +15,8 @@ SLOW = 3
 """Repetitions of calls of more than `SLOW_SECONDS`."""
 SLOW_SECONDS = 4.0
 SHORTEST = 0.1
-"""Seconds that one measurement takes at least: shorter calls are repeated. As much of them goes untimed before it: while
-a slow rival ran, the system may have taken pages back, and the other core slept. Data that fit into a cache are in it."""
+"""Seconds that one measurement takes at least: shorter calls are repeated. As much of them goes untimed before it:
+while a slow rival ran, the system may have taken pages back, and the other core slept. What fits a cache is in it."""
 
 
 @dataclass(frozen=True)
