@@ -1,6 +1,6 @@
 """Training with a b that is measured again and again, from the workers' gradients of the step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gradvote.algorithms.noisy import noisy
+from gradvote.experiments.sweep import Sweep
 from gradvote.train import Record, Run, RunFolder
 from gradvote.train.observe import Observer
 from gradvote.train.setup import Setup
@@ -47,6 +48,34 @@ class AdaptiveRun(Run):
     def _make_noise(self, b: float) -> None:
         self.noise_std = b
         self.engine.protocol = replace(self.engine.protocol, algorithm=noisy(self.quiet, b))
+
+
+class AdaptiveSweep(Sweep):
+    """`AdaptiveRun` for runs of signSGD that are trained together, each with a b of its own.
+
+    Gradients are cast in units of b, as sign(g + bξ) = sign(g/b + ξ); b is at least 10⁻⁹ of a run's largest entry.
+    """
+
+    def __init__(self, setups: Sequence[Setup], rule: Rule, every: int = 10) -> None:
+        loud = [noisy(s.protocol.algorithm, 1.0) for s in setups]
+        super().__init__(
+            [replace(s, protocol=replace(s.protocol, algorithm=a)) for s, a in zip(setups, loud, strict=True)]
+        )
+        self.rule, self.every, self.stds = rule, every, torch.zeros(len(setups))
+        for curves in self.curves:
+            curves["noise_std"] = []
+
+    def _seen(self, run: int) -> dict[str, float | None]:
+        return {**super()._seen(run), "noise_std": float(self.stds[run])}
+
+    def _round(self, gradients: Tensor, step: int) -> None:
+        if step % self.every == 0:
+            known = [bool(own.isfinite().all()) for own in gradients]
+            self.stds = torch.tensor(
+                [self.rule(own) if k else float(b) for own, k, b in zip(gradients, known, self.stds, strict=True)]
+            )
+        least = 1e-9 * gradients.abs().amax((1, 2)).clamp(min=1e-20)
+        super()._round(gradients / self.stds.maximum(least)[:, None, None], step)
 
 
 class _Listener(Observer):

@@ -8,7 +8,7 @@ on the way down make the workers' models differ), n coordinates of a parameter.
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 
@@ -18,6 +18,7 @@ from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.experiments.claim import Bench, Cell, Numbers
 from gradvote.experiments.training import KEPT, setup_of, short
+from gradvote.layout import Layout
 from gradvote.train import metrics
 from gradvote.train.setup import Setup
 from gradvote.wire import HEADER_BYTES
@@ -43,20 +44,13 @@ class Sweep:
         check_vectorizable(self.model)
         if self.config.optimizer != "sgd" or self.config.weight_decay:
             raise ValueError("Runs are trained together by plain steps; leave out the optimizer and the weight decay.")
-        self.engine = Simulation(
-            protocol_for(
-                [p for p in self.model.parameters() for _ in setups], first.protocol.algorithm, first.config.seed
-            ),
-            first.config.workers,
-            first.faults,
-        )
-        each = first.config.workers if self.engine.diverging else 1
-        self.params = {
-            name: torch.stack([dict(s.model.named_parameters())[name].detach() for s in setups])[:, None]
-            .repeat_interleave(each, 1)
-            .contiguous()
-            for name, _ in self.model.named_parameters()
-        }
+        copies = [p for p in self.model.parameters() for _ in setups]
+        protocol = protocol_for(copies, first.protocol.algorithm, first.config.seed)
+        self.engine = Simulation(protocol, first.config.workers, first.faults)
+        self.order = _order(protocol.layout, len(setups))
+        models = first.config.workers if self.engine.diverging else 1
+        flat = torch.stack([nn.utils.parameters_to_vector(s.model.parameters()).detach() for s in setups])
+        self.flat = flat[:, None].repeat(1, models, 1)
         self.whole = self._stacked([self._all(s) for s in setups])
         self.curves: list[dict[str, list[float | None]]] = [{key: [] for key in KEPT} for _ in setups]
         self.diverged = [False] * len(setups)
@@ -82,30 +76,24 @@ class Sweep:
             losses = cross_entropy(functional_call(self.model, params, (x,)), y, reduction="none")
             return (losses * weight).sum() / weight.sum()
 
-        own, params = self.engine.diverging, self.params
+        own = self.engine.diverging
         of_runs = vmap(vmap(grad_and_value(loss_of), (0 if own else None, 0, 0, 0)))
-        gradients, losses = of_runs(params if own else {k: p[:, 0] for k, p in params.items()}, *batches)
+        gradients, losses = of_runs(self._params() if own else self._params(0), *batches)
         return losses, torch.cat([g.flatten(2) for g in gradients.values()], -1)
+
+    def _params(self, model: int | slice = slice(None)) -> dict[str, Tensor]:
+        """The parameters of all models (R, K, ...), or those of one of them (R, ...)."""
+        flat, named = self.flat[:, model], dict(self.model.named_parameters())
+        parts = flat.split([p.numel() for p in named.values()], -1)
+        return {k: x.unflatten(-1, p.shape) for (k, p), x in zip(named.items(), parts, strict=True)}
 
     def _round(self, gradients: Tensor, step: int) -> None:
         rates = [s.schedule(step, 0) for s in self.setups]
-        sizes = [p[0, 0].numel() for p in self.params.values()]
-        direction = self.engine.step(self._arranged(gradients, sizes), step, rates * len(sizes))
-        each = direction if direction.dim() == 2 else direction[None]
-        moves = [torch.empty_like(p.transpose(0, 1)) for p in self.params.values()]
-        for k, row in enumerate(each):
-            self.engine.protocol.layout.unflatten(row, [one for move in moves for one in move[k]])
-        scale = torch.tensor(rates)
-        for p, move in zip(self.params.values(), moves, strict=True):
-            p.sub_(move.transpose(0, 1) * scale.view(-1, *[1] * (p.dim() - 1)))
-
-    def _arranged(self, gradients: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Gradients (R, M, d) in the order of the exchange's layout."""
-        copies = [one for part in gradients.split(list(sizes), -1) for one in part]
-        flat = torch.empty(self.config.workers, self.engine.protocol.layout.size)
-        for worker, row in enumerate(flat):
-            self.engine.protocol.layout.flatten([one[worker] for one in copies], out=row)
-        return flat
+        arranged = gradients.transpose(0, 1).flatten(1).index_select(1, self.order)
+        direction = self.engine.step(arranged, step, rates * len(list(self.model.parameters())))
+        moves = torch.empty_like(self.flat.transpose(0, 1)).flatten(1)
+        moves[:, self.order] = direction
+        self.flat -= torch.tensor(rates)[:, None, None] * moves.unflatten(1, (len(rates), -1)).transpose(0, 1)
 
     @property
     def _is_full(self) -> bool:
@@ -134,20 +122,24 @@ class Sweep:
         for r, setup in enumerate(self.setups):
             truth = metrics.truth(known[0][r], known[1][r], setup.shares)
             seen = {"step": step, **vars(truth), "train_accuracy": train[r], "test_accuracy": test[r], **bits}
+            seen |= self._seen(r)
             for key, curve in self.curves[r].items():
                 curve.append(short(seen[key]))
             self.diverged[r] |= not bool(torch.tensor([truth.loss, truth.grad_norm]).isfinite().all())
+
+    def _seen(self, run: int) -> dict[str, float | None]:
+        """What else is noted of a run."""
+        return {}
 
     @torch.no_grad()
     def _accuracies(self, x: Tensor, y: Tensor) -> list[float]:
         """The share of samples that each run classifies rightly, the mean over its models."""
         logits = vmap(vmap(lambda params, x: functional_call(self.model, params, (x,)), (0, None)), (0, None))
         right = sum(
-            (logits(self.params, part).argmax(-1) == truth).sum((1, 2))
+            (logits(self._params(), part).argmax(-1) == truth).sum((1, 2))
             for part, truth in zip(x.split(CHUNK), y.split(CHUNK), strict=True)
         )
-        models = next(iter(self.params.values())).shape[1]
-        return [int(r) / (len(y) * models) for r in torch.as_tensor(right)]
+        return [int(r) / (len(y) * self.flat.shape[1]) for r in torch.as_tensor(right)]
 
     def _bytes(self) -> tuple[float, float]:
         """Up and down, of one run: its part of the bodies, and headers of its own."""
@@ -161,3 +153,10 @@ class Sweep:
             return {"bits_up": None, "bits_down": None}
         up, down = (8 * sent * len(self.setups) / coordinates for sent in self._bytes())
         return {"bits_up": up, "bits_down": down}
+
+
+def _order(layout: Layout, runs: int) -> Tensor:
+    """Where each coordinate of the exchange stands among those of the runs (R, d), flattened."""
+    sizes = list(layout.numels[::runs])
+    rows = torch.arange(runs * sum(sizes)).view(runs, -1).split(sizes, 1)
+    return layout.flatten([row for part in rows for row in part], torch.empty(layout.size, dtype=torch.int64))

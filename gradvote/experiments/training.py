@@ -95,6 +95,12 @@ def finals(records: Sequence[Record], key: str = "test_accuracy") -> Estimate:
     return mean([final(r, key) for r in records])
 
 
+def gain(records: Sequence[Record], others: Sequence[Record], key: str = "test_accuracy") -> Estimate:
+    """The mean over seeds of how much higher a run ends than the other of the same seed."""
+    theirs = {r["seed"]: final(r, key) for r in others}
+    return mean([final(r, key) - theirs[r["seed"]] for r in records])
+
+
 def best(records: Sequence[Record], setting: str = "lr") -> list[Record]:
     """The records of the value of `setting` whose mean final test accuracy is highest: tuned on the same data."""
     groups: dict[Any, list[Record]] = {}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradvote.experiments.adaptive import AdaptiveRun, Rule
+from gradvote.experiments.adaptive import AdaptiveRun, AdaptiveSweep, Rule
 from gradvote.experiments.claim import Bench, Cell, Numbers
-from gradvote.experiments.training import KEPT, train
+from gradvote.experiments.training import KEPT, setup_of, train
 from gradvote.theory import noise_from_gap
 
 CELL: Cell = {"algorithm": "signsgd", "samples": 10, "workers": 5, "steps": 12, "eval_every": 3, "lr": 0.01}
@@ -50,3 +50,18 @@ def test_an_interrupted_run_goes_on_with_its_noise(tmp_path: Path) -> None:
         adaptive(Bench(tmp_path / "cut", stop), rule, every=5)
     assert adaptive(Bench(tmp_path / "cut"), rule, every=5) == whole
     assert whole["noise_std"][-1] > 0
+
+
+def test_runs_together_have_a_b_each(tmp_path: Path) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def rule(gradients: torch.Tensor) -> float:
+        seen.append(tuple(gradients.shape))
+        return (1e-3, 1e3)[(len(seen) - 1) % 2]
+
+    setups = [setup_of({**CELL, "seed": 0}) for _ in range(2)]
+    quiet, loud = AdaptiveSweep(setups, rule, every=5).run(Bench(tmp_path))
+    assert seen == [(5, 9610)] * 6
+    assert quiet["noise_std"] == pytest.approx([0.0, 1e-3, 1e-3, 1e-3, 1e-3])
+    assert loud["noise_std"] == pytest.approx([0.0, 1e3, 1e3, 1e3, 1e3])
+    assert quiet["loss"][-1] < loud["loss"][-1] - 0.1

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from gradvote.experiments.claim import Bench, Cell, Claim, Numbers, Outcome, Record, Scale, Verdict, verdict, where
 from gradvote.experiments.drawing import Series, plot
 from gradvote.experiments.statistics import Estimate
+from gradvote.experiments.sweep import train_together
 from gradvote.experiments.training import finals, train, with_seeds
 
 ATTACKS: dict[str, dict[str, Any]] = {
@@ -21,7 +22,7 @@ WORKERS = 7
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "steps": 100, "eval_every": 25},
+        "quick": {"data": "digits", "together": True, "steps": 100, "eval_every": 25},
         "paper": {"data": "mnist", "steps": 2000, "eval_every": 100},
     }[scale]
     rows = [
@@ -39,7 +40,7 @@ def cells(scale: Scale) -> list[Cell]:
         for k in _liars(a, scale)
         if k or attack == "invert"
     ]
-    return with_seeds([{**r, **_faults(r), **shared} for r in rows], {"quick": 2, "paper": 5}[scale])
+    return with_seeds([{**r, **_faults(r), **shared} for r in rows], {"quick": 3, "paper": 5}[scale])
 
 
 def _liars(algorithm: str, scale: Scale) -> tuple[int, ...]:
@@ -115,6 +116,7 @@ CLAIM = Claim(
     "steps.",
     cells=cells,
     measure=measure,
+    measure_together=train_together,
     judge=judge,
     draw=draw,
 )

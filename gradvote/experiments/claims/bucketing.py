@@ -1,6 +1,6 @@
 """Beyond the papers: two ways out of the median's bias, bucketing and noise, on the same exclusive classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from gradvote.core import Algorithm
 from gradvote.experiments.bucketing import Bucketing
 from gradvote.experiments.claim import Bench, Cell, Claim, Numbers, Outcome, Record, Scale, Verdict, verdict, where
 from gradvote.experiments.drawing import Series, plot
+from gradvote.experiments.sweep import train_together
 from gradvote.experiments.training import band, best, finals, train, with_seeds
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -23,7 +24,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "workers": 10, "steps": 100, "batch_size": 32, "eval_every": 25},
+        "quick": {"data": "digits", "together": True, "workers": 10, "steps": 100, "batch_size": 32, "eval_every": 25},
         "paper": {"data": "mnist", "workers": 20, "steps": 4000, "batch_size": 32, "eval_every": 100},
     }[scale]
     shared["partition_options"] = {"redundancy": shared["workers"] // 10}
@@ -33,10 +34,17 @@ def cells(scale: Scale) -> list[Cell]:
 
 
 def measure(cell: Cell, bench: Bench) -> Numbers:
-    def grouped(algorithm: Algorithm) -> Algorithm:
-        return replace(algorithm, aggregate=Bucketing(algorithm.aggregate, cell["group"]))
+    return train(cell, bench, _change(cell))
 
-    return train(cell, bench, grouped if "group" in cell else None)
+
+def measure_together(cells: Sequence[Cell], bench: Bench) -> list[Numbers]:
+    return train_together(cells, bench, _change(cells[0]))
+
+
+def _change(cell: Cell) -> Callable[[Algorithm], Algorithm] | None:
+    if "group" not in cell:
+        return None
+    return lambda algorithm: replace(algorithm, aggregate=Bucketing(algorithm.aggregate, cell["group"]))
 
 
 def judge(records: Sequence[Record]) -> list[Verdict]:
@@ -81,6 +89,7 @@ CLAIM = Claim(
     "batches of 32. A server that averages groups must see full gradients; noise leaves the ballots as they are.",
     cells=cells,
     measure=measure,
+    measure_together=measure_together,
     judge=judge,
     draw=draw,
 )

@@ -21,8 +21,8 @@ LONG: dict[Scale, int] = {"quick": 1024, "paper": 8192}
 
 
 def cells(scale: Scale) -> list[Cell]:
-    steps = {"quick": (64, 256, 1024), "paper": (128, 512, 2048, 8192, 32768)}[scale]
-    sizes = dict.fromkeys([*((t, 4) for t in steps), *((LONG[scale], m) for m in (1, 4, 16))])
+    steps = {"quick": (64, 128, 256, 512, 1024), "paper": (128, 512, 2048, 8192, 32768)}[scale]
+    sizes = dict.fromkeys([*((t, 4) for t in steps), *((LONG[scale], m) for m in (1, 2, 4, 8, 16))])
     return [{"steps": t, "workers": m} for t, m in sizes]
 
 

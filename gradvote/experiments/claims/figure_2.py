@@ -19,7 +19,8 @@ from gradvote.experiments.claim import (
     where,
 )
 from gradvote.experiments.drawing import Series, plot
-from gradvote.experiments.training import band, best, finals, train, with_seeds
+from gradvote.experiments.sweep import train_together
+from gradvote.experiments.training import band, best, finals, gain, train, with_seeds
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "none": {"noise_std": None},
@@ -27,18 +28,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "b = 1e-3": {"noise_std": 1e-3},
     "b = 1e-2": {"noise_std": 1e-2},
     "b = 1e-1": {"noise_std": 1e-1},
-    "sub-sampling": {"noise_std": None, "batch_size": 32},
+    "sub-sampling": {"noise_std": None, "batch_size": 2},
 }
 RATES: dict[str, dict[Scale, tuple[float, ...]]] = {
-    "signsgd": {"quick": (1e-3, 3e-3), "paper": (1.0, 1e-1, 1e-2, 1e-3, 1e-4)},
-    "mediansgd": {"quick": (0.5,), "paper": (1.0, 1e-1, 1e-2, 1e-3)},
+    "signsgd": {"quick": (3e-3, 1e-2), "paper": (1.0, 1e-1, 1e-2, 1e-3, 1e-4)},
+    "mediansgd": {"quick": (0.3, 1.0), "paper": (1.0, 1e-1, 1e-2, 1e-3)},
 }
-SMALL = ". At quick scale a worker has 290 images: batches of 32 of them bring little noise, and 150 steps are few"
 
 
 def cells(scale: Scale) -> list[Cell]:
     shared = {
-        "quick": {"data": "digits", "workers": 5, "steps": 150, "eval_every": 25},
+        "quick": {"data": "digits", "together": True, "workers": 5, "samples": 60, "steps": 500, "eval_every": 50},
         "paper": {"data": "mnist", "workers": 5, "steps": 50000, "eval_every": 250},
     }[scale]
     rows = [
@@ -48,7 +48,7 @@ def cells(scale: Scale) -> list[Cell]:
         if scale == "paper" or s != "b = 1e-5"
         for lr in RATES[m][scale]
     ]
-    return with_seeds(rows, {"quick": 3, "paper": 3}[scale])
+    return with_seeds(rows, {"quick": 5, "paper": 3}[scale])
 
 
 def _options(method: str, setting: str, scale: Scale) -> dict[str, Any]:
@@ -75,29 +75,35 @@ def _judged(records: Sequence[Record], method: str, kind: Outcome) -> list[Verdi
     none = reached["none"]
     noisy = max((s for s in reached if s.startswith("b =")), key=lambda s: reached[s].value)
     said = "; ".join(f"{s}: {reached[s]} (η = {chosen[s][0]['lr']:g})" for s in reached)
-    norm = finals(chosen["none"], "grad_norm")
-    sampled = reached["sub-sampling"].value > none.value + 0.1
+    norm = {s: finals(chosen[s], "grad_norm") for s in ("none", noisy)}
+    first = next((s for s in reached if s.startswith("b =") and _clear(chosen[s], chosen["none"])), "no b")
     return [
         verdict(
             f"{method} without noise stalls on exclusive classes, with noise it learns",
-            reached[noisy].value > none.value + 0.1,
+            _clear(chosen[noisy], chosen["none"]),
             f"test accuracy at the best rate: {said}",
             at_best=kind,
         ),
         verdict(
             f"{method} learns by sub-sampling as well",
-            sampled,
-            f"{reached['sub-sampling']} against {none}" + ("" if sampled or kind is Outcome.REPRODUCED else SMALL),
+            _clear(chosen["sub-sampling"], chosen["none"]),
+            f"{reached['sub-sampling']} against {none}",
             at_best=kind,
         ),
         verdict(
             f"{method}: the paper's b = 1e-3 is enough",
-            reached["b = 1e-3"].value > none.value + 0.1,
-            f"{reached['b = 1e-3']} against {none} without noise; best here: {noisy} with {reached[noisy]}. Gradient "
-            f"norm without noise at the end: {norm}",
+            _clear(chosen["b = 1e-3"], chosen["none"]),
+            f"{reached['b = 1e-3']} against {none} without noise. The gap appears from {first} on; best here: {noisy} "
+            f"with {reached[noisy]}. Gradient norm at the end: {norm['none']} without noise, {norm[noisy]} with that",
             at_best=kind,
         ),
     ]
+
+
+def _clear(records: Sequence[Record], others: Sequence[Record]) -> bool:
+    """Whether a setting gains ten points over another, and the interval of the gain leaves no doubt of its sign."""
+    gained = gain(records, others)
+    return gained.value > 0.1 and gained.low > 0
 
 
 def draw(records: Sequence[Record]) -> Figure:
@@ -118,11 +124,12 @@ CLAIM = Claim(
     title="Figure 2: exclusive classes, with and without noise",
     source="Chen, Chen, Sun, Wu, Hong, NeurIPS 2020, Figure 2",
     method="Five workers with two classes each that nobody else has, full local gradients, one hidden layer of 128, "
-    "constant rate searched over the same grid for each. Quick scale: scikit-learn's 8×8 digits (64-128-10, 150 steps, "
-    "batches of 32); paper scale: MNIST (784-128-10, 60,000 images, 50,000 steps, batches of 128); M = 5 for the "
-    "paper's even 10.",
+    "constant rate searched over the same grid for each. Quick scale: digits of 8×8 pixels (64-128-10, 600 images, "
+    "500 steps, batches of 2, the paper's 1 % of a worker's images); paper scale: MNIST (784-128-10, 60,000 images, "
+    "50,000 steps, batches of 128); M = 5 for the paper's even 10.",
     cells=cells,
     measure=measure,
+    measure_together=train_together,
     judge=judge,
     draw=draw,
 )

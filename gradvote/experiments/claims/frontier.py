@@ -9,6 +9,7 @@ from gradvote.experiments.claim import Bench, Cell, Claim, Numbers, Outcome, Rec
 from gradvote.experiments.drawing import Series, plot
 from gradvote.experiments.powersgd import PowerRun
 from gradvote.experiments.statistics import mean
+from gradvote.experiments.sweep import train_together
 from gradvote.experiments.training import band, best, finals, train, with_seeds
 
 SIGNS, VALUES = (1e-3, 3e-3, 1e-2), (0.03, 0.1, 0.3)
@@ -32,17 +33,30 @@ SHARE, SAVING = 0.9, 10
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "steps": 150, "eval_every": 15, "batch_size": 64},
+        "quick": {"data": "digits", "steps": 300, "eval_every": 15, "batch_size": 64},
         "paper": {"data": "mnist", "steps": 4000, "eval_every": 100, "batch_size": 64},
     }[scale]
     partitions = {"quick": ("by-class",), "paper": ("by-class", "iid")}[scale]
     rows = [
-        {"method": m, **_without_rates(own), "lr": lr, "partition": p, "workers": 5, "schedule": "cosine", **shared}
+        {
+            "method": m,
+            **_without_rates(own),
+            **_alone_or_not(m, scale),
+            "lr": lr,
+            "partition": p,
+            "workers": 5,
+            "schedule": "cosine",
+            **shared,
+        }
         for p in partitions
         for m, own in METHODS.items()
         for lr in (own["rates"] if scale == "paper" else own["rates"][1:])
     ]
-    return with_seeds(rows, {"quick": 2, "paper": 5}[scale])
+    return with_seeds(rows, {"quick": 3, "paper": 5}[scale])
+
+
+def _alone_or_not(method: str, scale: Scale) -> Cell:
+    return {"together": True} if scale == "quick" and method != "powersgd" else {}
 
 
 def _without_rates(own: dict[str, Any]) -> dict[str, Any]:
@@ -126,9 +140,10 @@ CLAIM = Claim(
     method="Five workers with two exclusive classes each, half-cosine rate, the best of three learning rates of each "
     "method (two at quick scale), batches of 64. Bits are those of the messages, headers included; PowerSGD's are "
     "those of its factors and vectors (rank 1, error memory, μ = 0.9). DropSign's c is 0.1, to fit the gradients. "
-    "Quick scale: digits, 150 steps; paper scale: MNIST, 4000 steps, and evenly spread data as well.",
+    "Quick scale: digits, 300 steps; paper scale: MNIST, 4000 steps, and evenly spread data as well.",
     cells=cells,
     measure=measure,
+    measure_together=train_together,
     judge=judge,
     draw=draw,
 )

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from gradvote.experiments.claim import Bench, Cell, Claim, Numbers, Outcome, Record, Scale, Verdict, verdict, where
 from gradvote.experiments.drawing import Series, plot
 from gradvote.experiments.statistics import Estimate
+from gradvote.experiments.sweep import train_together
 from gradvote.experiments.training import best, finals, train, with_seeds
 
 ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -20,7 +21,7 @@ MEAN = "mean"
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "steps": 120, "eval_every": 120},
+        "quick": {"data": "digits", "together": True, "steps": 120, "eval_every": 120},
         "paper": {"data": "mnist", "steps": 4000, "eval_every": 400, "batch_size": 256},
     }[scale]
     shared |= {"workers": 5, "partition": "dirichlet", "schedule": "cosine"}
@@ -97,6 +98,7 @@ CLAIM = Claim(
     "MNIST, batches of 256, 4000 steps, nine values of b.",
     cells=cells,
     measure=measure,
+    measure_together=train_together,
     judge=judge,
     draw=draw,
 )

@@ -6,10 +6,24 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from gradvote.experiments.adaptive import AdaptiveRun
-from gradvote.experiments.claim import Bench, Cell, Claim, Numbers, Record, Scale, Verdict, values, verdict, where
+from gradvote.experiments.adaptive import AdaptiveRun, AdaptiveSweep
+from gradvote.experiments.claim import (
+    Bench,
+    Cell,
+    Claim,
+    Numbers,
+    Outcome,
+    Record,
+    Scale,
+    Verdict,
+    values,
+    verdict,
+    where,
+)
 from gradvote.experiments.drawing import Series, plot
-from gradvote.experiments.training import KEPT, final, finals, train, with_seeds
+from gradvote.experiments.statistics import Estimate
+from gradvote.experiments.sweep import train_together
+from gradvote.experiments.training import KEPT, final, finals, gain, setup_of, train, with_seeds
 from gradvote.theory import noise_from_gap
 
 TUNING = "digits, mlp"
@@ -30,7 +44,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 FACTORS = (0.5, 1.0, 2.0, 4.0)
 STDS: dict[Scale, tuple[float, ...]] = {
-    "quick": (0.0, *(0.001 * 2**k for k in range(8))),
+    "quick": (0.0, *(0.002 * 2**k for k in range(6))),
     "paper": (0.0, *(0.0005 * 2 ** (k / 2) for k in range(18))),
 }
 RULE, FIXED = "gap", "fixed"
@@ -39,7 +53,7 @@ HALF_A_POINT = 0.005
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"samples": 100, "steps": 150, "eval_every": 30, "lr": 2e-3},
+        "quick": {"samples": 100, "together": True, "steps": 300, "eval_every": 50, "lr": 1e-2, "eval_samples": 2000},
         "paper": {"batch_size": 256, "steps": 3000, "eval_every": 150, "lr": 1e-3},
     }[scale]
     shared |= {"workers": 5, "partition": "by-class", "schedule": "cosine"}
@@ -53,7 +67,7 @@ def cells(scale: Scale) -> list[Cell]:
             {"rule": FIXED, "size": b, "algorithm": "noisy-signsgd", "options": {"noise_std": b}, **common}
             for b in STDS[scale]
         ]
-    return with_seeds(rows, {"quick": 2, "paper": 5}[scale])
+    return with_seeds(rows, {"quick": 3, "paper": 5}[scale])
 
 
 def measure(cell: Cell, bench: Bench) -> Numbers:
@@ -61,6 +75,13 @@ def measure(cell: Cell, bench: Bench) -> Numbers:
         return train(cell, bench)
     rule = partial(noise_from_gap, factor=cell["size"])
     return train(cell, bench, run_of=lambda setup, place: AdaptiveRun(setup, place, rule), kept=(*KEPT, "noise_std"))
+
+
+def measure_together(cells: Sequence[Cell], bench: Bench) -> list[Numbers]:
+    if cells[0]["rule"] == FIXED:
+        return train_together(cells, bench)
+    rule = partial(noise_from_gap, factor=cells[0]["size"])
+    return AdaptiveSweep([setup_of(cell) for cell in cells], rule).run(bench)
 
 
 def judge(records: Sequence[Record]) -> list[Verdict]:
@@ -82,12 +103,21 @@ def _judged(records: Sequence[Record], task: str) -> Verdict:
     chosen = max(swept, key=lambda b: swept[b].value)
     mine = where(records, rule=RULE, size=1.0)
     reached, ended = finals(mine), [final(r, "noise_std") for r in mine]
-    return verdict(
+    gained = gain(mine, where(fixed, size=chosen))
+    return Verdict(
         f"Held out ({task}): b = rms of the gap is within half a point of the best of {len(swept)} fixed b, or above",
-        reached.value >= swept[chosen].value - HALF_A_POINT,
+        _outcome(gained),
         f"test accuracy with the rule {reached} (b ended at {min(ended):.2g} to {max(ended):.2g}), with the best fixed "
-        f"b = {chosen:g}: {swept[chosen]}, without noise {swept[0.0]}",
+        f"b = {chosen:g}, chosen on the same test data: {swept[chosen]}, without noise {swept[0.0]}; seed by seed the "
+        f"rule gains {gained}",
     )
+
+
+def _outcome(gained: Estimate) -> Outcome:
+    """Reproduced where the whole interval is above minus half a point, in kind where its centre is."""
+    if gained.low >= -HALF_A_POINT:
+        return Outcome.REPRODUCED
+    return Outcome.IN_KIND if gained.value >= -HALF_A_POINT else Outcome.NOT
 
 
 def draw(records: Sequence[Record]) -> Figure:
@@ -114,10 +144,11 @@ CLAIM = Claim(
     method="Five workers with two exclusive classes each, signSGD with b = ‖median − mean‖₂/√d of the workers' "
     "gradients, measured every 10 steps (`theory.noise_from_gap`), against a sweep of fixed b. The factor 1 was chosen "
     "on digits with the mlp; MNIST with mlp and cnn and CIFAR-10 with mlp were held out. Half-cosine rate, one start "
-    "value for all. Quick scale: 50 to 100 images of each class, made smaller, full batches, 150 steps, sweep in "
+    "value for all. Quick scale: 50 to 100 images of each class, made smaller, full batches, 300 steps, sweep in "
     "factors of 2; paper scale: all images, batches of 256, 3000 steps, factors of √2.",
     cells=cells,
     measure=measure,
+    measure_together=measure_together,
     judge=judge,
     draw=draw,
     needs=("mnist", "cifar10"),
