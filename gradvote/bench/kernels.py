@@ -13,12 +13,10 @@ import torch
 
 import gradvote
 from gradvote.bench import cases
-from gradvote.bench.cases import Case
+from gradvote.bench.cases import MEDIAN, MODEL, Case
 from gradvote.bench.measure import Measurement, exponents, measure
 from gradvote.bench.timing import bandwidth, free_bytes, machine
 
-MODEL, MEDIAN = 25_557_032, 2_000_000
-"""Coordinates of the table: those of ResNet-50, and of the medians."""
 SIZES = tuple(round(10 ** (k / 2)) for k in range(6, 17))
 QUICK_MODEL, QUICK_MEDIAN, QUICK_SIZES = 1_000_000, 100_000, (1_000, 10_000, 100_000, 1_000_000, 4_000_000)
 VOTERS, MEDIANS, WORKERS = (3, 7, 15, 31, 63), (3, 7, 15, 31, 64), range(1, 34)
