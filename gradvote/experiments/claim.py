@@ -37,7 +37,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Record:
-    """A measured cell; `record["key"]` finds a setting or a number."""
+    """A measured cell and its processor time in seconds; `record["key"]` finds a setting or a number."""
 
     cell: Cell
     numbers: Numbers

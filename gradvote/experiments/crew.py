@@ -128,12 +128,12 @@ def _unheard(text: str) -> None:
 
 def _measured(claim: Claim, group: Sequence[Cell], store: Store, tell: Callable[[str], None]) -> None:
     scratch = store.path(group[0]).with_suffix("")
-    bench, started = Bench(scratch, tell), time.perf_counter()
+    bench, started = Bench(scratch, tell), time.process_time()
     if claim.measure_together is not None and group[0].get("together", False):
         numbers = claim.measure_together(group, bench)
     else:
         numbers = [claim.measure(group[0], bench)]
-    seconds = (time.perf_counter() - started) / len(group)
+    seconds = (time.process_time() - started) / len(group)
     for cell, own in zip(group, numbers, strict=True):
         store.save(Record(cell, own, seconds))
     shutil.rmtree(scratch, ignore_errors=True)

@@ -19,7 +19,8 @@ from gradvote.experiments.claim import (
     where,
 )
 from gradvote.experiments.drawing import Series, plot
-from gradvote.experiments.training import band, best, finals, train, with_seeds
+from gradvote.experiments.sweep import train_together
+from gradvote.experiments.training import band, best, finals, gain, train, with_seeds
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "homogeneous": {"partition": "iid", "noise_std": None},
@@ -28,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "heterogeneous, relative b": {"partition": "by-class", "noise_std": "relative:0.1:max"},
 }
 RATES: dict[str, dict[Scale, tuple[float, ...]]] = {
-    "signsgd": {"quick": (2e-3,), "paper": (1e-2, 1e-3, 1e-4)},
+    "signsgd": {"quick": (2e-3, 1e-2), "paper": (1e-2, 1e-3, 1e-4)},
     "mediansgd": {"quick": (), "paper": (0.1, 0.03, 0.01)},
 }
 MARGIN = 0.02
@@ -38,17 +39,17 @@ NOISY = ("heterogeneous, b = 0.001", "heterogeneous, relative b")
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"samples": 200, "pool": 4, "batch_size": 8, "steps": 100, "eval_every": 50, "eval_samples": 400},
-        "paper": {"batch_size": 64, "steps": PUBLISHED_STEPS, "eval_every": 250, "eval_samples": 2000},
+        "quick": {"model": "mlp", "together": True, "samples": 200, "pool": 4, "steps": 400, "eval_every": 50},
+        "paper": {"model": "resnet20-nobn", "steps": PUBLISHED_STEPS, "eval_every": 250},
     }[scale]
-    shared |= {"data": "cifar10", "model": "resnet20-nobn", "workers": 5, "schedule": "step"}
+    shared |= {"data": "cifar10", "batch_size": 64, "eval_samples": 2000, "workers": 5, "schedule": "step"}
     rows = [
         {"method": m, "setting": s, **_options(m, s), "lr": lr, **shared}
         for m in RATES
         for s in SETTINGS
         for lr in RATES[m][scale]
     ]
-    return with_seeds(rows, {"quick": 2, "paper": 3}[scale])
+    return with_seeds(rows, {"quick": 5, "paper": 3}[scale])
 
 
 def _options(method: str, setting: str) -> dict[str, Any]:
@@ -70,20 +71,18 @@ def _judged(records: Sequence[Record], method: str) -> list[Verdict]:
     chosen = {s: best(where(records, setting=s)) for s in SETTINGS}
     reached = {s: finals(group) for s, group in chosen.items()}
     said = "; ".join(f"{s}: {reached[s]} (η = {chosen[s][0]['lr']:g})" for s in SETTINGS)
-    stalled = reached["heterogeneous"].value
-    steps = records[0]["steps"]
-    scope = "" if steps >= PUBLISHED_STEPS else f". {steps} steps on small images are little beside {PUBLISHED_STEPS}"
+    scope = "" if records[0]["steps"] >= PUBLISHED_STEPS else ". A small net in the ResNet's place"
     return [
         verdict(
             f"{method}: exclusive classes cost accuracy (published: about 0.70 against 0.75)",
-            reached["homogeneous"].value > stalled + MARGIN,
+            _clear(chosen["homogeneous"], chosen["heterogeneous"]),
             f"test accuracy at the best rate: {said}{scope}",
             at_best=Outcome.IN_KIND,
         ),
         *(
             verdict(
                 f"{method}: with {s.removeprefix('heterogeneous, ')} they cost less",
-                reached[s].value > stalled + MARGIN,
+                _clear(chosen[s], chosen["heterogeneous"]),
                 f"{reached[s]} against {reached['heterogeneous']} without noise{scope}",
                 at_best=Outcome.IN_KIND,
             )
@@ -92,14 +91,20 @@ def _judged(records: Sequence[Record], method: str) -> list[Verdict]:
     ]
 
 
+def _clear(records: Sequence[Record], others: Sequence[Record]) -> bool:
+    """Whether a setting gains `MARGIN` over another, and the interval of the gain leaves no doubt of its sign."""
+    gained = gain(records, others)
+    return gained.value > MARGIN and gained.low > 0
+
+
 def draw(records: Sequence[Record]) -> Figure:
     mine, series = where(records, method="signsgd"), []
     for setting in SETTINGS:
         steps, centre, low, high = band(best(where(mine, setting=setting)), "test_accuracy")
         series.append(Series(setting, steps, centre, low, high))
     return plot(
-        "ResNet-20 without BatchNorm, signSGD",
-        "test accuracy on CIFAR-10, best rate of each; band over seeds",
+        f"CIFAR-10, exclusive classes, signSGD ({records[0]['model']})",
+        "test accuracy, best rate of each; band over seeds",
         series,
         x_label="step",
     )
@@ -110,11 +115,13 @@ CLAIM = Claim(
     source="Chen, Chen, Sun, Wu, Hong, NeurIPS 2020, Figure 3",
     method="Five workers, two exclusive classes each or evenly spread data; the rate divided by 2, 10 and 20 after "
     "1/7, 3/7 and 5/7 of the steps; b = 0.001 and b = 0.1·max|g| per block over all workers. Unstated in the paper and "
-    "chosen here: batches of 64 for each worker, the rate (searched at paper scale). Paper scale: 7000 steps on the "
-    "training batches that are there, signSGD and medianSGD. Quick scale: signSGD, 2000 images of 8×8 pixels, batches "
-    "of 8, 100 steps, for a CPU. The test set is as large as the file that is there.",
+    "chosen here: batches of 64 for each worker, the rate (searched). Paper scale: ResNet-20 without BatchNorm, 7000 "
+    "steps on the training batches that are there, signSGD and medianSGD. Quick scale: signSGD and a net of one hidden "
+    "layer of 128 on 2000 images of 8×8 pixels, 400 steps, as some hundred steps of the ResNet on a CPU show nothing. "
+    "The test set is as large as the file that is there, at most 2000 images.",
     cells=cells,
     measure=measure,
+    measure_together=train_together,
     judge=judge,
     draw=draw,
     needs=("cifar10",),

@@ -37,7 +37,7 @@ def cells(scale: Scale) -> list[Cell]:
         },
     }[scale]
     rows = [{"method": m, **own, "lr": lr, "workers": 4, **shared} for m, own in METHODS.items() for lr in RATES[scale]]
-    return with_seeds(rows, {"quick": 2, "paper": 3}[scale])
+    return with_seeds(rows, {"quick": 3, "paper": 3}[scale])
 
 
 def measure(cell: Cell, bench: Bench) -> Numbers:
