@@ -47,7 +47,7 @@ class Link:
         self.sock, self.peer, self.limits = sock, peer, dict(limits)
         self.bytes_sent = self.bytes_received = 0
         self._inbox, self._waiting = inbox, deque[Frame]()
-        self._changed, self._closing = threading.Condition(), False
+        self._changed, self._closing, self._ended = threading.Condition(), False, False
         sock.settimeout(None)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -77,8 +77,8 @@ class Link:
 
     @property
     def idle(self) -> bool:
-        """Whether everything has been handed to the system."""
-        return not self._waiting
+        """Whether everything has been handed to the system, or the connection has ended."""
+        return self._ended or not self._waiting
 
     def _send(self) -> None:
         try:
@@ -95,6 +95,7 @@ class Link:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.close()
+        self._ended = True
 
     def _receive(self) -> None:
         damaged = ""

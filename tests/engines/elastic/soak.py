@@ -4,7 +4,7 @@
 
 Every fault is a line of the log, seeded; those that lack most come most often. The workers speak over the relay, which
 cuts, hangs and slows their links and alters bytes. One worker at a time is spared from kills, to see whether it grows.
-A soak ends with exit code 1 where an invariant broke, 2 where a quota was not met.
+A soak ends with exit code 1 where an invariant broke, 2 where a quota was not met, or SIGTERM came before the time.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGSTOP
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, signal
 
 from tests.engines.elastic.crew import Crew, crew
 from tests.engines.elastic.liars import LIES
@@ -46,6 +46,7 @@ class Soak:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.stopped: set[int] = set()
+        self.asked_to_end = False
 
     @property
     def done(self) -> dict[str, int]:
@@ -98,6 +99,7 @@ class Soak:
             "step": self.witness.latest,
             "memory_kb": max(self.memory().values()),
         }
+        line |= {"done": self.done, "found": dict(self.witness.found)}
         line |= {"loss": round(self.witness.losses[-1], 4) if self.witness.losses else None}
         with self.log.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -248,24 +250,27 @@ def main(minutes: float, seed: int, log: Path, pace: float) -> int:
         soak = Soak(run, relay, seed, log, quotas)
         for worker in range(WORKERS):
             run.start(worker, relay=relay.ports[worker])
+        signal(SIGTERM, lambda number, frame: setattr(soak, "asked_to_end", True))
         started, problem = time.monotonic(), ""
         try:
             while soak.witness.latest < 10:
                 soak.pass_time(0.1)
                 check(soak.now < PATIENCE, f"the run did not begin: {run.last_words()}")
-            while time.monotonic() < started + 60 * minutes:
+            while time.monotonic() < started + 60 * minutes and not soak.asked_to_end:
                 soak.fault()
-                soak.pass_time(soak.random.uniform(0, 3.2))
+                soak.pass_time(soak.random.uniform(0, 2.5))
         except Broken as broken:
             problem = f"{broken}; the workers: {run.last_words()}"
         relay.close()
-        return report(soak, problem, time.monotonic() - started)
+        return report(soak, problem, time.monotonic() - started, 60 * minutes)
 
 
-def report(soak: Soak, problem: str, seconds: float) -> int:
+def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:
     """Say what was played and what held; 0, 1 (an invariant broke) or 2 (a quota was not met)."""
     witness, done = soak.witness, soak.done
     unmet = {kind: f"{done[kind]} of {num}" for kind, num in soak.quotas.items() if done[kind] < num}
+    if seconds < asked:
+        unmet["minutes"] = f"{seconds / 60:.1f} of {asked / 60:.1f}"
     print(f"{seconds / 60:.1f} minutes ({soak.now / 60:.1f} at work); faults: {done}, in all {sum(done.values())}")
     print(f"wrong ballots by kind: {dict(witness.found)}; bits turned on the way: {soak.relay.counts['altered']}")
     print(f"{witness.compared} comparisons of parameters; {witness.kept_checked} memories against what counted")

@@ -4,43 +4,18 @@ from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
 import pytest
-import torch
 
-from gradvote import algorithms
-from gradvote.engines.gradients import local_gradients
-from gradvote.engines.protocol import protocol_for
-from gradvote.engines.simulation import Simulation
 from tests.engines.elastic.crew import Crew, crew
-from tests.engines.elastic.worker import batch, digest, new_model
+from tests.engines.elastic.simulated import simulated
 
 
 def notes(run: Crew, worker: int) -> str:
     return "\n".join(run.lines(worker, "notes")[0])
 
 
-def simulated(steps: int, num: int, algorithm: str = "dist-ef-sgdm") -> str:
-    """The parameters of the same run in one process."""
-    model = new_model()
-    params = list(model.parameters())
-    protocol = protocol_for(params, algorithms.create(algorithm), 0)
-    simulation = Simulation(protocol, num)
-    optimizer = torch.optim.AdamW(params, 0.01)
-    for step in range(steps):
-        gradients = torch.zeros(num, protocol.layout.size)
-        for i in range(num):
-            protocol.layout.flatten(local_gradients(model, *batch(i, step))[1], out=gradients[i])
-        for p in params:
-            p.grad = torch.zeros_like(p)
-        protocol.layout.unflatten(
-            simulation.step(gradients, step, 0.01), [p.grad for p in params if p.grad is not None]
-        )
-        optimizer.step()
-    return digest(model)
-
-
 @pytest.mark.parametrize("algorithm", ["dist-ef-sgdm", "dropsignsgd", "signum"])
 def test_a_healthy_group_equals_the_simulation(tmp_path: Path, algorithm: str) -> None:
-    with crew(tmp_path, 3, 2, 20, algorithm=algorithm, pace=0) as run:
+    with crew(tmp_path, 3, 2, 20, algorithm=algorithm, pace=0, deadline=15.0) as run:
         run.finish()
         known = run.check_alike()
         assert known[20] == simulated(20, 3, algorithm) and len(known) == 20
@@ -51,7 +26,7 @@ def test_a_healthy_group_equals_the_simulation(tmp_path: Path, algorithm: str) -
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_costs_no_step_and_comes_back(tmp_path: Path, victim: int) -> None:
-    with crew(tmp_path, 3, 2, 80) as run:
+    with crew(tmp_path, 3, 2, 80, deadline=15.0, timeout=30.0) as run:
         other = 2
         run.until(lambda: run.at(other) >= 10)
         run.signal(victim, SIGKILL)
@@ -64,7 +39,7 @@ def test_a_killed_worker_costs_no_step_and_comes_back(tmp_path: Path, victim: in
         assert run.lines(other, "steps") == [80] and run.lines(other, "retried") == [0]
         assert f"worker {victim} did not answer" in notes(run, other)
         assert f"worker {victim} joined" in notes(run, other)
-        assert max(run.gaps(other)) < 2.0
+        assert max(run.gaps(other)) < 10.0  # a closed connection is not waited for
 
 
 def test_a_stopped_worker_is_left_out_and_catches_up(tmp_path: Path) -> None:
@@ -162,14 +137,6 @@ def test_different_ballots_stop_everyone_before_anything_is_applied(tmp_path: Pa
         assert max(run.check_alike()) == 8
         for worker in range(3):
             assert "hold different ballots of worker 1" in run.lines(worker, "error")[0]
-
-
-def test_a_worker_with_nan_abstains(tmp_path: Path) -> None:
-    with crew(tmp_path, 0, 2, 20, workers=3) as run:
-        for worker in range(3):
-            run.start(worker, nan=worker == 2)
-        run.finish()
-        assert len(run.check_alike()) == 20
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:

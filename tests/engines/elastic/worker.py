@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
-from gradvote import algorithms
+from gradvote import algorithms, faults
 from gradvote.elastic import Timeouts, Vote, attach
 from gradvote.engines.elastic.register import Place
 from gradvote.engines.elastic.replica import Replica
+from gradvote.faults import Faulty
 from gradvote.train import checkpoint
 from tests.engines.elastic.ledger import Findings, Ledger
 from tests.engines.elastic.liars import lie
@@ -71,7 +72,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
     times = Timeouts(o.get("deadline", 2.0), o.get("grace", 0.2), o.get("gather", 5.0), o.get("timeout", 20.0))
     vote = attach(
         model, optimizer, algorithm, min_workers=o["min_workers"], worker=worker, workers=o["workers"], store=store,
-        timeouts=times, seed=o.get("seed", 0),
+        timeouts=times, seed=o.get("seed", 0), faults=_faults(*o["faults"]) if "faults" in o else (),
     )  # fmt: skip
     orders, kept = Orders(out.with_name(f"orders.{worker}"), o), out.with_name(f"checkpoint.{worker}")
     if "relay" in o:
@@ -81,6 +82,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
         model.load_state_dict(saved["models"][0])
         optimizer.load_state_dict(saved["optimizers"][0])
         vote.load_state_dict(saved["engine"])
+    clock = Clock()
     with vote:
         _write(out, {"joined": vote.step_number})
         lie(vote, lambda step: orders.lies.get(step, orders.lie))
@@ -89,6 +91,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
             Findings(vote, lambda line: _write(out, line))
         for step in vote.steps(steps):
             orders.read()
+            clock.jump(o.get("clock", 0.0))
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(batch(worker, step)[0]), batch(worker, step)[1]).backward()
             if orders.num_nan:
@@ -98,11 +101,13 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
             time.sleep(o.get("pace", 0.01))
             vote.step()
             line = {"step": vote.step_number, "digest": digest(model), "at": time.monotonic()}
-            _write(out, line | ({"loss": held_out(model)} if o.get("books") and step % 20 == 0 else {}))
+            looks = o.get("held_out") or (o.get("books") and step % 20 == 0)
+            _write(out, line | ({"loss": held_out(model)} if looks else {}))
             if o.get("checkpoints") and vote.step_number % 5 == 0:
                 _save(kept, vote, model, optimizer, orders)
         stats = vote.stats()
     workers = {str(number): vars(standing) for number, standing in stats.workers.items()}
+    _write(out, {"clock": clock.num_read})
     _write(out, {"stats": workers, "steps": stats.steps, "retried": stats.retried, "slow": stats.slow,
                  "notes": [text for _, text in stats.notes]})  # fmt: skip
 
@@ -125,6 +130,27 @@ class Orders:
             self.lies = {int(step): how for step, how in order.get("lies", {}).items()} or self.lies
             self.num_nan = order.get("nan", self.num_nan)
             self.save_slowly = order.get("save slowly", self.save_slowly)
+
+
+class Clock:
+    """The wall clock of this process, which can be made to jump."""
+
+    def __init__(self) -> None:
+        self.num_read, self._off, self._real = 0, 0.0, time.time
+        time.time = self._now
+
+    def jump(self, hours: float) -> None:
+        self._off += 3600 * hours
+        if hours:
+            assert abs(time.time() - self._real() - self._off) < 600
+
+    def _now(self) -> float:
+        self.num_read += 1
+        return self._real() + self._off
+
+
+def _faults(name: str, num: int) -> tuple[Faulty, ...]:
+    return (Faulty(faults.create(name), num=num),)
 
 
 def _dial_by(vote: Vote, ports: dict[int, int], own: Path) -> None:
