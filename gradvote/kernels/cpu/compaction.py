@@ -11,7 +11,7 @@ from numba import types
 from torch import Tensor
 
 from gradvote.kernels.cpu.bits import WORD, population, populations
-from gradvote.kernels.cpu.blocks import Place, Rows, Words, rows_of
+from gradvote.kernels.cpu.blocks import Place, Rows, Words, common_shape, rows_of
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar, Vector, load, store
 from gradvote.kernels.cpu.spare import spare
@@ -24,7 +24,7 @@ PART = 1 << 12
 
 def compact(words: Tensor, keep: Tensor, width: int) -> Tensor:
     """`reference.compact`."""
-    shape = torch.broadcast_shapes(words.shape, keep.shape)[:-1]
+    shape = common_shape(words.shape, keep.shape)[:-1]
     source, kept = rows_of(words, 1, shape), rows_of(keep, 1, shape)
     out = spare.empty((*shape, width), torch.int64).zero_()
     parts, starts = _starts(kept)
@@ -37,7 +37,7 @@ def compact(words: Tensor, keep: Tensor, width: int) -> Tensor:
 
 def expand(words: Tensor, keep: Tensor) -> Tensor:
     """`reference.expand`."""
-    shape = torch.broadcast_shapes(words.shape[:-1], keep.shape[:-1])
+    shape = common_shape(words.shape[:-1], keep.shape[:-1])
     source, kept = rows_of(words, 1, shape), rows_of(keep, 1, shape)
     out = spare.empty((*shape, keep.shape[-1]), torch.int64)
     parts, starts = _starts(kept)

@@ -7,7 +7,7 @@ from numba import types
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cpu.blocks import Place, Position, Words, per_row, position, result_rows, shape_with
+from gradvote.kernels.cpu.blocks import Place, Position, Words, common_shape, per_row, position, result_rows, shape_with
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import INT16, INT64, Builder, Scalar, Vector, items, splat, store
 from gradvote.kernels.cpu.philox import TILE, TILES, tiles
@@ -38,7 +38,7 @@ def keep_bits(draw: Draw, n: int, threshold: int | Tensor, granularity: int = 1)
         return reference.keep_bits(draw, n, threshold, granularity)
     shape = shape_with(torch.Size(), draw)
     if isinstance(threshold, Tensor):
-        shape = torch.broadcast_shapes(shape, threshold.shape)
+        shape = common_shape(shape, threshold.shape)
     kind = MASK if granularity == 1 else COARSE_MASK
     return _clear(_drawn(kind, draw, reference.num_words(n), shape, threshold), n)
 

@@ -15,6 +15,7 @@ from gradvote.kernels.cpu.blocks import (
     Position,
     Scales,
     Words,
+    common_shape,
     per_row,
     position,
     result_rows,
@@ -41,7 +42,7 @@ NOTHING = ()
 
 def noise(draw: Draw, n: int, distribution: str) -> Tensor:
     """`reference.noise`."""
-    shape = torch.broadcast_shapes(draw.block.shape, draw.sender.shape)
+    shape = common_shape(draw.block.shape, draw.sender.shape)
     out = spare.empty((*shape, n))
     _fill(out, out, NOTHING, 1.0, draw, distribution)
     return out
@@ -91,7 +92,7 @@ def _kind_of(distribution: str) -> tuple[None, ...]:
 
 def _shape(x: Tensor, std: float | Tensor, draw: Draw) -> torch.Size:
     shape = shape_with(x.shape[:-1], draw)
-    return torch.broadcast_shapes(shape, std.shape) if isinstance(std, Tensor) else shape
+    return common_shape(shape, std.shape) if isinstance(std, Tensor) else shape
 
 
 def _scales(std: float | Tensor, shape: torch.Size) -> Any:

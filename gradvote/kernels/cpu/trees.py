@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.bits import count_bits
-from gradvote.kernels.cpu.blocks import FORMATS, Place, rows_of
+from gradvote.kernels.cpu.blocks import FORMATS, Place, common_shape, rows_of
 from gradvote.kernels.cpu.formats import item_bytes, read
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import BIT, INT16, INT64, Builder, Scalar, Vector, load
@@ -44,7 +44,7 @@ def mean_abs(x: Tensor, keep: Tensor | None = None) -> Tensor:
 
 
 def _tree_sum(x: Tensor, keep: Tensor | None, kind: tuple[None, ...]) -> Tensor:
-    shape = x.shape[:-1] if keep is None else torch.broadcast_shapes(x.shape[:-1], keep.shape[:-1])
+    shape = x.shape[:-1] if keep is None else common_shape(x.shape[:-1], keep.shape[:-1])
     rows = rows_of(x, TILE, shape)
     kept = rows if keep is None else rows_of(keep, TILE // 64, shape)
     tiles = torch.empty(len(rows.body), rows.groups, dtype=torch.promote_types(x.dtype, torch.float32))
