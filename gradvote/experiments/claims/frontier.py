@@ -25,7 +25,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ef-signsgd": {"algorithm": "ef-signsgd", "rates": (0.1, 0.3, 1.0)},
     "dist-ef-sgdm": {"algorithm": "dist-ef-sgdm", "rates": VALUES},
     "flexcompress": {"algorithm": "flexcompress", "rates": VALUES},
-    "dropsignsgd": {"algorithm": "dropsignsgd", "options": {"c": 0.1}, "rates": VALUES},
+    "dropsignsgd": {"algorithm": "dropsignsgd", "options": {"c": 1.0}, "rates": (0.01, 0.03, 0.1)},
 }
 MEMORY = ("dist-ef-sgdm", "flexcompress", "dropsignsgd", "noisy-signsgd")
 SHARE, SAVING = 0.9, 10
@@ -139,8 +139,9 @@ CLAIM = Claim(
     source="Beyond the papers; PowerSGD: Vogels, Karimireddy, Jaggi, NeurIPS 2019",
     method="Five workers with two exclusive classes each, half-cosine rate, the best of three learning rates of each "
     "method (two at quick scale), batches of 64. Bits are those of the messages, headers included; PowerSGD's are "
-    "those of its factors and vectors (rank 1, error memory, μ = 0.9). DropSign's c is 0.1, to fit the gradients. "
-    "Quick scale: digits, 300 steps; paper scale: MNIST, 4000 steps, and evenly spread data as well.",
+    "those of its factors and vectors (rank 1, error memory, μ = 0.9). DropSign's c is 1, the best of 0.1, 0.3 and 1: "
+    "exclusive classes leave large lasting gradients, and a coordinate drains at most βc a step. Quick scale: digits, "
+    "300 steps; paper scale: MNIST, 4000 steps, and evenly spread data as well.",
     cells=cells,
     measure=measure,
     measure_together=train_together,
