@@ -81,7 +81,7 @@ def test_no_difference_reproduces_nothing(name: str) -> None:
 
 def test_the_rule_for_b_must_not_be_a_point_worse() -> None:
     def worse(cell: Cell) -> float:
-        return noise_rule(cell) - (0.01 if cell["rule"] == "gap" and cell["task"] == "mnist, cnn" else 0.0)
+        return noise_rule(cell) - (0.01 if cell["rule"] == "gap" and cell["task"] == "mnist, deep" else 0.0)
 
     assert judged("noise-rule", made("noise-rule", worse)) == [True, True, False, True]
 
@@ -93,7 +93,7 @@ def test_the_rule_for_b_must_not_be_a_point_worse() -> None:
 
 def test_a_rule_that_wins_for_some_seeds_only_is_not_reproduced_but_in_kind() -> None:
     records = made("noise-rule", noise_rule)
-    moved = {0: -0.02, 1: 0.0, 2: 0.04, 3: 0.0, 4: 0.0}
+    moved = {0: -0.02, 1: 0.0, 2: 0.04, 3: 0.0}
     mixed = [
         Record(r.cell, {**r.numbers, "test_accuracy": [0.1, 0.2, 0.8 + moved[r["seed"]]]}, 0)
         if r["rule"] == "gap"
