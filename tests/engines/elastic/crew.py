@@ -24,10 +24,12 @@ LIMIT, TICK = 40.0, 0.005
 class Crew:
     """Worker k's n-th life writes the file k.n; all lives of all workers must tell of the same run."""
 
-    def __init__(self, folder: Path, num: int, min_workers: int, steps: int, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, num: int, min_workers: int, steps: int, store: TCPStore | None = None, **options: Any
+    ) -> None:
         self.folder, self.num, self.steps = folder, num, steps
         self.options = {"workers": num, "min_workers": min_workers, **options}
-        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.store = store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.processes: dict[int, BaseProcess] = {}
         self.lives: dict[int, int] = {}
 

@@ -244,7 +244,7 @@ def main(minutes: float, seed: int, log: Path, pace: float) -> int:
     log.unlink(missing_ok=True)
     quotas = {kind: -(-int(num * minutes) // int(HOURLY)) for kind, num in QUOTAS.items()}
     options = {"deadline": 0.5, "grace": 0.1, "timeout": 900.0, "gather": 10.0, "pace": pace, "checkpoints": True,
-               "books": True}  # fmt: skip
+               "books": True, "lr": 0.003}  # fmt: skip
     with tempfile.TemporaryDirectory() as name, crew(Path(name), 0, QUORUM, 10**9, workers=WORKERS, **options) as run:
         relay = Relay(Path(name), WORKERS, seed)
         soak = Soak(run, relay, seed, log, quotas)

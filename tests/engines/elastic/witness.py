@@ -6,7 +6,7 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
-KEPT_STEPS, NEAR = 4000, 4
+KEPT_STEPS, NEAR, WINDOW = 4000, 4, 250
 
 
 class Broken(AssertionError):
@@ -28,7 +28,7 @@ class Witness:
         self.folder = folder
         self.latest, self.compared, self.kept_checked = -1, 0, 0
         self.found: Counter[str] = Counter()
-        self.losses: deque[float] = deque(maxlen=25)
+        self.losses: deque[float] = deque(maxlen=WINDOW)
         self.first_loss: float | None = None
         self.num_losses = 0
         self._offsets: dict[str, int] = {}
@@ -64,9 +64,9 @@ class Witness:
 
     def check_loss(self) -> None:
         """Once the first loss is known to have fallen, it stays so."""
-        if self.num_losses > 2 * KEPT_STEPS // 20 and self.first_loss is not None:
+        if self.num_losses > 3 * WINDOW and self.first_loss is not None:
             now = statistics.median(self.losses)
-            check(now < 0.7 * self.first_loss, f"the loss is {now:.3f}; it was {self.first_loss:.3f} at first")
+            check(now < 0.85 * self.first_loss, f"the loss is {now:.3f}; it was {self.first_loss:.3f} at first")
 
     def _take(self, line: dict[str, Any], life: str) -> None:
         check("error" not in line, f"worker {life}: {line.get('error')}")

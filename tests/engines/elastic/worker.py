@@ -21,6 +21,7 @@ from gradvote.faults import Faulty
 from gradvote.train import checkpoint
 from tests.engines.elastic.ledger import Findings, Ledger
 from tests.engines.elastic.liars import lie
+from tests.engines.elastic.yard import enter
 
 WIDTH, CLASSES = 20, 5
 
@@ -59,7 +60,9 @@ def work(folder: str, port: int, worker: int, steps: int, options: dict[str, Any
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     out = Path(folder) / f"{worker}.{options['life']}"
     try:
-        _train(out, f"127.0.0.1:{port}", worker, steps, options)
+        if "namespace" in options:
+            enter(options["namespace"])
+        _train(out, f"{options.get('store_host', '127.0.0.1')}:{port}", worker, steps, options)
     except Exception as error:
         _write(out, {"error": f"{type(error).__name__}: {error}"})
         raise SystemExit(1) from error
@@ -72,7 +75,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
     times = Timeouts(o.get("deadline", 2.0), o.get("grace", 0.2), o.get("gather", 5.0), o.get("timeout", 20.0))
     vote = attach(
         model, optimizer, algorithm, min_workers=o["min_workers"], worker=worker, workers=o["workers"], store=store,
-        timeouts=times, seed=o.get("seed", 0), faults=_faults(*o["faults"]) if "faults" in o else (),
+        timeouts=times, seed=o.get("seed", 0), host=o.get("host"), faults=_faults(*o.get("faults", ())),
     )  # fmt: skip
     orders, kept = Orders(out.with_name(f"orders.{worker}"), o), out.with_name(f"checkpoint.{worker}")
     if "relay" in o:
@@ -149,8 +152,8 @@ class Clock:
         return self._real() + self._off
 
 
-def _faults(name: str, num: int) -> tuple[Faulty, ...]:
-    return (Faulty(faults.create(name), num=num),)
+def _faults(name: str = "", num: int = 0) -> tuple[Faulty, ...]:
+    return (Faulty(faults.create(name), num=num),) if name else ()
 
 
 def _dial_by(vote: Vote, ports: dict[int, int], own: Path) -> None:
