@@ -17,14 +17,14 @@ from torch import Tensor
 LARGE = 1 << 20
 """Bytes from which memory is kept."""
 READY = 1 << 25
-"""Bytes that may wait for another use even when nothing is in use."""
+"""Bytes that may wait for another use, beyond as many as are in use."""
 ALIGNMENT = 64
 
 Memory = NDArray[np.uint8]
 
 
 class Spare:
-    """Memory that was given back; never more than is in use, or `ready` bytes."""
+    """Memory that was given back; never more than is in use and `ready` bytes. Sizes long unused go first."""
 
     def __init__(self, ready: int = READY) -> None:
         self._ready, self._lock, self._free, self.used = ready, threading.RLock(), dict[int, list[Memory]](), 0
@@ -47,16 +47,21 @@ class Spare:
     def _take(self, size: int) -> Memory:
         with self._lock:
             self.used += size
-            arrays = self._free.get(size)
+            arrays = self._of(size)
             return arrays.pop() if arrays else np.empty(size + ALIGNMENT, np.uint8)
 
     def _give_back(self, size: int, memory: Memory) -> None:
         with self._lock:
             self.used -= size
-            self._free.setdefault(size, []).append(memory)
-            while self.kept > max(self.used, self._ready):
-                largest = max(size for size, arrays in self._free.items() if arrays)
-                self._free[largest].pop()
+            self._of(size).append(memory)
+            while self.kept > self.used + self._ready:
+                oldest = next(arrays for arrays in self._free.values() if arrays)
+                oldest.pop()
+
+    def _of(self, size: int) -> list[Memory]:
+        """What is free of a size, which is now the one used last."""
+        arrays = self._free[size] = self._free.pop(size, [])
+        return arrays
 
 
 spare = Spare()
