@@ -28,7 +28,9 @@ def write_document(findings: Sequence[Finding], folder: Path) -> Path:
 
 def _summary(findings: Sequence[Finding]) -> str:
     rows = [f"| [{f.claim.title}](#{f.name}) | {f.scale} | {f.tally} | {duration(f.seconds)} |" for f in findings]
-    return "\n".join(("| claim | scale | verdicts | time, one thread |", "|---|---|---|---|", *rows, ""))
+    if len(findings) > 1:
+        rows.append(f"| all | | | {duration(sum(f.seconds for f in findings))} |")
+    return "\n".join(("| claim | scale | verdicts | processor time |", "|---|---|---|---|", *rows, ""))
 
 
 def _section(finding: Finding) -> str:

@@ -37,10 +37,10 @@ TASKS: dict[str, dict[str, Any]] = {
 """The factor was tuned on the first; the others are held out."""
 
 SMALL: dict[str, dict[str, Any]] = {
-    TUNING: {"samples": 100},
-    "mnist, mlp": {"samples": 50, "pool": 2},
-    "mnist, deep": {"samples": 50, "pool": 2},
-    "cifar10, mlp": {"samples": 50, "pool": 4},
+    TUNING: {"samples": 60},
+    "mnist, mlp": {"samples": 40, "pool": 2},
+    "mnist, deep": {"samples": 40, "pool": 2},
+    "cifar10, mlp": {"samples": 40, "pool": 4},
 }
 """The tasks of the quick scale, and what makes them quick."""
 
@@ -146,7 +146,7 @@ CLAIM = Claim(
     "gradients, measured every 10 steps (`theory.noise_from_gap`), against a sweep of fixed b, whose best is "
     "chosen on the same test data. The factor 1 was chosen on digits with the mlp; MNIST with mlp, deep (three "
     "hidden layers of 64) and cnn (paper scale) and CIFAR-10 with mlp were held out. Half-cosine rate, one "
-    "start value for all. Quick scale: 50 to 100 images of each class, made smaller, full batches, 300 steps, "
+    "start value for all. Quick scale: 40 to 60 images of each class, made smaller, full batches, 300 steps, "
     "sweep in factors of 2; paper scale: all images, batches of 256, 3000 steps, factors of √2.",
     cells=cells,
     measure=measure,
