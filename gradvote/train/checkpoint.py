@@ -12,7 +12,11 @@ KEYS = ("format", "step", "config", "models", "optimizers", "engine", "round", "
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write atomically: to a temporary file beside `path`, flushed to disk, then renamed."""
+    """Write atomically: to a temporary file beside `path`, flushed to disk, then renamed.
+
+    Raises:
+        OSError: the disk is full, or does not take the file; the checkpoint before this one is intact.
+    """
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -20,6 +24,17 @@ def save(state: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__  # torch hides what the file has raised
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(
+            cause.errno,
+            f"The checkpoint could not be written: {cause.strerror}. "
+            + ("The one before it is intact; make room" if path.exists() else "Make room")
+            + ", or choose another folder, and resume",
+            str(path),
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

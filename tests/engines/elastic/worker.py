@@ -77,7 +77,8 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
         model, optimizer, algorithm, min_workers=o["min_workers"], worker=worker, workers=o["workers"], store=store,
         timeouts=times, seed=o.get("seed", 0), host=o.get("host"), faults=_faults(*o.get("faults", ())),
     )  # fmt: skip
-    orders, kept = Orders(out.with_name(f"orders.{worker}"), o), out.with_name(f"checkpoint.{worker}")
+    orders = Orders(out.with_name(f"orders.{worker}"), o)
+    kept = Path(o.get("checkpoint_folder", out.parent)) / f"checkpoint.{worker}"
     if "relay" in o:
         _dial_by(vote, o["relay"], out.with_name(f"port.{worker}"))
     if o.get("checkpoints") and kept.exists():
