@@ -18,14 +18,14 @@ from gradvote import algorithms
 from gradvote.bench.all_reduce import RIVALS, Contestant, rival
 from gradvote.core import Algorithm
 from gradvote.distributed import Exchange
-from gradvote.engines.distributed.chunking import TRIALS
+from gradvote.engines.distributed.chunking import NUMBERS, TRIALS
 from gradvote.engines.launch import spawn
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 
 HASH, SAMPLE = 2654435761, 6 * 16384
 WARM_UP = {"fp32": 1, "bf16": 1, "fp16": 1, "power-sgd": 3}
-CHOOSING = 2 * TRIALS + 1
+CHOOSING = NUMBERS * TRIALS + 1
 """Steps after which an exchange has chosen its chunks, and has taken its memories over into them."""
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     "signsgd": algorithms.signsgd,

@@ -95,8 +95,13 @@ def _plot(path: Path, runs: Sequence[dict[str, Any]], model: _Model) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     shaped = [run for run in runs if run["link"] != "unshaped"]
-    for k, name in enumerate(row["name"] for row in runs[0]["results"]):
-        points = [(quantities.bandwidth(run["link"]) / 1e6, min(_row(run, name)["seconds"])) for run in shaped]
+    for k, name in enumerate(dict.fromkeys(row["name"] for run in shaped for row in run["results"])):
+        points = [
+            (quantities.bandwidth(run["link"]) / 1e6, min(row["seconds"]))
+            for run in shaped
+            for row in run["results"]
+            if row["name"] == name
+        ]
         axes.plot(*zip(*points, strict=True), "o", color=f"C{k}", label=name)
         line = [(rate / 1e6, model(name, rate)) for rate in RATES]
         if all(seconds is not None for _, seconds in line):
@@ -106,10 +111,6 @@ def _plot(path: Path, runs: Sequence[dict[str, Any]], model: _Model) -> None:
     axes.grid(True, which="major", alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
-
-
-def _row(run: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(row for row in run["results"] if row["name"] == name)
 
 
 if __name__ == "__main__":

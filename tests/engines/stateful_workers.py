@@ -97,7 +97,7 @@ def open_chunks() -> dict[str, Any]:
         p, generator = nn.Parameter(torch.zeros(300_000)), torch.Generator().manual_seed(dist.get_rank())
         exchange = Exchange([p], algorithms.dropsignsgd(), chunks=chunks, timeout=60)
         used = set()
-        for _ in range(2 * chunking.TRIALS + 2):
+        for _ in range(chunking.NUMBERS * chunking.TRIALS + 2):
             p.grad = torch.randn(p.shape, generator=generator)
             used.add(len(exchange._chunking.layouts()))
             exchange.step()

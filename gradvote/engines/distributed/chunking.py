@@ -9,19 +9,21 @@ from gradvote.layout import Layout
 CHUNK = 3_000_000
 """Coordinates that are worth a chunk of their own."""
 MAX_CHUNKS = 8
+NUMBERS = 3
+"""Numbers of chunks that are tried, at most: one, many, and one between them."""
 TRIALS = 3
 """Steps with each number of chunks; the first of them does not count, and of the others the fastest."""
 
 
 class Chunking:
-    """The chunks of each step. Where their number is open, one and many take turns, and all ranks choose the faster.
+    """The chunks of each step. Where their number is open, one, some and many take turns, and all choose the fastest.
 
     Results do not depend on it, as a block is never split.
     """
 
     def __init__(self, layout: Layout, transport: Transport, chunks: int | None) -> None:
         many = min(max(layout.size // CHUNK, 1), MAX_CHUNKS)
-        numbers = [chunks] if chunks is not None else sorted({1, many}, reverse=True)
+        numbers = [chunks] if chunks is not None else sorted({1, round(many**0.5), many}, reverse=True)
         self._transport = transport
         self._open = [chunks_of(layout, number) for number in numbers]
         self._seconds: list[list[float]] = [[] for _ in numbers]
