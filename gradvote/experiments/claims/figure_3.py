@@ -49,7 +49,7 @@ def cells(scale: Scale) -> list[Cell]:
         for s in SETTINGS
         for lr in RATES[m][scale]
     ]
-    return with_seeds(rows, {"quick": 5, "paper": 3}[scale])
+    return with_seeds(rows, {"quick": 3, "paper": 3}[scale])
 
 
 def _options(method: str, setting: str) -> dict[str, Any]:

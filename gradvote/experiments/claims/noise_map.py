@@ -36,7 +36,7 @@ LIARS: dict[Scale, tuple[int, ...]] = {"quick": (0, 1, 3), "paper": (0, 1, 2, 3,
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "together": True, "samples": 60, "steps": 200, "eval_every": 200},
+        "quick": {"data": "digits", "together": True, "samples": 60, "steps": 100, "eval_every": 100},
         "paper": {"data": "mnist", "steps": 4000, "eval_every": 400, "batch_size": 256},
     }[scale]
     rows = [
@@ -122,7 +122,7 @@ CLAIM = Claim(
     source="Beyond the papers; left open by Chen, Chen, Sun, Wu, Hong, NeurIPS 2020",
     method="Nine workers, full batches, signSGD by vote with Gaussian noise of size b (η = 0.01, half-cosine); liars "
     "send the negative of their gradient. Data are equal, or each class is held by three workers, so that no "
-    "liar alone withholds a class. Quick scale: 600 digits, 200 steps; paper scale: MNIST, batches of 256, 4000 "
+    "liar alone withholds a class. Quick scale: 600 digits, 100 steps; paper scale: MNIST, batches of 256, 4000 "
     "steps.",
     cells=cells,
     measure=measure,
