@@ -41,7 +41,10 @@ class Masked(Codec):
         """The kept coordinates (..., B, W); drawn once for a context, not to be written to."""
         key = (self.keep, self.granularity, n)
         if key not in ctx.memo:
-            threshold = _threshold(evaluate(self.keep, ctx)).to(ctx.block.device)
+            if isinstance(self.keep, Schedule):
+                threshold: int | Tensor = _threshold(evaluate(self.keep, ctx)).to(ctx.block.device)
+            else:
+                threshold = round(self.keep * UNITS)
             ctx.memo[key] = kernels.keep_bits(draw(ctx, Stream.MASK), n, threshold, self.granularity)
         return ctx.memo[key]
 
