@@ -24,8 +24,8 @@ def join(group: Group, num_expected: int) -> None:
     """
     register, mesh, me = group.register, group.mesh, group.me
     state = group.replica.digest()
-    mesh.start(me)
     register.publish(Place(me.ticket, me.number, mesh.host, mesh.port, group.slot.step, state))
+    mesh.start(me)
     started, mesh.probing = time.monotonic(), True
     try:
         while not _began(group) and not _learned(group):
@@ -79,7 +79,8 @@ def _may_found(group: Group, num_expected: int, waited: float) -> bool:
     present = {me, *mesh.links}
     enough = len(present) >= num_expected or (len(present) >= group.quorum and waited > group.timeouts.gather)
     if group.register.generation():
-        enough &= not set(range(1, group.register.num_tickets() + 1)) - present - mesh.ended
+        unknown = set(range(1, group.register.num_tickets() + 1)) - present - mesh.ended
+        enough &= all(group.register.place(ticket) is None for ticket in unknown)  # it has never spoken to anyone
     return enough and me == min(present)
 
 

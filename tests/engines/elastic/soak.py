@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, signal
 
+from gradvote.engines.elastic.register import Register
 from tests.engines.elastic.crew import Crew, crew
 from tests.engines.elastic.liars import LIES
 from tests.engines.elastic.relay import Relay
@@ -260,9 +261,18 @@ def main(minutes: float, seed: int, log: Path, pace: float) -> int:
                 soak.fault()
                 soak.pass_time(soak.random.uniform(0, 2.5))
         except Broken as broken:
-            problem = f"{broken}; the workers: {run.last_words()}"
+            problem = f"{broken}; the workers: {run.last_words()}; the register: {register_of(run)}"
         relay.close()
         return report(soak, problem, time.monotonic() - started, 60 * minutes)
+
+
+def register_of(run: Crew) -> dict[str, object]:
+    """What the register says, to look into what went wrong."""
+    register = Register(run.store)
+    places = {ticket: register.place(ticket) for ticket in range(1, register.num_tickets() + 1)}
+    latest = {place.number: place for place in places.values() if place is not None}
+    nowhere = [ticket for ticket, place in places.items() if place is None]
+    return {"tickets": len(places), "nowhere": nowhere, "groups": register.generation(), "latest": latest}
 
 
 def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:

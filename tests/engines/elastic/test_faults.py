@@ -5,6 +5,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
 import pytest
 
+from gradvote.engines.elastic.register import Register
 from tests.engines.elastic.crew import Crew, crew
 from tests.engines.elastic.simulated import simulated
 
@@ -95,6 +96,18 @@ def test_all_killed_and_started_again(tmp_path: Path) -> None:
         run.finish()
         run.check_alike()
         assert run.check_alike()[40] == simulated(40, 3)
+
+
+def test_a_process_killed_before_it_said_where_it_is_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    with crew(tmp_path, 2, 2, 40, checkpoints=True) as run:
+        run.until(lambda: min(run.at(worker) for worker in range(2)) >= 12)
+        for worker in range(2):
+            run.signal(worker, SIGKILL)
+        Register(run.store).ticket()
+        for worker in range(2):
+            run.start(worker)
+        run.finish()
+        assert run.check_alike()[40] == simulated(40, 2)
 
 
 def test_who_comes_after_the_end_is_told_so(tmp_path: Path) -> None:
