@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gradvote.report.axes import EndLabel, frame, margin_labels, set_scale
+from gradvote.report.axes import WIDTH, EndLabel, frame, margin_labels, set_scale
 from gradvote.report.style import LIGHT, LIGHT_SERIES, Style, styles
 
 
@@ -77,6 +77,10 @@ def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+_EM = 7.5
+"""Pixels of a letter."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """One map: rows of numbers between 0 and 1, the uppermost first."""
@@ -99,15 +103,18 @@ def heatmap(
     figure, frame_axes = frame(title, subtitle, [], 130 + 46 * len(rows))
     frame_axes.set_axis_off()
     box, gap = frame_axes.get_position(), 0.04
-    width = (box.width + gap) / len(panels) - gap
+    left = max(box.x0, (max(map(len, rows)) * _EM + 12) / WIDTH)
+    width = (box.x1 - left + gap) / len(panels) - gap
+    letters = max(map(len, columns)) * len(columns) * _EM
     for i, panel in enumerate(panels):
-        axes = figure.add_axes((box.x0 + i * (width + gap), box.y0, width, box.height - 0.08))
+        axes = figure.add_axes((left + i * (width + gap), box.y0, width, box.height - 0.08))
         _fields(axes, panel.numbers)
         axes.set_title(panel.name, color=LIGHT["muted"], size=13)
         axes.set_xlabel(x_label, color=LIGHT["muted"], size=13)
         axes.set_xticks([k + 0.5 for k in range(len(columns))], columns)
         axes.set_yticks([k + 0.5 for k in range(len(rows))], rows if i == 0 else [""] * len(rows))
         axes.tick_params(colors=LIGHT["muted"], labelsize=13, length=0)
+        axes.tick_params(axis="x", labelsize=13 * min(1.0, width * WIDTH / letters))
         axes.spines[:].set_visible(False)
         if i == 0:
             axes.set_ylabel(y_label, color=LIGHT["muted"], size=13)

@@ -28,7 +28,8 @@ class Estimate:
         return self.value + self.half
 
     def __str__(self) -> str:
-        return f"{self.value:.3g}" if math.isnan(self.half) else f"{self.value:.3g} ± {self.half:.1g}"
+        half = 0.0 if self.half < 1e-12 * abs(self.value) else self.half
+        return f"{self.value:.3g}" if math.isnan(half) else f"{self.value:.3g} ± {half:.1g}"
 
 
 def mean(observations: Sequence[float]) -> Estimate:
