@@ -101,7 +101,7 @@ def draw(records: Sequence[Record]) -> Figure:
     mine, series = where(records, method="signsgd"), []
     for setting in SETTINGS:
         steps, centre, low, high = band(best(where(mine, setting=setting)), "test_accuracy")
-        series.append(Series(setting, steps, centre, low, high))
+        series.append(Series(setting.removeprefix("heterogeneous, "), steps, centre, low, high))
     return plot(
         f"CIFAR-10, exclusive classes, signSGD ({records[0]['model']})",
         "test accuracy, best rate of each; band over seeds",

@@ -1,4 +1,4 @@
-"""Beyond the papers: b chosen during training, as large as the measured gap between median and mean."""
+"""Beyond the papers: b chosen during training, half as large as the measured gap between median and mean."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -133,7 +133,7 @@ def draw(records: Sequence[Record]) -> Figure:
         level = finals(where(records, task=task, rule=RULE, size=FACTOR)).value
         series.append(Series(f"{task}: rule", [stds[0], stds[-1]], [level, level], guide=True))
     return plot(
-        "Noise as large as the gap",
+        "Noise of half the gap's size",
         "final test accuracy against a fixed b; dashed: b measured while training",
         series,
         x_label="b (log scale)",
