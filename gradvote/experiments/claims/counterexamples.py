@@ -65,7 +65,7 @@ PROBLEMS: dict[str, Problem] = {
 
 
 def cells(scale: Scale) -> list[Cell]:
-    steps, seeds = {"quick": (1500, 20), "paper": (40000, 100)}[scale]
+    steps, seeds = {"quick": (3000, 20), "paper": (40000, 100)}[scale]
     return [{"problem": p, "algorithm": a, "steps": steps, "seeds": seeds} for p in PROBLEMS for a in METHODS]
 
 

@@ -18,7 +18,7 @@ from gradvote.experiments.drawing import Series, plot
 from gradvote.experiments.statistics import mean
 from gradvote.theory.stationary import Rule, stationary_point
 
-REPLICAS, BATCHES = 2048, 16
+REPLICAS, BATCHES = 4096, 16
 RULES: dict[str, Rule] = {"signsgd": "vote", "mediansgd": "median"}
 
 
