@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+from torch.distributed import TCPStore
 
 from gradvote import algorithms, elastic
 

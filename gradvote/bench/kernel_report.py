@@ -36,7 +36,7 @@ def table(found: Sequence[Measurement]) -> "Table":
     """
     try:
         from rich.box import SIMPLE_HEAD  # noqa: PLC0415  # an extra
-        from rich.table import Table  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415  # an extra
     except ImportError:
         raise MissingExtra("rich", "cli") from None
     result = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)

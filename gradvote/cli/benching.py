@@ -44,7 +44,7 @@ def exchange(
     one process sends. Takes half a minute and 2 GB at the default size.
     """
     from gradvote.bench.exchange import NAMES, run_locally  # noqa: PLC0415  # costs a second to import
-    from gradvote.bench.report import table  # noqa: PLC0415
+    from gradvote.bench.report import table  # noqa: PLC0415  # imports torch
 
     for name in names:
         if name not in NAMES:
@@ -75,8 +75,8 @@ def kernels(
     """
     import torch  # noqa: PLC0415  # costs a second to import
 
-    from gradvote.bench.kernel_report import draw, heading, table  # noqa: PLC0415
-    from gradvote.bench.kernels import load, run_kernels  # noqa: PLC0415
+    from gradvote.bench.kernel_report import draw, heading, table  # noqa: PLC0415  # imports torch
+    from gradvote.bench.kernels import load, run_kernels  # noqa: PLC0415  # imports torch
 
     if threads is not None:
         if threads < 1:

@@ -38,7 +38,7 @@ def reproduce(
 ) -> int:
     """Run the papers' figures, theorems and tables, and say which of their claims hold."""
     from gradvote.experiments import session  # noqa: PLC0415  # needs the extras report and theory
-    from gradvote.experiments.crew import Crew  # noqa: PLC0415
+    from gradvote.experiments.crew import Crew  # noqa: PLC0415  # as `session` does
 
     console = Console(highlight=False)
     if list_ or not claims:
@@ -104,7 +104,7 @@ def _verdicts(finding: "Finding") -> Table:
 
 def _write(findings: "Sequence[Finding]", out: Path, docs: Path | None, console: Console) -> None:
     from gradvote.experiments.document import write_document  # noqa: PLC0415  # needs the extra report
-    from gradvote.experiments.page import write_page  # noqa: PLC0415
+    from gradvote.experiments.page import write_page  # noqa: PLC0415  # needs the extra report
 
     if not findings:
         return
