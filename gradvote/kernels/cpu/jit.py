@@ -11,7 +11,9 @@ from numba import types
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
-_compiled = functools.partial(numba.njit, nogil=True, error_model="numpy", boundscheck=False, fastmath=False)
+_compiled = functools.partial(
+    numba.njit, nogil=True, error_model="numpy", boundscheck=False, fastmath=False, no_cfunc_wrapper=True
+)
 
 
 def kernel(function: F) -> F:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from numba import types
 from torch import Tensor
@@ -27,7 +26,7 @@ from gradvote.kernels.cpu.formulas import DISTRIBUTIONS, quantile
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import FLOAT64, INT64, Builder, Scalar, Vector, items, splat, store
 from gradvote.kernels.cpu.philox import TILE, TILES, tiles
-from gradvote.kernels.cpu.signs import Zeros, bytes_of, mark, settle, zeros_of
+from gradvote.kernels.cpu.signs import Zeros, bytes_of, mark, room, settle, word_at, zeros_of
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.quantiles import formula_of
@@ -165,21 +164,21 @@ def _pack(
     body, stride, rest, whole = place
     key, blocks, senders = draw
     size, width, groups = GROUP * bytes_of(format_), -(-n // TILE), -(-n // GROUP)
-    marks = np.empty((TILES, 3), np.int64)
+    marks = room()
     while start < stop:
         row, first = start // groups, start % groups
         std, block, sender = stds[row], blocks[row], senders[row]
         last, broken = min(groups, first + stop - start), 0
         for group in range(first, last):
             address = body + row * stride + group * size if group < whole else rest + row * size
-            _look(format_, kind, address, std, (key, block, sender, group * TILES), marks.ctypes.data)
+            _look(format_, kind, address, std, (key, block, sender, group * TILES), marks)
             for index in range(group * TILES, min((group + 1) * TILES, width)):
-                tile = index - group * TILES
-                word, zero = marks[tile, 0], marks[tile, 1]
+                tile = 3 * (index - group * TILES)
+                word, zero = word_at(marks, tile), word_at(marks, tile + 1)
                 if n - index * TILE < TILE:
                     word &= (1 << (n - index * TILE)) - 1
                 words[row * width + index] = word | settle(zero, zeros, row, index, n) if zero else word
-                broken |= marks[tile, 2]
+                broken |= word_at(marks, tile + 2)
         if broken:
             valid[row] = False
         start += last - first

@@ -4,9 +4,11 @@ A counter takes a lane of 64 bits, whose upper half may hold anything: the multi
 The order of words within a tile is chosen so that no lane has to move (see `gradvote.rng`).
 """
 
-import numpy as np
+from typing import Any
 
-from gradvote.kernels.cpu.jit import kernel
+from numba import types
+
+from gradvote.kernels.cpu.jit import emitted
 from gradvote.kernels.cpu.lanes import INT32, INT64, WIDE, Builder, Scalar, Vector, constant, splat
 
 TILE = 64
@@ -50,15 +52,15 @@ def _pairs(low: Vector, high: Vector) -> Vector:
     return low.cast(INT32).pick(high.cast(INT32), order)
 
 
-@kernel
-def fair_word(key: int, block: int, sender: int, index: int) -> int:
+@emitted
+def fair_word(typing: Any, key: Any, block: Any, sender: Any, index: Any) -> Any:
     """Word `index` of `reference.random_bits`, by itself."""
-    low = np.uint64(_LOW)
-    counter, shift = np.uint64(index // 32 * 16 + index % 16), np.uint64(32)
-    c0, c1, c2, c3 = counter, np.uint64(block), np.uint64(sender), np.uint64(0)
-    k0, k1 = np.uint64(key) & low, np.uint64(key) >> shift
-    for _ in range(10):
-        p0, p1 = c0 * np.uint64(_FACTORS[0]), c2 * np.uint64(_FACTORS[1])
-        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ k0, p1 & low, (p0 >> shift) ^ c3 ^ k1, p0 & low
-        k0, k1 = (k0 + np.uint64(_STEPS[0])) & low, (k1 + np.uint64(_STEPS[1])) & low
-    return int(c0 | c1 << shift) if index % 32 < 16 else int(c2 | c3 << shift)
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        key, block, sender, index = args
+        tile, place = builder.lshr(index, INT64(5)), builder.and_(index, INT64(31))
+        counter = builder.add(builder.mul(tile, INT64(16)), builder.and_(place, INT64(15)))
+        words = [builder.bitcast(w.value, INT64) for w in _rounds(splat(builder, counter, 1), key, block, sender)]
+        return builder.select(builder.icmp_unsigned("<", place, INT64(16)), *words)
+
+    return types.int64(types.int64, types.int64, types.int64, types.int64), generate

@@ -12,7 +12,7 @@ from gradvote.kernels.cpu.blocks import FORMATS, Flags, Place, Words, position, 
 from gradvote.kernels.cpu.formats import item_bytes, read
 from gradvote.kernels.cpu.jit import emitted, kernel
 from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar, Vector, store_word
-from gradvote.kernels.cpu.philox import fair_word
+from gradvote.kernels.cpu.philox import TILES, fair_word
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.rng import Draw
@@ -98,6 +98,29 @@ def bytes_of(typing: Any, kind: Any) -> Any:
     return types.int64(kind), lambda context, builder, signature, args: INT64(item_bytes(signature.args[0]))
 
 
+@emitted
+def room(typing: Any) -> Any:
+    """The address of three words on the stack for each of TILES tiles."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        with builder.goto_entry_block():
+            words = builder.alloca(INT64, size=3 * TILES)
+        return builder.ptrtoint(words, INT64)
+
+    return types.int64(), generate
+
+
+@emitted
+def word_at(typing: Any, address: Any, index: Any) -> Any:
+    """Word `index` of those at an address."""
+
+    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
+        place = builder.add(args[0], builder.mul(args[1], INT64(8)))
+        return builder.load(builder.inttoptr(place, INT64.as_pointer()), align=1)
+
+    return types.int64(types.int64, types.int64), generate
+
+
 @kernel
 def settle(zero: int, zeros: Zeros, row: int, index: int, n: int) -> int:
     """The bits of the zeros of a word."""
@@ -112,16 +135,16 @@ def settle(zero: int, zeros: Zeros, row: int, index: int, n: int) -> int:
 @kernel
 def _pack(kind: Any, place: Place, n: int, zeros: Zeros, words: Words, valid: Flags, start: int, stop: int) -> None:
     body, stride, rest, whole = place
-    size, width, marks = WORD * bytes_of(kind), -(-n // WORD), np.empty(3, np.int64)
+    size, width, marks = WORD * bytes_of(kind), -(-n // WORD), room()
     while start < stop:
         row, first = start // width, start % width
         last, broken = min(width, first + stop - start), 0
         for index in range(first, last):
             address = body + row * stride + index * size if index < whole else rest + row * size
-            _look(kind, address, marks.ctypes.data)
-            word, zero = marks[0], marks[1]
+            _look(kind, address, marks)
+            word, zero = word_at(marks, 0), word_at(marks, 1)
             words[row * width + index] = word | settle(zero, zeros, row, index, n) if zero else word
-            broken |= marks[2]
+            broken |= word_at(marks, 2)
         if broken:
             valid[row] = False
         start += last - first
