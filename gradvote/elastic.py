@@ -2,6 +2,7 @@
 
 from gradvote.engines.elastic import (
     Equivocation,
+    Excluded,
     RegisterLost,
     Replaced,
     RunEnded,
@@ -15,6 +16,7 @@ from gradvote.engines.elastic import (
 
 __all__ = [
     "Equivocation",
+    "Excluded",
     "RegisterLost",
     "Replaced",
     "RunEnded",

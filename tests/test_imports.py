@@ -39,6 +39,7 @@ EVERYWHERE = {"torch", "numpy", "gradvote"}
 THIRD_PARTY = {
     "kernels": {"numba", "llvmlite"},
     "data": {"PIL", "sklearn"},
+    "engines": {"cryptography"},
     "theory": {"scipy"},
     "report": {"matplotlib", "jinja2", "markupsafe", "rich"},
     "experiments": {"matplotlib", "jinja2", "markupsafe", "scipy"},

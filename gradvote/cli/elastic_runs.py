@@ -28,11 +28,12 @@ class Script:
     deadline: float | None = None
     kill: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
+    keys: Path | None = None
 
     def check_unused(self) -> None:
         """Raise ValueError where one was given, for another engine."""
         if self != Script():
-            raise ValueError("--min-workers, --deadline, --kill and --stop need --engine elastic.")
+            raise ValueError("--min-workers, --deadline, --kill, --stop and --keys need --engine elastic.")
 
 
 def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, script: Script, resume: bool) -> Ended:
@@ -52,6 +53,7 @@ def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, s
         [sys.executable, "-m", "gradvote.train.elastic", str(paper)],
         config.workers,
         quorum,
+        keys=script.keys,
         say=lambda text: console.print(escape(text), soft_wrap=True),
     )
     prepare(config)

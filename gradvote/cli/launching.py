@@ -1,4 +1,4 @@
-"""`gradvote launch`."""
+"""`gradvote launch`, and `gradvote keys` for runs whose ballots are signed."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ from gradvote.engines.elastic.launcher import Launcher
 def register(app: App) -> None:
     """Add the command."""
     app.command(launch, name="launch")
+    app.command(keys, name="keys")
 
 
 def launch(
@@ -24,6 +25,7 @@ def launch(
     ] = None,
     max_restarts: Annotated[int, Parameter(help="How often each worker is started again.")] = 100,
     host: Annotated[str, Parameter(help="Address of this machine that the workers use.")] = "127.0.0.1",
+    keys: Annotated[Path | None, Parameter(help="A folder of `gradvote keys`: ballots are signed with them.")] = None,
 ) -> int:
     """Start workers that train with gradvote.elastic, and start those again that die.
 
@@ -33,4 +35,29 @@ def launch(
         raise ValueError(f"There is no script {script}.")
     quorum = workers // 2 + 1 if min_workers is None else min_workers
     command = [sys.executable, str(script), *arguments]
-    return Launcher(command, workers, quorum, max_restarts=max_restarts, host=host).run()
+    return Launcher(command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys).run()
+
+
+def keys(
+    folder: Annotated[Path, Parameter(help="Where to write them; made if it does not exist.")],
+    /,
+    *,
+    workers: Annotated[int, Parameter(help="Workers of the run, those included that may join later.")],
+) -> None:
+    """Make Ed25519 keys for the workers of an elastic run, so that one that sends different ballots is left out.
+
+    For worker 3 these are worker-3.private, a secret that only its machine should hold, and worker-3.public. Each
+    worker needs a folder with its own private file and the public files of all: on one machine, this folder serves
+    all. Name it to `gradvote launch --keys`, `gradvote train --engine elastic --keys` or gradvote.elastic.attach
+    (keys=). Files that exist are never changed: with more workers than before, only the new ones get keys.
+
+    For instance: gradvote keys secrets --workers 7
+    """
+    from gradvote.engines.elastic.signing import write  # noqa: PLC0415  # an extra, imported only when it is used
+
+    made = write(folder, workers)
+    for number in made:
+        print(f"worker {number}: {folder}/worker-{number}.private (secret), {folder}/worker-{number}.public")
+    kept = workers - len(made)
+    print(f"{len(made)} pairs of keys were made" + (f"; {kept} were there before and stay." if kept else "."))
+    print("Give each worker a folder with its own .private file and all .public files.")

@@ -25,6 +25,9 @@ Kills = Annotated[
 Stops = Annotated[
     tuple[str, ...], option("Faults", "Engine elastic: WORKER@STEP:SECONDS, stopped there for so long.", negative=())
 ]
+Keys = Annotated[
+    Path | None, option("Running", "Engine elastic: a folder of `gradvote keys`; ballots are signed with them.")
+]
 Resume = Annotated[
     Path | None, option("Output", "Continue the run in this folder, bit for bit; --steps may be larger than before.")
 ]
@@ -48,13 +51,14 @@ def train(
     deadline: Deadline = None,
     kill: Kills = (),
     stop: Stops = (),
+    keys: Keys = None,
 ) -> int:
     """Train one model over workers with one algorithm.
 
     For instance: gradvote train --algorithm noisy-signsgd --noise-std 0.01
     """
     console = prepared(options)
-    script = Script(min_workers, deadline, kill, stop)
+    script = Script(min_workers, deadline, kill, stop, keys)
     done: Run | Ended | None
     if resume is not None:
         if overwrite or name is not None:

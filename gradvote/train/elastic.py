@@ -206,6 +206,8 @@ def work(job: Job) -> None:
         run.train()
     except elastic.RunEnded as error:
         print(error, file=sys.stderr)
+    except elastic.Excluded as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic.register import RegisterLost
 from gradvote.engines.elastic.tallies import Standing, Stats
-from gradvote.engines.elastic.timeouts import Replaced, RunEnded, Timeouts, TooFewWorkers
+from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, Timeouts, TooFewWorkers
 from gradvote.engines.elastic.vote import Vote, attach
 
 __all__ = [
     "Equivocation",
+    "Excluded",
     "RegisterLost",
     "Replaced",
     "RunEnded",

@@ -12,12 +12,26 @@ A pure state machine: events in, actions out; no clocks, no sockets. The rule:
 If anyone decides by 1, all members have promised the full set, so every proposal by 2 is that same set: the two ways
 cannot differ, without any assumption on timing. Who counts and who stays is one record, so all members apply the same
 set or none; those who stay hold every ballot that counts.
+
+Where ballots are signed, two names of one author's ballot prove that it lied, to everyone. The run stops without
+signatures; with them the author is left out for good, and what is promised above is still kept:
+
+3. What an author says of its own ballot is no reason to leave a promise: for it, each member reads the name that it
+   holds itself. Two other members who hold different names of it, both *full*, have not heard an equal *full* from all,
+   nor has anyone: rule 1 decides nothing, the register is free, and the record leaves the liar out.
+4. Where only the author's own words, or a ballot that comes late, prove the lie to a member that has said *full*, the
+   others may have decided by 1. It goes for the full set, the liar's ballot included, and keeps the proof.
+5. Who has a proof never says *full*: it closes when the other ballots are here, and tells the proof with what it holds.
+   So in the next slot at the latest all know, no one decides by 1, and the record leaves the liar out.
+
+A list with a name that its author has not signed is void: its teller is *doubted*, as one that did not answer, and in
+the next slot a *suspect*: nobody who doubted it says *full*, so that who still does not answer is left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
+from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,7 @@ class Tell:
 
     held: Mapping[int, bytes]
     closed: bool
+    proofs: tuple[Proof, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,11 +62,27 @@ Action = Tell | Forward | Propose
 
 
 class Agreement:
-    """Events are methods; after each one, carry out what `actions()` yields, and look at `decision`."""
+    """Events are methods; after each one, carry out what `actions()` yields, and look at `decision`.
 
-    def __init__(self, me: int, slot: Slot, members: Sequence[Member], quorum: int) -> None:
-        self.me, self.slot, self.quorum = me, slot, quorum
+    `generation` is that of the group where ballots are signed, so that names prove something; None where they are not.
+    `proofs` has the members that lied, by ticket; all names and proofs that come in have been checked.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        slot: Slot,
+        members: Sequence[Member],
+        quorum: int,
+        generation: int | None = None,
+        suspects: Iterable[int] = (),
+    ) -> None:
+        self.me, self.slot, self.quorum, self.generation = me, slot, quorum, generation
         self.members = {m.ticket: m for m in members}
+        self.proofs: dict[int, Proof] = {}
+        self.doubted: set[int] = set()
+        self._wary = not self.members.keys().isdisjoint(suspects)
+        self._names: dict[int, bytes] = {}
         self.joining: tuple[Member, ...] = ()
         self.held: dict[int, bytes] = {}
         self.heard: dict[int, tuple[dict[int, bytes], bool]] = {}
@@ -59,13 +90,26 @@ class Agreement:
         self.decision: Record | None = None
         self.full = self.closed = self.late = self.settled = self.impatient = False
         self._spoiled: set[int] = set()
-        self._told: tuple[frozenset[int], bool] | None = None
+        self._told: tuple[frozenset[int], bool, int] | None = None
         self._forwarded: set[tuple[int, int]] = set()
 
     def ballot(self, author: int, digest: bytes) -> None:
         """A sound ballot is held here now. The first one of an author stays."""
         if author in self.members:
             self.held.setdefault(author, digest)
+            self.saw(author, digest)
+
+    def saw(self, author: int, name: bytes) -> None:
+        """There is a ballot of a member with this name; another one than before proves a lie."""
+        known = self._names.setdefault(author, name)
+        if self.generation is not None and known != name:
+            self.convict(Proof(self.generation, self.slot, self.members[author], (known, name)))
+
+    def convict(self, proof: Proof) -> None:
+        """A worker is known to have lied, in this slot or before it."""
+        for ticket, member in self.members.items():
+            if member.number == proof.author.number:
+                self.proofs.setdefault(ticket, proof)
 
     def spoiled(self, author: int) -> None:
         """What came as a member's ballot was none: it is not waited for any more, but may come by another member."""
@@ -74,7 +118,15 @@ class Agreement:
     def tells(self, peer: int, held: Mapping[int, bytes], closed: bool) -> None:
         """A member said what it holds."""
         if peer in self.members and peer != self.me:
-            self.heard[peer] = ({a: d for a, d in held.items() if a in self.members}, closed)
+            known = {a: d for a, d in held.items() if a in self.members}
+            self.heard[peer] = known, closed
+            for author, name in known.items():
+                self.saw(author, name)
+
+    def doubt(self, peer: int) -> None:
+        """A member named what nobody has signed: it has not answered."""
+        self.heard.pop(peer, None)
+        self.doubted.add(peer)
 
     def lost(self, peer: int) -> None:
         """The link to a member broke."""
@@ -94,11 +146,15 @@ class Agreement:
         """The register's answer, seen here or by another member."""
         assert record.slot == self.slot
         self.decision = self.decision or record
+        for author, name in record.counted.items():
+            if author in self.members:
+                self.saw(author, name)
 
     @property
     def slow(self) -> bool:
         """Whether the register has to decide."""
-        unheard_of = any(t in self.gone and not self._is_full(t) for t in self.members)
+        silent = self.gone | self.doubted | self.proofs.keys()
+        unheard_of = any(t in silent and not self._is_full(t) for t in self.members)
         return self.closed or (self.full and (self.late or unheard_of or not self._bound))
 
     def actions(self) -> Iterator[Action]:
@@ -120,19 +176,20 @@ class Agreement:
 
     def _tell(self) -> Iterator[Action]:
         if not self.closed and not self.full:
-            missing = self.members.keys() - self.held.keys()
+            missing = self.members.keys() - self.held.keys() - self.proofs.keys()
             admits = (bool(self.joining) and self.me == self._first()) or len(self.members) < self.quorum
-            self.full = not missing and not admits and not self._others_closed()
+            trusting = not self.proofs and not self._wary and not self.doubted
+            self.full = not missing and not admits and trusting and not self._others_closed()
             self.closed = not self.full and (self.late or missing <= self.gone | self._spoiled or self._others_closed())
         if self.full or self.closed:
-            now = frozenset(self.held), self.closed
+            now = frozenset(self.held), self.closed, len(self.proofs)
             if now != self._told:
                 self._told = now
-                yield Tell(dict(self.held), self.closed)
+                yield Tell(dict(self.held), self.closed, tuple(self.proofs.values()))
 
     def _forward(self) -> Iterator[Action]:
         for peer, (held, _) in sorted(self.heard.items()):
-            for author in sorted(self.held.keys() - held.keys() - {peer}):
+            for author in sorted(self.held.keys() - held.keys() - {peer} - self.proofs.keys()):
                 if self._forwards(author) and (author, peer) not in self._forwarded:
                     self._forwarded.add((author, peer))
                     yield Forward(author, peer)
@@ -144,28 +201,34 @@ class Agreement:
 
     def _settle(self) -> Iterator[Action]:
         if self.full and all(self._is_full(t) for t in self.members if t != self.me):
-            self.decision = self._all()
+            self.decision = self.whole()
         elif self.slow and self._my_turn() and (record := self.proposal()) is not None:
             yield Propose(record)
 
     def proposal(self) -> Record | None:
         """What to put to the register; None while there are too few members."""
         if self.full and self._bound:
-            return self._all()
-        if self.conflicts():
+            return self.whole()
+        if self._must_stop:
             return Record(self.slot, Outcome.STOP, text=self._accusation())
+        if self.me in self.proofs:
+            return None
+        proofs, text = tuple(self.proofs.values()), "; ".join(map(str, self.proofs.values()))
         holdings = {self.me: self.held, **{p: self.heard[p][0] for p in self._answering()}}
-        common = {a: d for a, d in self.held.items() if all(a in h for h in holdings.values())}
-        counted = common if len(common) >= self.quorum else dict(self.held)
+        held = {a: d for a, d in self.held.items() if a not in self.proofs}
+        common = {a: d for a, d in held.items() if all(a in h for h in holdings.values())}
+        counted = common if len(common) >= self.quorum else held
         staying = [self.members[t] for t in sorted(holdings) if counted.keys() <= holdings[t].keys()]
         members = self._with_joining(staying)
         if len(counted) >= self.quorum and len(staying) >= self.quorum:
-            return Record(self.slot, Outcome.APPLY, counted, members)
+            return Record(self.slot, Outcome.APPLY, counted, members, text, proofs)
         if self.joining and len(members) >= self.quorum:
-            return Record(self.slot, Outcome.VOID, members=self._with_joining(self.members[t] for t in holdings))
+            members = self._with_joining(self.members[t] for t in holdings)
+            return Record(self.slot, Outcome.VOID, {}, members, text, proofs)
         return None
 
-    def _all(self) -> Record:
+    def whole(self) -> Record:
+        """All ballots count, all members stay: what rule 1 decides."""
         return Record(self.slot, Outcome.APPLY, dict(self.held), tuple(sorted(self.members.values())))
 
     def _with_joining(self, staying: Iterator[Member] | Sequence[Member]) -> tuple[Member, ...]:
@@ -176,13 +239,13 @@ class Agreement:
 
     def _my_turn(self) -> bool:
         answering = self._answering()
-        silent = self.members.keys() - self.gone - answering - {self.me}
-        alike = all(self.heard[p][0].keys() == self.held.keys() for p in answering)
-        ready = self.settled or (not silent and alike) or bool(self.conflicts())
+        silent = self.members.keys() - self.gone - answering - {self.me} - self.proofs.keys()
+        alike = all(self.heard[p][0].keys() ^ self.held.keys() <= self.proofs.keys() for p in answering)
+        ready = self.settled or (not silent and alike) or self._must_stop
         return self.impatient or (ready and self.me < min(answering, default=self.me + 1))
 
     def _answering(self) -> set[int]:
-        return self.heard.keys() - self.gone
+        return self.heard.keys() - self.gone - self.proofs.keys()
 
     def _first(self) -> int:
         return min(self.members.keys() - self.gone)
@@ -193,10 +256,20 @@ class Agreement:
     @property
     def _bound(self) -> bool:
         """Whether another member may have decided already, for all that is known here."""
-        return all(held == self.held and not closed for held, closed in self.heard.values())
+        return all(self._is_full(t) for t in self.heard.keys() - self.proofs.keys())
 
     def _is_full(self, ticket: int) -> bool:
-        return ticket in self.heard and self.heard[ticket] == (self.held, False)
+        """Whether a member has said that it holds exactly what is held here."""
+        if ticket not in self.heard:
+            return False
+        held, closed = self.heard[ticket]
+        if self.generation is not None and ticket in self.held:
+            held = {**held, ticket: self.held[ticket]}
+        return held == self.held and not closed
+
+    @property
+    def _must_stop(self) -> bool:
+        return self.generation is None and bool(self.conflicts())
 
     def _accusation(self) -> str:
         texts = []

@@ -12,6 +12,7 @@ from gradvote.engines.elastic.learning import PAUSE, VOTES, Learner
 from gradvote.engines.elastic.links import Arrived
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
 from gradvote.engines.elastic.register import Place
+from gradvote.engines.elastic.seals import SIGNED
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
 
@@ -20,9 +21,11 @@ def join(group: Group, num_expected: int) -> None:
 
     Raises:
         TooFewWorkers: not enough workers came together in time.
-        ValueError: the others train something else.
+        ValueError: the others train something else, or only some sign their ballots.
+        Excluded: this worker was left out for good before.
     """
     register, mesh, me = group.register, group.mesh, group.me
+    group.convict(register.accusations())
     state = group.replica.digest()
     register.publish(Place(me.ticket, me.number, mesh.host, mesh.port, group.slot.step, state))
     mesh.start(me)
@@ -77,7 +80,9 @@ def _learned(group: Group) -> bool:
 def _may_found(group: Group, num_expected: int, waited: float) -> bool:
     mesh, me = group.mesh, group.me.ticket
     present = {me, *mesh.links}
-    enough = len(present) >= num_expected or (len(present) >= group.quorum and waited > group.timeouts.gather)
+    enough = len(present) >= num_expected - len(group.proofs) or (
+        len(present) >= group.quorum and waited > group.timeouts.gather
+    )
     if group.register.generation():
         unknown = set(range(1, group.register.num_tickets() + 1)) - present - mesh.ended
         enough &= all(group.register.place(ticket) is None for ticket in unknown)  # it has never spoken to anyone
@@ -85,7 +90,8 @@ def _may_found(group: Group, num_expected: int, waited: float) -> bool:
 
 
 def _founders(group: Group) -> Record:
-    present = [p for t in {group.me.ticket, *group.mesh.links} if (p := group.register.place(t)) is not None]
+    places = (group.register.place(t) for t in {group.me.ticket, *group.mesh.links})
+    present = [p for p in places if p is not None and group.admits(p.number)]
     best = min(present, key=lambda p: (-p.step, p.ticket))
     alike = sorted(Member(p.ticket, p.number) for p in present if (p.step, p.state) == (best.step, best.state))
     newest = {m.number: m for m in alike}
@@ -94,10 +100,17 @@ def _founders(group: Group) -> Record:
 
 def _check(group: Group, started: float) -> None:
     mesh = group.mesh
-    earlier = [number for ticket, number in mesh.strangers.items() if ticket < group.me.ticket]
+    earlier = [stranger for ticket, stranger in mesh.strangers.items() if ticket < group.me.ticket]
     if earlier and not mesh.links:
+        number, recipe = earlier[0]
+        if recipe == mesh.recipe ^ SIGNED:
+            signed, other = ("this one", f"worker {number}")[:: 1 if group.seals.signed else -1]
+            raise ValueError(
+                f"{signed.capitalize()} signs its ballots, {other} does not. All workers must attach with keys, or all "
+                "without (keys=, --keys); use a store of its own for each run."
+            )
         raise ValueError(
-            f"Worker {earlier[0]} trains with another algorithm, seed or model. All workers "
+            f"Worker {number} trains with another algorithm, seed or model. All workers "
             "must attach with the same ones; use a store of its own for each run."
         )
     group.check_not_ended(time.monotonic() - started)

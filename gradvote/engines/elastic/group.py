@@ -9,11 +9,12 @@ from gradvote.engines.elastic.frames import Frame, Kind
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Link
 from gradvote.engines.elastic.mesh import Mesh
 from gradvote.engines.elastic.parcels import Entry, Parcel
-from gradvote.engines.elastic.records import Member, Outcome, Slot
+from gradvote.engines.elastic.records import Member, Outcome, Proof, Slot
 from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.replica import Replica
+from gradvote.engines.elastic.seals import Seals, Unsigned, convicts
 from gradvote.engines.elastic.tallies import Tallies
-from gradvote.engines.elastic.timeouts import Replaced, RunEnded, Timeouts
+from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, Timeouts
 
 LOGGED, LOGGED_BYTES = 32, 1 << 26
 LAG, AHEAD, KEPT_EARLY = 8, 16, 4096
@@ -33,13 +34,16 @@ class Group:
         inbox: queue.SimpleQueue[Event],
         quorum: int,
         t: Timeouts,
+        seals: Seals | None = None,
     ) -> None:
         self.replica, self.register, self.mesh, self.quorum, self.timeouts = replica, register, mesh, quorum, t
-        self.inbox, self.tallies = inbox, Tallies()
+        self.inbox, self.tallies, self.seals = inbox, Tallies(), seals or Unsigned()
         self.me, self.slot, self.generation = Member(0, replica.number), Slot(), 0
         self.members: dict[int, Member] = {}
         self.inside = False
         self.left: set[int] = set()
+        self.proofs: dict[int, Proof] = {}
+        self.suspects: frozenset[int] = frozenset()
         self.early: list[Arrived] = []
         self._log: deque[Entry] = deque()
         self._counted: dict[int, Slot] = {}
@@ -55,6 +59,7 @@ class Group:
     def advance(self, entry: Entry) -> None:
         """Go on to the next slot, and take those along who learn from here."""
         record = entry.record
+        self.convict(record.proofs)
         self._count(entry)
         self._log.append(entry)
         while len(self._log) > LOGGED or (len(self._log) > 1 and sum(e.size for e in self._log) > LOGGED_BYTES):
@@ -98,6 +103,26 @@ class Group:
         number = event.link.peer.number
         self.tallies.add(number, what)
         self.tallies.note(self.slot.step, f"a {event.frame.kind.name.lower()} from worker {number} {text}")
+
+    def convict(self, proofs: Iterable[Proof]) -> bool:
+        """Take note of those who signed two ballots; False where one of the proofs is none, which changes nothing.
+
+        Raises:
+            Excluded: it was this worker.
+        """
+        new = [proof for proof in proofs if proof.author.number not in self.proofs]
+        valid = [proof for proof in new if convicts(self.seals, proof)]
+        for proof in valid:
+            number = proof.author.number
+            if number == self.me.number:
+                raise Excluded(
+                    f"{proof} (attempt {proof.slot.attempt}): that is this worker. The run goes on without it, for "
+                    "good. Another process may use its key, or its machine is at fault: look into both."
+                )
+            self.proofs[number] = proof
+            self.tallies.add(number, "lied")
+            self.tallies.note(self.slot.step, f"{proof}; it is left out for good")
+        return len(valid) == len(new)
 
     def keep(self, event: Arrived) -> None:
         """Keep a frame while this process does not know yet which slot it will begin with."""
@@ -149,7 +174,11 @@ class Group:
         here = (self.members.keys() & links.keys()) | {self.me.ticket}
         asking = {t: ask for t, ask in self._ready.items() if t in links and t not in self.members}
         near = (t for t, (slot, reached) in asking.items() if slot.step >= self.slot.step - LAG and here <= reached)
-        return tuple(links[t].peer for t in sorted(near))
+        return tuple(links[t].peer for t in sorted(near) if self.admits(links[t].peer.number))
+
+    def admits(self, number: int) -> bool:
+        """Whether a worker may be a member: it has not been convicted, and its signature could be checked."""
+        return number not in self.proofs and self.seals.knows(number)
 
     @property
     def num_waiting(self) -> int:
@@ -196,6 +225,9 @@ class Group:
         if frame.kind == Kind.BYE:
             self.left.add(link.peer.ticket)
         elif frame.kind == Kind.READY:
+            number = link.peer.number
+            if link.peer.ticket not in self._ready and not self.seals.knows(number):
+                self.tallies.note(self.slot.step, f"worker {number} cannot join: its public key is not known here")
             self._ready[link.peer.ticket] = frame.slot, reached_from_bytes(frame.body)
         elif frame.kind == Kind.PULL and not self.inside:
             link.send(Frame(Kind.OUTSIDE, self.me.ticket, self.slot))
@@ -212,7 +244,12 @@ class Group:
                 link.send(Frame(Kind.ENTRY, self.me.ticket, entry.record.slot, entry.pack()))
         elif slot is None or slot < self.slot:
             parcel = Parcel(
-                self.generation, self.slot, tuple(self.members.values()), self._counted, self.replica.snapshot()
+                self.generation,
+                self.slot,
+                tuple(self.members.values()),
+                self._counted,
+                self.replica.snapshot(),
+                tuple(self.proofs.values()),
             )
             link.send(Frame(Kind.STATE, self.me.ticket, self.slot, parcel.pack()))
 

@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+from gradvote.engines.elastic.environment import HOST, KEYS, MIN_WORKERS, NUMBER, STORE, WORKERS
 from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.stopping import signals_call
-from gradvote.engines.elastic.vote import HOST, MIN_WORKERS, NUMBER, STORE, WORKERS
 
 POLL, LEAVING = 0.05, 30.0
 EARLY = 10.0
@@ -38,7 +39,7 @@ class Launcher:
 
     A worker that dies three times in a row within ten seconds of its start is given up. The run has failed when fewer
     than `min_workers` can still be at work or have finished. SIGTERM and Ctrl-C are passed on as SIGTERM: the workers
-    finish their step and leave.
+    finish their step and leave. With `keys`, a folder of `gradvote keys`, all ballots are signed.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Launcher:
         *,
         max_restarts: int = 100,
         host: str = "127.0.0.1",
+        keys: Path | None = None,
         say: Say = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
         if not 1 <= min_workers <= workers:
@@ -61,6 +63,9 @@ class Launcher:
         self.environment = {
             STORE: f"{host}:{self._store.port}", HOST: host, WORKERS: str(workers), MIN_WORKERS: str(min_workers),
         }  # fmt: skip
+        if keys is not None:
+            check_keys(keys, workers)
+            self.environment[KEYS] = str(keys.resolve())
         self._register = Register(self._store)
         self._ended_at: float | None = None
         self.lives: dict[int, _Life] = {}
@@ -141,6 +146,14 @@ class Launcher:
             except subprocess.TimeoutExpired:
                 life.process.kill()
         return 130 if self._stopping else 1
+
+
+def check_keys(folder: Path, workers: int) -> None:
+    """Raise ValueError unless the folder has the keys of all workers."""
+    from gradvote.engines.elastic.signing import Keys  # noqa: PLC0415  # an extra, imported only when it is used
+
+    for number in range(workers):
+        Keys.load(folder, number)
 
 
 def _how(code: int) -> str:

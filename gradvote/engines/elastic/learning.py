@@ -59,7 +59,8 @@ class Learner:
     def _alone(self) -> str:
         return (
             f"Worker {self.group.me.number} found no member of the run to learn from within "
-            f"{self.group.timeouts.timeout:g} s. Are the others alive, and on the same network?"
+            f"{self.group.timeouts.timeout:g} s, or was not let in. Are the others alive, on the same network, and is "
+            "its public key known to them, if ballots are signed?"
         )
 
     def _nobody(self) -> bool:
@@ -112,13 +113,14 @@ class Learner:
         if frame.kind == Kind.STATE:
             self._restore(parcel_from(frame.body))
         elif not self.fresh and frame.slot == self.group.slot:
-            self.replay(entry_from(frame.body))
+            self.replay(entry_from(frame.body, self.group.seals.name))
         elif frame.slot > self.group.slot:
             self._teacher = None
 
     def _restore(self, parcel: Parcel) -> None:
         if not self.fresh and parcel.slot <= self.group.slot:
             return
+        self.group.convict(parcel.proofs)
         self.group.replica.restore(parcel.state)
         if self.fresh:
             self.group.replica.forget()
@@ -136,7 +138,8 @@ class Learner:
             group.replica.keep(self.pending, self.pending.slot == record.slot and group.me.ticket in record.counted)
             self.pending = None
         if record.outcome == Outcome.APPLY:
-            group.replica.apply(record.slot, {group.members[t].number: body for t, body in entry.bodies.items()})
+            bodies = {group.members[t].number: group.seals.ballot(body) for t, body in entry.bodies.items()}
+            group.replica.apply(record.slot, bodies)
         group.advance(entry)
         if not group.inside:
             self._tell()

@@ -16,22 +16,25 @@ from gradvote.engines.elastic.records import Member, Slot
 from gradvote.engines.elastic.register import Place, Register, RegisterLost
 
 _HELLO = struct.Struct("<HIIIQ")
-VERSION = 1
+VERSION = 2
 PATIENCE = 0.5
 PAUSE = 0.05
 _PROBE = 0
 
 
 class Mesh:
-    """`links` by ticket, of all processes that are connected now; changes are told by the inbox."""
+    """`links` by ticket, of all processes that are connected now; changes are told by the inbox.
+
+    `strangers`, by ticket too, are the numbers and recipes of those that were refused.
+    """
 
     def __init__(self, register: Register, host: str, recipe: int, inbox: Inbox, limits: dict[Kind, int]) -> None:
-        self._register, self._recipe, self._inbox, self._limits = register, recipe, inbox, limits
+        self._register, self.recipe, self._inbox, self._limits = register, recipe, inbox, limits
         self._server = socket.create_server((host, 0), backlog=128)
         self.host, self.port = host, int(self._server.getsockname()[1])
         self.links: dict[int, Link] = {}
         self.ended: set[int] = set()
-        self.strangers: dict[int, int] = {}
+        self.strangers: dict[int, tuple[int, int]] = {}
         self.probing = False
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self.me, self._past = Member(0, 0), (0, 0)
@@ -126,12 +129,12 @@ class Mesh:
             self._use(sock, peer, recipe)
 
     def _greet(self, sock: socket.socket, ticket: int, to: int) -> None:
-        body = _HELLO.pack(VERSION, ticket, self.me.number, to, self._recipe)
+        body = _HELLO.pack(VERSION, ticket, self.me.number, to, self.recipe)
         sock.sendall(b"".join(Frame(Kind.HELLO, self.me.ticket, Slot(), body).pack()))
 
     def _use(self, sock: socket.socket, peer: Member, recipe: int) -> None:
-        if recipe != self._recipe:
-            self.strangers[peer.ticket] = peer.number
+        if recipe != self.recipe:
+            self.strangers[peer.ticket] = peer.number, recipe
             sock.close()
             return
         link = Link(sock, peer, self._inbox, self._limits)

@@ -2,11 +2,11 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gradvote.engines.elastic.frames import digest_of
-from gradvote.engines.elastic.records import Member, Record, Slot, record_from
+from gradvote.engines.elastic.records import Member, Proof, Record, Slot, proofs_from_raw, proofs_to_raw, record_from
 
 _LENGTH = struct.Struct("<Q")
 Bodies = Mapping[int, bytes | bytearray]
@@ -31,25 +31,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Parcel:
-    """The state before `slot`, its members, and in which slot each process was last counted."""
+    """The state before `slot`, its members, in which slot each process was last counted, and who lied so far."""
 
     generation: int
     slot: Slot
     members: tuple[Member, ...]
     counted: Mapping[int, Slot]
     state: bytes | bytearray
+    proofs: tuple[Proof, ...] = ()
 
     def pack(self) -> bytes:
         """As the body of a frame."""
         counted = {str(t): [s.step, s.attempt] for t, s in self.counted.items()}
         members = [[m.ticket, m.number] for m in self.members]
         about: dict[str, object] = {"slot": [self.slot.step, self.slot.attempt], "members": members, "counted": counted}
-        about["generation"] = self.generation
+        about |= {"generation": self.generation, "proofs": proofs_to_raw(self.proofs)}
         return _packed([json.dumps(about).encode(), self.state])
 
 
-def entry_from(body: bytes | bytearray) -> Entry:
-    """The entry in a frame's body.
+def entry_from(body: bytes | bytearray, name: Callable[[bytes], bytes] = digest_of) -> Entry:
+    """The entry in a frame's body; `name` is that of a ballot.
 
     Raises:
         ValueError: the body is something else, or its ballots are not those of its record.
@@ -59,7 +60,7 @@ def entry_from(body: bytes | bytearray) -> Entry:
     if len(ballots) != len(record.counted):
         raise ValueError(f"An entry has {len(ballots)} ballots; its record counts {len(record.counted)}.")
     bodies = dict(zip(sorted(record.counted), ballots, strict=True))
-    if any(digest_of(ballot) != record.counted[t] for t, ballot in bodies.items()):
+    if any(name(ballot) != record.counted[t] for t, ballot in bodies.items()):
         raise ValueError("An entry has ballots other than those that its record counts.")
     return Entry(record, bodies)
 
@@ -75,7 +76,8 @@ def parcel_from(body: bytes | bytearray) -> Parcel:
         about = json.loads(parts[0])
         counted = {int(t): Slot(*map(int, s)) for t, s in about["counted"].items()}
         members = tuple(Member(int(t), int(n)) for t, n in about["members"])
-        return Parcel(int(about["generation"]), Slot(*map(int, about["slot"])), members, counted, parts[1])
+        slot, proofs = Slot(*map(int, about["slot"])), proofs_from_raw(about["proofs"])
+        return Parcel(int(about["generation"]), slot, members, counted, parts[1], proofs)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"This is not a state: {error}") from error
 

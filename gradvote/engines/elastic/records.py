@@ -2,7 +2,7 @@
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,20 @@ class Member:
 
 
 Held = Mapping[int, bytes]
-"""Ballots by ticket of their author, as digests."""
+"""Ballots by ticket of their author, as names (see `seals`)."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Two ballots that one worker signed for one slot, by their names: whoever has its public key can check it."""
+
+    generation: int
+    slot: Slot
+    author: Member
+    names: tuple[bytes, bytes]
+
+    def __str__(self) -> str:
+        return f"worker {self.author.number} signed two different ballots for step {self.slot.step}"
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,13 @@ class Record:
     counted: Held = field(default_factory=dict)
     members: tuple[Member, ...] = ()
     text: str = ""
+    proofs: tuple[Proof, ...] = ()
+    """Against the members that are left out for good."""
+
+    @property
+    def liars(self) -> tuple[int, ...]:
+        """The numbers of the workers that are left out for good."""
+        return tuple(proof.author.number for proof in self.proofs)
 
     @property
     def next(self) -> Slot:
@@ -67,6 +87,7 @@ class Record:
                 "counted": {str(t): digest.hex() for t, digest in sorted(self.counted.items())},
                 "members": [[m.ticket, m.number] for m in self.members],
                 "text": self.text,
+                "proofs": proofs_to_raw(self.proofs),
             }
         )
 
@@ -82,17 +103,18 @@ def record_from(text: str | bytes) -> Record:
         counted = {int(t): bytes.fromhex(digest) for t, digest in raw["counted"].items()}
         members = tuple(Member(_count(t), _count(n)) for t, n in raw["members"])
         slot = Slot(*map(_count, raw["slot"]))
-        return Record(slot, Outcome(raw["outcome"]), counted, members, str(raw["text"]))
+        return Record(slot, Outcome(raw["outcome"]), counted, members, str(raw["text"]), proofs_from_raw(raw["proofs"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"This is not a record of a decision: {error}") from error
 
 
-def held_to_json(held: Held, closed: bool) -> str:
-    """The ballots a member holds, for the others."""
-    return json.dumps({"held": {str(t): d.hex() for t, d in sorted(held.items())}, "closed": closed})
+def held_to_json(held: Held, closed: bool, proofs: Iterable[Proof] = ()) -> str:
+    """The ballots a member holds, and what it can prove, for the others."""
+    names = {str(t): d.hex() for t, d in sorted(held.items())}
+    return json.dumps({"held": names, "closed": closed, "proofs": proofs_to_raw(proofs)})
 
 
-def held_from(text: bytes) -> tuple[dict[int, bytes], bool]:
+def held_from(text: bytes) -> tuple[dict[int, bytes], bool, tuple[Proof, ...]]:
     """The inverse of `held_to_json`.
 
     Raises:
@@ -100,12 +122,34 @@ def held_from(text: bytes) -> tuple[dict[int, bytes], bool]:
     """
     try:
         raw = json.loads(text)
-        return {int(t): bytes.fromhex(digest) for t, digest in raw["held"].items()}, bool(raw["closed"])
+        held = {int(t): bytes.fromhex(digest) for t, digest in raw["held"].items()}
+        return held, bool(raw["closed"]), proofs_from_raw(raw["proofs"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"This is not a list of ballots: {error}") from error
 
 
+def proofs_to_raw(proofs: Iterable[Proof]) -> list[list[Any]]:
+    """Proofs as a part of a JSON text."""
+    return [
+        [p.generation, p.slot.step, p.slot.attempt, p.author.ticket, p.author.number, *(name.hex() for name in p.names)]
+        for p in proofs
+    ]
+
+
+def proofs_from_raw(raw: Any) -> tuple[Proof, ...]:
+    """The inverse of `proofs_to_raw`.
+
+    Raises:
+        ValueError: this is something else; also TypeError.
+    """
+    found = []
+    for generation, step, attempt, ticket, number, first, second in raw:
+        slot, author = Slot(_count(step), _count(attempt)), Member(_count(ticket), _count(number))
+        found.append(Proof(_count(generation), slot, author, (bytes.fromhex(first), bytes.fromhex(second))))
+    return tuple(found)
+
+
 def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < 1 << 63:
         raise ValueError(f"{value!r} is not a count")
     return value

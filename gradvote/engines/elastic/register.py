@@ -5,12 +5,13 @@ the store of the agent.
 """
 
 import json
+import secrets
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
-from gradvote.engines.elastic.records import Record, Slot, record_from
+from gradvote.engines.elastic.records import Proof, Record, Slot, proofs_from_raw, proofs_to_raw, record_from
 
 PREFIX = "gradvote/elastic"
 
@@ -82,6 +83,19 @@ class Register:
         """The decision on a slot, where the register made it."""
         text = self._get(self._slot(generation, slot))
         return None if text is None else record_from(text)
+
+    def run_id(self) -> bytes:
+        """16 random bytes: the same for all who ask, and for no other run."""
+        return bytes.fromhex(self._first("run", secrets.token_hex(16)).decode())
+
+    def accuse(self, proof: Proof) -> None:
+        """Keep a proof for groups that are founded later."""
+        self._call("set", self._key(f"proofs/{self._add('proofs', 1)}"), json.dumps(proofs_to_raw([proof])))
+
+    def accusations(self) -> list[Proof]:
+        """The proofs that were kept; the same lie may be among them more than once."""
+        texts = (self._get(f"proofs/{k}") for k in range(1, self._add("proofs", 0) + 1))
+        return [proof for text in texts if text is not None for proof in proofs_from_raw(json.loads(text))]
 
     def end(self, generation: int, step: int) -> None:
         """Tell those who come too late that the last step was taken."""

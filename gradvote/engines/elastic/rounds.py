@@ -18,10 +18,12 @@ class Round:
 
     def __init__(self, group: Group, body: bytes) -> None:
         self.group, self.slot, self.me = group, group.slot, group.me.ticket
-        self.bodies: dict[int, bytes | bytearray] = {self.me: body}
-        self.digests = {self.me: digest_of(body)}
-        self.agreement = Agreement(self.me, group.slot, tuple(group.members.values()), group.quorum)
+        self.frames = {self.me: Frame(Kind.BALLOT, self.me, self.slot, body, digest_of(body))}
+        generation = group.generation if group.seals.signed else None
+        members = tuple(group.members.values())
+        self.agreement = Agreement(self.me, group.slot, members, group.quorum, generation, group.suspects)
         self.behind = False
+        self._proven: set[tuple[int, bytes]] = set()
         self._started = time.monotonic()
         self._slow_since: float | None = None
 
@@ -32,7 +34,10 @@ class Round:
             TooFewWorkers: the group stayed too small for too long.
         """
         group, agreement = self.group, self.agreement
-        agreement.ballot(self.me, self.digests[self.me])
+        own = self.frames[self.me]
+        agreement.ballot(self.me, group.seals.name(own.body, own.digest))
+        for proof in group.proofs.values():
+            agreement.convict(proof)
         for ticket in group.members.keys() - group.mesh.links.keys() - {self.me}:
             agreement.lost(ticket)
         self._send_ballot(self._others)
@@ -45,6 +50,8 @@ class Round:
                 self._hear_all()
                 self._look_at_clock()
         group.tallies.slow += agreement.slow
+        group.suspects = frozenset(agreement.doubted)
+        group.convict(agreement.proofs.values())
         return agreement.decision
 
     def _hear_all(self) -> None:
@@ -61,21 +68,22 @@ class Round:
         return self.agreement.members.keys() - {self.me}
 
     def _send_ballot(self, to: Iterable[int]) -> None:
-        self.group.send(to, Frame(Kind.BALLOT, self.me, self.slot, self.bodies[self.me], self.digests[self.me]))
+        self.group.send(to, self.frames[self.me])
 
     def _act(self) -> None:
         for action in self.agreement.actions():
             if isinstance(action, Tell):
-                body = held_to_json(action.held, action.closed).encode()
+                body = held_to_json(action.held, action.closed, action.proofs).encode()
                 self.group.send(self._others, Frame(Kind.HELD, self.me, self.slot, body))
             elif isinstance(action, Forward):
-                author = action.author
-                frame = Frame(Kind.BALLOT, author, self.slot, self.bodies[author], self.digests[author])
-                self.group.send([action.to], frame)
+                self.group.send([action.to], self.frames[action.author])
             elif isinstance(action, Propose):
-                self._decide(self.group.register.decide(self.group.generation, action.record))
+                self._propose(action.record)
 
-    def _decide(self, record: Record) -> None:
+    def _propose(self, proposal: Record) -> None:
+        for proof in proposal.proofs:
+            self.group.register.accuse(proof)
+        record = self.group.register.decide(self.group.generation, proposal)
         frame = Frame(Kind.RECORD, self.me, self.slot, record.to_json().encode())
         self.group.send(self._others | {m.ticket for m in record.members}, frame)
         self.agreement.decided(record)
@@ -119,15 +127,22 @@ class Round:
     def _hear_ballot(self, event: Arrived) -> None:
         frame, group = event.frame, self.group
         member = self.agreement.members.get(frame.author)
-        if member is None or frame.author in self.bodies:
+        if member is None:
             return
-        if len(frame.body) != group.replica.ballot_bytes(self.slot, member.number):
-            expected = group.replica.ballot_bytes(self.slot, member.number)
+        expected = group.replica.ballot_bytes(self.slot, member.number) + group.seals.extra_bytes
+        if len(frame.body) != expected:
             group.fault(event, "malformed", f"has {len(frame.body)} bytes instead of {expected}")
             self._spoiled(event)
             return
-        self.bodies[frame.author], self.digests[frame.author] = frame.body, frame.digest
-        self.agreement.ballot(frame.author, frame.digest)
+        name = group.seals.name(frame.body, frame.digest)
+        if not self._proves(frame.author, name):
+            group.fault(event, "forged", f"is not signed by worker {member.number}, whose it should be")
+            self._spoiled(event)
+            return
+        self.agreement.ballot(frame.author, name)
+        if frame.author in self.frames:
+            return
+        self.frames[frame.author] = frame
         group.tallies.arrived(member.number, event.at - self._started)
 
     def _spoiled(self, event: Arrived) -> None:
@@ -138,18 +153,38 @@ class Round:
     def _hear_text(self, event: Arrived) -> None:
         try:
             if event.frame.kind == Kind.HELD:
-                self.agreement.tells(event.link.peer.ticket, *held_from(bytes(event.frame.body)))
+                self._hear_list(event)
             else:
                 self._hear_record(record_from(bytes(event.frame.body)))
         except ValueError as error:
             self.group.fault(event, "malformed", f"cannot be read: {error}")
+
+    def _hear_list(self, event: Arrived) -> None:
+        held, closed, proofs = held_from(bytes(event.frame.body))
+        if all(self._proves(*pair) for pair in held.items()) and self.group.convict(proofs):
+            for proof in proofs:
+                self.agreement.convict(proof)
+            self.agreement.tells(event.link.peer.ticket, held, closed)
+        else:
+            self.group.fault(event, "forged", "says more than those it names have signed")
+            self.agreement.doubt(event.link.peer.ticket)
+
+    def _proves(self, author: int, name: bytes) -> bool:
+        """Whether a name is that of a ballot of this member; each one is checked once."""
+        member, seals = self.agreement.members.get(author), self.group.seals
+        if member is None or (author, name) in self._proven:
+            return member is not None
+        proven = seals.proves(self.group.generation, self.slot, member, name)
+        if proven:
+            self._proven.add((author, name))
+        return proven
 
     def _hear_record(self, record: Record) -> None:
         """A peer is not believed: the register has the record, or this member knows all of it itself."""
         known = self._registered(self.slot)
         if known is not None:
             self.agreement.decided(known)
-        elif record.slot == self.slot and self.agreement.full and dict(record.counted) == self.agreement.held:
+        elif self.agreement.full and record == self.agreement.whole():
             self.agreement.decided(record)
 
     def _registered(self, slot: Slot) -> Record | None:

@@ -14,9 +14,10 @@ class Standing:
     """One worker as this one sees it.
 
     `counted` ballots, `missed` ones (abstentions of a member), and among what arrived: `corrupted` (altered on the
-    way), `malformed` (of a wrong length), `stale` (for a slot that is past), `replayed` (sent again). It `joined` and
-    was `excluded` so many times. `latency` is that of its last ballot after this worker's own (seconds, negative where
-    it came first), `mean_latency` over all.
+    way), `malformed` (of a wrong length), `stale` (for a slot that is past), `replayed` (sent again), `forged` (ballots
+    and lists that are not signed by those they name). It `joined` and was `excluded` so many times; it `lied` where it
+    signed two ballots for one step, and was excluded for good. `latency` is that of its last ballot after this worker's
+    own (seconds, negative where it came first), `mean_latency` over all.
     """
 
     counted: int = 0
@@ -25,6 +26,8 @@ class Standing:
     malformed: int = 0
     stale: int = 0
     replayed: int = 0
+    forged: int = 0
+    lied: int = 0
     excluded: int = 0
     joined: int = 0
     latency: float = 0.0

@@ -11,6 +11,10 @@ class Replaced(RuntimeError):
     """A newer process has taken this worker's place; this one must end."""
 
 
+class Excluded(RuntimeError):
+    """This worker signed two different ballots for one step: the others go on without it, for good."""
+
+
 class RunEnded(RuntimeError):
     """The others have taken the last step and left; nobody is there to learn the final state from."""
 

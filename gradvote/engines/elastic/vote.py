@@ -1,13 +1,13 @@
 """`gradvote.elastic.attach`: training that goes on while workers die, stall, lie and come back."""
 
 import contextlib
-import os
 import queue
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic import founding
+from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, number_of, seals_of, store_of
 from gradvote.engines.elastic.frames import Frame, Kind
 from gradvote.engines.elastic.group import Group
 from gradvote.engines.elastic.learning import Learner
@@ -23,16 +24,18 @@ from gradvote.engines.elastic.links import Event
 from gradvote.engines.elastic.mesh import Mesh
 from gradvote.engines.elastic.parcels import Entry
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
-from gradvote.engines.elastic.register import Register, RegisterLost, store_at
+from gradvote.engines.elastic.register import Register, RegisterLost
 from gradvote.engines.elastic.replica import VERSION, Ballot, Replica
 from gradvote.engines.elastic.rounds import Round
+from gradvote.engines.elastic.seals import SIGNED, Seals
 from gradvote.engines.elastic.stopping import signals_call
 from gradvote.engines.elastic.tallies import Stats
 from gradvote.engines.elastic.timeouts import Timeouts
 from gradvote.faults import Faulty
 
-STORE, HOST = "GRADVOTE_STORE", "GRADVOTE_HOST"
-NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
+if TYPE_CHECKING:
+    from gradvote.engines.elastic.signing import Keys
+
 SPARE_BYTES = 1 << 20
 
 
@@ -51,6 +54,7 @@ def attach(
     host: str | None = None,
     timeouts: Timeouts | None = None,
     faults: Sequence[Faulty] = (),
+    keys: "Keys | Path | str | None" = None,
 ) -> "Vote":
     """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
 
@@ -68,38 +72,50 @@ def attach(
     give both, and the former `min_workers`. `store` is a torch Store, or HOST:PORT of one, that outlives the workers.
     `host` is the address to listen at; `faults` are lies of workers about their gradients, to try them. `secret` keys
     this worker's private draws; None derives them from the seed. Connections are neither encrypted nor authenticated.
+    `keys` is a folder of `gradvote keys`: all ballots are signed (Ed25519), and a worker that sends different ones is
+    left out for good, where it stops the run otherwise. All workers sign, or none.
 
     Raises:
         ValueError: nothing to train, a rule that needs whole gradients, a parameter that the optimizer does not have,
-            or a number that makes no sense.
+            keys that are missing or do not fit, or a number that makes no sense.
+        MissingExtra: there are keys, but not the extra `signed`.
     """
-    quorum = int(_env(MIN_WORKERS) or 0) if min_workers is None else min_workers
+    quorum = int(env(MIN_WORKERS) or 0) if min_workers is None else min_workers
     if quorum < 1:
         raise ValueError(
             f"attach needs min_workers, at least 1: the fewest ballots that make a step; got {min_workers}."
         )
     times = timeouts or Timeouts(deadline, grace=min(0.2, deadline / 4))
-    register = Register(_store(store, times.timeout))
-    number = _number(worker) if worker is not None or _env(NUMBER, "RANK") else register.free_number()
-    expected = workers or int(_env(WORKERS, "WORLD_SIZE") or quorum)
+    register = Register(store_of(store, times.timeout))
+    number = number_of(worker, register)
+    expected = workers or int(env(WORKERS, "WORLD_SIZE") or quorum)
     _check_weights(algorithm, number)
     for faulty in faults:
         _check_fault(faulty, expected)
     replica = Replica(model, optimizer, algorithm, number, seed, secret, (tuple(faults), expected))
-    return Vote(replica, register, host or os.environ.get(HOST, "127.0.0.1"), quorum, expected, times)
+    seals = seals_of(keys, number, register)
+    return Vote(replica, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, seals)
 
 
 class Vote:
     """A worker's part in the votes: a context manager, which joins on entry and tells the others when it leaves."""
 
     def __init__(
-        self, replica: Replica, register: Register, host: str, quorum: int, num_expected: int, times: Timeouts
+        self,
+        replica: Replica,
+        register: Register,
+        host: str,
+        quorum: int,
+        num_expected: int,
+        times: Timeouts,
+        seals: Seals,
     ) -> None:
         inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         room = 2 * replica.ballot_bytes(Slot(), replica.number) + SPARE_BYTES
         limits: dict[Kind, int] = {kind: room for kind in Kind if kind not in (Kind.STATE, Kind.ENTRY)}
-        mesh = Mesh(register, host, replica.protocol.recipe, inbox, limits)
-        self._group = Group(replica, register, mesh, inbox, quorum, times)
+        mesh = Mesh(register, host, replica.protocol.recipe ^ (SIGNED if seals.signed else 0), inbox, limits)
+        self._group = Group(replica, register, mesh, inbox, quorum, times, seals)
+        self._sent: Ballot | None = None
         self._num_expected = num_expected
         self._until: int | None = None
         self._stopping, self._signals = False, contextlib.ExitStack()
@@ -141,20 +157,28 @@ class Vote:
         memory, where the algorithm has one.
 
         Raises:
-            Equivocation: a worker told different things to different members; nothing was applied.
+            Equivocation: a worker told different things to different members, in a run without signatures; nothing was
+                applied.
+            Excluded: that was this worker, in a run with signatures.
             TooFewWorkers: fewer than `min_workers` for too long; nothing was applied.
             RegisterLost: the store is gone, and something out of the ordinary had to be agreed on.
         """
         while True:
-            ballot = self._group.replica.vote(self._group.slot)
+            ballot = self._ballot()
             if not self._group.inside:
                 return self._learn(ballot)
-            vote = Round(self._group, ballot.body)
+            group, self._sent = self._group, ballot
+            vote = Round(group, group.seals.seal(group.generation, group.slot, group.me, ballot.body))
             record = vote.run()
             if record is None or not self._finish(record, ballot, vote):
                 return self._learn(ballot)
             if record.outcome == Outcome.APPLY:
                 return None if self._group.inside else self._learn(None)
+
+    def _ballot(self) -> Ballot:
+        """The vote of now; one that was sent for this slot stands, if the slot was not decided then."""
+        sent, slot = self._sent, self._group.slot
+        return sent if sent is not None and sent.slot == slot else self._group.replica.vote(slot)
 
     def stats(self) -> Stats:
         """What this worker has seen since it joined."""
@@ -227,6 +251,7 @@ class Vote:
     def _finish(self, record: Record, ballot: Ballot, vote: Round) -> bool:
         """Take over a decided slot; False where this worker cannot by itself."""
         group = self._group
+        group.convict(record.proofs)
         if record.outcome == Outcome.STOP:
             raise Equivocation(
                 f"At step {record.slot.step} {record.text}: it sent different ones, or one of them says so falsely. "
@@ -235,38 +260,13 @@ class Vote:
         if record.outcome == Outcome.VOID:
             group.advance(Entry(record, {}))
             return group.inside
-        if any(vote.digests.get(t) != digest for t, digest in record.counted.items()):
+        if any(vote.agreement.held.get(t) != name for t, name in record.counted.items()):
             return False
-        Learner(group, False, ballot).replay(Entry(record, {t: vote.bodies[t] for t in record.counted}))
+        Learner(group, False, ballot).replay(Entry(record, {t: vote.frames[t].body for t in record.counted}))
         return True
 
     def _learn(self, pending: Ballot | None) -> None:
         Learner(self._group, False, pending, self._until).run()
-
-
-def _store(store: Store | str | None, timeout: float) -> Store:
-    if isinstance(store, Store):
-        return store
-    address = store or os.environ.get(STORE)
-    if address is None and "MASTER_ADDR" in os.environ:
-        address = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '')}"
-    if address is None:
-        raise ValueError(
-            "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
-            "attach a torch.distributed.TCPStore that outlives them (store=)."
-        )
-    return store_at(address, timeout)
-
-
-def _env(*names: str) -> str | None:
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
-
-
-def _number(worker: int | None) -> int:
-    number = int(_env(NUMBER, "RANK") or 0) if worker is None else worker
-    if number < 0:
-        raise ValueError(f"The number of a worker must be at least 0; got {number}.")
-    return number
 
 
 def _check_fault(faulty: Faulty, workers: int) -> None:

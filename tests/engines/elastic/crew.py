@@ -14,6 +14,7 @@ from typing import Any
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+from gradvote.engines.elastic.signing import write
 from tests.engines.elastic.worker import work
 
 FORKS = get_context("forkserver")
@@ -22,13 +23,19 @@ LIMIT, TICK = 40.0, 0.005
 
 
 class Crew:
-    """Worker k's n-th life writes the file k.n; all lives of all workers must tell of the same run."""
+    """Worker k's n-th life writes the file k.n; all lives of all workers must tell of the same run.
+
+    Options are those of `worker.work`; with `signed`, each worker gets keys.
+    """
 
     def __init__(
         self, folder: Path, num: int, min_workers: int, steps: int, store: TCPStore | None = None, **options: Any
     ) -> None:
         self.folder, self.num, self.steps = folder, num, steps
         self.options = {"workers": num, "min_workers": min_workers, **options}
+        if self.options.pop("signed", False):
+            write(folder / "keys", max(num, self.options["workers"]))
+            self.options["keys"] = str(folder / "keys")
         self.store = store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.processes: dict[int, BaseProcess] = {}
         self.lives: dict[int, int] = {}

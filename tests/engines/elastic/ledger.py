@@ -11,7 +11,7 @@ from gradvote.engines.elastic.records import Slot
 from gradvote.engines.elastic.replica import Ballot
 
 MU = 0.9
-WRONGS = ("corrupted", "malformed", "stale", "replayed")
+WRONGS = ("corrupted", "malformed", "stale", "replayed", "forged")
 Write = Callable[[dict[str, Any]], None]
 
 

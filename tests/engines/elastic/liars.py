@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from gradvote.elastic import Vote
 from gradvote.engines.elastic.frames import Frame, Kind, digest_of
-from gradvote.engines.elastic.records import Slot
+from gradvote.engines.elastic.records import Slot, held_from, held_to_json
 
 How = Callable[[int], str | None]
 
@@ -16,8 +16,11 @@ def lie(vote: Vote, how_at: How) -> None:
 
     def lying(to: Iterable[int], frame: Frame) -> None:
         receivers, how = list(to), how_at(frame.slot.step)
-        if frame.kind != Kind.BALLOT or frame.author != vote._group.me.ticket or how is None:
+        if frame.author != vote._group.me.ticket or how is None:
             return honest(receivers, frame)
+        if frame.kind != Kind.BALLOT:
+            witness = frame.kind == Kind.HELD and how == "false witness"
+            return honest(receivers, false_witness(vote, frame) if witness else frame)
         if how in ("garbage", "huge"):  # the connection breaks; on the next one the worker is honest again
             again = [ticket for ticket in receivers if (frame.slot, ticket) in once]
             honest(again, frame)
@@ -31,10 +34,15 @@ def lie(vote: Vote, how_at: How) -> None:
         if how == "replay" and earlier:
             honest(receivers, earlier[-1])
         earlier[:] = [frame]
+        if how == "forger":
+            for other in vote._group.members.keys() - {frame.author}:
+                honest(receivers, replace(frame, author=other))
         if how == "two-faced":
             honest(receivers[:1], frame)
-            return honest(receivers[1:], altered(frame, sound=True))
-        return honest(receivers, LIES[how](frame))
+            receivers, frame = receivers[1:], resealed(vote, frame)
+        if how == "unsigned":
+            frame = altered(frame, sound=True)
+        return honest(receivers, LIES[how](frame) if how in LIES else frame)
 
     vote._group.send = lying  # type: ignore[method-assign]
 
@@ -44,6 +52,23 @@ def altered(frame: Frame, sound: bool) -> Frame:
     body = bytearray(frame.body)
     body[-9] ^= 0x10
     return replace(frame, body=bytes(body), digest=digest_of(body) if sound else frame.digest)
+
+
+def resealed(vote: Vote, frame: Frame) -> Frame:
+    """The ballot with a bit turned round, signed again where this worker has a key."""
+    group = vote._group
+    ballot = bytearray(group.seals.ballot(frame.body))
+    ballot[-9] ^= 0x10
+    body = group.seals.seal(group.generation, frame.slot, group.me, bytes(ballot))
+    return replace(frame, body=body, digest=digest_of(body))
+
+
+def false_witness(vote: Vote, frame: Frame) -> Frame:
+    """The list with a bit turned round in the name of somebody else's ballot."""
+    held, closed, proofs = held_from(bytes(frame.body))
+    other = max(held.keys() - {vote._group.me.ticket})
+    held[other] = bytes([held[other][0] ^ 1]) + held[other][1:]
+    return replace(frame, body=held_to_json(held, closed, proofs).encode(), digest=b"")
 
 
 LIES: dict[str, Callable[[Frame], Frame]] = {

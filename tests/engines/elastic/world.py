@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gradvote.engines.elastic.agreement import Agreement, Forward, Propose, Tell
-from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
+from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot
 
 History = tuple[tuple[int, frozenset[int]], ...]
 
 
 @dataclass
 class Process:
-    """A worker; `agreement` is None while it only learns."""
+    """A worker; `agreement` is None while it only learns. A bit of `faces` is set for each ticket that it tells another
+    ballot than the rest in its next vote; `proofs` has those who did so, by number.
+    """
 
     member: Member
     slot: Slot = field(default_factory=Slot)
@@ -23,14 +25,16 @@ class Process:
     view: tuple[Member, ...] = ()
     fresh: bool = False
     agreement: Agreement | None = None
+    faces: int = 0
+    proofs: dict[int, Proof] = field(default_factory=dict)
     early: list[tuple[Slot, Callable[[Agreement], None]]] = field(default_factory=list)
 
 
 class World:
     """Members, the links between them (first in, first out, until they break), and the register."""
 
-    def __init__(self, num: int, quorum: int) -> None:
-        self.quorum, self.num_started = quorum, num
+    def __init__(self, num: int, quorum: int, signed: bool = False) -> None:
+        self.quorum, self.num_started, self.signed = quorum, num, signed
         founders = tuple(Member(t, t) for t in range(1, num + 1))
         self.processes = {m.ticket: Process(m, view=founders) for m in founders}
         self.links: dict[tuple[int, int], deque[tuple[Slot, Callable[[Agreement], None]]]] = {}
@@ -42,21 +46,24 @@ class World:
         """A member begins its slot with its ballot."""
         p = self.processes[ticket]
         if p.agreement is None and any(m.ticket == ticket for m in p.view):
-            p.agreement = Agreement(ticket, p.slot, p.view, self.quorum)
-            digest = self.digest(ticket, p.slot)
-            p.agreement.ballot(ticket, digest)
-            self.send_all(p, lambda a: a.ballot(ticket, digest))
+            p.agreement = Agreement(ticket, p.slot, p.view, self.quorum, 0 if self.signed else None)
+            p.agreement.ballot(ticket, self.digest(ticket, p.slot, 0))
+            for proof in p.proofs.values():
+                p.agreement.convict(proof)
             for other in p.view:
+                digest = self.digest(ticket, p.slot, p.faces >> other.ticket & 1)
+                if other.ticket != ticket:
+                    self.send(p, other.ticket, lambda a, digest=digest: a.ballot(ticket, digest))  # type: ignore[misc]
                 if other.ticket not in self.processes or self.is_broken(ticket, other.ticket):
                     p.agreement.lost(other.ticket)
             for slot, event in p.early:
                 if slot == p.slot:
                     event(p.agreement)
-            p.early = [(slot, event) for slot, event in p.early if slot > p.slot]
+            p.early, p.faces = [(slot, event) for slot, event in p.early if slot > p.slot], 0
             self.act(p)
 
-    def digest(self, ticket: int, slot: Slot) -> bytes:
-        return f"{ticket}/{slot.step}/{slot.attempt}".encode()
+    def digest(self, ticket: int, slot: Slot, face: int) -> bytes:
+        return f"{ticket}/{slot.step}/{slot.attempt}/{face}".encode()
 
     def is_broken(self, a: int, b: int) -> bool:
         return frozenset((a, b)) in self.broken
@@ -120,8 +127,7 @@ class World:
         assert p.agreement is not None
         for action in list(p.agreement.actions()):
             if isinstance(action, Tell):
-                held, closed, me = action.held, action.closed, p.member.ticket
-                self.send_all(p, lambda a: a.tells(me, held, closed))  # noqa: B023  # sent before the next round
+                self.send_all(p, hearing(p.member.ticket, action))
             elif isinstance(action, Forward):
                 author, digest = action.author, p.agreement.held[action.author]
                 self.send(p, action.to, lambda a: a.ballot(author, digest))  # noqa: B023  # as above
@@ -134,11 +140,16 @@ class World:
         assert p.agreement is not None and record.slot == p.slot and record.outcome != Outcome.STOP
         holds = record.outcome == Outcome.VOID or all(p.agreement.held.get(a) == d for a, d in record.counted.items())
         assert holds or not record.has(p.member.ticket) or len(record.members) == len(p.view), "a member lacks a ballot"
+        known = (*p.agreement.proofs.values(), *record.proofs)
+        p.proofs |= {proof.author.number: proof for proof in known}
         p.agreement = None
+        if p.member.number in record.liars:
+            return self.kill(p.member.ticket)
         if record.has(p.member.ticket) and holds:
             self.apply(p, record)
         else:
             p.view = ()
+        return None
 
     def apply(self, p: Process, record: Record) -> None:
         if record.outcome == Outcome.APPLY:
@@ -156,9 +167,11 @@ class World:
             return
         if source.slot > p.slot or p.fresh:
             p.slot, p.history, p.fresh = source.slot, source.history, False
+            p.proofs |= source.proofs
             p.view = source.view if any(m.ticket == ticket for m in source.view) else ()
         for other in self.processes.values():
-            if not p.view and other.agreement is not None and other.slot == p.slot:
+            admits = p.member.number not in other.proofs
+            if not p.view and other.agreement is not None and other.slot == p.slot and admits:
                 other.agreement.joining = (p.member,)
                 self.act(other)
         if not p.view and (entry := self.entries.get(p.slot)) is not None and entry[0].has(ticket):
@@ -170,3 +183,14 @@ class World:
         member = Member(self.num_started, number)
         self.processes[member.ticket] = Process(member, fresh=True)
         return member.ticket
+
+
+def hearing(teller: int, tell: Tell) -> Callable[[Agreement], None]:
+    """What becomes of a list where it arrives."""
+
+    def hear(agreement: Agreement) -> None:
+        for proof in tell.proofs:
+            agreement.convict(proof)
+        agreement.tells(teller, tell.held, tell.closed)
+
+    return hear

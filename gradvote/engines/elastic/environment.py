@@ -1,0 +1,72 @@
+"""What `gradvote launch` and torchrun tell a worker: its number, how many there are, the store, the keys."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+
+from gradvote.engines.elastic.register import Register, store_at
+from gradvote.engines.elastic.seals import Seals, Signed, Unsigned
+
+if TYPE_CHECKING:
+    from gradvote.engines.elastic.signing import Keys
+
+STORE, HOST, KEYS = "GRADVOTE_STORE", "GRADVOTE_HOST", "GRADVOTE_KEYS"
+NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
+
+
+def env(*names: str) -> str | None:
+    """The first of these variables that is set, and not empty."""
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def store_of(store: Store | str | None, timeout: float) -> Store:
+    """The store that was given, by itself or by its address, or that of the environment.
+
+    Raises:
+        ValueError: there is none, or nobody answers at its address.
+    """
+    if isinstance(store, Store):
+        return store
+    address = store or env(STORE)
+    if address is None and "MASTER_ADDR" in os.environ:
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '')}"
+    if address is None:
+        raise ValueError(
+            "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
+            "attach a torch.distributed.TCPStore that outlives them (store=)."
+        )
+    return store_at(address, timeout)
+
+
+def number_of(worker: int | None, register: Register) -> int:
+    """This worker's number: as given, of the environment, or one that was not given before.
+
+    Raises:
+        ValueError: it is below 0.
+    """
+    if worker is None and env(NUMBER, "RANK") is None:
+        return register.free_number()
+    number = int(env(NUMBER, "RANK") or 0) if worker is None else worker
+    if number < 0:
+        raise ValueError(f"The number of a worker must be at least 0; got {number}.")
+    return number
+
+
+def seals_of(keys: "Keys | Path | str | None", number: int, register: Register) -> Seals:
+    """How this worker's ballots are signed: with these keys, or those in this folder or that of the environment.
+
+    Raises:
+        ValueError: the keys are another worker's, or the folder does not hold them.
+        MissingExtra: `cryptography` is not installed.
+    """
+    given = keys or env(KEYS)
+    if not given:
+        return Unsigned()
+    from gradvote.engines.elastic.signing import Keys  # noqa: PLC0415  # an extra, imported only when it is used
+
+    own = given if isinstance(given, Keys) else Keys.load(given, number)
+    if own.number != number:
+        raise ValueError(f"These are the keys of worker {own.number}; this is worker {number}.")
+    return Signed(own, register.run_id())
