@@ -1,6 +1,7 @@
 """A training loop for what does not fit into `gradvote.train`: other data, other losses, any optimizer of torch's."""
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,8 @@ from gradvote.experiments.claim import Bench, Cell, Numbers
 from gradvote.schedules import Schedule
 from gradvote.train import checkpoint
 
-CHECKPOINTS = 20
+REPORTS, SECONDS = 20, 20.0
+"""How often a run says where it is, and the time between two checkpoints."""
 UNUSED: dict[str, Any] = {"config": "", "round": {}, "seconds": 0.0}
 """What a checkpoint has beside what is needed here."""
 
@@ -57,14 +59,17 @@ class Loop(ABC):
 
     def run(self, bench: Bench) -> Numbers:
         """To the last step, from the last checkpoint if there is one; the curves, the size, and whether it diverged."""
-        path, every = bench.folder / "checkpoint.pt", max(1, self.cell["steps"] // CHECKPOINTS)
+        path, saved = bench.folder / "checkpoint.pt", time.monotonic()
+        every = max(1, self.cell["steps"] // REPORTS)
         bench.folder.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             self.load(checkpoint.load(path))
         while self.step < self.cell["steps"] and not self.diverged:
             self._one_step()
-            if self.step % every == 0:
+            if time.monotonic() >= saved + SECONDS:
                 checkpoint.save(self.state(), path)
+                saved = time.monotonic()
+            if self.step % every == 0:
                 bench.tell(f"step {self.step} of {self.cell['steps']}")
         self._look()
         return {**self.points, "parameters": self.engine.protocol.layout.size, "diverged": self.diverged}

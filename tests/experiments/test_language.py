@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gradvote.data.shakespeare import Plays
-from gradvote.experiments import language
+from gradvote.experiments import language, loop
 from gradvote.experiments.claim import Bench, Cell
 
 CELL: Cell = {
@@ -39,7 +39,9 @@ def test_one_bit_each_way(tmp_path: Path) -> None:
     assert 2 <= bits < 5  # at this size headers and padding double it
 
 
-def test_an_interrupted_cell_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+def test_an_interrupted_cell_goes_on_to_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SECONDS", 0.0)
+
     def stop(text: str) -> None:
         if text == "step 7 of 20":
             raise KeyboardInterrupt
@@ -47,6 +49,7 @@ def test_an_interrupted_cell_goes_on_to_the_same_numbers(tmp_path: Path) -> None
     whole = language.train(CELL, Bench(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
         language.train(CELL, Bench(tmp_path / "cut", stop))
+    assert (tmp_path / "cut" / "checkpoint.pt").is_file()
     assert repr(language.train(CELL, Bench(tmp_path / "cut"))) == repr(whole)
 
 

@@ -35,7 +35,7 @@ SHOWN = ("sgd", "powersgd", "noisy-mediansgd", "signsgd", "noisy-signsgd", "dist
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"data": "digits", "steps": 300, "eval_every": 15, "batch_size": 64},
+        "quick": {"data": "digits", "steps": 300, "eval_every": 30, "batch_size": 64},
         "paper": {"data": "mnist", "steps": 4000, "eval_every": 100, "batch_size": 64},
     }[scale]
     partitions = {"quick": ("by-class",), "paper": ("by-class", "iid")}[scale]

@@ -70,7 +70,7 @@ def cells(scale: Scale) -> list[Cell]:
             {"rule": FIXED, "size": b, "algorithm": "noisy-signsgd", "options": {"noise_std": b}, **common}
             for b in STDS[scale]
         ]
-    return with_seeds(rows, {"quick": 4, "paper": 5}[scale])
+    return with_seeds(rows, {"quick": 3, "paper": 5}[scale])
 
 
 def measure(cell: Cell, bench: Bench) -> Numbers:
