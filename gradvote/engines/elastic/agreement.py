@@ -16,11 +16,11 @@ set or none; those who stay hold every ballot that counts.
 Where ballots are signed, two names of one author's ballot prove that it lied, to everyone. The run stops without
 signatures; with them the author is left out for good, and what is promised above is still kept:
 
-3. What an author says of its own ballot is no reason to leave a promise: for it, each member reads the name that it
-   holds itself. Two other members who hold different names of it, both *full*, have not heard an equal *full* from all,
-   nor has anyone: rule 1 decides nothing, the register is free, and the record leaves the liar out.
-4. Where only the author's own words, or a ballot that comes late, prove the lie to a member that has said *full*, the
-   others may have decided by 1. It goes for the full set, the liar's ballot included, and keeps the proof.
+3. Two other members who hold different ballots of it, both *full*, have not heard an equal *full* from all, nor has
+   anyone: rule 1 decides nothing, the register is free, and the record leaves the liar out.
+4. What a proven liar says frees nobody from a promise: it may have said something else to others, who have decided by 1.
+   Who has said *full*, and knows of the lie by the author's own words only, or by a ballot that came late, goes for the
+   full set, the liar's ballot included, and keeps the proof.
 5. Who has a proof never says *full*: it closes when the other ballots are here, and tells the proof with what it holds.
    So in the next slot at the latest all know, no one decides by 1, and the record leaves the liar out.
 
@@ -260,12 +260,7 @@ class Agreement:
 
     def _is_full(self, ticket: int) -> bool:
         """Whether a member has said that it holds exactly what is held here."""
-        if ticket not in self.heard:
-            return False
-        held, closed = self.heard[ticket]
-        if self.generation is not None and ticket in self.held:
-            held = {**held, ticket: self.held[ticket]}
-        return held == self.held and not closed
+        return ticket in self.heard and self.heard[ticket] == (self.held, False)
 
     @property
     def _must_stop(self) -> bool:

@@ -5,7 +5,7 @@ What a member is worth is its history: the ballots that counted in each step. It
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gradvote.engines.elastic.agreement import Agreement, Forward, Propose, Tell
 from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot
@@ -16,7 +16,8 @@ History = tuple[tuple[int, frozenset[int]], ...]
 @dataclass
 class Process:
     """A worker; `agreement` is None while it only learns. A bit of `faces` is set for each ticket that it tells another
-    ballot than the rest in its next vote; `proofs` has those who did so, by number.
+    ballot than the rest in its next vote. One with `words` says to each ticket, bit by bit, which of both it holds, and
+    asks the register for nothing. `proofs` has those who lied, by number.
     """
 
     member: Member
@@ -26,6 +27,7 @@ class Process:
     fresh: bool = False
     agreement: Agreement | None = None
     faces: int = 0
+    words: int = 0
     proofs: dict[int, Proof] = field(default_factory=dict)
     early: list[tuple[Slot, Callable[[Agreement], None]]] = field(default_factory=list)
 
@@ -59,19 +61,22 @@ class World:
             for slot, event in p.early:
                 if slot == p.slot:
                     event(p.agreement)
-            p.early, p.faces = [(slot, event) for slot, event in p.early if slot > p.slot], 0
+            p.early = [(slot, event) for slot, event in p.early if slot > p.slot]
+            p.faces = 0
             self.act(p)
 
     def digest(self, ticket: int, slot: Slot, face: int) -> bytes:
         return f"{ticket}/{slot.step}/{slot.attempt}/{face}".encode()
 
+    def told(self, p: Process, tell: Tell, to: int) -> Tell:
+        """The list that a member sends to another one."""
+        me = p.member.ticket
+        if not p.words or me not in tell.held:
+            return tell
+        return replace(tell, held={**tell.held, me: self.digest(me, p.slot, p.words >> to & 1)})
+
     def is_broken(self, a: int, b: int) -> bool:
         return frozenset((a, b)) in self.broken
-
-    def send_all(self, p: Process, event: Callable[[Agreement], None]) -> None:
-        for other in p.view:
-            if other.ticket != p.member.ticket:
-                self.send(p, other.ticket, event)
 
     def send(self, p: Process, to: int, event: Callable[[Agreement], None]) -> None:
         if to in self.processes and not self.is_broken(p.member.ticket, to):
@@ -127,11 +132,13 @@ class World:
         assert p.agreement is not None
         for action in list(p.agreement.actions()):
             if isinstance(action, Tell):
-                self.send_all(p, hearing(p.member.ticket, action))
+                for other in p.view:
+                    if other.ticket != p.member.ticket:
+                        self.send(p, other.ticket, hearing(p.member.ticket, self.told(p, action, other.ticket)))
             elif isinstance(action, Forward):
                 author, digest = action.author, p.agreement.held[action.author]
                 self.send(p, action.to, lambda a: a.ballot(author, digest))  # noqa: B023  # as above
-            elif isinstance(action, Propose):
+            elif isinstance(action, Propose) and not p.words:
                 p.agreement.decided(self.register.setdefault(action.record.slot, action.record))
         if p.agreement.decision is not None:
             self.finish(p, p.agreement.decision)
@@ -145,7 +152,7 @@ class World:
         p.agreement = None
         if p.member.number in record.liars:
             return self.kill(p.member.ticket)
-        if record.has(p.member.ticket) and holds:
+        if record.has(p.member.ticket) and holds and not p.words:
             self.apply(p, record)
         else:
             p.view = ()
