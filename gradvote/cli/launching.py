@@ -58,6 +58,5 @@ def keys(
     made = write(folder, workers)
     for number in made:
         print(f"worker {number}: {folder}/worker-{number}.private (secret), {folder}/worker-{number}.public")
-    kept = workers - len(made)
-    print(f"{len(made)} pairs of keys were made" + (f"; {kept} were there before and stay." if kept else "."))
+    print(f"Pairs of keys made: {len(made)}; there before, and unchanged: {workers - len(made)}.")
     print("Give each worker a folder with its own .private file and all .public files.")

@@ -38,8 +38,10 @@ def test_resume_equals_the_simulation(gradvote: Run) -> None:
 
 
 def test_what_needs_the_engine_is_refused_without_it(gradvote: Run) -> None:
-    for extra in (["--min-workers", "1"], ["--kill", "0@1"], ["--stop", "0@1:2s"]):
+    for extra in (["--min-workers", "1"], ["--kill", "0@1"], ["--stop", "0@1:2s"], ["--keys", "secrets"]):
         refused = gradvote("train", "--model", FACTORY, *extra)
         assert refused.status == 2 and "need --engine elastic" in refused.text
     refused = gradvote(*COMMAND, "--engine", "elastic", "--kill", "7@1")
     assert refused.status == 2 and "There is no worker 7" in refused.text
+    refused = gradvote(*COMMAND, "--engine", "elastic", "--keys", "nowhere")
+    assert refused.status == 2 and "There is no private key worker-0.private" in refused.text

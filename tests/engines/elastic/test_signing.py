@@ -1,23 +1,29 @@
 """Keys as files, and what a signature covers."""
 
 import stat
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.distributed import HashStore
 
+from gradvote import algorithms
+from gradvote.elastic import attach
 from gradvote.engines.elastic.environment import KEYS, seals_of
 from gradvote.engines.elastic.frames import DIGEST_BYTES, digest_of
 from gradvote.engines.elastic.records import Member, Proof, Slot
 from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.seals import RUN_BYTES, Seals, Signed, Unsigned, convicts
 from gradvote.engines.elastic.signing import Keys, write
+from gradvote.errors import MissingExtra
 
 ME = Member(5, 1)
 RUN = bytes(range(RUN_BYTES))
@@ -190,3 +196,23 @@ def test_the_register_keeps_proofs_and_one_id_of_the_run(seals: Signed) -> None:
     assert Register(store).accusations() == proofs and Register(HashStore()).accusations() == []
     ids = {Register(store).run_id(), Register(store).run_id(), Register(HashStore()).run_id()}
     assert len(ids) == 2 and {len(i) for i in ids} == {RUN_BYTES}
+
+
+def test_without_the_library_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "gradvote.engines.elastic.signing")
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(MissingExtra, match=r"gradvote\[signed\]"):
+        seals_of(folder, 1, Register(HashStore()))
+
+
+def test_a_ballot_that_was_sent_stands() -> None:
+    """Who tries a step again after an error must not sign another ballot for it."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    vote = attach(model, optimizer, algorithms.create("signum"), min_workers=1, worker=0, store=HashStore())
+    model.weight.grad = torch.ones(2, 3)
+    first = vote._sent = vote._ballot()
+    model.weight.grad = -torch.ones(2, 3)
+    assert vote._ballot() is first
+    vote._group.slot = Slot(0, 1)
+    assert vote._ballot().body != first.body
