@@ -9,10 +9,11 @@ import enum
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradvote.core import Payload, Plane
@@ -125,18 +126,21 @@ def _plane_size(plane: Plane, num_blocks: int) -> int:
     return plane.dtype.itemsize * rows
 
 
-def _rows(plane: Plane, num_blocks: int) -> Tensor:
-    return torch.as_tensor(plane.row, dtype=torch.int64).expand(num_blocks)
+def _row_mask(plane: Plane, num_blocks: int, width: int) -> NDArray[np.bool_]:
+    rows: NDArray[np.int64] = torch.as_tensor(plane.row).numpy()
+    return np.arange(width) < np.broadcast_to(rows, num_blocks)[:, None]
 
 
-def _row_mask(plane: Plane, num_blocks: int, width: int) -> Tensor:
-    return torch.arange(width) < _rows(plane, num_blocks)[:, None]
+def _raw(array: Tensor) -> NDArray[Any]:
+    """The items as integers of their size: numpy has no bfloat16."""
+    return array.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[array.itemsize]).numpy()
 
 
 def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
     if isinstance(plane.row, Tensor):
         assert array.dim() == 2, "rows of differing length have one sender"
-        array = array[_row_mask(plane, *array.shape)][None]
+        kept = _raw(array)[_row_mask(plane, *array.shape)]
+        array = torch.from_numpy(kept).view(plane.dtype)[None]
     flat: Tensor = array.contiguous().flatten(-2)
     return flat.view(torch.uint8)
 
@@ -151,7 +155,7 @@ def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
         return rows
     width = int(plane.row.max()) if num_blocks else 0
     array = values.new_zeros(num_blocks, width)
-    array[_row_mask(plane, num_blocks, width)] = values
+    _raw(array)[_row_mask(plane, num_blocks, width)] = _raw(values)
     return array
 
 

@@ -67,7 +67,7 @@ def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
 def _is_on_cpu(first: object) -> bool:
     tensor = first.block if isinstance(first, Draw) else first
     assert isinstance(tensor, Tensor)
-    return tensor.device.type == "cpu"
+    return tensor.is_cpu
 
 
 @functools.cache

@@ -6,7 +6,6 @@ writes whole groups, and never beyond a tensor.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,20 +27,15 @@ FORMATS = {torch.float32: (None,), torch.float64: (None,) * 2, torch.bfloat16: (
 """Values whose types tell the compiler the format of the coordinates."""
 
 
-@dataclass(frozen=True)
 class Rows:
-    """Addresses and bytes of rows: whole groups in `body`, what is left of each row in `rest` (R, group)."""
+    """Addresses and bytes of rows: whole groups in `body` (R, n), what is left of each row in `rest` (R, group)."""
 
-    body: Tensor
-    rest: Tensor
-    n: int
-    group: int
+    __slots__ = ("body", "group", "n", "place", "rest")
 
-    @property
-    def place(self) -> Place:
-        """Where it all is."""
-        stride = self.body.stride(0) if len(self.body) > 1 else self.n
-        return self.body.data_ptr(), stride * self.body.element_size(), self.rest.data_ptr(), self.n // self.group
+    def __init__(self, body: Tensor, rest: Tensor, n: int, group: int) -> None:
+        self.body, self.rest, self.n, self.group = body, rest, n, group
+        stride = body.stride(0) if body.shape[0] > 1 else n
+        self.place: Place = body.data_ptr(), stride * body.itemsize, rest.data_ptr(), n // group
 
     @property
     def groups(self) -> int:
@@ -51,7 +45,7 @@ class Rows:
     @property
     def total(self) -> int:
         """Groups of all rows."""
-        return len(self.body) * self.groups
+        return self.body.shape[0] * self.groups
 
     def finish(self) -> None:
         """After a kernel wrote to the rows: brings the rest home."""
@@ -62,14 +56,16 @@ class Rows:
 
 def rows_of(x: Tensor, group: int, shape: torch.Size | None = None) -> Rows:
     """The rows of x (..., n), broadcast to the leading `shape`; a view where neighbours are adjacent, else a copy."""
-    n, x = x.shape[-1], x.detach()
+    n, x = x.shape[-1], x.detach() if x.requires_grad else x
     if shape is not None and shape != x.shape[:-1]:
         x = x.expand((*shape, n))
-    body = (x if x.stride(-1) == 1 else x.contiguous()).reshape(math.prod(x.shape[:-1]), n)
+    body = x if x.stride(-1) == 1 else x.contiguous()
+    if body.dim() != 2:
+        body = body.reshape(math.prod(x.shape[:-1]), n)
     left = n % group
     if not left:
         return Rows(body, body, n, group)
-    rest = body.new_zeros(len(body), group)
+    rest = body.new_zeros(body.shape[0], group)
     rest[:, :left] = body[:, n - left :]
     return Rows(body, rest, n, group)
 
@@ -97,8 +93,8 @@ def shape_with(shape: torch.Size, *draws: Draw | bool) -> torch.Size:
 def result_rows(out: Tensor, group: int) -> Rows:
     """The rows of a fresh contiguous tensor, to be written and finished."""
     n = out.shape[-1]
-    body = out.view(math.prod(out.shape[:-1]), n)
-    return Rows(body, torch.empty(len(body), group, dtype=body.dtype) if n % group else body, n, group)
+    body = out if out.dim() == 2 else out.view(math.prod(out.shape[:-1]), n)
+    return Rows(body, torch.empty(body.shape[0], group, dtype=body.dtype) if n % group else body, n, group)
 
 
 def position(draw: Draw, shape: Sequence[int]) -> Position:
@@ -108,6 +104,9 @@ def position(draw: Draw, shape: Sequence[int]) -> Position:
 
 def per_row(values: Tensor, shape: Sequence[int]) -> Any:
     """One value for each row of the leading `shape`, as an array (R,) of its own type."""
-    if values.shape != shape:
-        values = values.expand(shape)
-    return values.detach().reshape(-1).contiguous().numpy()
+    values = values.detach() if values.requires_grad else values
+    if values.shape == shape:
+        return values.numpy().ravel()
+    if values.numel() == 1:
+        return np.repeat(values.numpy().ravel(), math.prod(shape))
+    return values.expand(shape).numpy().flatten()

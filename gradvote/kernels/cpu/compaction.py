@@ -28,7 +28,7 @@ def compact(words: Tensor, keep: Tensor, width: int) -> Tensor:
     source, kept = rows_of(words, 1, shape), rows_of(keep, 1, shape)
     out = spare.empty((*shape, width), torch.int64).zero_()
     parts, starts = _starts(kept)
-    edges, target = np.zeros((len(starts), 3), np.int64), out.view(len(source.body), width).numpy()
+    edges, target = np.zeros((len(starts), 3), np.int64), out.view(source.body.shape[0], width).numpy()
     job = (source.place, kept.place, parts, starts, target, edges)
     split(lambda start, stop: _compact(*job, start, stop), len(starts), 1)
     _join(parts, starts, edges, target)
@@ -41,7 +41,7 @@ def expand(words: Tensor, keep: Tensor) -> Tensor:
     source, kept = rows_of(words, 1, shape), rows_of(keep, 1, shape)
     out = spare.empty((*shape, keep.shape[-1]), torch.int64)
     parts, starts = _starts(kept)
-    job = (source.place, kept.place, parts, starts, out.view(len(kept.body), keep.shape[-1]).numpy())
+    job = (source.place, kept.place, parts, starts, out.view(kept.body.shape[0], keep.shape[-1]).numpy())
     split(lambda start, stop: _expand(*job, start, stop), len(starts), 1)
     return out
 
@@ -49,7 +49,9 @@ def expand(words: Tensor, keep: Tensor) -> Tensor:
 def _starts(kept: Rows) -> tuple[int, Words]:
     """Parts per row, and (R·parts,) where in its row's compacted bits each part begins."""
     parts = -(-kept.n // PART)
-    counts = np.empty((len(kept.body), parts), np.int64)
+    counts = np.zeros((kept.body.shape[0], parts), np.int64)
+    if parts == 1:
+        return parts, counts.ravel()
     split(lambda start, stop: _count(kept.place, parts, counts.ravel(), start, stop), counts.size, 4)
     return parts, (counts.cumsum(1) - counts).ravel()
 

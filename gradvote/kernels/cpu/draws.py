@@ -1,7 +1,9 @@
 """Random words, fair bits and masks: what the tiles of a stream are, written out."""
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from numba import types
 from torch import Tensor
@@ -20,6 +22,8 @@ GRAIN = 1 << 14
 WORDS, BITS, MASK, COARSE_MASK = ((None,) * kind for kind in range(1, 5))
 """What becomes of a tile, as values whose types tell the compiler: 64, 32, 2 or 128 words of the result."""
 WIDTHS = (64, 32, 2, 128)
+UNITS = 1 << 16
+"""One, as a threshold."""
 
 
 def random_words(draw: Draw, count: int) -> Tensor:
@@ -46,11 +50,18 @@ def keep_bits(draw: Draw, n: int, threshold: int | Tensor, granularity: int = 1)
 def _drawn(kind: tuple[None, ...], draw: Draw, width: int, shape: torch.Size, threshold: int | Tensor) -> Tensor:
     out = spare.empty((*shape, width), torch.int64)
     rows = result_rows(out, TILES * WIDTHS[len(kind) - 1])
-    limits = per_row(torch.as_tensor(threshold).clamp(0, 1 << 16).to(torch.int64), shape)
-    job = (kind, rows.place, rows.groups, position(draw, shape), limits)
+    job = (kind, rows.place, rows.groups, position(draw, shape), _limits(threshold, shape))
     split(lambda start, stop: _fill(*job, start, stop), rows.total, GRAIN // (TILE * TILES))
     rows.finish()
     return out
+
+
+def _limits(threshold: int | Tensor, shape: torch.Size) -> Words:
+    """The threshold of each row, in [0, 2^16]."""
+    if isinstance(threshold, Tensor):
+        limits: Words = np.clip(per_row(threshold, shape), 0, UNITS).astype(np.int64)
+        return limits
+    return np.full(math.prod(shape), min(max(threshold, 0), UNITS), np.int64)
 
 
 def _clear(words: Tensor, n: int) -> Tensor:

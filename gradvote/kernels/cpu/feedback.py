@@ -102,7 +102,7 @@ def _advance_rows(
     results = words.view(-1).numpy(), valid.view(-1).numpy()
     job = (kind, way_of(targets), np.float32(mu), places, sources[0].n, *rules, *masks, *results)
     tiles = -(-words.shape[-1] // TILE)
-    split(lambda start, stop: _advance_tiles(*job, start, stop), len(sources[0].body) * tiles, GRAIN)
+    split(lambda start, stop: _advance_tiles(*job, start, stop), sources[0].body.shape[0] * tiles, GRAIN)
     for rows in targets:
         rows.finish()
 

@@ -16,9 +16,11 @@ LARGE = 1 << 22
 def way_of(targets: list[Rows]) -> tuple[None, ...]:
     """STREAMED for large results of which every line is a line of the cache."""
     body = targets[0].body
+    if body.nbytes < LARGE:
+        return CACHED
     starts = [number for rows in targets for number in (rows.place[0], rows.place[2])]
-    aligned = not any(number % LINE for number in (*starts, targets[0].place[1] if len(body) > 1 else 0))
-    return STREAMED if aligned and body.numel() * body.element_size() >= LARGE else CACHED
+    aligned = not any(number % LINE for number in (*starts, targets[0].place[1] if body.shape[0] > 1 else 0))
+    return STREAMED if aligned else CACHED
 
 
 def write(lanes: Vector, address: Scalar, way: Any) -> None:

@@ -47,7 +47,7 @@ def _tree_sum(x: Tensor, keep: Tensor | None, kind: tuple[None, ...]) -> Tensor:
     shape = x.shape[:-1] if keep is None else common_shape(x.shape[:-1], keep.shape[:-1])
     rows = rows_of(x, TILE, shape)
     kept = rows if keep is None else rows_of(keep, TILE // 64, shape)
-    tiles = torch.empty(len(rows.body), rows.groups, dtype=torch.promote_types(x.dtype, torch.float32))
+    tiles = torch.empty(rows.body.shape[0], rows.groups, dtype=torch.promote_types(x.dtype, torch.float32))
     sums = torch.zeros(shape, dtype=tiles.dtype)
     target, job = tiles.numpy(), (FORMATS[x.dtype], kind, rows.place, kept.place)
     split(lambda start, stop: _sum_tiles(*job, target, start, stop), rows.total, GRAIN)
