@@ -18,9 +18,9 @@ signatures; with them the author is left out for good, and what is promised abov
 
 3. Two other members who hold different ballots of it, both *full*, have not heard an equal *full* from all, nor has
    anyone: rule 1 decides nothing, the register is free, and the record leaves the liar out.
-4. What a proven liar says frees nobody from a promise: it may have told others otherwise, who have decided by 1. Who has
-   said *full*, and knows of the lie by the author's own words only, or by a ballot that came late, goes for the full
-   set, the liar's ballot included, and keeps the proof.
+4. What a proven liar says frees nobody from a promise: it may have told others otherwise, who have decided by 1. Who
+   has said *full*, and knows of the lie by the author's own words only, or by a ballot that came late, goes for the
+   full set, the liar's ballot included, and keeps the proof.
 5. Who has a proof never says *full*: it closes when the other ballots are here, and tells the proof with what it holds.
    So in the next slot at the latest all know, no one decides by 1, and the record leaves the liar out.
 
