@@ -59,7 +59,7 @@ def test_who_was_left_out_stays_so_when_all_have_died(tmp_path: Path) -> None:
         for worker in range(4):
             run.start(worker)
         run.finish(0, 1, 2)
-        run.check_alike()
+        assert len({run.lines(worker, "step")[-1]["digest"] for worker in range(3)}) == 1
         assert run.lines(3, "error")[0].startswith("Excluded") and not run.lines(3, "joined")
         assert "3" in run.lines(0, "stats")[0] and run.lines(0, "stats")[0]["3"]["counted"] == 0
 
