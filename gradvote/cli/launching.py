@@ -10,7 +10,7 @@ from gradvote.engines.elastic.launcher import Launcher
 
 
 def register(app: App) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command(launch, name="launch")
     app.command(keys, name="keys")
 

@@ -61,8 +61,8 @@ def seals_of(keys: "Keys | Path | str | None", number: int, register: Register) 
         ValueError: the keys are another worker's, or the folder does not hold them.
         MissingExtra: `cryptography` is not installed.
     """
-    given = keys or env(KEYS)
-    if not given:
+    given = env(KEYS) if keys is None else keys
+    if given is None:
         return Unsigned()
     from gradvote.engines.elastic.signing import Keys  # noqa: PLC0415  # an extra, imported only when it is used
 

@@ -35,6 +35,7 @@ def join(group: Group, num_expected: int) -> None:
             _check(group, started)
             waited = time.monotonic() - started
             if _may_found(group, num_expected, waited):
+                group.convict(register.accusations())
                 register.found(register.generation() + 1, _founders(group))
             else:
                 _hear(group)

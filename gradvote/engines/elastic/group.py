@@ -19,6 +19,7 @@ from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, Time
 LOGGED, LOGGED_BYTES = 32, 1 << 26
 LAG, AHEAD, KEPT_EARLY = 8, 16, 4096
 PATIENCE = 1.0
+NOTE = 300
 FRESH = b"fresh"
 _TICKET = struct.Struct("<I")
 
@@ -102,18 +103,24 @@ class Group:
         """Count, and say, that something a worker sent was wrong."""
         number = event.link.peer.number
         self.tallies.add(number, what)
-        self.tallies.note(self.slot.step, f"a {event.frame.kind.name.lower()} from worker {number} {text}")
+        self.tallies.note(self.slot.step, f"a {event.frame.kind.name.lower()} from worker {number} {text[:NOTE]}")
+
+    def body_bytes(self, slot: Slot, number: int) -> int:
+        """The length of a worker's ballot as it travels."""
+        return self.replica.ballot_bytes(slot, number) + self.seals.extra_bytes
 
     def convict(self, proofs: Iterable[Proof]) -> bool:
-        """Take note of those who signed two ballots; False where one of the proofs is none, which changes nothing.
+        """Take note of those who signed two ballots; False at the first proof that is none, the rest is not looked at.
 
         Raises:
             Excluded: it was this worker.
         """
-        new = [proof for proof in proofs if proof.author.number not in self.proofs]
-        valid = [proof for proof in new if convicts(self.seals, proof)]
-        for proof in valid:
+        for proof in proofs:
             number = proof.author.number
+            if number in self.proofs:
+                continue
+            if not convicts(self.seals, proof):
+                return False
             if number == self.me.number:
                 raise Excluded(
                     f"{proof} (attempt {proof.slot.attempt}): that is this worker. The run goes on without it, for "
@@ -122,7 +129,7 @@ class Group:
             self.proofs[number] = proof
             self.tallies.add(number, "lied")
             self.tallies.note(self.slot.step, f"{proof}; it is left out for good")
-        return len(valid) == len(new)
+        return True
 
     def keep(self, event: Arrived) -> None:
         """Keep a frame while this process does not know yet which slot it will begin with."""

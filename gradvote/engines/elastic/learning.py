@@ -113,9 +113,19 @@ class Learner:
         if frame.kind == Kind.STATE:
             self._restore(parcel_from(frame.body))
         elif not self.fresh and frame.slot == self.group.slot:
-            self.replay(entry_from(frame.body, self.group.seals.name))
+            self.replay(self._entry(frame))
         elif frame.slot > self.group.slot:
             self._teacher = None
+
+    def _entry(self, frame: Frame) -> Entry:
+        entry, group = entry_from(frame.body, self.group.seals.name), self.group
+        members, record = group.members, entry.record
+        if record.slot != frame.slot or (record.outcome == Outcome.APPLY) != bool(entry.bodies):
+            raise ValueError("An entry is of another slot, or its ballots are not those of its outcome.")
+        for ticket, body in entry.bodies.items():
+            if ticket not in members or len(body) != group.body_bytes(frame.slot, members[ticket].number):
+                raise ValueError(f"An entry has no ballot of a member where it counts that of process {ticket}.")
+        return entry
 
     def _restore(self, parcel: Parcel) -> None:
         if not self.fresh and parcel.slot <= self.group.slot:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gradvote.engines.elastic.frames import digest_of
-from gradvote.engines.elastic.records import Member, Proof, Record, Slot, proofs_from_raw, proofs_to_raw, record_from
+from gradvote.engines.elastic.records import (
+    UNREADABLE,
+    Member,
+    Proof,
+    Record,
+    Slot,
+    count,
+    proofs_from_raw,
+    proofs_to_raw,
+    record_from,
+)
 
 _LENGTH = struct.Struct("<Q")
 Bodies = Mapping[int, bytes | bytearray]
@@ -74,11 +84,11 @@ def parcel_from(body: bytes | bytearray) -> Parcel:
     parts = _unpacked(body)
     try:
         about = json.loads(parts[0])
-        counted = {int(t): Slot(*map(int, s)) for t, s in about["counted"].items()}
-        members = tuple(Member(int(t), int(n)) for t, n in about["members"])
-        slot, proofs = Slot(*map(int, about["slot"])), proofs_from_raw(about["proofs"])
-        return Parcel(int(about["generation"]), slot, members, counted, parts[1], proofs)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        counted = {int(t): Slot(*map(count, s)) for t, s in about["counted"].items()}
+        members = tuple(Member(count(t), count(n)) for t, n in about["members"])
+        slot, proofs = Slot(*map(count, about["slot"])), proofs_from_raw(about["proofs"])
+        return Parcel(count(about["generation"]), slot, members, counted, parts[1], proofs)
+    except UNREADABLE as error:
         raise ValueError(f"This is not a state: {error}") from error
 
 

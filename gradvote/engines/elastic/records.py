@@ -37,6 +37,8 @@ class Member:
 
 Held = Mapping[int, bytes]
 """Ballots by ticket of their author, as names (see `seals`)."""
+UNREADABLE = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+"""What a JSON text of another form than expected raises; RecursionError: one nested without end."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,10 @@ def record_from(text: str | bytes) -> Record:
     try:
         raw = json.loads(text)
         counted = {int(t): bytes.fromhex(digest) for t, digest in raw["counted"].items()}
-        members = tuple(Member(_count(t), _count(n)) for t, n in raw["members"])
-        slot = Slot(*map(_count, raw["slot"]))
+        members = tuple(Member(count(t), count(n)) for t, n in raw["members"])
+        slot = Slot(*map(count, raw["slot"]))
         return Record(slot, Outcome(raw["outcome"]), counted, members, str(raw["text"]), proofs_from_raw(raw["proofs"]))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"This is not a record of a decision: {error}") from error
 
 
@@ -124,7 +126,7 @@ def held_from(text: bytes) -> tuple[dict[int, bytes], bool, tuple[Proof, ...]]:
         raw = json.loads(text)
         held = {int(t): bytes.fromhex(digest) for t, digest in raw["held"].items()}
         return held, bool(raw["closed"]), proofs_from_raw(raw["proofs"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"This is not a list of ballots: {error}") from error
 
 
@@ -144,12 +146,17 @@ def proofs_from_raw(raw: Any) -> tuple[Proof, ...]:
     """
     found = []
     for generation, step, attempt, ticket, number, first, second in raw:
-        slot, author = Slot(_count(step), _count(attempt)), Member(_count(ticket), _count(number))
-        found.append(Proof(_count(generation), slot, author, (bytes.fromhex(first), bytes.fromhex(second))))
+        slot, author = Slot(count(step), count(attempt)), Member(count(ticket), count(number))
+        found.append(Proof(count(generation), slot, author, (bytes.fromhex(first), bytes.fromhex(second))))
     return tuple(found)
 
 
-def _count(value: Any) -> int:
+def count(value: Any) -> int:
+    """A number of a JSON text that fits into a ticket, a step or a worker's number.
+
+    Raises:
+        ValueError: it is none.
+    """
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise ValueError(f"{value!r} is not a count")
     return value

@@ -129,7 +129,7 @@ class Round:
         member = self.agreement.members.get(frame.author)
         if member is None:
             return
-        expected = group.replica.ballot_bytes(self.slot, member.number) + group.seals.extra_bytes
+        expected = group.body_bytes(self.slot, member.number)
         if len(frame.body) != expected:
             group.fault(event, "malformed", f"has {len(frame.body)} bytes instead of {expected}")
             self._spoiled(event)

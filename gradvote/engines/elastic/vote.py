@@ -112,7 +112,7 @@ class Vote:
     ) -> None:
         inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         room = 2 * replica.ballot_bytes(Slot(), replica.number) + SPARE_BYTES
-        limits: dict[Kind, int] = {kind: room for kind in Kind if kind not in (Kind.STATE, Kind.ENTRY)}
+        limits = {kind: SPARE_BYTES for kind in Kind if kind not in (Kind.STATE, Kind.ENTRY)} | {Kind.BALLOT: room}
         mesh = Mesh(register, host, replica.protocol.recipe ^ (SIGNED if seals.signed else 0), inbox, limits)
         self._group = Group(replica, register, mesh, inbox, quorum, times, seals)
         self._sent: Ballot | None = None

@@ -49,7 +49,7 @@ def cells(scale: Scale) -> list[Cell]:
         if scale == "paper" or s != "b = 1e-5"
         for lr in RATES[m][scale]
     ]
-    return with_seeds(rows, {"quick": 5, "paper": 3}[scale])
+    return with_seeds(rows, {"quick": 4, "paper": 3}[scale])
 
 
 def _options(method: str, setting: str, scale: Scale) -> dict[str, Any]:

@@ -30,7 +30,7 @@ CLOSE = 0.1
 
 def cells(scale: Scale) -> list[Cell]:
     shared: dict[str, Any] = {
-        "quick": {"context": 32, "width": 48, "layers": 2, "heads": 2, "batch_size": 8, "steps": 50, "eval_every": 10},
+        "quick": {"context": 32, "width": 48, "layers": 2, "heads": 2, "batch_size": 8, "steps": 40, "eval_every": 10},
         "paper": {
             **{"context": 128, "width": 256, "layers": 6, "heads": 4},
             **{"batch_size": 16, "steps": 5000, "eval_every": 250},
@@ -104,7 +104,7 @@ CLAIM = Claim(
     method="A character-level transformer on tiny Shakespeare, four workers with different plays, the last tenth of "
     "each play held out; half-cosine rate, its start searched over the same grid for every method, no weight "
     "decay; b = 0.001, DropSign's c = 0.05. Quick scale: 2 layers, width 48, 8 windows of 32 characters for "
-    "each worker, 50 steps; paper scale: 4.8 million parameters, 6 layers, width 256, 16 windows of 128, 5000 "
+    "each worker, 40 steps; paper scale: 4.8 million parameters, 6 layers, width 256, 16 windows of 128, 5000 "
     "steps, nine rates.",
     cells=cells,
     measure=measure,
