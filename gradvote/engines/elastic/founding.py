@@ -35,7 +35,6 @@ def join(group: Group, num_expected: int) -> None:
             _check(group, started)
             waited = time.monotonic() - started
             if _may_found(group, num_expected, waited):
-                group.convict(register.accusations())
                 register.found(register.generation() + 1, _founders(group))
             else:
                 _hear(group)
@@ -91,6 +90,7 @@ def _may_found(group: Group, num_expected: int, waited: float) -> bool:
 
 
 def _founders(group: Group) -> Record:
+    group.convict(group.register.accusations())
     places = (group.register.place(t) for t in {group.me.ticket, *group.mesh.links})
     present = [p for p in places if p is not None and group.admits(p.number)]
     best = min(present, key=lambda p: (-p.step, p.ticket))

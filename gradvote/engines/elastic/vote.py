@@ -112,7 +112,8 @@ class Vote:
     ) -> None:
         inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         room = 2 * replica.ballot_bytes(Slot(), replica.number) + SPARE_BYTES
-        limits = {kind: SPARE_BYTES for kind in Kind if kind not in (Kind.STATE, Kind.ENTRY)} | {Kind.BALLOT: room}
+        limits: dict[Kind, int] = {kind: SPARE_BYTES for kind in Kind if kind not in (Kind.STATE, Kind.ENTRY)}
+        limits[Kind.BALLOT] = room
         mesh = Mesh(register, host, replica.protocol.recipe ^ (SIGNED if seals.signed else 0), inbox, limits)
         self._group = Group(replica, register, mesh, inbox, quorum, times, seals)
         self._sent: Ballot | None = None
