@@ -81,10 +81,12 @@ class Keys:
 
 
 def write(folder: Path | str, workers: int) -> list[int]:
-    """Make keys for the workers 0 to `workers` − 1 that have none in this folder yet; the numbers of those.
+    """Make keys for the workers 0 to `workers` − 1 that have no public one in this folder; the numbers of those.
+
+    A private key that is there without its public one gets that.
 
     Raises:
-        ValueError: `workers` is below 1.
+        ValueError: `workers` is below 1, or a private file that is there is no Ed25519 key.
         OSError: a file cannot be written; none is ever overwritten.
     """
     if workers < 1:
@@ -93,18 +95,27 @@ def write(folder: Path | str, workers: int) -> list[int]:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(workers):
         private, public = folder / f"worker-{number}.private", folder / f"worker-{number}.public"
-        if not private.exists() and not public.exists():
-            key = Ed25519PrivateKey.generate()
-            _create(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        if not public.exists():
+            key = _private_in(private, number) if private.exists() else _new_private(private)
             _create(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
             made.append(number)
     return made
 
 
+def _new_private(path: Path) -> Ed25519PrivateKey:
+    key = Ed25519PrivateKey.generate()
+    _create(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    return key
+
+
 def _create(path: Path, data: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError:
+        path.unlink()
+        raise
 
 
 def _listed(folder: Path) -> list[Path]:

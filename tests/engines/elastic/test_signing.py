@@ -1,10 +1,13 @@
 """Keys as files, and what a signature covers."""
 
+import errno
+import os
 import stat
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.distributed import HashStore
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
 from gradvote import algorithms
 from gradvote.elastic import attach
@@ -67,6 +70,23 @@ def test_keys_that_exist_are_never_changed(folder: Path, tmp_path: Path) -> None
     assert not (tmp_path / "worker-0.private").exists()
     with pytest.raises(ValueError, match="at least 1 worker; got 0"):
         write(folder, 0)
+
+
+def test_half_a_pair_is_completed_and_half_a_file_is_not_left(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copied(folder, tmp_path) / "worker-1.public").unlink()
+    assert write(tmp_path, 3) == [1] and set(Keys.load(tmp_path, 1).public) == {0, 1, 2}
+    assert (tmp_path / "worker-1.public").read_bytes() == (folder / "worker-1.public").read_bytes()
+    monkeypatch.setattr(os, "fdopen", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path, 4)
+    assert not (tmp_path / "worker-3.private").exists()
+
+
+def full_disk(descriptor: int, mode: str) -> NoReturn:
+    os.close(descriptor)
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def copied(folder: Path, to: Path) -> Path:
@@ -186,6 +206,8 @@ def test_keys_come_by_hand_or_by_the_environment(folder: Path, monkeypatch: pyte
         seals_of(Keys.load(folder, 1), 2, register)
     with pytest.raises(ValueError, match=r"no private key worker-7\.private"):
         seals_of(None, 7, register)
+    with pytest.raises(ValueError, match=r"no private key worker-1\.private"):
+        seals_of("", 1, register)  # a variable that is not set must not leave ballots unsigned
 
 
 def test_the_register_keeps_proofs_and_one_id_of_the_run(seals: Signed) -> None:
