@@ -15,6 +15,7 @@ from typing import Any
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
 from gradvote.engines.elastic.signing import write
+from gradvote.train import checkpoint
 from tests.engines.elastic.worker import work
 
 FORKS = get_context("forkserver")
@@ -53,6 +54,23 @@ class Crew:
         os.kill(pid, number)
         if number == signal.SIGKILL:
             self.processes[worker].join()
+
+    def freeze(self) -> None:
+        """Stop all, so that nobody takes a step without another one; needs a deadline of many seconds."""
+        for worker in self.processes:
+            self.signal(worker, signal.SIGSTOP)
+        self.until(lambda: all(stands_still(process) for process in self.processes.values()))
+
+    def kill_all(self) -> None:
+        """SIGKILL all at once, between the same two checkpoints of theirs: only so none of their memories is lost."""
+        self.freeze()
+        while len({checkpoint.load(self.folder / f"checkpoint.{w}")["step"] for w in self.processes}) > 1:
+            for worker in self.processes:
+                self.signal(worker, signal.SIGCONT)
+            time.sleep(TICK)
+            self.freeze()
+        for worker in self.processes:
+            self.signal(worker, signal.SIGKILL)
 
     def lines(self, worker: int, key: str, life: int | None = None) -> list[Any]:
         """What a life of a worker has written about something."""
@@ -105,6 +123,11 @@ class Crew:
             w: (self.at(w), self.lines(w, "joined"), self.lines(w, "error"), process.exitcode)
             for w, process in self.processes.items()
         }
+
+
+def stands_still(process: BaseProcess) -> bool:
+    """Whether SIGSTOP has stopped the main thread, which trains."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @contextlib.contextmanager

@@ -87,27 +87,24 @@ def test_below_min_workers_the_run_waits(tmp_path: Path) -> None:
 
 
 def test_all_killed_and_started_again(tmp_path: Path) -> None:
-    with crew(tmp_path, 3, 2, 40, checkpoints=True) as run:
+    with crew(tmp_path, 3, 2, 80, checkpoints=True, deadline=15.0, timeout=30.0) as run:
         run.until(lambda: min(run.at(worker) for worker in range(3)) >= 12)
-        for worker in range(3):
-            run.signal(worker, SIGKILL)
+        run.kill_all()
         for worker in range(3):
             run.start(worker)
         run.finish()
-        run.check_alike()
-        assert run.check_alike()[40] == simulated(40, 3)
+        assert run.check_alike()[80] == simulated(80, 3)
 
 
 def test_a_process_killed_before_it_said_where_it_is_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    with crew(tmp_path, 2, 2, 40, checkpoints=True) as run:
+    with crew(tmp_path, 2, 2, 80, checkpoints=True, deadline=15.0, timeout=30.0) as run:
         run.until(lambda: min(run.at(worker) for worker in range(2)) >= 12)
-        for worker in range(2):
-            run.signal(worker, SIGKILL)
+        run.kill_all()
         Register(run.store).ticket()
         for worker in range(2):
             run.start(worker)
         run.finish()
-        assert run.check_alike()[40] == simulated(40, 2)
+        assert run.check_alike()[80] == simulated(80, 2)
 
 
 def test_who_comes_after_the_end_is_told_so(tmp_path: Path) -> None:
