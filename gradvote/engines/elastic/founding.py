@@ -105,9 +105,9 @@ def _check(group: Group, started: float) -> None:
     if earlier and not mesh.links:
         number, recipe = earlier[0]
         if recipe == mesh.recipe ^ SIGNED:
-            signed, other = ("this one", f"worker {number}")[:: 1 if group.seals.signed else -1]
+            who = "This one signs" if group.seals.signed else "This one does not sign"
             raise ValueError(
-                f"{signed.capitalize()} signs its ballots, {other} does not. All workers must attach with keys, or all "
+                f"{who} its ballots, unlike worker {number}. All workers must attach with keys, or all "
                 "without (keys=, --keys); use a store of its own for each run."
             )
         raise ValueError(

@@ -17,7 +17,7 @@ from gradvote.engines.elastic.tallies import Tallies
 from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, Timeouts
 
 LOGGED, LOGGED_BYTES = 32, 1 << 26
-LAG, AHEAD, KEPT_EARLY = 8, 16, 4096
+LAG, AHEAD, KEPT_EARLY = 8, 16, 128
 PATIENCE = 1.0
 NOTE = 300
 FRESH = b"fresh"
@@ -132,13 +132,15 @@ class Group:
         return True
 
     def keep(self, event: Arrived) -> None:
-        """Keep a frame while this process does not know yet which slot it will begin with."""
-        if event.frame.sound and len(self.early) < KEPT_EARLY:
-            self.early.append(event)
+        """Keep a frame while this process does not know yet which slot it will begin with; the latest of each peer."""
+        if event.frame.sound:
+            kept = self._early_of(event)
+            oldest = kept[0] if len(kept) >= KEPT_EARLY else None
+            self.early = [*(e for e in self.early if e is not oldest), event]
 
     def keep_early(self, event: Arrived) -> None:
         """Keep a frame of a coming slot until then."""
-        if event.frame.slot.step > self.slot.step + AHEAD or len(self.early) >= KEPT_EARLY:
+        if event.frame.slot.step > self.slot.step + AHEAD or len(self._early_of(event)) >= KEPT_EARLY:
             self.fault(event, "stale", f"is for step {event.frame.slot.step}, far ahead of step {self.slot.step}")
         else:
             self.early.append(event)
@@ -191,6 +193,10 @@ class Group:
     def num_waiting(self) -> int:
         """Connected processes that are no members, and may still learn from here."""
         return sum(t not in self.members and t not in self.left for t in list(self.mesh.links))
+
+    def _early_of(self, event: Arrived) -> list[Arrived]:
+        """The frames of this peer that wait."""
+        return [e for e in self.early if e.link.peer == event.link.peer]
 
     def _stay(self, members: tuple[Member, ...]) -> None:
         self.members = {m.ticket: m for m in members}

@@ -66,6 +66,7 @@ class Replica:
         like = torch.zeros(self.protocol.layout.size)
         self.worker, self.server = self.protocol.init_worker(like), self.protocol.init_server(like)
         self._planes: dict[tuple[Slot, int], Planes] = {}
+        self._half_way: Slot | None = None
 
     def vote(self, slot: Slot) -> Ballot:
         """The ballot on the gradients of now; a parameter without one abstains. No state changes."""
@@ -106,10 +107,17 @@ class Replica:
         """One step with the counted ballots, by worker number.
 
         Raises:
-            WireError: a ballot does not have its length.
+            WireError: a ballot does not have its length; nothing has been changed.
+            RuntimeError: an earlier step has failed half way.
         """
+        if self._half_way is not None:
+            raise RuntimeError(
+                f"Step {self._half_way.step} failed on this worker while it was applied, so its model may be half "
+                "changed. End this process; a new one in its place learns the state from the others."
+            )
         numbers = sorted(ballots)
         opened = [self._open(slot, number, ballots[number]) for number in numbers]
+        self._half_way = slot
         rates = agreed_rates([rates for rates, _ in opened])
         by_param = [rates[g] for g in self._group_of]
         lr = by_param[0] if len(set(by_param)) == 1 else by_param
@@ -121,6 +129,7 @@ class Replica:
         self._read(protocol.check(Kind.DECISION, decision), own)
         self._step_at(rates)
         self._planes = {key: planes for key, planes in self._planes.items() if key[0] > slot}
+        self._half_way = None
 
     def snapshot(self) -> bytes:
         """What a peer needs to be alike."""

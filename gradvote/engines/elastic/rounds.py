@@ -8,24 +8,33 @@ from gradvote.engines.elastic.frames import Frame, Kind, digest_of
 from gradvote.engines.elastic.group import Group
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Opened
 from gradvote.engines.elastic.records import Record, Slot, held_from, held_to_json, record_from
+from gradvote.engines.elastic.replica import Ballot
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
 IDLE = 0.25
 
 
 class Round:
-    """`run` gives the decision; None where the others have gone on without this process."""
+    """`run` gives the decision; None where the others have gone on without this process.
 
-    def __init__(self, group: Group, body: bytes) -> None:
-        self.group, self.slot, self.me = group, group.slot, group.me.ticket
+    After an error it can be run again, and must be: what this process has promised to the others still binds it.
+    """
+
+    def __init__(self, group: Group, ballot: Ballot) -> None:
+        self.group, self.generation, self.slot, self.me = group, group.generation, group.slot, group.me.ticket
+        self.ballot, body = ballot, group.seals.seal(group.generation, group.slot, group.me, ballot.body)
         self.frames = {self.me: Frame(Kind.BALLOT, self.me, self.slot, body, digest_of(body))}
         generation = group.generation if group.seals.signed else None
         members = tuple(group.members.values())
         self.agreement = Agreement(self.me, group.slot, members, group.quorum, generation, group.suspects)
         self.behind = False
         self._proven: set[tuple[int, bytes]] = set()
-        self._started = time.monotonic()
-        self._slow_since: float | None = None
+        self._started, self._slow_since = 0.0, None  # type: float, float | None
+
+    @property
+    def open(self) -> bool:
+        """Whether this is the round that the group is in."""
+        return (self.generation, self.slot) == (self.group.generation, self.group.slot)
 
     def run(self) -> Record | None:
         """Until the slot is decided.
@@ -34,6 +43,7 @@ class Round:
             TooFewWorkers: the group stayed too small for too long.
         """
         group, agreement = self.group, self.agreement
+        self._started, self._slow_since = time.monotonic(), None
         own = self.frames[self.me]
         agreement.ballot(self.me, group.seals.name(own.body, own.digest))
         for proof in group.proofs.values():

@@ -116,7 +116,7 @@ class Vote:
         limits[Kind.BALLOT] = room
         mesh = Mesh(register, host, replica.protocol.recipe ^ (SIGNED if seals.signed else 0), inbox, limits)
         self._group = Group(replica, register, mesh, inbox, quorum, times, seals)
-        self._sent: Ballot | None = None
+        self._round: Round | None = None
         self._num_expected = num_expected
         self._until: int | None = None
         self._stopping, self._signals = False, contextlib.ExitStack()
@@ -165,21 +165,23 @@ class Vote:
             RegisterLost: the store is gone, and something out of the ordinary had to be agreed on.
         """
         while True:
-            ballot = self._ballot()
             if not self._group.inside:
-                return self._learn(ballot)
-            group, self._sent = self._group, ballot
-            vote = Round(group, group.seals.seal(group.generation, group.slot, group.me, ballot.body))
+                return self._learn(self._ballot())
+            vote = self._round = self._open_round() or Round(self._group, self._ballot())
             record = vote.run()
-            if record is None or not self._finish(record, ballot, vote):
-                return self._learn(ballot)
+            if record is None or not self._finish(record, vote):
+                return self._learn(vote.ballot)
             if record.outcome == Outcome.APPLY:
                 return None if self._group.inside else self._learn(None)
 
+    def _open_round(self) -> Round | None:
+        """The round that an error has interrupted."""
+        return self._round if self._round is not None and self._round.open else None
+
     def _ballot(self) -> Ballot:
-        """The vote of now; one that was sent for this slot stands, if the slot was not decided then."""
-        sent, slot = self._sent, self._group.slot
-        return sent if sent is not None and sent.slot == slot else self._group.replica.vote(slot)
+        """The vote of now; one that was sent in this round stands."""
+        interrupted = self._open_round()
+        return self._group.replica.vote(self._group.slot) if interrupted is None else interrupted.ballot
 
     def stats(self) -> Stats:
         """What this worker has seen since it joined."""
@@ -249,7 +251,7 @@ class Vote:
         while needed() and time.monotonic() < end:
             self._group.take(0.01)
 
-    def _finish(self, record: Record, ballot: Ballot, vote: Round) -> bool:
+    def _finish(self, record: Record, vote: Round) -> bool:
         """Take over a decided slot; False where this worker cannot by itself."""
         group = self._group
         group.convict(record.proofs)
@@ -263,7 +265,7 @@ class Vote:
             return group.inside
         if any(vote.agreement.held.get(t) != name for t, name in record.counted.items()):
             return False
-        Learner(group, False, ballot).replay(Entry(record, {t: vote.frames[t].body for t in record.counted}))
+        Learner(group, False, vote.ballot).replay(Entry(record, {t: vote.frames[t].body for t in record.counted}))
         return True
 
     def _learn(self, pending: Ballot | None) -> None:

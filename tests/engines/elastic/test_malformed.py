@@ -16,7 +16,7 @@ from gradvote.elastic import attach
 from gradvote.engines.elastic import founding, group, vote
 from gradvote.engines.elastic.frames import Frame, Kind, digest_of
 from gradvote.engines.elastic.learning import Learner
-from gradvote.engines.elastic.links import Arrived
+from gradvote.engines.elastic.links import Arrived, Link
 from gradvote.engines.elastic.parcels import Entry, parcel_from
 from gradvote.engines.elastic.records import (
     Member,
@@ -30,6 +30,7 @@ from gradvote.engines.elastic.records import (
     record_from,
 )
 from gradvote.engines.elastic.register import Place
+from gradvote.engines.elastic.replica import Ballot
 from gradvote.engines.elastic.rounds import Round
 from gradvote.engines.elastic.seals import RUN_BYTES, Seals, Signed, convicts
 from gradvote.engines.elastic.signing import Keys, write
@@ -86,7 +87,7 @@ def test_a_parcel_is_refused(text: bytes) -> None:
 def test_a_round_counts_it_and_goes_on(kind: Kind, text: bytes) -> None:
     with group_with_a_peer() as (own, link):
         own.enter(1, NOW, (ME, PEER), {})
-        here = Round(own, b"ballot")
+        here = Round(own, Ballot(own.slot, b"ballot", [], [], []))
         here._handle(Arrived(link, Frame(kind, PEER.ticket, NOW, text, digest_of(text))))
         assert own.tallies.workers[PEER.number].malformed == 1 and not here.agreement.heard
         assert all(len(note) < group.NOTE + 100 for _, note in own.tallies.notes)
@@ -145,7 +146,7 @@ def test_a_flood_of_proofs_costs_one(signers: dict[int, Seals], monkeypatch: pyt
     with group_with_a_peer() as (own, link):
         own.seals = signers[0]
         own.enter(1, NOW, (ME, PEER), {})
-        here = Round(own, b"ballot")
+        here = Round(own, Ballot(own.slot, b"ballot", [], [], []))
         for proofs in ([bad] * 1000, [good] * 1000):
             text = held_to_json({}, True, proofs).encode()
             here._handle(Arrived(link, Frame(Kind.HELD, PEER.ticket, NOW, text)))
@@ -175,3 +176,14 @@ def test_only_ballots_may_be_long() -> None:
     assert limits.pop(Kind.BALLOT) > 4 * 10**6 and set(limits.values()) == {vote.SPARE_BYTES}
     assert len(held_to_json(dict.fromkeys(range(2000), bytes(96)), True)) < vote.SPARE_BYTES
     assert len(json.dumps(proofs_to_raw([Proof(1, NOW, ME, (bytes(96),) * 2)] * 2000))) < vote.SPARE_BYTES
+
+
+def test_a_peer_that_floods_a_learner_keeps_nobody_elses_frames_out() -> None:
+    with group_with_a_peer() as (own, link):
+        other = Link(link.sock, Member(99, 7), own.inbox, {})
+        own.keep(Arrived(other, Frame(Kind.BALLOT, 99, NOW)))
+        for step in range(2 * group.KEPT_EARLY):
+            own.keep(Arrived(link, Frame(Kind.BALLOT, PEER.ticket, Slot(step))))
+        kept = [e.frame.slot.step for e in own.early if e.link is link]
+        assert kept == list(range(group.KEPT_EARLY, 2 * group.KEPT_EARLY))
+        assert [e.link for e in own.early if e.link is not link] == [other]

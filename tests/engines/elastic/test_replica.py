@@ -117,3 +117,17 @@ def test_timeouts_must_rise() -> None:
     with pytest.raises(ValueError, match="must rise from grace to deadline"):
         Timeouts(deadline=0.1)
     assert "0.5 s (deadline)" in str(replace(Timeouts(), deadline=0.5))
+
+
+def test_a_step_that_failed_half_way_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no room")
+
+    own = replica(0)
+    ballots = {0: own.vote(Slot(0)).body}
+    with monkeypatch.context() as patch:
+        patch.setattr(own.optimizer, "step", fail)
+        with pytest.raises(MemoryError):
+            own.apply(Slot(0), ballots)
+    with pytest.raises(RuntimeError, match=r"Step 0 failed on this worker"):
+        own.apply(Slot(0), ballots)

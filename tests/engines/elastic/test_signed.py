@@ -6,6 +6,7 @@ from signal import SIGKILL
 import pytest
 
 from gradvote.engines.elastic.register import Register
+from gradvote.engines.elastic.signing import write
 from tests.engines.elastic.crew import Crew, crew
 from tests.engines.elastic.simulated import simulated
 from tests.engines.elastic.test_faults import notes
@@ -90,10 +91,24 @@ def test_a_false_witness_is_left_out_and_harms_nobody(tmp_path: Path) -> None:
             assert "says more than those it names have signed" in notes(run, worker)
 
 
+def test_who_has_no_public_key_with_the_others_cannot_join(tmp_path: Path) -> None:
+    with crew(tmp_path, 2, 2, 60, **SIGNED) as run:
+        run.until(lambda: run.at(0) >= 1)
+        write(tmp_path / "all", 3)
+        for public in (tmp_path / "keys").glob("*.public"):
+            (tmp_path / "all" / public.name).write_bytes(public.read_bytes())
+        run.start(2, keys=str(tmp_path / "all"), timeout=6.0)
+        run.finish(0, 1)
+        run.check_alike()
+        for worker in (0, 1):
+            assert "worker 2 cannot join: its public key is not known here" in notes(run, worker)
+            assert run.lines(worker, "retried") == [0] and "2" not in run.lines(worker, "stats")[0]
+
+
 def test_signed_and_unsigned_workers_do_not_mix(tmp_path: Path) -> None:
     with crew(tmp_path, 2, 2, 10**6, **SIGNED) as run:
         run.until(lambda: run.at(0) >= 1)
         run.start(2, keys=None)
         run.until(lambda: bool(run.lines(2, "error")))
-        assert "signs its ballots, this one does not" in run.lines(2, "error")[0]
+        assert "This one does not sign its ballots, unlike worker" in run.lines(2, "error")[0]
         assert all(run.processes[worker].is_alive() for worker in (0, 1))

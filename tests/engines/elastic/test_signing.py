@@ -23,7 +23,8 @@ from gradvote.elastic import attach
 from gradvote.engines.elastic.environment import KEYS, seals_of
 from gradvote.engines.elastic.frames import DIGEST_BYTES, digest_of
 from gradvote.engines.elastic.records import Member, Proof, Slot
-from gradvote.engines.elastic.register import Register
+from gradvote.engines.elastic.register import Register, RegisterLost
+from gradvote.engines.elastic.rounds import Round
 from gradvote.engines.elastic.seals import RUN_BYTES, Seals, Signed, Unsigned, convicts
 from gradvote.engines.elastic.signing import Keys, write
 from gradvote.errors import MissingExtra
@@ -233,8 +234,28 @@ def test_a_ballot_that_was_sent_stands() -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     vote = attach(model, optimizer, algorithms.create("signum"), min_workers=1, worker=0, store=HashStore())
     model.weight.grad = torch.ones(2, 3)
-    first = vote._sent = vote._ballot()
+    first = vote._ballot()
+    vote._round = Round(vote._group, first)
     model.weight.grad = -torch.ones(2, 3)
     assert vote._ballot() is first
     vote._group.slot = Slot(0, 1)
     assert vote._ballot().body != first.body
+
+
+def test_a_step_tried_again_goes_on_with_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has promised the full set must not forget it because the register was away."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    vote, rounds = attach(model, optimizer, algorithms.create("signum"), min_workers=1, worker=0, store=HashStore()), []
+    vote._group.inside = True
+
+    def run(self: Round) -> None:
+        rounds.append(self)
+        raise RegisterLost("The store is away.")
+
+    monkeypatch.setattr(Round, "run", run)
+    for slot in (Slot(0), Slot(0), Slot(0, 1)):
+        vote._group.slot = slot
+        with pytest.raises(RegisterLost):
+            vote.step()
+    assert rounds[0] is rounds[1] and rounds[1] is not rounds[2]
