@@ -16,7 +16,7 @@ app = App(
     name="gradvote",
     help="One-bit, fault-tolerant, non-iid-safe distributed training for PyTorch.",
     version=gradvote.__version__,
-    help_format="plaintext",
+    help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
 for module in (listing, training, launching, comparing, reporting, planning, benching, reproduce, demo):
