@@ -1,4 +1,6 @@
-"""One core, no deadlines, the same examples every time."""
+"""One core, no deadlines, the same examples every time, and Ctrl-C heard."""
+
+import signal
 
 import pytest
 import torch
@@ -7,6 +9,8 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("gradvote", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("gradvote")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
