@@ -15,13 +15,16 @@ import gradvote
 from gradvote.bench import cases
 from gradvote.bench.cases import MEDIAN, MODEL, Case
 from gradvote.bench.measure import Measurement, exponents, measure
-from gradvote.bench.timing import bandwidth, free_bytes, machine
+from gradvote.bench.timing import SHORTEST, bandwidth, free_bytes, machine
 
 SIZES = tuple(round(10 ** (k / 2)) for k in range(6, 17))
 QUICK_MODEL, QUICK_MEDIAN, QUICK_SIZES = 1_000_000, 100_000, (1_000, 10_000, 100_000, 1_000_000, 4_000_000)
 VOTERS, MEDIANS, WORKERS = (3, 7, 15, 31, 63), (3, 7, 15, 31, 64), range(1, 34)
 BYTES = {"pack": 6, "noisy": 32, "vote": 20, "median": 40, "drop sign": 80, "unpack": 24}
 """Memory that a case and its rival take, per coordinate; votes and medians at 7 workers."""
+
+CURSORY = 0.02
+"""Seconds that a measurement takes at least outside of the table, and where all is to be quick."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,7 +60,8 @@ def run_kernels(
         if progress is not None:
             progress(job.name, done, len(jobs))
         if _fits(job.num_bytes):
-            found.append(measure(job.build(), job.part, speed, job.with_rival))
+            shortest = SHORTEST if job.part == "table" and not quick else CURSORY
+            found.append(measure(job.build(), job.part, speed, job.with_rival, shortest))
         else:
             left_out.append(job.name)
     result = {

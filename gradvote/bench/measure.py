@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradvote.bench.cases import Case
-from gradvote.bench.timing import Bandwidth, interleaved, once
+from gradvote.bench.timing import SHORTEST, Bandwidth, interleaved, once
 
 LINEAR_FROM = 1_000_000
 """Sizes from which on the exponent of d is fitted."""
@@ -57,8 +57,10 @@ class Measurement:
         return {**asdict(self), "time": self.time, "rival_time": self.rival_time, "speedup": self.speedup}
 
 
-def measure(case: Case, part: str, speed: Bandwidth, with_rival: bool = True) -> Measurement:
-    """Checks a case, then times it in turn with the fastest of its rivals.
+def measure(
+    case: Case, part: str, speed: Bandwidth, with_rival: bool = True, shortest: float = SHORTEST
+) -> Measurement:
+    """Checks a case, then times it in turn with the fastest of its rivals, each time for `shortest` seconds or more.
 
     Raises:
         WrongResultError: the result differs from the definition.
@@ -66,7 +68,7 @@ def measure(case: Case, part: str, speed: Bandwidth, with_rival: bool = True) ->
     if not case.check():
         raise WrongResultError(f"{case.operation} {case.variant} at d = {case.d:,} differs from its definition.")
     rival = _fastest(case.rivals) if with_rival else None
-    seconds = interleaved({"ours": case.ours} | ({"rival": case.rivals[rival]} if rival else {}))
+    seconds = interleaved({"ours": case.ours} | ({"rival": case.rivals[rival]} if rival else {}), shortest)
     return Measurement(
         part=part,
         operation=case.operation,

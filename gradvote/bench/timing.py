@@ -31,15 +31,15 @@ class Bandwidth:
         return bytes_read * self.read + bytes_written * self.write
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds per call of each, in turn, so that a disturbance meets them all."""
+def interleaved(calls: Mapping[str, Callable[[], object]], shortest: float = SHORTEST) -> dict[str, list[float]]:
+    """Seconds per call of each, in turn, so that a disturbance meets them all; `shortest` as `SHORTEST`."""
     first = {name: once(call) for name, call in calls.items()}
-    inner = {name: max(1, round(SHORTEST / max(seconds, 1e-7))) for name, seconds in first.items()}
+    inner = {name: max(1, round(shortest / max(seconds, 1e-7))) for name, seconds in first.items()}
     repetitions = SLOW if max(first.values()) > SLOW_SECONDS else REPETITIONS
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repetitions):
         for name, call in calls.items():
-            if first[name] < 4 * SHORTEST:
+            if first[name] < 4 * shortest:
                 _mean(call, inner[name])
             seconds[name].append(_mean(call, inner[name]))
     return seconds

@@ -66,7 +66,7 @@ def kernels(
         tuple[str, ...], Parameter(consume_multiple=True, help="Coordinates of the sweep: 10k 1M 10M.")
     ] = (),
     threads: Annotated[int | None, Parameter(help="Threads, of ours and of the rivals.")] = None,
-    quick: Annotated[bool, Parameter(help="A million coordinates at most: half a minute.", negative="")] = False,
+    quick: Annotated[bool, Parameter(help="A million coordinates at most: a minute.", negative="")] = False,
 ) -> None:
     """Every CPU kernel against what a user would write instead, and against the speed of memory.
 

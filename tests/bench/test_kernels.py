@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradvote import kernels
-from gradvote.bench import cases, timing
+from gradvote.bench import cases
 from gradvote.bench import kernels as bench
 from gradvote.bench.kernel_report import draw, heading, table
 from gradvote.bench.measure import Measurement, WrongResultError, exponents, measure
@@ -42,10 +42,9 @@ def test_a_wrong_result_shows_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
         measure(cases.median(1000), "table", SPEED)
 
 
-def test_repetitions_are_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "SHORTEST", 0.0)
+def test_repetitions_are_interleaved() -> None:
     order: list[str] = []
-    seconds = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")})
+    seconds = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, shortest=0.0)
     assert order[-14:] == ["a", "b"] * 7
     assert all(len(each) == 7 for each in seconds.values())
 
@@ -65,7 +64,7 @@ def test_a_run_from_measuring_to_the_figures(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(bench, name, 500)
     monkeypatch.setattr(bench, "WORKERS", (1, 2, 9))
     monkeypatch.setattr(bench, "bandwidth", lambda: SPEED)
-    monkeypatch.setattr(timing, "SHORTEST", 0.0)
+    monkeypatch.setattr(bench, "CURSORY", 0.0)
     seen: list[tuple[str, int, int]] = []
     result = bench.run_kernels(tmp_path, [100, 1000], quick=True, progress=lambda *now: seen.append(now))
     assert json.loads((tmp_path / "kernels.json").read_text()) == result
