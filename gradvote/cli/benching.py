@@ -71,7 +71,7 @@ def kernels(
     """Every CPU kernel against what a user would write instead, and against the speed of memory.
 
     Signs, noisy signs, votes, medians, DropSignSGD's step and unpacking, from 10³ to 10⁸ coordinates and from 1 to 33
-    workers: a table, two plots and JSON with the machine and the versions. All of it takes ten minutes or more, and 12 GB.
+    workers: a table, two plots and JSON with the machine and the versions. It takes ten minutes or more, and 12 GB.
     """
     import torch  # noqa: PLC0415  # costs a second to import
 
