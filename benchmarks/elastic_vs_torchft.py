@@ -42,7 +42,7 @@ with contextlib.suppress(ImportError):  # `main` says what is missing
 
 WORKERS, QUORUM, BATCH, LIAR, VICTIM = 3, 2, 16, 2, 1
 INPUTS, CLASSES = 64, 10
-OUR_RATE, THEIR_RATE = 0.0005, 0.01  # the best of five without faults, each in steps of 2
+OUR_RATE, THEIR_RATE = 0.0005, 0.01  # the best without faults, of four and of five in steps of 2
 PAUSE_AT = 40
 INSIDE = "GRADVOTE_BENCHMARK_INSIDE"
 

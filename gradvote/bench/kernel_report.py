@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
 from gradvote.bench.measure import Measurement
 from gradvote.errors import MissingExtra
 from gradvote.report.style import LIGHT, LIGHT_SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from rich.table import Table
 
 OURS, RIVAL, MEMORY = LIGHT_SERIES[0], LIGHT_SERIES[1], LIGHT["muted"]
 TITLES = {
@@ -29,16 +31,11 @@ LEGEND = (
 )
 
 
-def table(found: Sequence[Measurement]) -> "Table":
+def table(found: Sequence[Measurement]) -> Table:
     """The rows of the table part: times, speed-up over the rival and what is asked for, share of memory speed.
 
     The rivals stand below: a terminal of 80 columns has no room for them in the rows.
     """
-    try:
-        from rich.box import SIMPLE_HEAD  # noqa: PLC0415  # an extra
-        from rich.table import Table  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise MissingExtra("rich", "cli") from None
     result = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     result.add_column("Operation", no_wrap=True)
     for name in ("d", "ms", "rival's", "faster", "asked", "memory"):
@@ -56,7 +53,7 @@ def table(found: Sequence[Measurement]) -> "Table":
 def draw(found: Sequence[Measurement], heading: str, out: Path) -> list[Path]:
     """Writes `kernels-sizes.png` (time against d) and `kernels-workers.png` (against the number of workers)."""
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra; the table does without it
     except ImportError:
         raise MissingExtra("matplotlib", "report") from None
     sizes, workers = Figure(figsize=(13, 7.5), layout="constrained"), Figure(figsize=(13, 4.6), layout="constrained")

@@ -89,7 +89,7 @@ def _errors(model: _Model, run: dict[str, Any]) -> str:
 
 def _plot(path: Path, runs: Sequence[dict[str, Any]], model: _Model) -> None:
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra; the table does without it
     except ImportError:
         raise MissingExtra("matplotlib", "report") from None
     figure = Figure(figsize=(8, 5), layout="constrained")

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from gradvote import quantities
+from gradvote.bench import kernel_report, report
+from gradvote.bench.exchange import NAMES, run_locally
+from gradvote.bench.kernels import load, run_kernels
 from gradvote.errors import unknown
 
 bench = App(name="bench", help="Measure this machine; a figure is printed only when its result was checked.")
@@ -43,16 +47,13 @@ def exchange(
     prediction `gradvote plan`. "against fp32" is how many times as fast as the float32 all-reduce; MB are those that
     one process sends. Takes half a minute and 2 GB at the default size.
     """
-    from gradvote.bench.exchange import NAMES, run_locally  # noqa: PLC0415  # costs a second to import
-    from gradvote.bench.report import table  # noqa: PLC0415  # imports torch
-
     for name in names:
         if name not in NAMES:
             raise unknown("contestant", name, NAMES)
     console = Console(highlight=False)
     with console.status(f"Exchanging between {ranks} processes"):
         results = run_locally(quantities.count(params), ranks, names or NAMES, repeats)
-    console.print(table(results))
+    console.print(report.table(results))
     if out is not None:
         out.write_text(json.dumps([vars(r) for r in results], indent=1), encoding="utf-8")
         console.print(f"Figures: {out}")
@@ -73,11 +74,6 @@ def kernels(
     Signs, noisy signs, votes, medians, DropSignSGD's step and unpacking, from 10³ to 10⁸ coordinates and from 1 to 33
     workers: a table, two plots and JSON with the machine and the versions. It takes ten minutes or more, and 12 GB.
     """
-    import torch  # noqa: PLC0415  # costs a second to import
-
-    from gradvote.bench.kernel_report import draw, heading, table  # noqa: PLC0415  # imports torch
-    from gradvote.bench.kernels import load, run_kernels  # noqa: PLC0415  # imports torch
-
     if threads is not None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1; got {threads}.")
@@ -93,12 +89,12 @@ def kernels(
             lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
         )
     found = load(out / "kernels.json")
-    console.print(heading(result), table(found), sep="\n")
+    console.print(kernel_report.heading(result), kernel_report.table(found), sep="\n")
     growth = ", ".join(f"{name} ~ d^{e:.2f}" for name, e in result["exponents"].items())
     console.print(f"Growth: {growth}" if growth else "Growth: needs two sizes from 1M on.")
     if result["left_out"]:
         console.print(f"Left out, as memory is too small: {', '.join(result['left_out'])}")
-    console.print("Written:", out / "kernels.json", *draw(found, heading(result), out))
+    console.print("Written:", out / "kernels.json", *kernel_report.draw(found, kernel_report.heading(result), out))
 
 
 def _progress(console: Console) -> Progress:

@@ -53,7 +53,7 @@ def keys(
 
     For instance: gradvote keys secrets --workers 7
     """
-    from gradvote.engines.elastic.signing import write  # noqa: PLC0415  # an extra, imported only when it is used
+    from gradvote.engines.elastic.signing import write  # noqa: PLC0415  # cryptography, which only this needs here, is an extra
 
     made = write(folder, workers)
     for number in made:

@@ -130,7 +130,7 @@ def _show(run: RankRun, tensorboard: bool) -> None:
     if not tensorboard:
         watch(run, console)
         return
-    from gradvote.train.tensorboard import events  # noqa: PLC0415  # an extra
+    from gradvote.train.tensorboard import events  # noqa: PLC0415  # tensorboard is an extra, for --tensorboard only
 
     with events(run.place.events, run.step) as board:
         watch(run, console, board)

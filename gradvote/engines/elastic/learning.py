@@ -122,6 +122,8 @@ class Learner:
         members, record = group.members, entry.record
         if record.slot != frame.slot or (record.outcome == Outcome.APPLY) != bool(entry.bodies):
             raise ValueError("An entry is of another slot, or its ballots are not those of its outcome.")
+        if record.outcome == Outcome.STOP:
+            raise ValueError("An entry ends the run, which nobody goes on from.")
         for ticket, body in entry.bodies.items():
             if ticket not in members or len(body) != group.body_bytes(frame.slot, members[ticket].number):
                 raise ValueError(f"An entry has no ballot of a member where it counts that of process {ticket}.")

@@ -105,6 +105,7 @@ ENTRIES: list[Callable[[bytes], bytes]] = [
     lambda ballot: entry(NOW, {PEER.ticket: ballot + b"x"}),
     lambda ballot: entry(NOW, {}),
     lambda ballot: entry(NOW, {PEER.ticket: ballot}, Outcome.VOID),
+    lambda ballot: entry(NOW, {}, Outcome.STOP),
     *(lambda ballot, text=text: packed(text) for text in TEXTS),
 ]
 
