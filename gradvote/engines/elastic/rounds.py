@@ -129,7 +129,7 @@ class Round:
         elif slot < self.slot:
             self._hear_old(event)
         elif kind == Kind.BALLOT:
-            self._hear_ballot(event)
+            self.hear_ballot(event)
         elif kind == Kind.MEMORY:
             self.group.fill(event)
             self.agreement.lacking(self.group.lacks)
@@ -144,7 +144,8 @@ class Round:
         elif event.frame.kind == Kind.BALLOT and event.frame.author == event.link.peer.ticket:
             self.group.stale(event)
 
-    def _hear_ballot(self, event: Arrived) -> None:
+    def hear_ballot(self, event: Arrived) -> None:
+        """Take a ballot of this slot, or count what is wrong with it."""
         frame, group = event.frame, self.group
         member = self.agreement.members.get(frame.author)
         if member is None:
