@@ -28,7 +28,8 @@ class Delivery:
         self.group, self.slot, self.record, self.sharding = vote.group, vote.slot, record, sharding
         self.vote, self.tray, self.me, self.behind = vote, tray, vote.me, False
         self._unable = vote.agreement.lacks
-        self._to = {m.ticket for m in record.members} & vote.agreement.members.keys() - {self.me}
+        self._all = vote.agreement.members.keys() - {self.me}
+        self._to = {m.ticket for m in record.members} & self._all
         self.found: dict[int, bytes] = {}
         self.memories: dict[int, list[State]] = {}
         self._said: dict[int, dict[int, bytes]] = {s: {} for s in range(sharding.num)}
@@ -54,6 +55,12 @@ class Delivery:
         if self.behind:
             return None
         return Decided(self.record, tuple(self.found[s] for s in range(self.sharding.num)), self.memories)
+
+    def leave(self) -> None:
+        """Tell those who go on without this process what it can still work out."""
+        self._decide()
+        for shard, body in self.found.items():
+            self._send(self._to, Kind.DECISION, shard, body)
 
     def _decide(self) -> bool:
         """Work out the shards that are held here, as soon as all ballots that count have come; False before."""
@@ -200,8 +207,9 @@ class Delivery:
         missing = [s for s in range(self.sharding.num) if s not in self.found]
         if missing and now > max(self._started + t.grace, self._asked_at + t.deadline):
             self._asked_at = now
-            self.group.send(self._to, Frame(Kind.WANT, self.me, self.slot, shards_to_bytes(missing)))
-        nobody = [s for s in missing if not self._able(s)]
+            self.group.send(self._all, Frame(Kind.WANT, self.me, self.slot, shards_to_bytes(missing)))
+        connected = self.group.mesh.links.keys()
+        nobody = [s for s in missing if not self._able(s) and not connected & {*self.sharding.holders[s]}]
         if now > self._started + (t.deadline + 3 * t.grace if nobody else t.timeout) and missing:
             raise ShardLost(
                 f"Nobody that is left knows the decision on shard {missing[0]} of step {self.slot.step}: both workers "
@@ -211,6 +219,13 @@ class Delivery:
 
 
 def deliver(vote: Round, record: Record) -> Decided | None:
-    """What the members of a sharded run decide on the ballots that count; see `Delivery.run`."""
+    """What the members of a sharded run decide on the ballots that count; see `Delivery.run`.
+
+    None for who is no member any more, too.
+    """
     assert vote.group.sharding is not None and isinstance(vote.tray, Cut)
-    return Delivery(vote, vote.tray, vote.group.sharding, record).run()
+    own = Delivery(vote, vote.tray, vote.group.sharding, record)
+    if record.has(vote.me):
+        return own.run()
+    own.leave()
+    return None

@@ -213,7 +213,9 @@ class Round:
     def _marks(self) -> list[float]:
         t = self.group.timeouts
         marks = [self._started + t.deadline, self._started + t.timeout]
-        return marks if self._slow_since is None else [*marks, *(self._slow_since + k * t.grace for k in (1, 3))]
+        if self._slow_since is None:
+            return marks
+        return [*marks, *(self._slow_since + wait for wait in (t.grace, 3 * t.grace, 3 * t.grace + t.deadline))]
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -228,6 +230,7 @@ class Round:
         if self._slow_since is not None:
             agreement.settled = now >= self._slow_since + t.grace
             agreement.impatient = now >= self._slow_since + 3 * t.grace
+            agreement.desperate = now >= self._slow_since + 3 * t.grace + t.deadline
         if now >= self._started + t.timeout:
             raise TooFewWorkers(
                 f"Step {self.slot.step} could not be decided within {t.timeout:g} s: {len(agreement.held)} ballots of "

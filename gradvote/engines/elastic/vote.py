@@ -297,7 +297,7 @@ class Vote:
             lacks = any(vote.agreement.held.get(t) != name for t, name in record.counted.items())
             entry = None if lacks else Entry(record, vote.tray.bodies(record.counted))
         else:
-            entry = deliver(vote, record) if record.has(group.me.ticket) else None
+            entry = deliver(vote, record)
         if entry is None:
             return False
         Learner(group, False, vote.ballot).replay(entry)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gradvote.elastic import Vote
 from gradvote.engines.elastic.ballots import Ballot
+from gradvote.engines.elastic.holders import sources
 from gradvote.engines.elastic.parcels import Decided, Entry
 from gradvote.engines.elastic.records import Outcome, Slot
 
@@ -69,6 +70,9 @@ class Ledger:
         self.advance(entry)
         if entry.record.outcome == Outcome.APPLY:
             self.write({"applied": [slot.step, slot.attempt, counted]})
+        for shard, source in enumerate(sources(entry.record.holders, entry.record.moves)):
+            if source is None:
+                self.write({"lost": [slot.step, slot.attempt, shard]})
 
 
 def expected_memory(g: Tensor, m: Tensor, e: Tensor, counted: bool, found: Tensor) -> Tensor:

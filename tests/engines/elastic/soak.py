@@ -197,6 +197,8 @@ def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:
     print(f"{seconds / 60:.1f} minutes ({soak.now / 60:.1f} at work); faults: {done}, in all {sum(done.values())}")
     print(f"wrong ballots by kind: {dict(witness.found)}; bits turned on the way: {soak.relay.counts['altered']}")
     print(f"{witness.compared} comparisons of parameters; {witness.kept_checked} memories against what counted")
+    if witness.lost:
+        print(f"server memories lost with both their holders: {len(witness.lost)}")
     now = sum(witness.losses) / max(len(witness.losses), 1)
     print(f"loss {witness.first_loss} at first, {now:.4f} at last; step {witness.latest}")
     print(f"no worker grew by more than {soak.growth} kB")
