@@ -107,7 +107,8 @@ class Options:
 
     engine: Annotated[str | None, option("Running", "See `gradvote list engines`.", Config.engine)] = None
     placement: Annotated[
-        str | None, option("Running", "Engine ddp: sharded, central, replicated.", Config.placement)
+        str | None,
+        option("Running", "See `gradvote list placements`.", "sharded; engine elastic: replicated"),
     ] = None
     mode: Annotated[str | None, option("Running", "Gradients of simulated workers: loop, vectorized.", Config.mode)] = (
         None

@@ -15,10 +15,11 @@ ENGINES = {
     "elastic": "M processes here that may die, stall and come back; see --kill and --stop",
 }
 PLACEMENTS = {
-    "sharded": "engine ddp: every rank is the server of a part of the blocks",
+    "sharded": "every worker is the server of a part of the blocks; engine elastic: with a buddy that has a copy",
     "central": "engine ddp: rank 0 is the server",
-    "replicated": "engine ddp: every rank gets all ballots and decides for itself",
+    "replicated": "every worker gets all ballots and decides for itself",
 }
+PLACED = {"simulation": "central", "ddp": "sharded", "elastic": "replicated"}
 SCHEDULES = {
     "constant": "the same learning rate always",
     "step": "divided by 2, 10 and 20 after 1/7, 3/7 and 5/7 of the steps, as in Chen et al.'s Figure 3",
@@ -53,7 +54,7 @@ class Config:
     weights: str = "equal"
     faults: tuple[dict[str, Any], ...] = ()
     engine: str = "simulation"
-    placement: str = "sharded"
+    placement: str | None = None
     mode: str = "loop"
     seed: int = 0
     eval_every: int | None = None
@@ -65,7 +66,7 @@ class Config:
         self._check_plain()
         for kind, name, valid in (
             ("engine", self.engine, ENGINES),
-            ("placement", self.placement, PLACEMENTS),
+            ("placement", self.placed, PLACEMENTS),
             ("mode", self.mode, MODES),
             ("schedule", self.schedule, SCHEDULES),
             ("optimizer", self.optimizer, OPTIMIZERS),
@@ -73,6 +74,10 @@ class Config:
         ):
             if name not in valid:
                 raise unknown(kind, name, valid)
+        if self.engine == "elastic" and self.placed == "central":
+            raise ValueError(
+                "The elastic engine has no central server, which could die: choose the placement replicated or sharded."
+            )
         for name in ("steps", "workers", "eval_samples", "batch_size", "eval_every", "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -92,6 +97,11 @@ class Config:
                 "Options must be numbers, texts and lists of them, as a checkpoint keeps them; "
                 f"got options={self.options}, partition_options={self.partition_options}, faults={self.faults}."
             ) from error
+
+    @property
+    def placed(self) -> str:
+        """Where the server is: as chosen, or what is usual for the engine."""
+        return self.placement or PLACED.get(self.engine, "sharded")
 
     @property
     def evaluate_every(self) -> int:

@@ -151,6 +151,7 @@ class ElasticRun(Run):
             deadline=self.job.deadline,
             seed=self.config.seed,
             faults=self.setup.faults,
+            placement=self.config.placed,  # type: ignore[arg-type]  # one of elastic.PLACEMENTS, as Config has checked
         )
 
     def _models(self) -> list[nn.Module]:

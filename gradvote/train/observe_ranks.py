@@ -81,7 +81,7 @@ class RankObserver(Observer):
 
     @property
     def _replicated(self) -> bool:
-        return self.setup.config.placement == "replicated"
+        return self.setup.config.placed == "replicated"
 
     def _accuracies(self) -> Record:
         own = super()._accuracies()

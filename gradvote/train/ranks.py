@@ -93,7 +93,7 @@ class RankRun(Run):
             self._ddp,
             self.setup.protocol.algorithm,
             optimizer=self.optimizers[0],
-            placement=self.config.placement,  # type: ignore[arg-type]  # one of PLACEMENTS, as Config has checked
+            placement=self.config.placed,  # type: ignore[arg-type]  # one of PLACEMENTS, as Config has checked
             seed=self.config.seed,
             faults=self.setup.faults,
         )

@@ -3,7 +3,7 @@
 from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic.register import RegisterLost
 from gradvote.engines.elastic.tallies import Standing, Stats
-from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, Timeouts, TooFewWorkers
+from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, ShardLost, Timeouts, TooFewWorkers
 from gradvote.engines.elastic.vote import Vote, attach
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "RegisterLost",
     "Replaced",
     "RunEnded",
+    "ShardLost",
     "Standing",
     "Stats",
     "Timeouts",

@@ -26,8 +26,8 @@ signatures; with them the author is left out for good, and what is promised abov
 
 Where the server is sharded, a member's ballot is held by who holds the parts of it for its own shards. Who lacks the
 memory of one of them does not say *full*, and says which. A set of ballots can only count if each shard has a holder
-that holds them all and has the memory; where a shard has lost both, the slot is void, and its memory begins anew. Before
-that, holders that are connected but silent are waited for once more as long.
+that holds them all and has the memory; where a shard has lost both, the slot is void, and its memory begins anew.
+Before that, holders that are connected but silent are waited for once more as long.
 
 A list with a name that its author has not signed is void: its teller is *doubted*, as one that did not answer, and in
 the next slot a *suspect*: nobody who doubted it says *full*, so that who still does not answer is left out.
@@ -231,17 +231,15 @@ class Agreement:
             return self.whole()
         if self._must_stop:
             return Record(self.slot, Outcome.STOP, text=self._accusation())
-        if self.me in self.proofs:
+        holdings = {self.me: self.held, **{p: self.heard[p][0] for p in self._answering()}}
+        if self.me in self.proofs or (self._spares(holdings.keys()) and not self.desperate):
             return None
         proofs, text = tuple(self.proofs.values()), "; ".join(map(str, self.proofs.values()))
-        holdings = {self.me: self.held, **{p: self.heard[p][0] for p in self._answering()}}
         held = {a: d for a, d in self.held.items() if a not in self.proofs}
         common = {a: d for a, d in held.items() if all(a in h for h in holdings.values())}
         counted = common if len(common) >= self.quorum else held
         staying = [self.members[t] for t in sorted(holdings) if counted.keys() <= holdings[t].keys()]
         members = self._with_joining(staying)
-        if self._spares(holdings.keys()) and not self.desperate:
-            return None
         covered = all(self._able(shard) & {m.ticket for m in staying} for shard in range(len(self.holders)))
         if len(counted) >= self.quorum and len(staying) >= self.quorum and covered:
             return Record(self.slot, Outcome.APPLY, counted, members, text, proofs, *self._next_holders(members))

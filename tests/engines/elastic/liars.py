@@ -18,6 +18,8 @@ def lie(vote: Vote, how_at: How) -> None:
         receivers, how = list(to), how_at(frame.slot.step)
         if frame.author != vote._group.me.ticket or how is None:
             return honest(receivers, frame)
+        if frame.kind == Kind.DECISION and how == "false server":
+            return honest(receivers, altered(frame, sound=True, place=-1))
         if frame.kind != Kind.BALLOT:
             witness = frame.kind == Kind.HELD and how == "false witness"
             return honest(receivers, false_witness(vote, frame) if witness else frame)
@@ -27,10 +29,7 @@ def lie(vote: Vote, how_at: How) -> None:
             receivers = [ticket for ticket in receivers if ticket not in again]
             once.update((frame.slot, ticket) for ticket in receivers)
         if how == "garbage":
-            for ticket in receivers:
-                if (link := vote._group.mesh.links.get(ticket)) is not None:
-                    link.sock.sendall(b"\x00" * 64)
-            return None
+            return garble(vote, receivers)
         for ticket in receivers:
             if how == "replay" and ticket in earlier:
                 honest([ticket], earlier[ticket])
@@ -49,10 +48,17 @@ def lie(vote: Vote, how_at: How) -> None:
     vote._group.send = lying  # type: ignore[method-assign]
 
 
-def altered(frame: Frame, sound: bool) -> Frame:
+def garble(vote: Vote, receivers: Iterable[int]) -> None:
+    """Noise on the connections."""
+    for ticket in receivers:
+        if (link := vote._group.mesh.links.get(ticket)) is not None:
+            link.sock.sendall(b"\x00" * 64)
+
+
+def altered(frame: Frame, sound: bool, place: int = -9) -> Frame:
     """The ballot with a bit turned round; `sound`: with the digest of what it says now."""
     body = bytearray(frame.body)
-    body[-9] ^= 0x10
+    body[place] ^= 0x10
     return replace(frame, body=bytes(body), digest=digest_of(body) if sound else frame.digest)
 
 

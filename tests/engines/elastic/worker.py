@@ -112,7 +112,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
                 _save(kept, vote, model, optimizer, orders)
         stats = vote.stats()
     workers = {str(number): vars(standing) for number, standing in stats.workers.items()}
-    _write(out, {"clock": clock.num_read})
+    _write(out, {"clock": clock.num_read, "sent": stats.bytes_sent})
     _write(out, {"stats": workers, "steps": stats.steps, "retried": stats.retried, "slow": stats.slow,
                  "notes": [text for _, text in stats.notes]})  # fmt: skip
 
