@@ -19,11 +19,8 @@ class Replicas(Crew):
         self, folder: Path, num: int, min_workers: int, steps: int, algorithms: tuple[str, ...], **options: Any
     ) -> None:
         super().__init__(folder, num, min_workers, steps, **options)
-        founders = options.get("founders", min_workers)
-        self.houses = {
-            name: LighthouseServer("127.0.0.1:0", founders, join_timeout_ms=200, heartbeat_timeout_ms=600)
-            for name in algorithms
-        }
+        times = {"join_timeout_ms": 200, "quorum_tick_ms": 20, "heartbeat_timeout_ms": 600}
+        self.houses = {name: LighthouseServer("127.0.0.1:0", min_workers, **times) for name in algorithms}
 
     def start(self, worker: int, **options: Any) -> None:
         self.lives[worker] = self.lives.get(worker, -1) + 1

@@ -60,6 +60,9 @@ def _train(out: Path, algorithm: str, address: str, worker: int, steps: int, o: 
             if name not in o.get("leave_out", ()):
                 part.load_state_dict(saved[name])
     _afflict(vote, worker, o)
+    out.with_name(f"ready.{worker}").touch()
+    while len(list(out.parent.glob("ready.*"))) < o["workers"]:
+        time.sleep(0.005)  # the lighthouse would begin with those that came first
     while manager.current_step() < o.get("until", steps):
         _step(out, algorithm, manager, model, optimizer, vote, o)
     states = {"model": model, "optimizer": optimizer, "manager": manager, "vote": vote}
@@ -138,7 +141,7 @@ def _two_faced(rounds: Rounds, vote: Vote, message: bytes, expected: Sequence[in
 
     header = wire.Header(*_fields(message))
     body = wire.unframe(message, header).clone()
-    body[100:110] ^= 255
+    body[10:20] ^= 255  # behind the learning rate
     other = wire.frame(body, header)
     send = torch.frombuffer(bytearray(message * (len(expected) - 1) + other), dtype=torch.uint8)
     receive = torch.empty(sum(expected), dtype=torch.uint8)
