@@ -24,6 +24,10 @@ signatures; with them the author is left out for good, and what is promised abov
 5. Who has a proof never says *full*: it closes when the other ballots are here, and tells the proof with what it holds.
    So in the next slot at the latest all know, no one decides by 1, and the record leaves the liar out.
 
+Where the server is sharded, a member's ballot is held by who holds the parts of it for its own shards. Who lacks the
+memory of one of them does not say *full*, and says which. A set of ballots can only count if each shard has a holder
+that holds them all and has the memory; where a shard has lost both, the slot is void, and its memory begins anew.
+
 A list with a name that its author has not signed is void: its teller is *doubted*, as one that did not answer, and in
 the next slot a *suspect*: nobody who doubted it says *full*, so that who still does not answer is left out.
 """
@@ -31,16 +35,18 @@ the next slot a *suspect*: nobody who doubted it says *full*, so that who still 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from gradvote.engines.elastic.holders import Holders, Moves, arranged
 from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot
 
 
 @dataclass(frozen=True)
 class Tell:
-    """Tell all members what is held here."""
+    """Tell all members what is held here, and of which shards the memory is missing."""
 
     held: Mapping[int, bytes]
     closed: bool
     proofs: tuple[Proof, ...] = ()
+    lacks: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,9 @@ class Agreement:
         quorum: int,
         generation: int | None = None,
         suspects: Iterable[int] = (),
+        holders: Holders = (),
     ) -> None:
+        self.holders, self.lacks = holders, dict[int, frozenset[int]]()
         self.me, self.slot, self.quorum, self.generation = me, slot, quorum, generation
         self.members = {m.ticket: m for m in members}
         self.proofs: dict[int, Proof] = {}
@@ -90,7 +98,7 @@ class Agreement:
         self.decision: Record | None = None
         self.full = self.closed = self.late = self.settled = self.impatient = False
         self._spoiled: set[int] = set()
-        self._told: tuple[frozenset[int], bool, int] | None = None
+        self._told: tuple[frozenset[int], bool, int, frozenset[int]] | None = None
         self._forwarded: set[tuple[int, int]] = set()
 
     def ballot(self, author: int, digest: bytes) -> None:
@@ -115,9 +123,14 @@ class Agreement:
         """What came as a member's ballot was none: it is not waited for any more, but may come by another member."""
         self._spoiled.add(author)
 
-    def tells(self, peer: int, held: Mapping[int, bytes], closed: bool) -> None:
+    def lacking(self, shards: frozenset[int]) -> None:
+        """The shards held here whose memory has not arrived."""
+        self.lacks[self.me] = shards
+
+    def tells(self, peer: int, held: Mapping[int, bytes], closed: bool, lacks: frozenset[int] = frozenset()) -> None:
         """A member said what it holds."""
         if peer in self.members and peer != self.me:
+            self.lacks[peer] = lacks
             known = {a: d for a, d in held.items() if a in self.members}
             self.heard[peer] = known, closed
             for author, name in known.items():
@@ -178,24 +191,30 @@ class Agreement:
         if not self.closed and not self.full:
             missing = self.members.keys() - self.held.keys() - self.proofs.keys()
             admits = (bool(self.joining) and self.me == self._first()) or len(self.members) < self.quorum
-            trusting = not self.proofs and not self._wary and not self.doubted
+            trusting = not self.proofs and not self._wary and not self.doubted and not self.lacks.get(self.me)
             self.full = not missing and not admits and trusting and not self._others_closed()
             self.closed = not self.full and (self.late or missing <= self.gone | self._spoiled or self._others_closed())
         if self.full or self.closed:
-            now = frozenset(self.held), self.closed, len(self.proofs)
+            lacks = self.lacks.get(self.me, frozenset())
+            now = frozenset(self.held), self.closed, len(self.proofs), lacks
             if now != self._told:
                 self._told = now
-                yield Tell(dict(self.held), self.closed, tuple(self.proofs.values()))
+                yield Tell(dict(self.held), self.closed, tuple(self.proofs.values()), lacks)
 
     def _forward(self) -> Iterator[Action]:
         for peer, (held, _) in sorted(self.heard.items()):
             for author in sorted(self.held.keys() - held.keys() - {peer} - self.proofs.keys()):
-                if self._forwards(author) and (author, peer) not in self._forwarded:
+                if self._forwards(author, peer) and (author, peer) not in self._forwarded:
                     self._forwarded.add((author, peer))
                     yield Forward(author, peer)
 
-    def _forwards(self, author: int) -> bool:
-        """Whether this member forwards a ballot: the first holder does, or the author where nobody else has it."""
+    def _forwards(self, author: int, peer: int) -> bool:
+        """Whether this member forwards a ballot: the first holder does, or the author where nobody else has it.
+
+        Of sharded ones each holds a part; author and co-holders forward what they have.
+        """
+        if self.holders:
+            return self.me == author or any({self.me, peer} <= {*own} for own in self.holders)
         others = [p for p, (held, _) in self.heard.items() if author in held and p not in self.gone | {author}]
         return not others if self.me == author else self.me < min(others, default=self.me + 1)
 
@@ -220,16 +239,26 @@ class Agreement:
         counted = common if len(common) >= self.quorum else held
         staying = [self.members[t] for t in sorted(holdings) if counted.keys() <= holdings[t].keys()]
         members = self._with_joining(staying)
-        if len(counted) >= self.quorum and len(staying) >= self.quorum:
-            return Record(self.slot, Outcome.APPLY, counted, members, text, proofs)
-        if self.joining and len(members) >= self.quorum:
-            members = self._with_joining(self.members[t] for t in holdings)
-            return Record(self.slot, Outcome.VOID, {}, members, text, proofs)
+        covered = all(self._able(shard) & {m.ticket for m in staying} for shard in range(len(self.holders)))
+        if len(counted) >= self.quorum and len(staying) >= self.quorum and covered:
+            return Record(self.slot, Outcome.APPLY, counted, members, text, proofs, *self._next_holders(members))
+        everyone = self._with_joining([self.members[t] for t in holdings])
+        if len(everyone if not covered else members if self.joining else ()) >= self.quorum:
+            return Record(self.slot, Outcome.VOID, {}, everyone, text, proofs, *self._next_holders(everyone))
         return None
+
+    def _able(self, shard: int) -> set[int]:
+        """Who has the memory of a shard."""
+        return {t for t in self.holders[shard] if shard not in self.lacks.get(t, ())}
+
+    def _next_holders(self, members: Iterable[Member]) -> tuple[Holders, Moves]:
+        tickets = {m.ticket for m in members}
+        return arranged([self._able(s) & tickets for s in range(len(self.holders))], tickets)
 
     def whole(self) -> Record:
         """All ballots count, all members stay: what rule 1 decides."""
-        return Record(self.slot, Outcome.APPLY, dict(self.held), tuple(sorted(self.members.values())))
+        members = tuple(sorted(self.members.values()))
+        return Record(self.slot, Outcome.APPLY, dict(self.held), members, holders=self.holders)
 
     def _with_joining(self, staying: Iterator[Member] | Sequence[Member]) -> tuple[Member, ...]:
         newest: dict[int, Member] = {}

@@ -8,6 +8,7 @@ that they are no members. So a run cannot split in two.
 import time
 
 from gradvote.engines.elastic.group import Group
+from gradvote.engines.elastic.holders import arranged
 from gradvote.engines.elastic.learning import PAUSE, VOTES, Learner
 from gradvote.engines.elastic.links import Arrived
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
@@ -27,7 +28,8 @@ def join(group: Group, num_expected: int) -> None:
     register, mesh, me = group.register, group.mesh, group.me
     group.convict(register.accusations())
     state = group.replica.digest()
-    register.publish(Place(me.ticket, me.number, mesh.host, mesh.port, group.slot.step, state))
+    shards = sorted(group.sharding.has(group.slot)) if group.sharding is not None else ()
+    register.publish(Place(me.ticket, me.number, mesh.host, mesh.port, group.slot.step, state, shards))
     mesh.start(me)
     started, mesh.probing = time.monotonic(), True
     try:
@@ -62,7 +64,7 @@ def _began(group: Group) -> bool:
     record = group.register.founders(generation)
     if record is None or not record.has(group.me.ticket):
         return False
-    group.enter(generation, record.slot, record.members, {})
+    group.enter(generation, record.slot, record.members, {}, record.holders, record.moves)
     return True
 
 
@@ -96,7 +98,11 @@ def _founders(group: Group) -> Record:
     best = min(present, key=lambda p: (-p.step, p.ticket))
     alike = sorted(Member(p.ticket, p.number) for p in present if (p.step, p.state) == (best.step, best.state))
     newest = {m.number: m for m in alike}
-    return Record(Slot(best.step), Outcome.VOID, members=tuple(sorted(newest.values())))
+    tickets, num_shards = {m.ticket for m in newest.values()}, group.sharding.num if group.sharding is not None else 0
+    valid = [{p.ticket for p in present if s in p.shards} & tickets for s in range(num_shards)]
+    holders, moves = arranged(valid, tickets)
+    members = tuple(sorted(newest.values()))
+    return Record(Slot(best.step), Outcome.VOID, members=members, holders=holders, moves=moves)
 
 
 def _check(group: Group, started: float) -> None:
@@ -111,7 +117,7 @@ def _check(group: Group, started: float) -> None:
                 "without (keys=, --keys); use a store of its own for each run."
             )
         raise ValueError(
-            f"Worker {number} trains with another algorithm, seed or model. All workers "
+            f"Worker {number} trains with another algorithm, seed or model, or another placement. All workers "
             "must attach with the same ones; use a store of its own for each run."
         )
     group.check_not_ended(time.monotonic() - started)

@@ -34,6 +34,10 @@ class Kind(enum.IntEnum):
     READY = 8
     OUTSIDE = 9
     BYE = 10
+    DECISION = 11
+    DIGEST = 12
+    WANT = 13
+    MEMORY = 14
 
 
 class BrokenStream(OSError):

@@ -6,13 +6,15 @@ from collections import deque
 from collections.abc import Iterable
 
 from gradvote.engines.elastic.frames import Frame, Kind
+from gradvote.engines.elastic.holders import SHARD, Holders, Moves, sources
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Link
 from gradvote.engines.elastic.mesh import Mesh
-from gradvote.engines.elastic.parcels import Entry, Parcel
+from gradvote.engines.elastic.parcels import Decided, Entry, Parcel, shards_from_bytes
 from gradvote.engines.elastic.records import Member, Outcome, Proof, Slot
 from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.elastic.seals import Seals, Unsigned, convicts
+from gradvote.engines.elastic.sharding import Sharding
 from gradvote.engines.elastic.tallies import Tallies
 from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, Timeouts
 
@@ -36,7 +38,9 @@ class Group:
         quorum: int,
         t: Timeouts,
         seals: Seals | None = None,
+        sharding: Sharding | None = None,
     ) -> None:
+        self.sharding = sharding
         self.replica, self.register, self.mesh, self.quorum, self.timeouts = replica, register, mesh, quorum, t
         self.inbox, self.tallies, self.seals = inbox, Tallies(), seals or Unsigned()
         self.me, self.slot, self.generation = Member(0, replica.number), Slot(), 0
@@ -46,18 +50,27 @@ class Group:
         self.proofs: dict[int, Proof] = {}
         self.suspects: frozenset[int] = frozenset()
         self.early: list[Arrived] = []
-        self._log: deque[Entry] = deque()
+        self._log: deque[Entry | Decided] = deque()
         self._counted: dict[int, Slot] = {}
         self._learners: set[int] = set()
         self._ready: dict[int, tuple[Slot, set[int]]] = {}
 
-    def enter(self, generation: int, slot: Slot, members: Iterable[Member], counted: dict[int, Slot]) -> None:
+    def enter(
+        self,
+        generation: int,
+        slot: Slot,
+        members: Iterable[Member],
+        counted: dict[int, Slot],
+        holders: Holders = (),
+        moves: Moves = (),
+    ) -> None:
         """Stand before a slot."""
         self.generation, self.slot, self._counted = generation, slot, counted
         self._log.clear()
         self._stay(tuple(members))
+        self._move(slot, slot, holders, moves, True)
 
-    def advance(self, entry: Entry) -> None:
+    def advance(self, entry: Entry | Decided) -> None:
         """Go on to the next slot, and take those along who learn from here."""
         record = entry.record
         self.convict(record.proofs)
@@ -67,6 +80,7 @@ class Group:
             self._log.popleft()
         self.slot = record.next
         self._stay(record.members)
+        self._move(record.slot, record.next, record.holders, record.moves, record.outcome == Outcome.APPLY)
         frame = Frame(Kind.ENTRY, self.me.ticket, record.slot, entry.pack()) if self._learners else None
         for ticket in list(self._learners):
             if frame is not None and ticket in self.mesh.links:
@@ -104,6 +118,19 @@ class Group:
         number = event.link.peer.number
         self.tallies.add(number, what)
         self.tallies.note(self.slot.step, f"a {event.frame.kind.name.lower()} from worker {number} {text[:NOTE]}")
+
+    def fill(self, event: Arrived) -> None:
+        """Take over a shard's memory from another holder."""
+        assert self.sharding is not None
+        try:
+            self.sharding.take(self.me.ticket, event.frame.slot, event.frame.body)
+        except ValueError as error:
+            self.fault(event, "malformed", f"cannot be used: {error}")
+
+    @property
+    def lacks(self) -> frozenset[int]:
+        """The shards held here whose memory has not arrived."""
+        return self.sharding.lacks(self.me.ticket, self.slot) if self.sharding is not None else frozenset()
 
     def body_bytes(self, slot: Slot, number: int) -> int:
         """The length of a worker's ballot as it travels."""
@@ -206,7 +233,22 @@ class Group:
         if newer:
             raise Replaced(f"Another process is worker {self.me.number} now; this one was gone too long and must end.")
 
-    def _count(self, entry: Entry) -> None:
+    def _move(self, slot: Slot, after: Slot, holders: Holders, moves: Moves, changed: bool) -> None:
+        """Take over who holds which shard, and give the new holders the memories that lie here."""
+        sharding, me = self.sharding, self.me.ticket
+        if sharding is None:
+            return
+        sharding.move_on(me, slot, after, holders, moves, changed)
+        giving = [s == me for s in sources(holders, moves)]
+        for shard, ticket in moves:
+            if giving[shard] and shard in sharding.has(after):
+                self.send([ticket], Frame(Kind.MEMORY, me, after, sharding.to_bytes(shard)))
+        for shard, source in enumerate(sources(holders, moves)):
+            if source is None:
+                text = f"the server's memory of shard {shard} was lost with both workers that held it, and begins anew"
+                self.tallies.note(after.step, text)
+
+    def _count(self, entry: Entry | Decided) -> None:
         record, tallies = entry.record, self.tallies
         applied = record.outcome == Outcome.APPLY
         tallies.steps, tallies.retried = tallies.steps + applied, tallies.retried + (not applied)
@@ -247,6 +289,18 @@ class Group:
         elif frame.kind == Kind.PULL:
             self._learners.add(link.peer.ticket)
             self._teach(link, None if bytes(frame.body) == FRESH else frame.slot)
+        elif frame.kind == Kind.WANT and frame.slot < self.slot:
+            self._repeat(link, frame)
+
+    def _repeat(self, link: Link, frame: Frame) -> None:
+        """Tell once more what was decided on shards."""
+        known = [e for e in self._log if e.record.slot == frame.slot and isinstance(e, Decided) and e.decisions]
+        for shard in shards_from_bytes(frame.body) if known else ():
+            if shard < len(known[0].decisions):
+                body = SHARD.pack(shard) + known[0].decisions[shard]
+                link.send(Frame(Kind.DECISION, self.me.ticket, frame.slot, body))
+        if not known:
+            link.send(Frame(Kind.OUTSIDE, self.me.ticket, self.slot))
 
     def _teach(self, link: Link, slot: Slot | None) -> None:
         if slot == self.slot:
@@ -263,6 +317,7 @@ class Group:
                 self._counted,
                 self.replica.snapshot(),
                 tuple(self.proofs.values()),
+                self.sharding.holders if self.sharding is not None else (),
             )
             link.send(Frame(Kind.STATE, self.me.ticket, self.slot, parcel.pack()))
 

@@ -3,17 +3,17 @@
 import time
 from collections.abc import Callable
 
+from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.frames import Frame, Kind
 from gradvote.engines.elastic.group import FRESH, Group, reached_to_bytes
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Link, Opened
-from gradvote.engines.elastic.parcels import Entry, Parcel, entry_from, parcel_from
+from gradvote.engines.elastic.parcels import Decided, Entry, Parcel, decided_from, entry_from, parcel_from
 from gradvote.engines.elastic.records import Outcome
-from gradvote.engines.elastic.replica import Ballot
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
 PAUSE = 0.05
 ANY_LENGTH = 1 << 40
-VOTES = (Kind.BALLOT, Kind.HELD, Kind.RECORD)
+VOTES = (Kind.BALLOT, Kind.HELD, Kind.RECORD, Kind.DECISION, Kind.DIGEST, Kind.WANT, Kind.MEMORY)
 
 
 class Learner:
@@ -117,17 +117,25 @@ class Learner:
         elif frame.slot > self.group.slot:
             self._teacher = None
 
-    def _entry(self, frame: Frame) -> Entry:
-        entry, group = entry_from(frame.body, self.group.seals.name), self.group
-        members, record = group.members, entry.record
-        if record.slot != frame.slot or (record.outcome == Outcome.APPLY) != bool(entry.bodies):
+    def _entry(self, frame: Frame) -> Entry | Decided:
+        sharding, seals = self.group.sharding, self.group.seals
+        entry = entry_from(frame.body, seals.name) if sharding is None else decided_from(frame.body)
+        record, num_bodies = entry.record, len(entry.bodies if isinstance(entry, Entry) else entry.decisions)
+        if record.slot != frame.slot or (record.outcome == Outcome.APPLY) != bool(num_bodies):
             raise ValueError("An entry is of another slot, or its ballots are not those of its outcome.")
         if record.outcome == Outcome.STOP:
             raise ValueError("An entry ends the run, which nobody goes on from.")
-        for ticket, body in entry.bodies.items():
-            if ticket not in members or len(body) != group.body_bytes(frame.slot, members[ticket].number):
-                raise ValueError(f"An entry has no ballot of a member where it counts that of process {ticket}.")
+        if isinstance(entry, Entry):
+            self._check_ballots(entry)
+        elif sharding is not None and num_bodies:
+            sharding.check(record.slot, entry.rates, entry.decisions)
         return entry
+
+    def _check_ballots(self, entry: Entry) -> None:
+        group, members, slot = self.group, self.group.members, entry.record.slot
+        for ticket, body in entry.bodies.items():
+            if ticket not in members or len(body) != group.body_bytes(slot, members[ticket].number):
+                raise ValueError(f"An entry has no ballot of a member where it counts that of process {ticket}.")
 
     def _restore(self, parcel: Parcel) -> None:
         if not self.fresh and parcel.slot <= self.group.slot:
@@ -140,16 +148,21 @@ class Learner:
             counted = parcel.counted.get(self.group.me.ticket) == self.pending.slot
             self.group.replica.keep(self.pending, counted)
         self.fresh, self.pending = False, None
-        self.group.enter(parcel.generation, parcel.slot, parcel.members, dict(parcel.counted))
+        if self.group.sharding is not None:
+            self.group.sharding.memories = {}
+        self.group.enter(parcel.generation, parcel.slot, parcel.members, dict(parcel.counted), parcel.holders)
         self._tell()
 
-    def replay(self, entry: Entry) -> None:
+    def replay(self, entry: Entry | Decided) -> None:
         """Apply a decided slot."""
         record, group = entry.record, self.group
         if self.pending is not None and self.pending.slot <= record.slot:
             group.replica.keep(self.pending, self.pending.slot == record.slot and group.me.ticket in record.counted)
             self.pending = None
-        if record.outcome == Outcome.APPLY:
+        if isinstance(entry, Decided) and record.outcome == Outcome.APPLY:
+            assert group.sharding is not None
+            group.sharding.follow(record.slot, entry)
+        elif isinstance(entry, Entry) and record.outcome == Outcome.APPLY:
             bodies = {group.members[t].number: group.seals.ballot(body) for t, body in entry.bodies.items()}
             group.replica.apply(record.slot, bodies)
         group.advance(entry)

@@ -2,10 +2,12 @@
 
 import json
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
+from gradvote.core import State
 from gradvote.engines.elastic.frames import digest_of
+from gradvote.engines.elastic.holders import SHARD, Holders
 from gradvote.engines.elastic.records import (
     UNREADABLE,
     Member,
@@ -13,6 +15,7 @@ from gradvote.engines.elastic.records import (
     Record,
     Slot,
     count,
+    holders_from_raw,
     proofs_from_raw,
     proofs_to_raw,
     record_from,
@@ -40,6 +43,28 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """A decided slot of a sharded run: its record, the agreed learning rates, and each shard's decision.
+
+    `memories` are those that were worked out here; they do not travel.
+    """
+
+    record: Record
+    rates: bytes = b""
+    decisions: tuple[bytes, ...] = ()
+    memories: Mapping[int, list[State]] = field(default_factory=dict, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the decisions."""
+        return sum(map(len, self.decisions))
+
+    def pack(self) -> bytes:
+        """As the body of a frame."""
+        return _packed([self.record.to_json().encode(), self.rates, *self.decisions])
+
+
+@dataclass(frozen=True)
 class Parcel:
     """The state before `slot`, its members, in which slot each process was last counted, and who lied so far."""
 
@@ -49,13 +74,14 @@ class Parcel:
     counted: Mapping[int, Slot]
     state: bytes | bytearray
     proofs: tuple[Proof, ...] = ()
+    holders: Holders = ()
 
     def pack(self) -> bytes:
         """As the body of a frame."""
         counted = {str(t): [s.step, s.attempt] for t, s in self.counted.items()}
         members = [[m.ticket, m.number] for m in self.members]
         about: dict[str, object] = {"slot": [self.slot.step, self.slot.attempt], "members": members, "counted": counted}
-        about |= {"generation": self.generation, "proofs": proofs_to_raw(self.proofs)}
+        about |= {"generation": self.generation, "proofs": proofs_to_raw(self.proofs), "holders": self.holders}
         return _packed([json.dumps(about).encode(), self.state])
 
 
@@ -75,6 +101,30 @@ def entry_from(body: bytes | bytearray, name: Callable[[bytes], bytes] = digest_
     return Entry(record, bodies)
 
 
+def decided_from(body: bytes | bytearray) -> Decided:
+    """The entry of a sharded run in a frame's body.
+
+    Raises:
+        ValueError: the body is something else.
+    """
+    head, *rest = _unpacked(body)
+    record = record_from(head)
+    if not rest:
+        raise ValueError("An entry has no learning rates.")
+    return Decided(record, rest[0], tuple(rest[1:]))
+
+
+def shards_to_bytes(shards: Iterable[int]) -> bytes:
+    """Numbers of shards."""
+    return b"".join(SHARD.pack(shard) for shard in shards)
+
+
+def shards_from_bytes(body: bytes | bytearray) -> list[int]:
+    """The inverse; what is left over at the end is ignored."""
+    whole = len(body) - len(body) % SHARD.size
+    return [shard for (shard,) in SHARD.iter_unpack(bytes(body[:whole]))]
+
+
 def parcel_from(body: bytes | bytearray) -> Parcel:
     """The parcel in a frame's body.
 
@@ -87,7 +137,8 @@ def parcel_from(body: bytes | bytearray) -> Parcel:
         counted = {int(t): Slot(*map(count, s)) for t, s in about["counted"].items()}
         members = tuple(Member(count(t), count(n)) for t, n in about["members"])
         slot, proofs = Slot(*map(count, about["slot"])), proofs_from_raw(about["proofs"])
-        return Parcel(count(about["generation"]), slot, members, counted, parts[1], proofs)
+        holders = holders_from_raw(about["holders"])
+        return Parcel(count(about["generation"]), slot, members, counted, parts[1], proofs, holders)
     except UNREADABLE as error:
         raise ValueError(f"This is not a state: {error}") from error
 

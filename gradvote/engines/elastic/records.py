@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradvote.engines.elastic.holders import Holders, Moves
+
 
 class Outcome(enum.StrEnum):
     """APPLY: the counted ballots decide. VOID: nothing changes, the next attempt begins. STOP: the run must end."""
@@ -56,7 +58,10 @@ class Proof:
 
 @dataclass(frozen=True)
 class Record:
-    """The decision on a slot: the ballots that count, and the members of the slot after it."""
+    """The decision on a slot: the ballots that count, and the members of the slot after it.
+
+    Where the server is sharded, also who holds which shard from then on, and who has to be given its memory.
+    """
 
     slot: Slot
     outcome: Outcome
@@ -65,6 +70,8 @@ class Record:
     text: str = ""
     proofs: tuple[Proof, ...] = ()
     """Against the members that are left out for good."""
+    holders: Holders = ()
+    moves: Moves = ()
 
     @property
     def liars(self) -> tuple[int, ...]:
@@ -90,6 +97,8 @@ class Record:
                 "members": [[m.ticket, m.number] for m in self.members],
                 "text": self.text,
                 "proofs": proofs_to_raw(self.proofs),
+                "holders": self.holders,
+                "moves": self.moves,
             }
         )
 
@@ -104,19 +113,20 @@ def record_from(text: str | bytes) -> Record:
         raw = json.loads(text)
         counted = {int(t): bytes.fromhex(digest) for t, digest in raw["counted"].items()}
         members = tuple(Member(count(t), count(n)) for t, n in raw["members"])
-        slot = Slot(*map(count, raw["slot"]))
-        return Record(slot, Outcome(raw["outcome"]), counted, members, str(raw["text"]), proofs_from_raw(raw["proofs"]))
+        slot, proofs = Slot(*map(count, raw["slot"])), proofs_from_raw(raw["proofs"])
+        holders, moves = holders_from_raw(raw["holders"]), tuple((count(s), count(t)) for s, t in raw["moves"])
+        return Record(slot, Outcome(raw["outcome"]), counted, members, str(raw["text"]), proofs, holders, moves)
     except UNREADABLE as error:
         raise ValueError(f"This is not a record of a decision: {error}") from error
 
 
-def held_to_json(held: Held, closed: bool, proofs: Iterable[Proof] = ()) -> str:
-    """The ballots a member holds, and what it can prove, for the others."""
+def held_to_json(held: Held, closed: bool, proofs: Iterable[Proof] = (), lacks: Iterable[int] = ()) -> str:
+    """The ballots a member holds, what it can prove, and the shards whose memory it lacks, for the others."""
     names = {str(t): d.hex() for t, d in sorted(held.items())}
-    return json.dumps({"held": names, "closed": closed, "proofs": proofs_to_raw(proofs)})
+    return json.dumps({"held": names, "closed": closed, "proofs": proofs_to_raw(proofs), "lacks": sorted(lacks)})
 
 
-def held_from(text: bytes) -> tuple[dict[int, bytes], bool, tuple[Proof, ...]]:
+def held_from(text: bytes) -> tuple[dict[int, bytes], bool, tuple[Proof, ...], frozenset[int]]:
     """The inverse of `held_to_json`.
 
     Raises:
@@ -125,9 +135,18 @@ def held_from(text: bytes) -> tuple[dict[int, bytes], bool, tuple[Proof, ...]]:
     try:
         raw = json.loads(text)
         held = {int(t): bytes.fromhex(digest) for t, digest in raw["held"].items()}
-        return held, bool(raw["closed"]), proofs_from_raw(raw["proofs"])
+        return held, bool(raw["closed"]), proofs_from_raw(raw["proofs"]), frozenset(map(count, raw["lacks"]))
     except UNREADABLE as error:
         raise ValueError(f"This is not a list of ballots: {error}") from error
+
+
+def holders_from_raw(raw: Any) -> Holders:
+    """The holders in a JSON text.
+
+    Raises:
+        ValueError: this is something else; also TypeError.
+    """
+    return tuple(tuple(map(count, own)) for own in raw)
 
 
 def proofs_to_raw(proofs: Iterable[Proof]) -> list[list[Any]]:

@@ -6,6 +6,7 @@ the store of the agent.
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
@@ -30,6 +31,7 @@ class Place:
     port: int
     step: int
     state: str
+    shards: Sequence[int] = ()
 
 
 class Register:

@@ -1,15 +1,8 @@
-"""What every member holds alike: model, optimizer and server state; and a worker's own memory, which is its alone.
-
-A ballot is the learning rates of the optimizer's groups (float64 each), and the body of the wire format. The rate of a
-step is the lower median of the counted ballots' rates, group by group: a worker whose schedule lags is outvoted.
-"""
+"""What every member holds alike: model, optimizer and server state; and a worker's own memory, which is its alone."""
 
 import hashlib
 import io
-import math
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,11 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote import wire
-from gradvote.core import Algorithm, Context, Payload, State
+from gradvote.core import Algorithm, Context, Payload
 from gradvote.engines.distributed import links
 from gradvote.engines.distributed.exchange import check_separable, named
 from gradvote.engines.distributed.gradients import Desk, flat_dtype
 from gradvote.engines.distributed.rates import Rates
+from gradvote.engines.elastic.ballots import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.elastic.records import Slot
 from gradvote.engines.payloads import check_alike, stack
 from gradvote.engines.protocol import Planes, protocol_for
@@ -29,17 +23,6 @@ from gradvote.faults import Faulty
 from gradvote.wire import Kind, WireError
 
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Ballot:
-    """A worker's vote on its way: what it sends, and its memory afterwards."""
-
-    slot: Slot
-    body: bytes
-    payloads: list[Payload]
-    ctxs: list[Context]
-    after: list[State]
 
 
 class Replica:
@@ -77,9 +60,8 @@ class Replica:
         if self.number < num:
             flat = links.spoiled_gradient(faults, self.protocol, flat, ctxs, num)
         payloads, after = self.protocol.encode(flat, self.worker, ctxs)
-        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        packed = wire.pack(payloads, self.protocol.planes(Kind.BALLOT, ctxs)).contiguous().numpy().tobytes()
-        return Ballot(slot, struct.pack(f"<{len(rates)}d", *rates) + packed, payloads, ctxs, after)
+        rates = rates_to_bytes([float(group["lr"]) for group in self.optimizer.param_groups])
+        return Ballot(slot, rates, self.protocol.planes(Kind.BALLOT, ctxs), payloads, ctxs, after)
 
     def rehearse(self, numbers: Iterable[int]) -> None:
         """Go through a step with so many voters each, without a trace: kernels are loaded before anybody waits."""
@@ -89,7 +71,8 @@ class Replica:
         for num in numbers:
             voters = self.protocol.contexts(slot.step, torch.arange(num)[:, None], 1.0)
             ballots = [stack([p] * num) for p in payloads]
-            decision, _ = self.protocol.combine(self.protocol.check(Kind.BALLOT, ballots), self.server, voters)
+            server = self.protocol.init_server(torch.zeros(self.protocol.layout.size))
+            decision, _ = self.protocol.combine(self.protocol.check(Kind.BALLOT, ballots), server, voters)
             self.protocol.decode(decision, self.worker, ctxs)
 
     def keep(self, ballot: Ballot, counted: bool) -> None:
@@ -100,7 +83,7 @@ class Replica:
     def ballot_bytes(self, slot: Slot, number: int) -> int:
         """The length of a worker's ballot: known before it arrives."""
         blocks = [len(g.blocks) for g in self.protocol.layout.groups]
-        return self._num_rates * 8 + wire.body_bytes(self._planes_of(slot, number), blocks)
+        return self.rate_bytes + wire.body_bytes(self.planes_of(slot, number), blocks)
 
     @torch.no_grad()
     def apply(self, slot: Slot, ballots: Mapping[int, bytes | bytearray]) -> None:
@@ -110,26 +93,39 @@ class Replica:
             WireError: a ballot does not have its length; nothing has been changed.
             RuntimeError: an earlier step has failed half way.
         """
+        self.check_whole()
+        numbers, protocol = sorted(ballots), self.protocol
+        opened = [self._open(slot, number, ballots[number]) for number in numbers]
+        rates = agreed_rates([rates for rates, _ in opened])
+        ctxs = protocol.contexts(slot.step, torch.tensor(numbers)[:, None], self.by_param(rates), slot.attempt)
+        stacked = [stack(group) for group in zip(*(payloads for _, payloads in opened), strict=True)]
+        decision, server = protocol.combine(protocol.check(Kind.BALLOT, stacked), self.server, ctxs)
+        self.follow(slot, rates, decision)
+        self.server = server
+
+    def check_whole(self) -> None:
+        """Raise RuntimeError where an earlier step has failed half way."""
         if self._half_way is not None:
             raise RuntimeError(
                 f"Step {self._half_way.step} failed on this worker while it was applied, so its model may be half "
                 "changed. End this process; a new one in its place learns the state from the others."
             )
-        numbers = sorted(ballots)
-        opened = [self._open(slot, number, ballots[number]) for number in numbers]
+
+    @torch.no_grad()
+    def follow(self, slot: Slot, rates: Sequence[float], decision: list[Payload]) -> None:
+        """The optimizer's step with a decision, at the agreed rates."""
+        self.check_whole()
         self._half_way = slot
-        rates = agreed_rates([rates for rates, _ in opened])
-        by_param = [rates[g] for g in self._group_of]
-        lr = by_param[0] if len(set(by_param)) == 1 else by_param
-        protocol = self.protocol
-        ctxs = protocol.contexts(slot.step, torch.tensor(numbers)[:, None], lr, slot.attempt)
-        stacked = [stack(group) for group in zip(*(payloads for _, payloads in opened), strict=True)]
-        decision, self.server = protocol.combine(protocol.check(Kind.BALLOT, stacked), self.server, ctxs)
-        own = protocol.contexts(slot.step, self.number, lr, slot.attempt)
-        self._read(protocol.check(Kind.DECISION, decision), own)
+        own = self.protocol.contexts(slot.step, self.number, self.by_param(rates), slot.attempt)
+        self._read(self.protocol.check(Kind.DECISION, decision), own)
         self._step_at(rates)
         self._planes = {key: planes for key, planes in self._planes.items() if key[0] > slot}
         self._half_way = None
+
+    def by_param(self, rates: Sequence[float]) -> float | list[float]:
+        """The rates of the optimizer's groups as those of the parameters; one, where all are equal."""
+        found = [rates[g] for g in self._group_of]
+        return found[0] if len(set(found)) == 1 else found
 
     def snapshot(self) -> bytes:
         """What a peer needs to be alike."""
@@ -167,7 +163,7 @@ class Replica:
 
     def state_dict(self) -> dict[str, Any]:
         """The memories of worker and server, as copies."""
-        return {"worker": _copied(self.worker), "server": _copied(self.server)}
+        return {"worker": copied(self.worker), "server": copied(self.server)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over both memories.
@@ -177,13 +173,15 @@ class Replica:
         """
         check_alike(state.get("worker"), self.worker, "the worker's memory")
         check_alike(state.get("server"), self.server, "the server's memory")
-        self.worker, self.server = _copied(state["worker"]), _copied(state["server"])
+        self.worker, self.server = copied(state["worker"]), copied(state["server"])
 
     @property
-    def _num_rates(self) -> int:
-        return len(self.optimizer.param_groups)
+    def rate_bytes(self) -> int:
+        """The length of the rates at the head of a ballot."""
+        return 8 * len(self.optimizer.param_groups)
 
-    def _planes_of(self, slot: Slot, number: int) -> Planes:
+    def planes_of(self, slot: Slot, number: int) -> Planes:
+        """What a worker's ballot holds."""
         if (slot, number) not in self._planes:
             ctxs = self.protocol.contexts(slot.step, number, 1.0, slot.attempt)
             self._planes[slot, number] = self.protocol.planes(Kind.BALLOT, ctxs)
@@ -192,10 +190,9 @@ class Replica:
     def _open(self, slot: Slot, number: int, body: bytes | bytearray) -> tuple[Sequence[float], list[Payload]]:
         if len(body) != self.ballot_bytes(slot, number):
             raise WireError(f"The ballot of worker {number} has {len(body)} bytes, not those of its step.")
-        rates = struct.unpack_from(f"<{self._num_rates}d", body)
-        raw = torch.frombuffer(bytearray(body[self._num_rates * 8 :]), dtype=torch.uint8)
         blocks = [len(g.blocks) for g in self.protocol.layout.groups]
-        return rates, wire.unpack(raw, self._planes_of(slot, number), blocks)
+        rates, raw = body[: self.rate_bytes], bytearray(body[self.rate_bytes :])
+        return rates_from_bytes(rates), unpacked(raw, self.planes_of(slot, number), blocks)
 
     def _read(self, decision: list[Payload], ctxs: list[Context]) -> None:
         def decode(out: Tensor | None) -> Tensor:
@@ -223,24 +220,16 @@ class Replica:
         return {"model": model, "optimizer": self.optimizer.state_dict(), "server": self.server}
 
 
-def agreed_rates(rates: Sequence[Sequence[float]]) -> list[float]:
-    """The lower median, group by group, of those that can be learning rates; 0 where there is none."""
-    agreed = []
-    for column in zip(*rates, strict=True):
-        usable = sorted(r for r in column if math.isfinite(r) and r >= 0)
-        agreed.append(usable[(len(usable) - 1) // 2] if usable else 0.0)
-    return agreed
-
-
 def _groups(params: Sequence[Tensor], optimizer: Optimizer) -> list[int]:
     place = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
     return [place[id(p)] for p in params]
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """A state with tensors of its own."""
     if isinstance(value, dict):
-        return {key: _copied(own) for key, own in value.items()}
-    return [_copied(own) for own in value] if isinstance(value, list) else value.detach().clone()
+        return {key: copied(own) for key, own in value.items()}
+    return [copied(own) for own in value] if isinstance(value, list) else value.detach().clone()
 
 
 def _bytes_of(value: Any) -> Iterator[bytes]:

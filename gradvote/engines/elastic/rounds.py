@@ -4,14 +4,18 @@ import time
 from collections.abc import Iterable
 
 from gradvote.engines.elastic.agreement import Agreement, Forward, Propose, Tell
-from gradvote.engines.elastic.frames import Frame, Kind, digest_of
+from gradvote.engines.elastic.ballots import Ballot
+from gradvote.engines.elastic.frames import Frame, Kind
 from gradvote.engines.elastic.group import Group
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Opened
 from gradvote.engines.elastic.records import Record, Slot, held_from, held_to_json, record_from
-from gradvote.engines.elastic.replica import Ballot
 from gradvote.engines.elastic.timeouts import TooFewWorkers
+from gradvote.engines.elastic.trays import Cut, Tray, Whole
+from gradvote.wire import WireError
 
 IDLE = 0.25
+VOTES = (Kind.BALLOT, Kind.HELD, Kind.RECORD)
+SHARDS = (Kind.DECISION, Kind.DIGEST, Kind.WANT, Kind.MEMORY)
 
 
 class Round:
@@ -22,12 +26,12 @@ class Round:
 
     def __init__(self, group: Group, ballot: Ballot) -> None:
         self.group, self.generation, self.slot, self.me = group, group.generation, group.slot, group.me.ticket
-        self.ballot, body = ballot, group.seals.seal(group.generation, group.slot, group.me, ballot.body)
-        self.frames = {self.me: Frame(Kind.BALLOT, self.me, self.slot, body, digest_of(body))}
+        self.ballot, self.tray = ballot, tray_of(group, ballot)
         generation = group.generation if group.seals.signed else None
-        members = tuple(group.members.values())
-        self.agreement = Agreement(self.me, group.slot, members, group.quorum, generation, group.suspects)
+        members, holders = tuple(group.members.values()), group.sharding.holders if group.sharding else ()
+        self.agreement = Agreement(self.me, group.slot, members, group.quorum, generation, group.suspects, holders)
         self.behind = False
+        self.ahead: list[Arrived] = []
         self._proven: set[tuple[int, bytes]] = set()
         self._started, self._slow_since = 0.0, None  # type: float, float | None
 
@@ -44,8 +48,8 @@ class Round:
         """
         group, agreement = self.group, self.agreement
         self._started, self._slow_since = time.monotonic(), None
-        own = self.frames[self.me]
-        agreement.ballot(self.me, group.seals.name(own.body, own.digest))
+        agreement.ballot(self.me, self.tray.name(self.me))
+        agreement.lacking(group.lacks)
         for proof in group.proofs.values():
             agreement.convict(proof)
         for ticket in group.members.keys() - group.mesh.links.keys() - {self.me}:
@@ -78,15 +82,16 @@ class Round:
         return self.agreement.members.keys() - {self.me}
 
     def _send_ballot(self, to: Iterable[int]) -> None:
-        self.group.send(to, self.frames[self.me])
+        for frame, receivers in self.tray.frames(self.me, to):
+            self.group.send(receivers, frame)
 
     def _act(self) -> None:
         for action in self.agreement.actions():
             if isinstance(action, Tell):
-                body = held_to_json(action.held, action.closed, action.proofs).encode()
+                body = held_to_json(action.held, action.closed, action.proofs, action.lacks).encode()
                 self.group.send(self._others, Frame(Kind.HELD, self.me, self.slot, body))
             elif isinstance(action, Forward):
-                self.group.send([action.to], self.frames[action.author])
+                self.group.send([action.to], self.tray.frame(action.author, action.to))
             elif isinstance(action, Propose):
                 self._propose(action.record)
 
@@ -116,7 +121,7 @@ class Round:
             self.agreement.joining = self.group.joining
         elif kind == Kind.OUTSIDE:
             self.behind |= slot > self.slot
-        elif kind not in (Kind.BALLOT, Kind.HELD, Kind.RECORD):
+        elif kind not in VOTES + SHARDS:
             return
         elif slot > self.slot:
             self.group.keep_early(event)
@@ -125,6 +130,11 @@ class Round:
             self._hear_old(event)
         elif kind == Kind.BALLOT:
             self._hear_ballot(event)
+        elif kind == Kind.MEMORY:
+            self.group.fill(event)
+            self.agreement.lacking(self.group.lacks)
+        elif kind in SHARDS:
+            self.ahead.append(event)
         else:
             self._hear_text(event)
 
@@ -139,21 +149,20 @@ class Round:
         member = self.agreement.members.get(frame.author)
         if member is None:
             return
-        expected = group.body_bytes(self.slot, member.number)
-        if len(frame.body) != expected:
-            group.fault(event, "malformed", f"has {len(frame.body)} bytes instead of {expected}")
+        try:
+            part = self.tray.read(member, frame)
+        except WireError as error:
+            group.fault(event, "malformed", str(error))
             self._spoiled(event)
             return
-        name = group.seals.name(frame.body, frame.digest)
-        if not self._proves(frame.author, name):
+        if not self._proves(frame.author, part.name):
             group.fault(event, "forged", f"is not signed by worker {member.number}, whose it should be")
             self._spoiled(event)
             return
-        self.agreement.ballot(frame.author, name)
-        if frame.author in self.frames:
-            return
-        self.frames[frame.author] = frame
-        group.tallies.arrived(member.number, event.at - self._started)
+        self.agreement.saw(frame.author, part.name)
+        if self.tray.put(frame.author, part):
+            self.agreement.ballot(frame.author, part.name)
+            group.tallies.arrived(member.number, event.at - self._started)
 
     def _spoiled(self, event: Arrived) -> None:
         frame = event.frame
@@ -170,11 +179,11 @@ class Round:
             self.group.fault(event, "malformed", f"cannot be read: {error}")
 
     def _hear_list(self, event: Arrived) -> None:
-        held, closed, proofs = held_from(bytes(event.frame.body))
+        held, closed, proofs, lacks = held_from(bytes(event.frame.body))
         if all(self._proves(*pair) for pair in held.items()) and self.group.convict(proofs):
             for proof in proofs:
                 self.agreement.convict(proof)
-            self.agreement.tells(event.link.peer.ticket, held, closed)
+            self.agreement.tells(event.link.peer.ticket, held, closed, lacks)
         else:
             self.group.fault(event, "forged", "says more than those it names have signed")
             self.agreement.doubt(event.link.peer.ticket)
@@ -223,3 +232,10 @@ class Round:
                 f"Step {self.slot.step} could not be decided within {t.timeout:g} s: {len(agreement.held)} ballots of "
                 f"{len(agreement.members)} members are here, min_workers is {self.group.quorum}. Start workers again."
             )
+
+
+def tray_of(group: Group, ballot: Ballot) -> Tray:
+    """For the ballots of the round that a group is in; this one is the member's own."""
+    if group.sharding is None:
+        return Whole(group.replica, group.seals, group.slot, group.me, group.generation, ballot)
+    return Cut(group.sharding, group.seals, group.slot, group.me, group.generation, ballot)

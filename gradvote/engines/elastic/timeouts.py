@@ -7,6 +7,10 @@ class TooFewWorkers(RuntimeError):
     """Fewer than `min_workers` could be brought together in time; nothing of the step was applied."""
 
 
+class ShardLost(RuntimeError):
+    """Both holders of a shard ended within one step (placement `sharded`); nothing of the step was applied."""
+
+
 class Replaced(RuntimeError):
     """A newer process has taken this worker's place; this one must end."""
 

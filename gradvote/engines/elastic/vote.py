@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from torch import nn
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
@@ -16,27 +16,34 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic import founding
+from gradvote.engines.elastic.ballots import Ballot
+from gradvote.engines.elastic.delivery import deliver
 from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, number_of, seals_of, store_of
 from gradvote.engines.elastic.frames import Frame, Kind
 from gradvote.engines.elastic.group import Group
 from gradvote.engines.elastic.learning import Learner
 from gradvote.engines.elastic.links import Event
 from gradvote.engines.elastic.mesh import Mesh
-from gradvote.engines.elastic.parcels import Entry
+from gradvote.engines.elastic.parcels import Decided, Entry
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
 from gradvote.engines.elastic.register import Register, RegisterLost
-from gradvote.engines.elastic.replica import VERSION, Ballot, Replica
+from gradvote.engines.elastic.replica import VERSION, Replica
 from gradvote.engines.elastic.rounds import Round
 from gradvote.engines.elastic.seals import SIGNED, Seals
+from gradvote.engines.elastic.sharding import SHARDED, Sharding
 from gradvote.engines.elastic.stopping import signals_call
 from gradvote.engines.elastic.tallies import Stats
 from gradvote.engines.elastic.timeouts import Timeouts
+from gradvote.engines.elastic.trays import Whole
+from gradvote.errors import unknown
 from gradvote.faults import Faulty
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing import Keys
 
 SPARE_BYTES = 1 << 20
+Placement = Literal["replicated", "sharded"]
+PLACEMENTS = ("replicated", "sharded")
 
 
 def attach(
@@ -55,6 +62,7 @@ def attach(
     timeouts: Timeouts | None = None,
     faults: Sequence[Faulty] = (),
     keys: "Keys | Path | str | None" = None,
+    placement: Placement = "replicated",
 ) -> "Vote":
     """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
 
@@ -64,9 +72,13 @@ def attach(
                 loss(model, batch(vote.worker, step)).backward()
                 vote.step()
 
-    Every worker holds the whole server state (placement `replicated`). A step counts the ballots that arrived within
-    `deadline` seconds, if they are at least `min_workers`; which ones is agreed on before anything is applied, and all
-    members are bit-identical after every step. A worker that was away pulls what it missed and takes part again.
+    A step counts the ballots that arrived within `deadline` seconds, if they are at least `min_workers`; which ones is
+    agreed on before anything is applied, and all members are bit-identical after every step. A worker that was away
+    pulls what it missed and takes part again.
+
+    `placement` says where the server's memory is. `replicated`: whole in every worker, each of which gets all ballots
+    and decides for itself. `sharded`: cut into as many shards as workers are expected at the start, each held by a
+    server and a buddy; only these two get its part of a ballot, and tell all what was decided.
 
     `worker` is this worker's number and `workers` how many are expected at the start; `gradvote launch` and torchrun
     give both, and the former `min_workers`. `store` is a torch Store, or HOST:PORT of one, that outlives the workers.
@@ -92,9 +104,12 @@ def attach(
     _check_weights(algorithm, number)
     for faulty in faults:
         _check_fault(faulty, expected)
+    if placement not in PLACEMENTS:
+        raise unknown("placement", placement, PLACEMENTS)
     replica = Replica(model, optimizer, algorithm, number, seed, secret, (tuple(faults), expected))
+    sharding = Sharding(replica, expected) if placement == "sharded" else None
     seals = seals_of(keys, number, register)
-    return Vote(replica, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, seals)
+    return Vote(replica, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, seals, sharding)
 
 
 class Vote:
@@ -109,13 +124,19 @@ class Vote:
         num_expected: int,
         times: Timeouts,
         seals: Seals,
+        sharding: Sharding | None = None,
     ) -> None:
         inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         room = 2 * replica.ballot_bytes(Slot(), replica.number) + SPARE_BYTES
         limits: dict[Kind, int] = {kind: SPARE_BYTES for kind in Kind if kind not in (Kind.STATE, Kind.ENTRY)}
         limits[Kind.BALLOT] = room
-        mesh = Mesh(register, host, replica.protocol.recipe ^ (SIGNED if seals.signed else 0), inbox, limits)
-        self._group = Group(replica, register, mesh, inbox, quorum, times, seals)
+        recipe = replica.protocol.recipe ^ (SIGNED if seals.signed else 0)
+        if sharding is not None:
+            limits[Kind.DECISION] = room
+            limits[Kind.MEMORY] = SPARE_BYTES + max(len(sharding.to_bytes(s)) for s in range(sharding.num))
+            recipe ^= SHARDED + sharding.num
+        mesh = Mesh(register, host, recipe, inbox, limits)
+        self._group = Group(replica, register, mesh, inbox, quorum, times, seals, sharding)
         self._round: Round | None = None
         self._num_expected = num_expected
         self._until: int | None = None
@@ -162,6 +183,7 @@ class Vote:
                 applied.
             Excluded: that was this worker, in a run with signatures.
             TooFewWorkers: fewer than `min_workers` for too long; nothing was applied.
+            ShardLost: both holders of a shard ended within this step (placement `sharded`); nothing was applied.
             RegisterLost: the store is gone, and something out of the ordinary had to be agreed on.
         """
         while True:
@@ -195,7 +217,9 @@ class Vote:
         """The step, this worker's memory and the server's; save it beside model and optimizer."""
         replica = self._group.replica
         about = {"version": VERSION, "recipe": replica.protocol.recipe, "worker_number": self.worker}
-        return {**about, "step": self.step_number, **replica.state_dict()}
+        sharding = self._group.sharding
+        shards = {"shards": sharding.state_dict(self._group.slot)} if sharding is not None else {}
+        return {**about, "step": self.step_number, **replica.state_dict(), **shards}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken; before the `with` block, after model and optimizer were loaded.
@@ -212,8 +236,13 @@ class Vote:
                     f"The checkpoint has {name} {state.get(name)!r}, here it is {value!r}. Load the file of this "
                     "worker, saved with the same algorithm, model and seed."
                 )
+        slot = Slot(int(state["step"]))
+        sharding = self._group.sharding
+        memories = sharding.opened(state.get("shards"), slot) if sharding is not None else {}
         self._group.replica.load_state_dict(state)
-        self._group.slot = Slot(int(state["step"]))
+        self._group.slot = slot
+        if sharding is not None:
+            sharding.memories = memories
 
     def __enter__(self) -> Self:
         group = self._group
@@ -261,11 +290,15 @@ class Vote:
                 "Nothing was applied. Look at that worker's machine before starting again."
             )
         if record.outcome == Outcome.VOID:
-            group.advance(Entry(record, {}))
+            group.advance(Entry(record, {}) if group.sharding is None else Decided(record))
             return group.inside
         if any(vote.agreement.held.get(t) != name for t, name in record.counted.items()):
             return False
-        Learner(group, False, vote.ballot).replay(Entry(record, {t: vote.frames[t].body for t in record.counted}))
+        counted = record.counted
+        entry = Entry(record, vote.tray.bodies(counted)) if isinstance(vote.tray, Whole) else deliver(vote, record)
+        if entry is None:
+            return False
+        Learner(group, False, vote.ballot).replay(entry)
         return True
 
     def _learn(self, pending: Ballot | None) -> None:

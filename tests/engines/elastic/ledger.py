@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gradvote.elastic import Vote
+from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Ballot
 
 MU = 0.9
 WRONGS = ("corrupted", "malformed", "stale", "replayed", "forged")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from gradvote.elastic import Vote
-from gradvote.engines.elastic.frames import Frame, Kind, digest_of
+from gradvote.engines.elastic.frames import DIGEST_BYTES, Frame, Kind, digest_of
 from gradvote.engines.elastic.records import Slot, held_from, held_to_json
 
 How = Callable[[int], str | None]
@@ -57,18 +57,31 @@ def altered(frame: Frame, sound: bool) -> Frame:
 def resealed(vote: Vote, frame: Frame) -> Frame:
     """The ballot with a bit turned round, signed again where this worker has a key."""
     group = vote._group
+    if group.sharding is not None:
+        return reheaded(vote, frame)
     ballot = bytearray(group.seals.ballot(frame.body))
     ballot[-9] ^= 0x10
     body = group.seals.seal(group.generation, frame.slot, group.me, bytes(ballot))
     return replace(frame, body=body, digest=digest_of(body))
 
 
+def reheaded(vote: Vote, frame: Frame) -> Frame:
+    """The same of a cut ballot: another learning rate stands in its head."""
+    group = vote._group
+    assert group.sharding is not None
+    end = group.replica.rate_bytes + DIGEST_BYTES * group.sharding.num
+    head = bytearray(frame.body[:end])
+    head[0] ^= 0x10
+    sealed = group.seals.seal(group.generation, frame.slot, group.me, bytes(head))
+    return replace(frame, body=sealed + frame.body[len(sealed) :], digest=b"")
+
+
 def false_witness(vote: Vote, frame: Frame) -> Frame:
     """The list with a bit turned round in the name of somebody else's ballot."""
-    held, closed, proofs = held_from(bytes(frame.body))
+    held, closed, proofs, lacks = held_from(bytes(frame.body))
     other = max(held.keys() - {vote._group.me.ticket})
     held[other] = bytes([held[other][0] ^ 1]) + held[other][1:]
-    return replace(frame, body=held_to_json(held, closed, proofs).encode(), digest=b"")
+    return replace(frame, body=held_to_json(held, closed, proofs, lacks).encode(), digest=b"")
 
 
 LIES: dict[str, Callable[[Frame], Frame]] = {

@@ -193,7 +193,7 @@ def test_records_and_lists_travel_as_text() -> None:
     record = Record(Slot(3, 1), Outcome.APPLY, {7: b"\x00\xff"}, (Member(7, 2),), "why")
     assert record_from(record.to_json()) == record
     assert record.next == Slot(4) and Record(Slot(3, 1), Outcome.VOID).next == Slot(3, 2)
-    assert held_from(held_to_json({1: b"ab"}, True).encode()) == ({1: b"ab"}, True, ())
+    assert held_from(held_to_json({1: b"ab"}, True).encode()) == ({1: b"ab"}, True, (), frozenset())
     for text in (b"", b"{}", b"[]", b'{"held": 1, "closed": 0}', b"\xff", b'{"slot": [-1, 0]}'):
         with pytest.raises(ValueError, match="This is not a"):
             record_from(text)

@@ -14,6 +14,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # documen
 from gradvote import algorithms
 from gradvote.elastic import attach
 from gradvote.engines.elastic import founding, group, vote
+from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.frames import Frame, Kind, digest_of
 from gradvote.engines.elastic.learning import Learner
 from gradvote.engines.elastic.links import Arrived, Link
@@ -30,7 +31,6 @@ from gradvote.engines.elastic.records import (
     record_from,
 )
 from gradvote.engines.elastic.register import Place
-from gradvote.engines.elastic.replica import Ballot
 from gradvote.engines.elastic.rounds import Round
 from gradvote.engines.elastic.seals import RUN_BYTES, Seals, Signed, convicts
 from gradvote.engines.elastic.signing import Keys, write
@@ -41,15 +41,15 @@ DEEP, LONG = b"[" * 100_000, "x" * 200_000
 TEXTS = [
     b"", b"\xff\xfe", b"\x00" * 8, b"{}", b"[]", b"null", b"7", DEEP, b'{"held":' + DEEP, b"9" * 9000,
     b'{"held": 1e999}',
-    b'{"held": [], "closed": 0, "proofs": []}', b'{"held": {"1": 5}, "closed": 0, "proofs": []}',
-    b'{"held": {"x": ""}, "closed": 0, "proofs": []}', b'{"held": {}, "closed": 0, "proofs": 5}',
-    b'{"held": {}, "closed": 0, "proofs": [[1, 2, 3]]}', b'{"held": {}, "closed": 0, "proofs": {"abcdefg": 0}}',
-    json.dumps({"held": {}, "closed": 0, "proofs": [[LONG, 0, 0, 0, 0, "", ""]]}).encode(),
-    json.dumps({"held": {}, "closed": 0, "proofs": [[2**63, 0, 0, 0, 0, "", ""]]}).encode(),
-    json.dumps({"held": {}, "closed": 0, "proofs": [[-1, 0, 0, 0, 0, "", ""]]}).encode(),
-    json.dumps({"held": {}, "closed": 0, "proofs": [[float("inf"), 0, 0, 0, 0, "", ""]]}).encode(),
-    json.dumps({"slot": [3], "outcome": LONG, "counted": {}, "members": [], "text": "", "proofs": []}).encode(),
-    json.dumps({"slot": [3, 0, 0], "outcome": "void", "counted": {}, "members": [], "text": "", "proofs": []}).encode(),
+    b'{"held": [], "closed": 0, "proofs": [], "lacks": []}', b'{"held": {"1": 5}, "closed": 0, "proofs": [], "lacks": []}',
+    b'{"held": {"x": ""}, "closed": 0, "proofs": [], "lacks": []}', b'{"held": {}, "closed": 0, "proofs": 5, "lacks": []}',
+    b'{"held": {}, "closed": 0, "proofs": [[1, 2, 3]], "lacks": []}', b'{"held": {}, "closed": 0, "proofs": {"abcdefg": 0}}',
+    json.dumps({"held": {}, "closed": 0, "proofs": [[LONG, 0, 0, 0, 0, "", ""]], "lacks": []}).encode(),
+    json.dumps({"held": {}, "closed": 0, "proofs": [[2**63, 0, 0, 0, 0, "", ""]], "lacks": []}).encode(),
+    json.dumps({"held": {}, "closed": 0, "proofs": [[-1, 0, 0, 0, 0, "", ""]], "lacks": []}).encode(),
+    json.dumps({"held": {}, "closed": 0, "proofs": [[float("inf"), 0, 0, 0, 0, "", ""]], "lacks": []}).encode(),
+    json.dumps({"slot": [3], "outcome": LONG, "counted": {}, "members": [], "text": "", "proofs": [], "holders": [], "moves": []}).encode(),
+    json.dumps({"slot": [3, 0, 0], "outcome": "void", "counted": {}, "members": [], "text": "", "proofs": [], "holders": [], "moves": []}).encode(),
 ]  # fmt: skip
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -57,7 +57,7 @@ ANY_JSON = st.recursive(
     max_leaves=12,
 )
 LIKE = {"slot": [3, 0], "held": {}, "closed": False, "counted": {}, "members": [[1, 0]], "generation": 1, "text": "",
-        "outcome": "void", "proofs": [[1, 3, 0, 1, 0, "aa", "bb"]]}  # fmt: skip
+        "outcome": "void", "proofs": [[1, 3, 0, 1, 0, "aa", "bb"]], "lacks": [0], "holders": [[1]], "moves": [[0, 1]]}  # fmt: skip
 
 
 def packed(*parts: bytes) -> bytes:
@@ -87,7 +87,7 @@ def test_a_parcel_is_refused(text: bytes) -> None:
 def test_a_round_counts_it_and_goes_on(kind: Kind, text: bytes) -> None:
     with group_with_a_peer() as (own, link):
         own.enter(1, NOW, (ME, PEER), {})
-        here = Round(own, Ballot(own.slot, b"ballot", [], [], []))
+        here = Round(own, Ballot(own.slot, b"ballot", [], [], [], []))
         here._handle(Arrived(link, Frame(kind, PEER.ticket, NOW, text, digest_of(text))))
         assert own.tallies.workers[PEER.number].malformed == 1 and not here.agreement.heard
         assert all(len(note) < group.NOTE + 100 for _, note in own.tallies.notes)
@@ -147,7 +147,7 @@ def test_a_flood_of_proofs_costs_one(signers: dict[int, Seals], monkeypatch: pyt
     with group_with_a_peer() as (own, link):
         own.seals = signers[0]
         own.enter(1, NOW, (ME, PEER), {})
-        here = Round(own, Ballot(own.slot, b"ballot", [], [], []))
+        here = Round(own, Ballot(own.slot, b"ballot", [], [], [], []))
         for proofs in ([bad] * 1000, [good] * 1000):
             text = held_to_json({}, True, proofs).encode()
             here._handle(Arrived(link, Frame(Kind.HELD, PEER.ticket, NOW, text)))

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from gradvote import algorithms
+from gradvote.engines.elastic.ballots import agreed_rates
 from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica, agreed_rates
+from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.elastic.timeouts import Timeouts
 from gradvote.wire import WireError
 

@@ -1,0 +1,187 @@
+"""After the ballots: those who hold a shard work out its decision, and all hear it, before anything is applied.
+
+The first holder sends the decision, the other one its digest: where they differ, nothing is applied. Where the first
+one is gone the other sends it; where both are, whoever has heard it. A decision is a function of what was agreed on,
+so all of this can be asked for, and answered, again and again.
+"""
+
+import time
+from collections.abc import Iterable
+
+from gradvote.core import State
+from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.elastic.ballots import rates_to_bytes
+from gradvote.engines.elastic.frames import DIGEST_BYTES, Frame, Kind, digest_of
+from gradvote.engines.elastic.holders import SHARD, held_by
+from gradvote.engines.elastic.links import Arrived, Closed, Event, Opened
+from gradvote.engines.elastic.parcels import Decided, shards_from_bytes, shards_to_bytes
+from gradvote.engines.elastic.records import Record
+from gradvote.engines.elastic.rounds import IDLE, SHARDS, VOTES, Round
+from gradvote.engines.elastic.sharding import Sharding, agreed
+from gradvote.engines.elastic.timeouts import ShardLost
+from gradvote.engines.elastic.trays import Cut
+
+
+class Delivery:
+    """`run` gives what was decided; None where the others have gone on without this process."""
+
+    def __init__(self, vote: Round, tray: Cut, sharding: Sharding, record: Record) -> None:
+        self.group, self.slot, self.record, self.sharding = vote.group, vote.slot, record, sharding
+        self.me, self.behind = vote.me, False
+        self._ahead, self._unable = vote.ahead, vote.agreement.lacks
+        self._to = {m.ticket for m in record.members} & vote.agreement.members.keys() - {self.me}
+        authors = sorted(record.counted, key=lambda t: vote.agreement.members[t].number)
+        numbers, rates = [vote.agreement.members[t].number for t in authors], agreed(tray.rates(authors))
+        self.rates = rates_to_bytes(rates)
+        self.found: dict[int, bytes] = {}
+        self.memories: dict[int, list[State]] = {}
+        self._said: dict[int, dict[int, bytes]] = {s: {} for s in range(sharding.num)}
+        self._sent: set[int] = set()
+        self._started, self._whole_since, self._asked_at = time.monotonic(), None, 0.0  # type: float, float | None, float
+        able = sharding.has(self.slot)
+        for shard in held_by(sharding.holders, self.me):
+            if shard in able:
+                body, self.memories[shard] = sharding.decide(
+                    self.slot, shard, numbers, tray.slices(shard, authors), rates
+                )
+                self._hold(shard, self.me, body)
+
+    def run(self) -> Decided | None:
+        """Until all shards' decisions are here.
+
+        Raises:
+            Equivocation: the holders of a shard decided differently; nothing was applied.
+            ShardLost: nobody that is left knows what became of a shard.
+        """
+        self._publish(self._to)
+        for early in self._ahead:
+            self._handle(early)
+        while not self._complete() and not self.behind:
+            event = self.group.take(min(IDLE, self.group.timeouts.grace))
+            if event is not None:
+                self._handle(event)
+            self._look_at_clock()
+        if self.behind:
+            return None
+        bodies = tuple(self.found[s] for s in range(self.sharding.num))
+        return Decided(self.record, self.rates, bodies, self.memories)
+
+    def _publish(self, to: Iterable[int], again: bool = False) -> None:
+        """Tell the decisions that were worked out here; in full where this process is the first that can."""
+        receivers = list(to)
+        for shard in self.memories:
+            if self._first_able(shard) != self.me:
+                self._send(receivers, Kind.DIGEST, shard, digest_of(self.found[shard]))
+            elif again or shard not in self._sent:
+                self._sent.add(shard)
+                self._send(receivers, Kind.DECISION, shard, self.found[shard])
+
+    def _send(self, to: Iterable[int], kind: Kind, shard: int, body: bytes) -> None:
+        self.group.send(to, Frame(kind, self.me, self.slot, SHARD.pack(shard) + body))
+
+    def _first_able(self, shard: int) -> int | None:
+        return next(iter(self._able(shard)), None)
+
+    def _able(self, shard: int) -> list[int]:
+        """The holders that can know the decision, and are here."""
+        return [
+            t
+            for t in self.sharding.holders[shard]
+            if shard not in self._unable.get(t, ()) and (t == self.me or (t in self._to and t in self.group.mesh.links))
+        ]
+
+    def _complete(self) -> bool:
+        if len(self.found) < self.sharding.num:
+            return False
+        self._whole_since = self._whole_since or time.monotonic()
+        late = time.monotonic() - self._whole_since > self.group.timeouts.grace
+        return late or all(self._said[s].keys() >= {*self._able(s)} for s in range(self.sharding.num))
+
+    def _handle(self, event: Event) -> None:
+        ticket = event.link.peer.ticket
+        if isinstance(event, Arrived) and event.frame.sound:
+            self._hear(event)
+        elif isinstance(event, Closed) and ticket not in self.group.mesh.links:
+            self._publish(self._to)
+            self._asked_at = 0.0
+        elif isinstance(event, Opened) and ticket in self._to:
+            self._publish([ticket], again=True)
+            self._asked_at = 0.0
+
+    def _hear(self, event: Arrived) -> None:
+        kind, slot = event.frame.kind, event.frame.slot
+        if kind == Kind.OUTSIDE:
+            self.behind |= slot > self.slot
+        elif slot > self.slot and kind in VOTES + SHARDS:
+            self.group.keep_early(event)
+            known = kind == Kind.RECORD and self.group.register.decision(self.group.generation, slot) is not None
+            self.behind |= known
+        elif slot < self.slot:
+            self._hear_old(event)
+        elif slot == self.slot:
+            self._hear_now(event)
+
+    def _hear_old(self, event: Arrived) -> None:
+        if event.frame.kind == Kind.HELD:
+            self.group.inform(event.link, event.frame.slot)
+        elif event.frame.kind == Kind.BALLOT and event.frame.author == event.link.peer.ticket:
+            self.group.stale(event)
+
+    def _hear_now(self, event: Arrived) -> None:
+        frame, link = event.frame, event.link
+        if frame.kind == Kind.HELD:
+            link.send(Frame(Kind.RECORD, self.me, self.slot, self.record.to_json().encode()))
+        elif frame.kind == Kind.WANT:
+            for shard in shards_from_bytes(frame.body):
+                if shard in self.found:
+                    self._send([link.peer.ticket], Kind.DECISION, shard, self.found[shard])
+        elif frame.kind in (Kind.DECISION, Kind.DIGEST):
+            self._hear_shard(event)
+
+    def _hear_shard(self, event: Arrived) -> None:
+        frame, peer = event.frame, event.link.peer.ticket
+        (shard,) = SHARD.unpack_from(frame.body) if len(frame.body) >= SHARD.size else (self.sharding.num,)
+        body = bytes(frame.body[SHARD.size :])
+        size = DIGEST_BYTES if frame.kind == Kind.DIGEST else self.sharding.decision_bytes(self.slot, shard)
+        if shard >= self.sharding.num or len(body) != size:
+            self.group.fault(event, "malformed", f"has {len(body)} bytes for shard {shard} instead of {size}")
+        elif peer in self.sharding.holders[shard] and frame.kind == Kind.DIGEST:
+            self._say(shard, peer, body)
+        elif peer in self.sharding.holders[shard] or not self._able(shard):
+            self._hold(shard, peer, body)
+
+    def _hold(self, shard: int, by: int, body: bytes) -> None:
+        self.found.setdefault(shard, body)
+        self._say(shard, by, digest_of(body))
+
+    def _say(self, shard: int, by: int, digest: bytes) -> None:
+        said = self._said[shard]
+        said.setdefault(by, digest)
+        others = [t for t, other in said.items() if other != digest]
+        if others:
+            first, second = (self.group.members[t].number for t in sorted((by, others[0])))
+            raise Equivocation(
+                f"At step {self.slot.step} worker {first} and worker {second} say different things of the decision on "
+                f"shard {shard}: one of them lies, or its machine is at fault. Nothing was applied here. Look at both "
+                "machines before starting again."
+            )
+
+    def _look_at_clock(self) -> None:
+        now, t = time.monotonic(), self.group.timeouts
+        missing = [s for s in range(self.sharding.num) if s not in self.found]
+        if missing and now > max(self._started + t.grace, self._asked_at + t.deadline):
+            self._asked_at = now
+            self.group.send(self._to, Frame(Kind.WANT, self.me, self.slot, shards_to_bytes(missing)))
+        nobody = [s for s in missing if not self._able(s)]
+        if now > self._started + (t.deadline + 3 * t.grace if nobody else t.timeout) and missing:
+            raise ShardLost(
+                f"Nobody that is left knows the decision on shard {missing[0]} of step {self.slot.step}: both workers "
+                "that held it ended, or do not answer, in the middle of this step. Nothing was applied here. Start the "
+                "workers again: they go on from their last checkpoints."
+            )
+
+
+def deliver(vote: Round, record: Record) -> Decided | None:
+    """What the members of a sharded run decide on the ballots that count; see `Delivery.run`."""
+    assert vote.group.sharding is not None and isinstance(vote.tray, Cut)
+    return Delivery(vote, vote.tray, vote.group.sharding, record).run()
