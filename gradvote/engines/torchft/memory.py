@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Ballot, Replica
+from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.torchft.greetings import HISTORY_BYTES
 
 ATTEMPTS = 4

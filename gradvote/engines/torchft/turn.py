@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from gradvote import wire
+from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Ballot, Replica
+from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.torchft.greetings import GREETING_BYTES, UNKNOWN, Greeting, agreed_slot, greeting_from
 from gradvote.engines.torchft.rounds import Rounds
 from gradvote.engines.torchft.verdicts import Found, Verdict, countable, digest_of, verdict_bytes, verdict_from
@@ -76,11 +77,15 @@ class Turn:
         )  # fmt: skip
 
     def _vote(self) -> Ballot | None:
+        if not self.votes or self.failure is not None:
+            return None
         try:
-            return self.replica.vote(self.slot) if self.votes and self.failure is None else None
+            ballot = self.replica.vote(self.slot)
+            assert ballot.body, "packed here already, where a failure can still be told"
         except Exception as error:  # the others hear of it before it is raised
             self.failure = error
             return None
+        return ballot
 
     @property
     def _failed(self) -> Exception | None:

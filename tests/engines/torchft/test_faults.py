@@ -105,6 +105,25 @@ def test_who_is_not_like_the_others_is_named_and_ends(
         assert len(run.check_alike()) == 6
 
 
+def test_a_failure_of_one_is_told_to_all_before_it_is_raised(tmp_path: Path) -> None:
+    with replicas(tmp_path, 3, 2, 8, each={1: {"fails": 5}}) as run:
+        run.finish(0, 2)
+        assert run.lines(1, "error") == ["MemoryError: no room"]
+        for worker in (0, 2):
+            assert run.lines(worker, "notes") == [["not taken: Worker 1 failed before it voted."]]
+            assert run.lines(worker, "unchanged") == [True]
+        assert len(run.check_alike()) == 8
+
+
+def test_an_error_that_the_script_reports_spoils_the_step_for_all(tmp_path: Path) -> None:
+    with replicas(tmp_path, 3, 3, 8, each={1: {"reports": 5}}) as run:
+        run.finish()
+        assert len(run.check_alike()) == 8
+        for worker in range(3):
+            assert run.lines(worker, "at_step") == [5] and run.lines(worker, "unchanged") == [True]
+        assert run.check_alike()[8] == simulated(8, 3)  # no attempt was spent: no ballot had been sent
+
+
 def test_different_ballots_stop_everyone_before_anything_is_applied(tmp_path: Path) -> None:
     with replicas(tmp_path, 3, 2, 12, each={1: {"two_faced": 5}}) as run:
         for worker in range(3):

@@ -18,6 +18,8 @@ from torchft.process_group import ProcessGroupGloo
 
 from gradvote import algorithms
 from gradvote.engines.distributed.failures import LinkBroken
+from gradvote.engines.elastic.ballots import Ballot
+from gradvote.engines.elastic.records import Slot
 from gradvote.engines.torchft.rounds import Rounds
 from gradvote.engines.torchft.turn import Turn
 from gradvote.engines.torchft.vote import Vote, attach
@@ -59,7 +61,7 @@ def _train(out: Path, algorithm: str, address: str, worker: int, steps: int, o: 
         for part, name in ((model, "model"), (optimizer, "optimizer"), (manager, "manager"), (vote, "vote")):
             if name not in o.get("leave_out", ()):
                 part.load_state_dict(saved[name])
-    _afflict(vote, worker, o)
+    _afflict(vote, o)
     out.with_name(f"ready.{worker}").touch()
     while len(list(out.parent.glob("ready.*"))) < o["workers"]:
         time.sleep(0.005)  # the lighthouse would begin with those that came first
@@ -87,6 +89,9 @@ def _step(
     if o.get("nan"):
         for p in model.parameters():
             p.grad = torch.full_like(p, torch.nan)
+    if o.get("reports") == step:
+        manager.report_error(RuntimeError("something else went wrong"))
+        o["reports"] = None
     if vote.step():
         _write(out, {"step": manager.current_step(), "digest": digest(model), "at": time.monotonic(),
                      "algorithm": algorithm})  # fmt: skip
@@ -108,8 +113,8 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     return [t for own in (value.values() if isinstance(value, dict) else value) for t in _tensors(own)]
 
 
-def _afflict(vote: Vote, worker: int, o: dict[str, Any]) -> None:
-    """`die` or `deaf` at a step, in one of its rounds; `two_faced` or `garbled` in its ballots from a step on."""
+def _afflict(vote: Vote, o: dict[str, Any]) -> None:
+    """`die` or `deaf` at a step, in one of its rounds; `two_faced` or `garbled` ballots, or none at all (`fails`)."""
     rounds, afterwards, run = vote._rounds, o.get("deaf"), Turn.run
     count = [0]
 
@@ -131,6 +136,12 @@ def _afflict(vote: Vote, worker: int, o: dict[str, Any]) -> None:
             raise LinkBroken("this replica did not hear the others")
         return found
 
+    def fail(slot: Slot) -> Ballot:
+        if slot.step == o.get("fails"):
+            raise MemoryError("no room")
+        return ballot_of(slot)
+
+    ballot_of, vote._replica.vote = vote._replica.vote, fail  # type: ignore[method-assign]
     Turn.run = counted  # type: ignore[method-assign]
     rounds.swap = swap  # type: ignore[method-assign]
 
