@@ -12,7 +12,7 @@ from tests.engines.elastic.simulated import simulated
 from tests.engines.torchft.crew import Replicas, replicas
 from tests.engines.torchft.worker import ROUNDS
 
-ALGORITHMS = ("dist-ef-sgdm", "dropsignsgd", "signum", "noisy-signsgd", "mediansgd", "ef-signsgd")
+ALGORITHMS = ("dist-ef-sgdm", "dropsignsgd", "noisy-signsgd", "mediansgd")
 
 
 def test_a_healthy_group_equals_the_simulation(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def _train(out: Path, algorithm: str, address: str, worker: int, steps: int, o: 
 def _step(
     out: Path, algorithm: str, manager: Manager, model: nn.Module, optimizer: torch.optim.Optimizer, vote: Vote, o: Any
 ) -> None:
-    before = states(vote)
+    before, healed = states(vote), vote.stats().healed
     step = manager.current_step()
     optimizer.zero_grad()
     manager.start_quorum()
@@ -96,7 +96,7 @@ def _step(
         _write(out, {"step": manager.current_step(), "digest": digest(model), "at": time.monotonic(),
                      "algorithm": algorithm})  # fmt: skip
     else:
-        _write(out, {"at_step": step, "unchanged": states(vote) == before, "healed_by_now": vote.stats().healed})
+        _write(out, {"at_step": step, "unchanged": states(vote) == before, "healing": vote.stats().healed > healed})
 
 
 def states(vote: Vote) -> str:
