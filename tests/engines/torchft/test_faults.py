@@ -8,11 +8,21 @@ import pytest
 
 pytest.importorskip("torchft", reason="needs the extra gradvote[torchft]")
 
+from gradvote.engines.torchft.greetings import GREETING_BYTES
+from gradvote.engines.torchft.verdicts import verdict_bytes
+from gradvote.wire import HEADER_BYTES
 from tests.engines.elastic.simulated import simulated
+from tests.engines.elastic.worker import new_model
 from tests.engines.torchft.crew import Replicas, replicas
 from tests.engines.torchft.worker import ROUNDS
 
 ALGORITHMS = ("dist-ef-sgdm", "dropsignsgd", "noisy-signsgd", "mediansgd")
+
+
+def ballot_bytes() -> int:
+    """Of the first algorithm: one rate, and for each of four tensors a scale and its signs in words; four flags."""
+    words = sum(-(-p.numel() // 64) for p in new_model().parameters())
+    return 8 + 4 * 4 + 8 * words + 1
 
 
 def test_a_healthy_group_equals_the_simulation(tmp_path: Path) -> None:
@@ -23,6 +33,8 @@ def test_a_healthy_group_equals_the_simulation(tmp_path: Path) -> None:
         for name in ALGORITHMS:
             assert {line["digest"] for line in last if line["algorithm"] == name} == {simulated(8, 3, name)}, name
         assert run.lines(0, "refused") == [0] * len(ALGORITHMS)
+        step = 2 * (GREETING_BYTES + HEADER_BYTES + ballot_bytes() + verdict_bytes(3))  # to two others, and from them
+        assert run.lines(1, "sent")[0] == run.lines(1, "received")[0] == 8 * step
 
 
 @pytest.mark.parametrize("async_quorum", [True, False])
