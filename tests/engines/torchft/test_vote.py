@@ -1,6 +1,5 @@
 """What a script may do wrong, and checkpoints: managers that never ask for a quorum."""
 
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -19,7 +18,6 @@ from torchft.process_group import ProcessGroupDummy, ProcessGroupGloo
 import gradvote
 from gradvote import aggregators, algorithms
 from gradvote.core import Algorithm
-from gradvote.errors import MissingExtra
 from tests.engines.torchft.crew import local
 
 
@@ -128,9 +126,3 @@ def test_what_cannot_be_attached(bench: Bench) -> None:
     attach(manager, worker=0)
     with pytest.raises(ValueError, match="only once"):
         attach(manager, worker=0)
-
-
-def test_without_torchft_the_extra_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchft.manager", None)
-    with pytest.raises(MissingExtra, match=r"gradvote\[torchft\]"):
-        attach(object(), worker=0)
