@@ -26,13 +26,14 @@ signatures; with them the author is left out for good, and what is promised abov
 
 Where the server is sharded, a member's ballot is held by who holds the parts of it for its own shards. Who lacks the
 memory of one of them does not say *full*, and says which. A set of ballots can only count if each shard has a holder
-that holds them all and has the memory; where a shard has lost both, the slot is void, and its memory begins anew.
+that holds them all and has the memory; where a shard has lost both, the slot is void, and its memory begins anew. Before
+that, holders that are connected but silent are waited for once more as long.
 
 A list with a name that its author has not signed is void: its teller is *doubted*, as one that did not answer, and in
 the next slot a *suspect*: nobody who doubted it says *full*, so that who still does not answer is left out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from gradvote.engines.elastic.holders import Holders, Moves, arranged
@@ -96,7 +97,7 @@ class Agreement:
         self.heard: dict[int, tuple[dict[int, bytes], bool]] = {}
         self.gone: set[int] = set()
         self.decision: Record | None = None
-        self.full = self.closed = self.late = self.settled = self.impatient = False
+        self.full = self.closed = self.late = self.settled = self.impatient = self.desperate = False
         self._spoiled: set[int] = set()
         self._told: tuple[frozenset[int], bool, int, frozenset[int]] | None = None
         self._forwarded: set[tuple[int, int]] = set()
@@ -191,15 +192,15 @@ class Agreement:
         if not self.closed and not self.full:
             missing = self.members.keys() - self.held.keys() - self.proofs.keys()
             admits = (bool(self.joining) and self.me == self._first()) or len(self.members) < self.quorum
-            trusting = not self.proofs and not self._wary and not self.doubted and not self.lacks.get(self.me)
-            self.full = not missing and not admits and trusting and not self._others_closed()
-            self.closed = not self.full and (self.late or missing <= self.gone | self._spoiled or self._others_closed())
+            trusting, lacks = not self.proofs and not self._wary and not self.doubted, self.lacks.get(self.me)
+            self.full = not missing and not admits and trusting and not lacks and not self._others_closed()
+            over = missing <= self.gone | self._spoiled and not lacks
+            self.closed = not self.full and (self.late or over or self._others_closed())
         if self.full or self.closed:
-            lacks = self.lacks.get(self.me, frozenset())
-            now = frozenset(self.held), self.closed, len(self.proofs), lacks
+            now = frozenset(self.held), self.closed, len(self.proofs), self.lacks.get(self.me, frozenset())
             if now != self._told:
                 self._told = now
-                yield Tell(dict(self.held), self.closed, tuple(self.proofs.values()), lacks)
+                yield Tell(dict(self.held), self.closed, tuple(self.proofs.values()), now[-1])
 
     def _forward(self) -> Iterator[Action]:
         for peer, (held, _) in sorted(self.heard.items()):
@@ -239,6 +240,8 @@ class Agreement:
         counted = common if len(common) >= self.quorum else held
         staying = [self.members[t] for t in sorted(holdings) if counted.keys() <= holdings[t].keys()]
         members = self._with_joining(staying)
+        if self._spares(holdings.keys()) and not self.desperate:
+            return None
         covered = all(self._able(shard) & {m.ticket for m in staying} for shard in range(len(self.holders)))
         if len(counted) >= self.quorum and len(staying) >= self.quorum and covered:
             return Record(self.slot, Outcome.APPLY, counted, members, text, proofs, *self._next_holders(members))
@@ -246,6 +249,11 @@ class Agreement:
         if len(everyone if not covered else members if self.joining else ()) >= self.quorum:
             return Record(self.slot, Outcome.VOID, {}, everyone, text, proofs, *self._next_holders(everyone))
         return None
+
+    def _spares(self, answering: Set[int]) -> bool:
+        """Whether a shard would be lost by leaving out somebody who is silent, but connected: worth waiting for."""
+        able = [self._able(shard) for shard in range(len(self.holders))]
+        return any(not own & answering and own - self.gone - self.proofs.keys() for own in able)
 
     def _able(self, shard: int) -> set[int]:
         """Who has the memory of a shard."""

@@ -10,12 +10,11 @@ from collections.abc import Iterable
 
 from gradvote.core import State
 from gradvote.engines.distributed.digests import Equivocation
-from gradvote.engines.elastic.ballots import rates_to_bytes
 from gradvote.engines.elastic.frames import DIGEST_BYTES, Frame, Kind, digest_of
 from gradvote.engines.elastic.holders import SHARD, held_by
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Opened
 from gradvote.engines.elastic.parcels import Decided, shards_from_bytes, shards_to_bytes
-from gradvote.engines.elastic.records import Record
+from gradvote.engines.elastic.records import Record, held_from, held_to_json
 from gradvote.engines.elastic.rounds import IDLE, SHARDS, VOTES, Round
 from gradvote.engines.elastic.sharding import Sharding, agreed
 from gradvote.engines.elastic.timeouts import ShardLost
@@ -27,24 +26,15 @@ class Delivery:
 
     def __init__(self, vote: Round, tray: Cut, sharding: Sharding, record: Record) -> None:
         self.group, self.slot, self.record, self.sharding = vote.group, vote.slot, record, sharding
-        self.me, self.behind = vote.me, False
-        self._ahead, self._unable = vote.ahead, vote.agreement.lacks
-        self._to = {m.ticket for m in record.members} & vote.agreement.members.keys() - {self.me}
-        authors = sorted(record.counted, key=lambda t: vote.agreement.members[t].number)
-        numbers, rates = [vote.agreement.members[t].number for t in authors], agreed(tray.rates(authors))
-        self.rates = rates_to_bytes(rates)
+        self.vote, self.tray, self.me, self.behind = vote, tray, vote.me, False
+        self._unable = vote.agreement.lacks
+        self._all = vote.agreement.members.keys() - {self.me}
+        self._to = {m.ticket for m in record.members} & self._all
         self.found: dict[int, bytes] = {}
         self.memories: dict[int, list[State]] = {}
         self._said: dict[int, dict[int, bytes]] = {s: {} for s in range(sharding.num)}
         self._sent: set[int] = set()
         self._started, self._whole_since, self._asked_at = time.monotonic(), None, 0.0  # type: float, float | None, float
-        able = sharding.has(self.slot)
-        for shard in held_by(sharding.holders, self.me):
-            if shard in able:
-                body, self.memories[shard] = sharding.decide(
-                    self.slot, shard, numbers, tray.slices(shard, authors), rates
-                )
-                self._hold(shard, self.me, body)
 
     def run(self) -> Decided | None:
         """Until all shards' decisions are here.
@@ -53,8 +43,9 @@ class Delivery:
             Equivocation: the holders of a shard decided differently; nothing was applied.
             ShardLost: nobody that is left knows what became of a shard.
         """
-        self._publish(self._to)
-        for early in self._ahead:
+        if not self._decide():
+            self._say_what_is_here(self._to)
+        for early in self.vote.ahead:
             self._handle(early)
         while not self._complete() and not self.behind:
             event = self.group.take(min(IDLE, self.group.timeouts.grace))
@@ -63,8 +54,34 @@ class Delivery:
             self._look_at_clock()
         if self.behind:
             return None
-        bodies = tuple(self.found[s] for s in range(self.sharding.num))
-        return Decided(self.record, self.rates, bodies, self.memories)
+        return Decided(self.record, tuple(self.found[s] for s in range(self.sharding.num)), self.memories)
+
+    def leave(self) -> None:
+        """Tell those who go on without this process what it can still work out."""
+        self._decide()
+        for shard, body in self.found.items():
+            self._send(self._to, Kind.DECISION, shard, body)
+
+    def _decide(self) -> bool:
+        """Work out the shards that are held here, as soon as all ballots that count have come; False before."""
+        if not self.tray.has(self.record.counted):
+            return False
+        members, able = self.vote.agreement.members, self.sharding.has(self.slot)
+        authors = sorted(self.record.counted, key=lambda ticket: members[ticket].number)
+        numbers, rates = [members[ticket].number for ticket in authors], agreed(self.tray.rates(authors))
+        for shard in held_by(self.sharding.holders, self.me):
+            if shard in able and shard not in self.memories:
+                slices = self.tray.slices(shard, authors)
+                body, self.memories[shard] = self.sharding.decide(self.slot, shard, numbers, slices, rates)
+                self._hold(shard, self.me, body)
+        self._publish(self._to)
+        return True
+
+    def _say_what_is_here(self, to: Iterable[int]) -> None:
+        """Ballots are missing that count: whoever has them sends them."""
+        agreement = self.vote.agreement
+        body = held_to_json(agreement.held, True, (), agreement.lacks.get(self.me, ())).encode()
+        self.group.send(to, Frame(Kind.HELD, self.me, self.slot, body))
 
     def _publish(self, to: Iterable[int], again: bool = False) -> None:
         """Tell the decisions that were worked out here; in full where this process is the first that can."""
@@ -105,8 +122,11 @@ class Delivery:
             self._publish(self._to)
             self._asked_at = 0.0
         elif isinstance(event, Opened) and ticket in self._to:
+            self.group.send([ticket], self.tray.frame(self.me, ticket))
             self._publish([ticket], again=True)
             self._asked_at = 0.0
+            if not self.tray.has(self.record.counted):
+                self._say_what_is_here([ticket])
 
     def _hear(self, event: Arrived) -> None:
         kind, slot = event.frame.kind, event.frame.slot
@@ -129,14 +149,30 @@ class Delivery:
 
     def _hear_now(self, event: Arrived) -> None:
         frame, link = event.frame, event.link
-        if frame.kind == Kind.HELD:
-            link.send(Frame(Kind.RECORD, self.me, self.slot, self.record.to_json().encode()))
+        if frame.kind == Kind.BALLOT:
+            self.vote.hear_ballot(event)
+            self._decide()
+        elif frame.kind == Kind.HELD:
+            self._help(event)
         elif frame.kind == Kind.WANT:
             for shard in shards_from_bytes(frame.body):
                 if shard in self.found:
                     self._send([link.peer.ticket], Kind.DECISION, shard, self.found[shard])
         elif frame.kind in (Kind.DECISION, Kind.DIGEST):
             self._hear_shard(event)
+
+    def _help(self, event: Arrived) -> None:
+        """Tell a member the decision, and send it the ballots that it misses."""
+        link = event.link
+        link.send(Frame(Kind.RECORD, self.me, self.slot, self.record.to_json().encode()))
+        try:
+            held = held_from(bytes(event.frame.body))[0]
+        except ValueError as error:
+            self.group.fault(event, "malformed", f"cannot be read: {error}")
+            return
+        for author in self.record.counted.keys() - held.keys():
+            if self.tray.knows(author):
+                link.send(self.tray.frame(author, link.peer.ticket))
 
     def _hear_shard(self, event: Arrived) -> None:
         frame, peer = event.frame, event.link.peer.ticket
@@ -171,8 +207,9 @@ class Delivery:
         missing = [s for s in range(self.sharding.num) if s not in self.found]
         if missing and now > max(self._started + t.grace, self._asked_at + t.deadline):
             self._asked_at = now
-            self.group.send(self._to, Frame(Kind.WANT, self.me, self.slot, shards_to_bytes(missing)))
-        nobody = [s for s in missing if not self._able(s)]
+            self.group.send(self._all, Frame(Kind.WANT, self.me, self.slot, shards_to_bytes(missing)))
+        connected = self.group.mesh.links.keys()
+        nobody = [s for s in missing if not self._able(s) and not connected & {*self.sharding.holders[s]}]
         if now > self._started + (t.deadline + 3 * t.grace if nobody else t.timeout) and missing:
             raise ShardLost(
                 f"Nobody that is left knows the decision on shard {missing[0]} of step {self.slot.step}: both workers "
@@ -182,6 +219,13 @@ class Delivery:
 
 
 def deliver(vote: Round, record: Record) -> Decided | None:
-    """What the members of a sharded run decide on the ballots that count; see `Delivery.run`."""
+    """What the members of a sharded run decide on the ballots that count; see `Delivery.run`.
+
+    None for who is no member any more, too.
+    """
     assert vote.group.sharding is not None and isinstance(vote.tray, Cut)
-    return Delivery(vote, vote.tray, vote.group.sharding, record).run()
+    own = Delivery(vote, vote.tray, vote.group.sharding, record)
+    if record.has(vote.me):
+        return own.run()
+    own.leave()
+    return None

@@ -128,7 +128,7 @@ class Learner:
         if isinstance(entry, Entry):
             self._check_ballots(entry)
         elif sharding is not None and num_bodies:
-            sharding.check(record.slot, entry.rates, entry.decisions)
+            sharding.check(record.slot, entry.decisions)
         return entry
 
     def _check_ballots(self, entry: Entry) -> None:

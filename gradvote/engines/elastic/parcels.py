@@ -44,13 +44,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Decided:
-    """A decided slot of a sharded run: its record, the agreed learning rates, and each shard's decision.
+    """A decided slot of a sharded run: its record and each shard's decision, behind the agreed learning rates.
 
     `memories` are those that were worked out here; they do not travel.
     """
 
     record: Record
-    rates: bytes = b""
     decisions: tuple[bytes, ...] = ()
     memories: Mapping[int, list[State]] = field(default_factory=dict, compare=False)
 
@@ -61,7 +60,7 @@ class Decided:
 
     def pack(self) -> bytes:
         """As the body of a frame."""
-        return _packed([self.record.to_json().encode(), self.rates, *self.decisions])
+        return _packed([self.record.to_json().encode(), *self.decisions])
 
 
 @dataclass(frozen=True)
@@ -108,10 +107,7 @@ def decided_from(body: bytes | bytearray) -> Decided:
         ValueError: the body is something else.
     """
     head, *rest = _unpacked(body)
-    record = record_from(head)
-    if not rest:
-        raise ValueError("An entry has no learning rates.")
-    return Decided(record, rest[0], tuple(rest[1:]))
+    return Decided(record_from(head), tuple(rest))
 
 
 def shards_to_bytes(shards: Iterable[int]) -> bytes:

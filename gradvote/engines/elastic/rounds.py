@@ -129,7 +129,7 @@ class Round:
         elif slot < self.slot:
             self._hear_old(event)
         elif kind == Kind.BALLOT:
-            self._hear_ballot(event)
+            self.hear_ballot(event)
         elif kind == Kind.MEMORY:
             self.group.fill(event)
             self.agreement.lacking(self.group.lacks)
@@ -144,7 +144,8 @@ class Round:
         elif event.frame.kind == Kind.BALLOT and event.frame.author == event.link.peer.ticket:
             self.group.stale(event)
 
-    def _hear_ballot(self, event: Arrived) -> None:
+    def hear_ballot(self, event: Arrived) -> None:
+        """Take a ballot of this slot, or count what is wrong with it."""
         frame, group = event.frame, self.group
         member = self.agreement.members.get(frame.author)
         if member is None:
@@ -212,7 +213,9 @@ class Round:
     def _marks(self) -> list[float]:
         t = self.group.timeouts
         marks = [self._started + t.deadline, self._started + t.timeout]
-        return marks if self._slow_since is None else [*marks, *(self._slow_since + k * t.grace for k in (1, 3))]
+        if self._slow_since is None:
+            return marks
+        return [*marks, *(self._slow_since + wait for wait in (t.grace, 3 * t.grace, 3 * t.grace + t.deadline))]
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -227,6 +230,7 @@ class Round:
         if self._slow_since is not None:
             agreement.settled = now >= self._slow_since + t.grace
             agreement.impatient = now >= self._slow_since + 3 * t.grace
+            agreement.desperate = now >= self._slow_since + 3 * t.grace + t.deadline
         if now >= self._started + t.timeout:
             raise TooFewWorkers(
                 f"Step {self.slot.step} could not be decided within {t.timeout:g} s: {len(agreement.held)} ballots of "

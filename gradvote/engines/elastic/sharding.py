@@ -12,7 +12,7 @@ import torch
 from gradvote.core import Payload, State
 from gradvote.engines.distributed.part import part_of
 from gradvote.engines.distributed.placement import served
-from gradvote.engines.elastic.ballots import Ballot, agreed_rates, packed, rates_from_bytes, unpacked
+from gradvote.engines.elastic.ballots import Ballot, agreed_rates, packed, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.elastic.holders import SHARD, Holders, Moves, held_by, sources
 from gradvote.engines.elastic.parcels import Decided
 from gradvote.engines.elastic.records import Outcome, Slot
@@ -75,7 +75,7 @@ class Sharding:
         """A shard's decision on the parts of these workers' ballots, and its memory afterwards. Nothing is changed."""
         own, replica = self.part.shards[shard], self.replica
         if not own.groups:
-            return b"", []
+            return rates_to_bytes(rates), []
         planes = [own.planes(replica.planes_of(slot, number)) for number in numbers]
         opened = [unpacked(bytearray(raw), p, own.num_blocks) for raw, p in zip(slices, planes, strict=True)]
         stacked = [stack(group) for group in zip(*opened, strict=True)]
@@ -83,33 +83,36 @@ class Sharding:
         with torch.no_grad():
             ballots = own.protocol.check(Kind.BALLOT, stacked)
             decided, after = own.protocol.combine(ballots, self.memories[shard][1], ctxs)
-        return packed(decided, own.planes(self._down(slot))), after
+        return rates_to_bytes(rates) + packed(decided, own.planes(self._down(slot))), after
 
-    def check(self, slot: Slot, rates: bytes, decisions: Sequence[bytes]) -> None:
-        """Whether these can be the learning rates and the shards' decisions of a slot.
+    def check(self, slot: Slot, decisions: Sequence[bytes]) -> None:
+        """Whether these can be the shards' decisions of a slot.
 
         Raises:
             WireError: they cannot.
         """
-        expected = [self.replica.rate_bytes, *(self.decision_bytes(slot, s) for s in range(self.num))]
-        found = [len(rates), *map(len, decisions)]
+        expected, found = [self.decision_bytes(slot, s) for s in range(self.num)], [*map(len, decisions)]
         if found != expected:
-            raise WireError(f"A decision has rates and shards of {found} bytes; {expected} were expected.")
+            raise WireError(f"A decision has shards of {found} bytes; {expected} were expected.")
+        if len({own[: self.replica.rate_bytes] for own in decisions}) > 1:
+            raise WireError("The shards of a decision have different learning rates.")
 
     def _decision(self, slot: Slot, bodies: Sequence[Body]) -> list[Payload]:
         """The whole decision, from that of each shard."""
         down, groups = self._down(slot), self.part.layout.groups
         whole = [empty(planes, len(group.blocks)) for planes, group in zip(down, groups, strict=True)]
         for own, body in zip(self.part.shards, bodies, strict=True):
-            own.place(unpacked(bytearray(body), own.planes(down), own.num_blocks), whole)
+            raw = bytearray(body[self.replica.rate_bytes :])
+            own.place(unpacked(raw, own.planes(down), own.num_blocks), whole)
         return whole
 
     def decision_bytes(self, slot: Slot, shard: int) -> int:
-        """The length of a shard's decision; 0 where there is no such shard."""
+        """The length of a shard's decision with the learning rates; 0 where there is no such shard."""
         if shard >= self.num:
             return 0
         own = self.part.shards[shard]
-        return body_bytes(own.planes(self._down(slot)), own.num_blocks) if own.groups else 0
+        rates = self.replica.rate_bytes
+        return rates + (body_bytes(own.planes(self._down(slot)), own.num_blocks) if own.groups else 0)
 
     def follow(self, slot: Slot, entry: Decided) -> None:
         """The optimizer's step with a decision, and the memories that were worked out with it.
@@ -117,8 +120,9 @@ class Sharding:
         Raises:
             WireError: it does not have its length; nothing has been changed.
         """
-        self.check(slot, entry.rates, entry.decisions)
-        self.replica.follow(slot, rates_from_bytes(entry.rates), self._decision(slot, entry.decisions))
+        self.check(slot, entry.decisions)
+        rates = rates_from_bytes(entry.decisions[0][: self.replica.rate_bytes])
+        self.replica.follow(slot, rates, self._decision(slot, entry.decisions))
         self.memories |= {s: (slot.after(Outcome.APPLY), own) for s, own in entry.memories.items()}
 
     def to_bytes(self, shard: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Protocol
 from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.frames import DIGEST_BYTES, Frame, Kind, digest_of
 from gradvote.engines.elastic.holders import SHARD, held_by
-from gradvote.engines.elastic.records import Member, Slot
+from gradvote.engines.elastic.records import Held, Member, Slot
 from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.elastic.seals import Body, Seals
 from gradvote.engines.elastic.sharding import Sharding
@@ -133,6 +133,14 @@ class Cut:
             return False
         self._complete.add(author)
         return True
+
+    def knows(self, author: int) -> bool:
+        """Whether something is here of the ballot of an author."""
+        return author in self._parts
+
+    def has(self, counted: Held) -> bool:
+        """Whether all that is needed here of these ballots has come."""
+        return self._complete >= counted.keys() and all(self._parts[a].name == name for a, name in counted.items())
 
     def rates(self, authors: Iterable[int]) -> list[bytes]:
         """The learning rates that these authors vote for."""

@@ -292,10 +292,12 @@ class Vote:
         if record.outcome == Outcome.VOID:
             group.advance(Entry(record, {}) if group.sharding is None else Decided(record))
             return group.inside
-        if any(vote.agreement.held.get(t) != name for t, name in record.counted.items()):
-            return False
-        counted = record.counted
-        entry = Entry(record, vote.tray.bodies(counted)) if isinstance(vote.tray, Whole) else deliver(vote, record)
+        entry: Entry | Decided | None
+        if isinstance(vote.tray, Whole):
+            lacks = any(vote.agreement.held.get(t) != name for t, name in record.counted.items())
+            entry = None if lacks else Entry(record, vote.tray.bodies(record.counted))
+        else:
+            entry = deliver(vote, record)
         if entry is None:
             return False
         Learner(group, False, vote.ballot).replay(entry)

@@ -1,6 +1,6 @@
 """The books of a worker's unsent gradient, kept beside the engine, and what it found wrong with others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +8,9 @@ from torch import Tensor
 
 from gradvote.elastic import Vote
 from gradvote.engines.elastic.ballots import Ballot
-from gradvote.engines.elastic.records import Slot
+from gradvote.engines.elastic.holders import sources
+from gradvote.engines.elastic.parcels import Decided, Entry
+from gradvote.engines.elastic.records import Outcome, Slot
 
 MU = 0.9
 WRONGS = ("corrupted", "malformed", "stale", "replayed", "forged")
@@ -33,11 +35,12 @@ class Ledger:
 
     def __init__(self, vote: Vote, write: Write) -> None:
         self.replica, self.write = vote._group.replica, write
-        self.vote, self.keep, self.apply = self.replica.vote, self.replica.keep, self.replica.apply
+        self.vote, self.keep, self.advance = self.replica.vote, self.replica.keep, vote._group.advance
+        self.group = vote._group
         self.books = self._memory()
         self.open: tuple[Slot, list[Tensor]] | None = None
         self.replica.vote, self.replica.keep = self._voting, self._keeping  # type: ignore[method-assign]
-        self.replica.apply = self._applying  # type: ignore[method-assign]
+        self.group.advance = self._advancing  # type: ignore[method-assign]
 
     def _memory(self) -> list[tuple[Tensor, Tensor]]:
         momenta, memories = leaves(self.replica.worker, "momentum"), leaves(self.replica.worker, "memory")
@@ -62,9 +65,14 @@ class Ledger:
         self.books, self.open = after, None
         self.write({"kept": [ballot.slot.step, ballot.slot.attempt, counted]})
 
-    def _applying(self, slot: Slot, ballots: Mapping[int, bytes | bytearray]) -> None:
-        self.apply(slot, ballots)
-        self.write({"applied": [slot.step, slot.attempt, sorted(ballots)]})
+    def _advancing(self, entry: Entry | Decided) -> None:
+        slot, counted = entry.record.slot, sorted(self.group.members[t].number for t in entry.record.counted)
+        self.advance(entry)
+        if entry.record.outcome == Outcome.APPLY:
+            self.write({"applied": [slot.step, slot.attempt, counted]})
+        for shard, source in enumerate(sources(entry.record.holders, entry.record.moves)):
+            if source is None:
+                self.write({"lost": [slot.step, slot.attempt, shard]})
 
 
 def expected_memory(g: Tensor, m: Tensor, e: Tensor, counted: bool, found: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ How = Callable[[int], str | None]
 
 def lie(vote: Vote, how_at: How) -> None:
     """From now on, what `how_at` says of a step becomes of this worker's ballots."""
-    honest, earlier, once = vote._group.send, list[Frame](), set[tuple[Slot, int]]()
+    honest, earlier, once = vote._group.send, dict[int, Frame](), set[tuple[Slot, int]]()
 
     def lying(to: Iterable[int], frame: Frame) -> None:
         receivers, how = list(to), how_at(frame.slot.step)
@@ -31,15 +31,17 @@ def lie(vote: Vote, how_at: How) -> None:
                 if (link := vote._group.mesh.links.get(ticket)) is not None:
                     link.sock.sendall(b"\x00" * 64)
             return None
-        if how == "replay" and earlier:
-            honest(receivers, earlier[-1])
-        earlier[:] = [frame]
+        for ticket in receivers:
+            if how == "replay" and ticket in earlier:
+                honest([ticket], earlier[ticket])
+            earlier[ticket] = frame
         if how == "forger":
             for other in vote._group.members.keys() - {frame.author}:
                 honest(receivers, replace(frame, author=other))
         if how == "two-faced":
-            honest(receivers[:1], frame)
-            receivers, frame = receivers[1:], resealed(vote, frame)
+            deceived = min(vote._group.members.keys() - {frame.author})
+            honest(set(receivers) & {deceived}, frame)
+            receivers, frame = [ticket for ticket in receivers if ticket != deceived], resealed(vote, frame)
         if how == "unsigned":
             frame = altered(frame, sound=True)
         return honest(receivers, LIES[how](frame) if how in LIES else frame)

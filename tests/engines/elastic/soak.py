@@ -153,12 +153,12 @@ class Soak:
         return partial.exists()
 
 
-def main(minutes: float, seed: int, log: Path, pace: float, signed: bool) -> int:
+def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placement: str) -> int:
     """0 where all went well."""
     log.unlink(missing_ok=True)
     quotas = {kind: -(-int(num * minutes) // int(HOURLY)) for kind, num in QUOTAS.items()}
     options = {"deadline": 0.5, "grace": 0.1, "timeout": 900.0, "gather": 10.0, "pace": pace, "checkpoints": True,
-               "books": True, "lr": 0.003, "signed": signed}  # fmt: skip
+               "books": True, "lr": 0.003, "signed": signed, "placement": placement}  # fmt: skip
     with tempfile.TemporaryDirectory() as name, crew(Path(name), 0, QUORUM, 10**9, workers=WORKERS, **options) as run:
         relay = Relay(Path(name), WORKERS, seed)
         soak = Soak(run, relay, seed, log, quotas)
@@ -197,6 +197,8 @@ def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:
     print(f"{seconds / 60:.1f} minutes ({soak.now / 60:.1f} at work); faults: {done}, in all {sum(done.values())}")
     print(f"wrong ballots by kind: {dict(witness.found)}; bits turned on the way: {soak.relay.counts['altered']}")
     print(f"{witness.compared} comparisons of parameters; {witness.kept_checked} memories against what counted")
+    if witness.lost:
+        print(f"server memories lost with both their holders: {len(witness.lost)}")
     now = sum(witness.losses) / max(len(witness.losses), 1)
     print(f"loss {witness.first_loss} at first, {now:.4f} at last; step {witness.latest}")
     print(f"no worker grew by more than {soak.growth} kB")
@@ -212,5 +214,6 @@ if __name__ == "__main__":
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
     parser.add_argument("--pace", type=float, default=0.02, help="seconds a worker rests before every vote")
     parser.add_argument("--signed", action="store_true", help="every worker signs its ballots")
+    parser.add_argument("--placement", choices=["replicated", "sharded"], default="replicated")
     arguments = parser.parse_args()
-    sys.exit(main(arguments.minutes, arguments.seed, arguments.log, arguments.pace, arguments.signed))
+    sys.exit(main(**vars(arguments)))

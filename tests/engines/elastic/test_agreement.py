@@ -48,7 +48,7 @@ class Life(RuleBasedStateMachine):
         links = sorted(self.world.links)
         self.world.lose(links[pick % len(links)])
 
-    @rule(pick=PICK, what=st.sampled_from(["expired", "settled", "impatient"]))
+    @rule(pick=PICK, what=st.sampled_from(["expired", "settled", "impatient", "desperate"]))
     def time_passes(self, pick: int, what: str) -> None:
         self.world.event(self.any_of(pick), EVENTS[what])
 
@@ -91,6 +91,7 @@ EVENTS: dict[str, Callable[[Agreement], None]] = {
     "expired": lambda a: a.expired(),
     "settled": lambda a: setattr(a, "settled", True),
     "impatient": lambda a: setattr(a, "impatient", True),
+    "desperate": lambda a: setattr(a, "desperate", True),
 }
 Life.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestLife = Life.TestCase
@@ -100,7 +101,7 @@ def calm(world: World) -> None:
     """All that can happen happens: everyone votes, everything arrives, time passes."""
     for ticket in sorted(world.processes):
         world.vote(ticket)
-    for what in (None, "expired", "settled", "impatient"):
+    for what in (None, *EVENTS):
         for ticket in sorted(world.processes):
             if what is not None:
                 world.event(ticket, EVENTS[what])

@@ -9,7 +9,6 @@ from gradvote.engines.elastic.register import Register
 from tests.engines.elastic.crew import Crew, crew
 from tests.engines.elastic.simulated import simulated
 
-
 PLACEMENTS = ("replicated", "sharded")
 
 

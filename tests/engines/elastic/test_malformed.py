@@ -38,18 +38,23 @@ from tests.engines.elastic.test_founding import ME, PEER, group_with_a_peer
 
 NOW = Slot(3)
 DEEP, LONG = b"[" * 100_000, "x" * 200_000
+LIST = {"held": {}, "closed": 0, "proofs": [], "lacks": []}
+RECORD = {"slot": [3, 0], "outcome": "void", "counted": {}, "members": [], "text": "", "proofs": [], "holders": [],
+          "moves": []}  # fmt: skip
+LISTS: list[dict[str, Any]] = [
+    {"held": []}, {"held": {"1": 5}}, {"held": {"x": ""}}, {"proofs": 5}, {"proofs": [[1, 2, 3]]}, {"lacks": [-1]},
+    {"lacks": 5}, {"proofs": {"abcdefg": 0}}, {"proofs": [[LONG, 0, 0, 0, 0, "", ""]]},
+    {"proofs": [[2**63, 0, 0, 0, 0, "", ""]]}, {"proofs": [[-1, 0, 0, 0, 0, "", ""]]},
+    {"proofs": [[float("inf"), 0, 0, 0, 0, "", ""]]},
+]  # fmt: skip
+RECORDS: list[dict[str, Any]] = [
+    {"slot": [3], "outcome": LONG}, {"slot": [3, 0, 0]}, {"holders": 5}, {"holders": [[-1]]}, {"moves": [[1]]},
+]  # fmt: skip
 TEXTS = [
     b"", b"\xff\xfe", b"\x00" * 8, b"{}", b"[]", b"null", b"7", DEEP, b'{"held":' + DEEP, b"9" * 9000,
     b'{"held": 1e999}',
-    b'{"held": [], "closed": 0, "proofs": [], "lacks": []}', b'{"held": {"1": 5}, "closed": 0, "proofs": [], "lacks": []}',
-    b'{"held": {"x": ""}, "closed": 0, "proofs": [], "lacks": []}', b'{"held": {}, "closed": 0, "proofs": 5, "lacks": []}',
-    b'{"held": {}, "closed": 0, "proofs": [[1, 2, 3]], "lacks": []}', b'{"held": {}, "closed": 0, "proofs": {"abcdefg": 0}}',
-    json.dumps({"held": {}, "closed": 0, "proofs": [[LONG, 0, 0, 0, 0, "", ""]], "lacks": []}).encode(),
-    json.dumps({"held": {}, "closed": 0, "proofs": [[2**63, 0, 0, 0, 0, "", ""]], "lacks": []}).encode(),
-    json.dumps({"held": {}, "closed": 0, "proofs": [[-1, 0, 0, 0, 0, "", ""]], "lacks": []}).encode(),
-    json.dumps({"held": {}, "closed": 0, "proofs": [[float("inf"), 0, 0, 0, 0, "", ""]], "lacks": []}).encode(),
-    json.dumps({"slot": [3], "outcome": LONG, "counted": {}, "members": [], "text": "", "proofs": [], "holders": [], "moves": []}).encode(),
-    json.dumps({"slot": [3, 0, 0], "outcome": "void", "counted": {}, "members": [], "text": "", "proofs": [], "holders": [], "moves": []}).encode(),
+    *(json.dumps(LIST | wrong).encode() for wrong in LISTS),
+    *(json.dumps(RECORD | wrong).encode() for wrong in RECORDS),
 ]  # fmt: skip
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -57,7 +62,8 @@ ANY_JSON = st.recursive(
     max_leaves=12,
 )
 LIKE = {"slot": [3, 0], "held": {}, "closed": False, "counted": {}, "members": [[1, 0]], "generation": 1, "text": "",
-        "outcome": "void", "proofs": [[1, 3, 0, 1, 0, "aa", "bb"]], "lacks": [0], "holders": [[1]], "moves": [[0, 1]]}  # fmt: skip
+        "outcome": "void", "proofs": [[1, 3, 0, 1, 0, "aa", "bb"]], "lacks": [0], "holders": [[1]],
+        "moves": [[0, 1]]}  # fmt: skip
 
 
 def packed(*parts: bytes) -> bytes:

@@ -28,6 +28,7 @@ class Witness:
         self.folder = folder
         self.latest, self.compared, self.kept_checked = -1, 0, 0
         self.found: Counter[str] = Counter()
+        self.lost: set[tuple[int, ...]] = set()
         self.losses: deque[float] = deque(maxlen=WINDOW)
         self.first_loss: float | None = None
         self.num_losses = 0
@@ -87,6 +88,8 @@ class Witness:
             worker = int(life.partition(".")[0])
             self._kept[step, attempt, worker] = counted
             self._check_kept(step, attempt, worker)
+        if "lost" in line:
+            self.lost.add(tuple(line["lost"]))
         if "found" in line:
             self._find(*line["found"])
 

@@ -48,7 +48,7 @@ class World:
         """A member begins its slot with its ballot."""
         p = self.processes[ticket]
         if p.agreement is None and any(m.ticket == ticket for m in p.view):
-            p.agreement = Agreement(ticket, p.slot, p.view, self.quorum, 0 if self.signed else None)
+            p.agreement = self.agreement_of(p)
             p.agreement.ballot(ticket, self.digest(ticket, p.slot, 0))
             for proof in p.proofs.values():
                 p.agreement.convict(proof)
@@ -64,6 +64,9 @@ class World:
             p.early = [(slot, event) for slot, event in p.early if slot > p.slot]
             p.faces = 0
             self.act(p)
+
+    def agreement_of(self, p: Process) -> Agreement:
+        return Agreement(p.member.ticket, p.slot, p.view, self.quorum, 0 if self.signed else None)
 
     def digest(self, ticket: int, slot: Slot, face: int) -> bytes:
         return f"{ticket}/{slot.step}/{slot.attempt}/{face}".encode()
