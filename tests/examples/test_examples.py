@@ -31,3 +31,26 @@ def test_an_example_runs_under_torchrun(name: str) -> None:
 def test_examples_are_short() -> None:
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 100, path
+
+
+def test_the_example_runs_under_torchft() -> None:
+    if importlib.util.find_spec("torchft") is None or importlib.util.find_spec("sklearn") is None:
+        pytest.skip("torchft or scikit-learn is not installed")
+    from torchft.coordination import LighthouseServer
+
+    house = LighthouseServer("[::]:0", 3)  # all three from the first step on
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHFT_LIGHTHOUSE": house.address()}
+    command = [sys.executable, str(EXAMPLES / "with_torchft.py"), "--steps", "4"]
+    runs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**env, "REPLICA_GROUP_ID": str(worker)})
+        for worker in range(3)
+    ]
+    try:
+        texts = [run.communicate(timeout=120)[0] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+        house.shutdown()
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    ends = {text.splitlines()[-1].partition(": ")[2] for text in texts}
+    assert len(ends) == 1 and "after 4 steps" in ends.pop()

@@ -1,0 +1,131 @@
+"""What each replica says of itself before ballots travel: of fixed size, so that all later sizes are known to all.
+
+gloo ends a process that is sent more or less than it waits for. So lengths, steps and recipes are compared here first.
+"""
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+from gradvote.engines.elastic.records import Slot
+
+MAGIC = b"GVF1"
+HISTORY_BYTES = 16
+UNKNOWN = bytes(HISTORY_BYTES)
+_FORM, _CHECK = struct.Struct(f"<4sB??xIIQQQ{HISTORY_BYTES}s"), struct.Struct("<I")
+GREETING_BYTES = _FORM.size + _CHECK.size
+VERSION = 1
+
+
+class Diverged(RuntimeError):
+    """This replica has applied other ballots than most others: it must end; a new process in its place heals."""
+
+
+class Refused(RuntimeError):
+    """This step cannot be taken, and all replicas know it; nothing was applied."""
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """`length` is that of the ballot at `slot`; `history` stands for all ballots applied so far.
+
+    A replica that does not vote (it heals, or is a spare) says so, and its history is not asked for.
+    """
+
+    number: int
+    slot: Slot
+    recipe: int
+    length: int
+    history: bytes
+    votes: bool
+    failed: bool = False
+
+    def pack(self) -> bytes:
+        """As bytes (`GREETING_BYTES`)."""
+        raw = _FORM.pack(
+            MAGIC, VERSION, self.votes, self.failed, self.number, self.slot.attempt, self.slot.step, self.recipe,
+            self.length, self.history,
+        )  # fmt: skip
+        return raw + _CHECK.pack(zlib.crc32(raw))
+
+
+def greeting_from(raw: bytes) -> Greeting | None:
+    """The greeting in these bytes; None where they are none."""
+    if _CHECK.unpack_from(raw, _FORM.size)[0] != zlib.crc32(raw[: _FORM.size]):
+        return None
+    magic, version, votes, failed, number, attempt, step, recipe, length, history = _FORM.unpack_from(raw)
+    if (magic, version) != (MAGIC, VERSION):
+        return None
+    return Greeting(number, Slot(step, attempt), recipe, length, history, votes, failed)
+
+
+def agreed_slot(
+    found: Sequence[Greeting | None], own: Greeting, expected: Callable[[Slot, int], int]
+) -> tuple[list[Greeting], Slot]:
+    """All greetings, by rank, and the slot that their voters take: the latest attempt that one of them is at.
+
+    `expected(slot, number)` is the length that a ballot must have.
+
+    Raises:
+        ValueError: this replica was built or loaded otherwise than most, or has another one's number.
+        Diverged: it has another history than most.
+        Refused: so it is with another replica; the text names it.
+    """
+    greetings = [g for g in found if g is not None]
+    if len(greetings) < len(found):
+        ranks = ", ".join(str(rank) for rank, g in enumerate(found) if g is None)
+        raise Refused(f"The greeting of rank {ranks} cannot be read: it was altered, or is of another version.")
+    for kind, odd_ones, what in _PROBLEMS:
+        odd = odd_ones(greetings)
+        if odd:
+            text = f"Worker {', '.join(map(str, sorted(odd)))} {what}. Nothing of this step was applied."
+            raise (kind if own.number in odd else Refused)(text)
+    wrong = [g for g in greetings if g.votes and g.length != expected(g.slot, g.number)]
+    if wrong:
+        raise Refused(
+            f"The ballot of worker {wrong[0].number} would have {wrong[0].length} bytes; "
+            f"{expected(wrong[0].slot, wrong[0].number)} were expected. Are its parameter groups those of the others?"
+        )
+    voters = [g for g in greetings if g.votes]
+    failed = [str(g.number) for g in voters if g.failed]
+    if failed or not voters:
+        raise Refused(f"Worker {', '.join(failed)} failed before it voted." if failed else "Nobody votes in this step.")
+    return greetings, max(g.slot for g in voters)
+
+
+def _twice(greetings: Sequence[Greeting]) -> set[int]:
+    return {number for number, times in Counter(g.number for g in greetings).items() if times > 1}
+
+
+def _built(greetings: Sequence[Greeting]) -> set[int]:
+    return _odd(greetings, lambda g: g.recipe)
+
+
+def _step(greetings: Sequence[Greeting]) -> set[int]:
+    return _odd(greetings, lambda g: g.slot.step)
+
+
+def _history(greetings: Sequence[Greeting]) -> set[int]:
+    return _odd([g for g in greetings if g.votes], lambda g: g.history)
+
+
+def _odd(greetings: Sequence[Greeting], key: Callable[[Greeting], Hashable]) -> set[int]:
+    """Those who are not of one mind with most; where two opinions are held alike often, the lowest number is right."""
+    times = Counter(map(key, greetings))
+    usual = max(sorted(greetings, key=lambda g: g.number), key=lambda g: times[key(g)], default=None)
+    return set() if usual is None else {g.number for g in greetings if key(g) != key(usual)}
+
+
+_PROBLEMS: tuple[tuple[type[Exception], Callable[[Sequence[Greeting]], set[int]], str], ...] = (
+    (ValueError, _twice, "has the number of another replica; each replica group needs its own (worker=)"),
+    (ValueError, _built, "was attached with another algorithm, seed or model than most"),
+    (ValueError, _step, "is at another step than most; all or none must load a checkpoint into the manager"),
+    (
+        Diverged,
+        _history,
+        "has applied other ballots than most, or began with other parameters, so its model is another one; end that "
+        "process, and a new one in its place heals from the others",
+    ),
+)

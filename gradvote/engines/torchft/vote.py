@@ -1,0 +1,230 @@
+"""`gradvote.torchft.attach`: torchft's manager decides who is there, our ballots decide where to go."""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gradvote.core import Algorithm
+from gradvote.engines.distributed.failures import LinkBroken
+from gradvote.engines.elastic.records import Slot
+from gradvote.engines.elastic.replica import Replica
+from gradvote.engines.torchft.greetings import Refused
+from gradvote.engines.torchft.memory import Account, Pending, account_from
+from gradvote.engines.torchft.rounds import Rounds
+from gradvote.engines.torchft.tallies import Stats, Tallies, invalid_blocks
+from gradvote.engines.torchft.turn import Decision, Turn
+from gradvote.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from torchft.manager import Manager
+
+VERSION = 1
+KEY = "gradvote"
+NUMBERS = ("GRADVOTE_WORKER", "REPLICA_GROUP_ID")
+
+
+def attach(
+    manager: "Manager",
+    model: nn.Module,
+    optimizer: Optimizer,
+    algorithm: Algorithm,
+    *,
+    worker: int | None = None,
+    seed: int = 0,
+    secret: bytes | None = None,
+) -> "Vote":
+    """Let a vote take the place of `manager.allreduce` in a script for torchft 0.2.0 and its lighthouse.
+
+        manager = torchft.Manager(pg=ProcessGroupGloo(), min_replica_size=2, load_state_dict=None, state_dict=None, ...)
+        vote = gradvote.torchft.attach(manager, model, optimizer, gradvote.algorithms.dropsignsgd(), worker=2)
+        while manager.current_step() < 1000:
+            optimizer.zero_grad()
+            manager.start_quorum()
+            loss(model, batch(vote.worker, manager.current_step())).backward()
+            vote.step()  # instead of manager.allreduce, should_commit and optimizer.step
+
+    Every replica holds the whole server state (placement `replicated`). Model, optimizer and server state travel to a
+    replica that heals, under a key of their own (`Manager.register_state_dict_fn`); what else shall travel is the
+    script's to register. `worker` is this replica group's number, the same over restarts; None takes GRADVOTE_WORKER or
+    torchft's REPLICA_GROUP_ID. `secret` keys this worker's private draws; None derives them from the seed. One process
+    for each replica group.
+
+    Raises:
+        ValueError: nothing to train, a rule that needs whole gradients, a parameter that the optimizer does not have,
+            no number, a process group that is not gloo's, or a manager that has a vote already.
+        MissingExtra: torchft is not installed.
+    """
+    try:
+        import torchft.manager  # noqa: F401, PLC0415  # an extra, imported only when it is used
+    except ImportError as error:
+        raise MissingExtra("torchft", "torchft") from error
+    number = _number(worker)
+    weights = getattr(algorithm.aggregate, "weights", None)
+    if weights is not None and number >= len(weights):
+        raise ValueError(f"There are {len(weights)} weights, but this is worker {number}; give one for each worker.")
+    replica = Replica(model, optimizer, algorithm, number, seed, secret)
+    replica.rehearse((1, 2, 3))
+    return Vote(manager, replica, Rounds(manager))
+
+
+class Vote:
+    """A worker's part in the votes under a torchft manager."""
+
+    def __init__(self, manager: "Manager", replica: Replica, rounds: Rounds) -> None:
+        self._manager, self._replica, self._rounds = manager, replica, rounds
+        self._account = Account(bytes.fromhex(replica.digest()))
+        self._pending, self._tallies = Pending(), Tallies()
+        self._next, self._fresh, self._loaded = Slot(), True, None  # type: Slot, bool, int | None
+        try:
+            manager.register_state_dict_fn(KEY, self._heal, self._shared)
+        except AssertionError as error:
+            raise ValueError(
+                f"The manager has a state named '{KEY}' already: attach one vote to a manager, and only once."
+            ) from error
+
+    @property
+    def worker(self) -> int:
+        """This worker's number: it keeps it over restarts."""
+        return self._replica.number
+
+    def step(self) -> bool:
+        """One vote on the gradients of now, after `manager.start_quorum()`; whether the step was taken.
+
+        If not, all is as it was before, memories included, and the step is tried again with the next gradients: torchft
+        gives a step up if one replica of its quorum fails in it. A replica that heals abstains, and takes the step of
+        the others.
+
+        Raises:
+            Equivocation: a replica told others different things; nothing was applied.
+            Diverged: this replica's model is another one than the others'; nothing was applied.
+            ValueError: it was attached or loaded otherwise than the others; nothing was applied.
+            TimeoutError: torchft found no quorum in time.
+        """
+        self._manager.wait_quorum()
+        turn = self._turn()
+        try:
+            decision = turn.run()
+        except (Refused, LinkBroken) as error:
+            return self._refuse(turn, error)
+        except Exception as error:
+            self._refuse(turn, error)
+            raise
+        if not self._manager.should_commit():
+            self._undo(turn, "torchft's should_commit said no: too few replicas, or another error was reported")
+            return False
+        self._commit(decision)
+        return True
+
+    def stats(self) -> Stats:
+        """What this worker has seen since it was attached."""
+        return self._tallies.stats(self._manager.current_step(), (self._rounds.sent, self._rounds.received))
+
+    def state_dict(self) -> dict[str, Any]:
+        """This worker's memory, the server's, and what was counted; save it beside model, optimizer and manager."""
+        about = {**self._about(), "worker_number": self.worker, "step": self._manager.current_step()}
+        return {**about, **self._account.saved(), **self._replica.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken; load model, optimizer and manager as well.
+
+        Raises:
+            ValueError: it is of another run or worker; nothing has been changed.
+        """
+        self._check({**self._about(), "worker_number": self.worker}, state)
+        account = account_from(state)
+        self._replica.load_state_dict(state)
+        self._account, self._loaded = account, int(state["step"])
+        self._pending.forget()
+
+    def _turn(self) -> Turn:
+        manager = self._manager
+        step, votes = int(manager.current_step()), bool(manager.is_participating())
+        slot = self._next if self._next.step == step else Slot(step)
+        return Turn(self._replica, self._rounds, slot, votes, self._account.history, self._failure(step))
+
+    def _failure(self, step: int) -> Exception | None:
+        """What keeps this replica from voting; a checkpoint of the vote is of one step, unless it heals."""
+        reported = self._manager.errored()
+        if reported is not None:
+            return Refused(f"Worker {self.worker} had reported an error to its manager: {reported.original_exception}")
+        if self._loaded is None or self._loaded == step or not self._manager.is_participating():
+            return None
+        return ValueError(
+            f"The vote's checkpoint is of step {self._loaded}, but the manager is at step {step}. Load the manager's "
+            "state that was saved with it, too."
+        )
+
+    def _refuse(self, turn: Turn, error: Exception) -> bool:
+        self._manager.report_error(error)
+        self._rounds.cut()
+        self._undo(turn, error)
+        return bool(self._manager.should_commit())
+
+    def _undo(self, turn: Turn, why: object) -> None:
+        """Nothing of a step was applied, here; only its draws are spent."""
+        if turn.sent is not None:
+            self._pending.refused(*turn.sent)
+            self._next = Slot(turn.slot.step, turn.slot.attempt + 1)
+        self._tallies.refuse(turn.slot.step, why)
+
+    def _commit(self, decision: Decision) -> None:
+        replica, number = self._replica, self.worker
+        counted = number in decision.bodies
+        if decision.ballot is not None:
+            replica.keep(decision.ballot, counted)
+        replica.apply(decision.slot, decision.bodies)
+        self._account.add(decision.slot, decision.digests)
+        self._pending.committed(decision.ballot if counted else None, decision.digests.get(number, b""))
+        self._fresh, self._loaded = False, None
+        self._tallies.members = decision.members
+        blocks = {n: invalid_blocks(body, replica.protocol.layout) for n, body in decision.bodies.items()}
+        self._tallies.commit(blocks, set(decision.members) - blocks.keys(), set(decision.voters) - blocks.keys())
+
+    def _shared(self) -> dict[str, Any]:
+        """What a replica that heals gets; torchft calls this while nothing is being applied."""
+        return {**self._about(), **self._account.saved(), "state": self._replica.snapshot()}
+
+    def _heal(self, state: Mapping[str, Any]) -> None:
+        """Become like another replica, as torchft asks."""
+        self._check(self._about(), state)
+        account = account_from(state)
+        self._replica.restore(state["state"])
+        if self._fresh:
+            self._replica.forget()
+            self._pending.forget()
+        else:
+            self._pending.settle(self._replica, account.counted.get(self.worker))
+        self._account, self._loaded = account, None
+        self._tallies.healed += 1
+
+    def _about(self) -> dict[str, Any]:
+        return {"version": VERSION, "recipe": self._replica.protocol.recipe}
+
+    def _check(self, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        for name, value in own.items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"The state to load has {name} {state.get(name)!r}, here it is {value!r}. It must come from the "
+                    "same algorithm, model and seed, and as a checkpoint from this worker."
+                )
+
+
+def _number(worker: int | None) -> int:
+    """This worker's number, as given or of the environment.
+
+    Raises:
+        ValueError: there is none, or it is below 0.
+    """
+    text = next((os.environ[name] for name in NUMBERS if os.environ.get(name)), None)
+    if worker is None and text is None:
+        raise ValueError(
+            "This replica group needs a number that it keeps over restarts: give attach worker=, or set "
+            f"{' or '.join(NUMBERS)}."
+        )
+    number = int(text or 0) if worker is None else worker
+    if number < 0:
+        raise ValueError(f"The number of a worker must be at least 0; got {number}.")
+    return number
