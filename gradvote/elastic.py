@@ -1,6 +1,7 @@
 """Training that goes on while workers die, stall, lie and come back: `gradvote.elastic.attach`."""
 
 from gradvote.engines.elastic import (
+    PLACEMENTS,
     Equivocation,
     Excluded,
     RegisterLost,
@@ -16,6 +17,7 @@ from gradvote.engines.elastic import (
 )
 
 __all__ = [
+    "PLACEMENTS",
     "Equivocation",
     "Excluded",
     "RegisterLost",

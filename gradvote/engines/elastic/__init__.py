@@ -4,9 +4,10 @@ from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic.register import RegisterLost
 from gradvote.engines.elastic.tallies import Standing, Stats
 from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, ShardLost, Timeouts, TooFewWorkers
-from gradvote.engines.elastic.vote import Vote, attach
+from gradvote.engines.elastic.vote import PLACEMENTS, Vote, attach
 
 __all__ = [
+    "PLACEMENTS",
     "Equivocation",
     "Excluded",
     "RegisterLost",
