@@ -14,7 +14,7 @@ import torch
 import gradvote
 from gradvote.bench import cases
 from gradvote.bench.cases import MEDIAN, MODEL, Case
-from gradvote.bench.measure import Measurement, exponents, measure
+from gradvote.bench.measure import Measurement, growth, measure
 from gradvote.bench.timing import SHORTEST, bandwidth, free_bytes, machine
 
 SIZES = tuple(round(10 ** (k / 2)) for k in range(6, 17))
@@ -68,7 +68,7 @@ def run_kernels(
         "machine": machine(),
         "versions": versions(),
         "bandwidth": asdict(speed),
-        "exponents": exponents(found),
+        "growth": {name: asdict(line) for name, line in growth(found).items()},
         "left_out": left_out,
         "results": [m.as_dict() for m in found],
     }

@@ -1,6 +1,5 @@
 """A case checked and timed against its rival, and how its time grows."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -11,8 +10,8 @@ import numpy as np
 from gradvote.bench.cases import Case
 from gradvote.bench.timing import SHORTEST, Bandwidth, interleaved, once
 
-LINEAR_FROM = 1_000_000
-"""Sizes from which on the exponent of d is fitted."""
+LEAST_SIZES = 4
+"""Sizes from which on a line says something."""
 
 
 class WrongResultError(RuntimeError):
@@ -82,15 +81,32 @@ def measure(
     )
 
 
-def exponents(found: Sequence[Measurement]) -> dict[str, float]:
-    """The e of time ~ d^e of each operation over the large sizes, by least squares of the logarithms."""
+@dataclass(frozen=True)
+class Growth:
+    """Time = `start` + d · `per_coordinate` (seconds); no measured time is `factor` times off."""
+
+    start: float
+    per_coordinate: float
+    factor: float
+
+
+def growth(found: Sequence[Measurement]) -> dict[str, Growth]:
+    """The line of each operation over all sizes, by least squares of the relative errors."""
     fitted = {}
     for operation in dict.fromkeys(m.operation for m in found):
-        rows = [m for m in found if m.part == "sizes" and m.operation == operation and m.d >= LINEAR_FROM]
-        if len(rows) > 1:
-            slope = np.polyfit([math.log(m.d) for m in rows], [math.log(m.time) for m in rows], 1)[0]
-            fitted[operation] = float(slope)
+        rows = [m for m in found if m.part == "sizes" and m.operation == operation]
+        if len({m.d for m in rows}) >= LEAST_SIZES:
+            fitted[operation] = _line([m.d for m in rows], [m.time for m in rows])
     return fitted
+
+
+def _line(sizes: Sequence[int], times: Sequence[float]) -> Growth:
+    d, t = np.array(sizes, dtype=float), np.array(times)
+    start, slope = np.linalg.lstsq(np.stack([1 / t, d / t], 1), np.ones(len(t)), rcond=None)[0]
+    if start < 0:
+        start, slope = 0.0, float((d / t).sum() / ((d / t) ** 2).sum())
+    ratio = (start + d * slope) / t
+    return Growth(float(start), float(slope), float(np.maximum(ratio, 1 / ratio).max()))
 
 
 def _fastest(others: dict[str, Callable[[], Any]]) -> str:

@@ -90,8 +90,9 @@ def kernels(
         )
     found = load(out / "kernels.json")
     console.print(kernel_report.heading(result), kernel_report.table(found), sep="\n")
-    growth = ", ".join(f"{name} ~ d^{e:.2f}" for name, e in result["exponents"].items())
-    console.print(f"Growth: {growth}" if growth else "Growth: needs two sizes from 1M on.")
+    for name, line in result["growth"].items():
+        start, slope = 1e6 * line["start"], 1e9 * line["per_coordinate"]
+        console.print(f"Time of {name}: {start:.0f} µs + {slope:.3f} ns · d, within {line['factor']:.1f} times")
     if result["left_out"]:
         console.print(f"Left out, as memory is too small: {', '.join(result['left_out'])}")
     console.print("Written:", out / "kernels.json", *kernel_report.draw(found, kernel_report.heading(result), out))

@@ -10,7 +10,7 @@ from gradvote import kernels
 from gradvote.bench import cases
 from gradvote.bench import kernels as bench
 from gradvote.bench.kernel_report import draw, heading, table
-from gradvote.bench.measure import Measurement, WrongResultError, exponents, measure
+from gradvote.bench.measure import Measurement, WrongResultError, growth, measure
 from gradvote.bench.timing import Bandwidth, interleaved
 
 SPEED = Bandwidth(read=1e-10, write=2e-10)
@@ -49,9 +49,17 @@ def test_repetitions_are_interleaved() -> None:
     assert all(len(each) == 7 for each in seconds.values())
 
 
-def test_the_exponent_of_a_linear_cost_is_one() -> None:
-    rows = [measurement(d, 1e-9 * d) for d in (1_000_000, 4_000_000, 9_000_000)]
-    assert exponents([measurement(1000, 1.0), *rows])["vote"] == pytest.approx(1.0)
+@pytest.mark.parametrize("start", [0.0, 1e-4])
+def test_the_growth_of_a_linear_cost(start: float) -> None:
+    sizes = (1000, 10_000, 1_000_000, 4_000_000)
+    line = growth([measurement(d, start + 1e-9 * d) for d in sizes])["vote"]
+    assert (line.start, line.per_coordinate) == (pytest.approx(start, abs=1e-12), pytest.approx(1e-9))
+    assert line.factor == pytest.approx(1.0)
+
+
+def test_what_is_not_linear_is_off_the_line() -> None:
+    assert growth([measurement(d, 1e-12 * d**2) for d in (1000, 10_000, 100_000, 1_000_000)])["vote"].factor > 5
+    assert growth([measurement(d, 1e-9 * d) for d in (1000, 10_000)]) == {}
 
 
 def test_figures_of_a_measurement() -> None:
