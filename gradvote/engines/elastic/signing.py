@@ -4,6 +4,7 @@ A folder holds `worker-3.private` (PKCS 8, mode 0600) and `worker-3.public`. A w
 the public ones of all. Importing this file needs the extra `signed`.
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ try:
 except ImportError as error:
     raise MissingExtra("cryptography", "signed") from error
 
+LOG = logging.getLogger("gradvote.elastic")
 SIGNATURE_BYTES = 64
 _PUBLIC = re.compile(r"worker-(0|[1-9]\d*)\.public")
 _HOW = (
@@ -131,6 +133,8 @@ def _private_in(path: Path, number: int) -> Ed25519PrivateKey:
         raise ValueError(f"{path} is not a private key in PEM without a password. {_HOW}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError(f"{path} is a key of another kind; ballots are signed with Ed25519. {_HOW}")
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        LOG.warning("%s can be read by other users, who could sign as worker %d: chmod 600 it.", path, number)
     return key
 
 

@@ -85,6 +85,15 @@ def test_half_a_pair_is_completed_and_half_a_file_is_not_left(
     assert not (tmp_path / "worker-3.private").exists()
 
 
+def test_a_private_key_that_others_can_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, 2)
+    Keys.load(tmp_path, 0)
+    assert not caplog.records
+    (tmp_path / "worker-1.private").chmod(0o640)
+    Keys.load(tmp_path, 1)
+    assert "worker-1.private can be read by other users" in caplog.text and "chmod 600" in caplog.text
+
+
 def full_disk(descriptor: int, mode: str) -> NoReturn:
     os.close(descriptor)
     raise OSError(errno.ENOSPC, "No space left on device")
