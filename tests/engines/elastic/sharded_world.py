@@ -30,6 +30,7 @@ class ShardedWorld(World):
     def __init__(self, num: int, quorum: int, shards: int) -> None:
         super().__init__(num, quorum)
         self.num_shards, self.lost = shards, 0
+        self.saved_memories: dict[int, dict[int, History]] = {}
         self.board: dict[tuple[Slot, int], History] = {}
         holders, _ = arranged([set(self.processes)] * shards, self.processes)
         fresh = dict.fromkeys(range(shards), (Slot(), ()))
@@ -45,6 +46,26 @@ class ShardedWorld(World):
         ticket = super().join(number)
         self.estates[ticket] = Estate(())
         return ticket
+
+    def save(self, ticket: int) -> None:
+        super().save(ticket)
+        p, number = self.processes[ticket], self.processes[ticket].member.number
+        if p.agreement is None and not p.fresh:
+            memory = {s: history for s, (slot, history) in self.estates[ticket].memory.items() if slot == p.slot}
+            self.saved_memories[number] = memory
+
+    def restart(self) -> bool:
+        if not super().restart():
+            return False
+        self.board.clear()
+        found = {t: self.saved_memories[p.member.number] for t, p in self.processes.items() if p.view}
+        valid = [{t for t, memory in found.items() if s in memory} for s in range(self.num_shards)]
+        holders, moves = arranged(valid, found)
+        for ticket, memory in found.items():
+            p = self.processes[ticket]
+            self.estates[ticket] = Estate(holders, {s: (p.slot, history) for s, history in memory.items()})
+            self.found(p, Record(p.slot, Outcome.VOID, {}, p.view, holders=holders, moves=moves))
+        return True
 
     def learn(self, ticket: int, donor: int) -> None:
         p, source = self.processes.get(ticket), self.processes.get(donor)
@@ -85,23 +106,28 @@ class ShardedWorld(World):
             estate.memory[shard] = record.next, after
 
     def apply(self, p: Process, record: Record) -> None:
-        estate, me = self.estates[p.member.ticket], p.member.ticket
+        estate = self.estates[p.member.ticket]
         estate.record = None
         if record.outcome == Outcome.VOID:
             estate.memory = {s: (record.next if at == p.slot else at, h) for s, (at, h) in estate.memory.items()}
         super().apply(p, record)
         if record.outcome == Outcome.APPLY:
             assert all(self.board[record.slot, s] == p.history for s in range(self.num_shards)), "a memory was stale"
+        self.found(p, record)
+
+    def found(self, p: Process, record: Record) -> None:
+        """Take over who holds what before the slot that a process stands before."""
+        estate, me = self.estates[p.member.ticket], p.member.ticket
         estate.holders = record.holders
         for shard, source in enumerate(sources(record.holders, record.moves)):
             if source is None:
                 self.lost += 1
-                estate.memory[shard] = record.next, p.history
+                estate.memory[shard] = p.slot, p.history
         estate.memory = {s: m for s, m in estate.memory.items() if s in held_by(record.holders, me)}
         for shard, ticket in record.moves:
             at, history = estate.memory.get(shard, (Slot(), ()))
-            if sources(record.holders, record.moves)[shard] == me and at == record.next:
-                self.send(p, ticket, self.filling(ticket, shard, record.next, history))
+            if sources(record.holders, record.moves)[shard] == me and at == p.slot:
+                self.send(p, ticket, self.filling(ticket, shard, p.slot, history))
 
     def filling(self, ticket: int, shard: int, slot: Slot, history: History):  # type: ignore[no-untyped-def]  # an event
         def fill(agreement: Agreement) -> None:

@@ -64,6 +64,19 @@ class Life(RuleBasedStateMachine):
     def kill(self, pick: int) -> None:
         self.world.kill(self.any_of(pick))
 
+    @precondition(lambda self: len(self.world.processes) > 1)
+    @rule(pick=PICK)
+    def leave(self, pick: int) -> None:
+        self.world.leave(self.any_of(pick))
+
+    @rule(pick=PICK)
+    def save(self, pick: int) -> None:
+        self.world.save(self.any_of(pick))
+
+    @rule()
+    def restart(self) -> None:
+        self.world.restart()
+
     @rule(number=st.integers(0, 6))
     def join(self, number: int) -> None:
         if len(self.world.processes) < 7:

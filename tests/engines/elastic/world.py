@@ -43,6 +43,7 @@ class World:
         self.broken: set[frozenset[int]] = set()
         self.register: dict[Slot, Record] = {}
         self.entries: dict[Slot, tuple[Record, History]] = {}
+        self.saved: dict[int, Process] = {}
 
     def vote(self, ticket: int) -> None:
         """A member begins its slot with its ballot."""
@@ -123,6 +124,36 @@ class World:
         del self.processes[ticket]
         for other in list(self.processes):
             self.cut(ticket, other)
+
+    def leave(self, ticket: int) -> None:
+        """A process ends between two steps, as asked; nothing happens in the middle of one."""
+        if self.processes[ticket].agreement is None:
+            self.kill(ticket)
+
+    def save(self, ticket: int) -> None:
+        """A worker writes its checkpoint, between two steps of its own."""
+        p = self.processes[ticket]
+        if p.agreement is None and not p.fresh:
+            self.saved[p.member.number] = replace(p, early=[])
+
+    def restart(self) -> bool:
+        """All die, and begin again from their checkpoints: those with the newest one found a group, others learn."""
+        if len(self.saved) < self.quorum:
+            return False
+        best = max(self.saved.values(), key=lambda p: p.slot.step)
+        alike = [p for p in self.saved.values() if (p.slot.step, p.history) == (best.slot.step, best.history)]
+        if len(alike) < self.quorum:
+            return False
+        for state in (self.processes, self.links, self.broken, self.register, self.entries):
+            state.clear()  # type: ignore[attr-defined]
+        founders = tuple(Member(self.num_started + 1 + i, p.member.number) for i, p in enumerate(alike))
+        for member in founders:
+            slot, history = Slot(best.slot.step), best.history
+            self.processes[member.ticket] = Process(member, slot, history, founders, proofs=dict(best.proofs))
+        self.num_started += len(founders)
+        for number in self.saved.keys() - {p.member.number for p in alike}:
+            self.join(number)
+        return True
 
     def event(self, ticket: int, event: Callable[[Agreement], None]) -> None:
         p = self.processes.get(ticket)
