@@ -34,38 +34,10 @@ the next slot a *suspect*: nobody who doubted it says *full*, so that who still 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 
+from gradvote.engines.elastic.actions import Action, Forward, Propose, Tell
 from gradvote.engines.elastic.holders import Holders, Moves, arranged
 from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot
-
-
-@dataclass(frozen=True)
-class Tell:
-    """Tell all members what is held here, and of which shards the memory is missing."""
-
-    held: Mapping[int, bytes]
-    closed: bool
-    proofs: tuple[Proof, ...] = ()
-    lacks: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True)
-class Forward:
-    """Send the ballot of `author` to a member that misses it."""
-
-    author: int
-    to: int
-
-
-@dataclass(frozen=True)
-class Propose:
-    """Put the record to the register; `decided` gets its answer."""
-
-    record: Record
-
-
-Action = Tell | Forward | Propose
 
 
 class Agreement:

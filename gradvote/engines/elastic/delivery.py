@@ -6,7 +6,7 @@ so all of this can be asked for, and answered, again and again.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gradvote.core import State
 from gradvote.engines.distributed.digests import Equivocation
@@ -48,13 +48,14 @@ class Delivery:
         for early in self.vote.ahead:
             self._handle(early)
         while not self._complete() and not self.behind:
-            event = self.group.take(min(IDLE, self.group.timeouts.grace))
-            if event is not None:
+            for event in self.group.events(min(IDLE, self.group.timeouts.grace)):
                 self._handle(event)
             self._look_at_clock()
         if self.behind:
             return None
-        return Decided(self.record, tuple(self.found[s] for s in range(self.sharding.num)), self.memories)
+        decisions = tuple(self.found[s] for s in range(self.sharding.num))
+        self._compare_rates(decisions)
+        return Decided(self.record, decisions, self.memories, self.sharding.holders)
 
     def leave(self) -> None:
         """Tell those who go on without this process what it can still work out."""
@@ -137,25 +138,21 @@ class Delivery:
             known = kind == Kind.RECORD and self.group.register.decision(self.group.generation, slot) is not None
             self.behind |= known
         elif slot < self.slot:
-            self._hear_old(event)
+            self.vote.hear_old(event)
         elif slot == self.slot:
             self._hear_now(event)
 
-    def _hear_old(self, event: Arrived) -> None:
-        if event.frame.kind == Kind.HELD:
-            self.group.inform(event.link, event.frame.slot)
-        elif event.frame.kind == Kind.BALLOT and event.frame.author == event.link.peer.ticket:
-            self.group.stale(event)
-
     def _hear_now(self, event: Arrived) -> None:
         frame, link = event.frame, event.link
+        if link.peer.ticket not in self._all:
+            return
         if frame.kind == Kind.BALLOT:
             self.vote.hear_ballot(event)
             self._decide()
         elif frame.kind == Kind.HELD:
             self._help(event)
         elif frame.kind == Kind.WANT:
-            for shard in shards_from_bytes(frame.body):
+            for shard in shards_from_bytes(frame.body, self.sharding.num):
                 if shard in self.found:
                     self._send([link.peer.ticket], Kind.DECISION, shard, self.found[shard])
         elif frame.kind in (Kind.DECISION, Kind.DIGEST):
@@ -181,9 +178,9 @@ class Delivery:
         size = DIGEST_BYTES if frame.kind == Kind.DIGEST else self.sharding.decision_bytes(self.slot, shard)
         if shard >= self.sharding.num or len(body) != size:
             self.group.fault(event, "malformed", f"has {len(body)} bytes for shard {shard} instead of {size}")
-        elif peer in self.sharding.holders[shard] and frame.kind == Kind.DIGEST:
+        elif frame.kind == Kind.DIGEST and peer in self.sharding.holders[shard]:
             self._say(shard, peer, body)
-        elif peer in self.sharding.holders[shard] or not self._able(shard):
+        elif frame.kind == Kind.DECISION and (peer in self.sharding.holders[shard] or not self._able(shard)):
             self._hold(shard, peer, body)
 
     def _hold(self, shard: int, by: int, body: bytes) -> None:
@@ -192,15 +189,24 @@ class Delivery:
 
     def _say(self, shard: int, by: int, digest: bytes) -> None:
         said = self._said[shard]
+        others = sorted(t for t, other in said.items() if other != digest)
         said.setdefault(by, digest)
-        others = [t for t, other in said.items() if other != digest]
         if others:
-            first, second = (self.group.members[t].number for t in sorted((by, others[0])))
-            raise Equivocation(
-                f"At step {self.slot.step} worker {first} and worker {second} say different things of the decision on "
-                f"shard {shard}: one of them lies, or its machine is at fault. Nothing was applied here. Look at both "
-                "machines before starting again."
-            )
+            self._accuse(f"the decision on shard {shard}", by, others[0])
+
+    def _compare_rates(self, decisions: Sequence[bytes]) -> None:
+        size = self.sharding.replica.rate_bytes
+        other = next((s for s, body in enumerate(decisions) if body[:size] != decisions[0][:size]), None)
+        if other is not None:
+            self._accuse("the learning rates", *(next(iter(self._said[s])) for s in (0, other)))
+
+    def _accuse(self, what: str, first: int, second: int) -> None:
+        numbers = sorted({self.vote.agreement.members[t].number for t in (first, second)})
+        who = " and ".join(f"worker {number}" for number in numbers)
+        raise Equivocation(
+            f"At step {self.slot.step} {who} said different things of {what}: one of them lies, or its machine is at "
+            "fault. Nothing was applied here. Look at their machines before starting again."
+        )
 
     def _look_at_clock(self) -> None:
         now, t = time.monotonic(), self.group.timeouts
@@ -208,11 +214,11 @@ class Delivery:
         if missing and now > max(self._started + t.grace, self._asked_at + t.deadline):
             self._asked_at = now
             self.group.send(self._all, Frame(Kind.WANT, self.me, self.slot, shards_to_bytes(missing)))
-        connected = self.group.mesh.links.keys()
-        nobody = [s for s in missing if not self._able(s) and not connected & {*self.sharding.holders[s]}]
+        nobody = [s for s in missing if not self._able(s)]
         if now > self._started + (t.deadline + 3 * t.grace if nobody else t.timeout) and missing:
+            self.group.check_not_ended(now - self._started)
             raise ShardLost(
-                f"Nobody that is left knows the decision on shard {missing[0]} of step {self.slot.step}: both workers "
+                f"Nobody that is left knows the decision on shard {missing[0]} of step {self.slot.step}: the workers "
                 "that held it ended, or do not answer, in the middle of this step. Nothing was applied here. Start the "
                 "workers again: they go on from their last checkpoints."
             )
@@ -225,7 +231,11 @@ def deliver(vote: Round, record: Record) -> Decided | None:
     """
     assert vote.group.sharding is not None and isinstance(vote.tray, Cut)
     own = Delivery(vote, vote.tray, vote.group.sharding, record)
-    if record.has(vote.me):
-        return own.run()
-    own.leave()
+    try:
+        if record.has(vote.me):
+            return own.run()
+        own.leave()
+    except Equivocation as error:
+        vote.stopped = error
+        raise
     return None

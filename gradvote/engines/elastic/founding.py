@@ -7,6 +7,8 @@ that they are no members. So a run cannot split in two.
 
 import time
 
+from gradvote.engines.elastic import moving
+from gradvote.engines.elastic.frames import digest_of
 from gradvote.engines.elastic.group import Group
 from gradvote.engines.elastic.holders import arranged
 from gradvote.engines.elastic.learning import PAUSE, VOTES, Learner
@@ -28,7 +30,7 @@ def join(group: Group, num_expected: int) -> None:
     register, mesh, me = group.register, group.mesh, group.me
     group.convict(register.accusations())
     state = group.replica.digest()
-    shards = sorted(group.sharding.has(group.slot)) if group.sharding is not None else ()
+    shards = group.sharding.digests(group.slot) if group.sharding is not None else {}
     register.publish(Place(me.ticket, me.number, mesh.host, mesh.port, group.slot.step, state, shards))
     mesh.start(me)
     started, mesh.probing = time.monotonic(), True
@@ -43,6 +45,7 @@ def join(group: Group, num_expected: int) -> None:
     finally:
         mesh.probing = False
     _meet(group)
+    moving.give(group)
 
 
 def _hear(group: Group) -> None:
@@ -64,6 +67,8 @@ def _began(group: Group) -> bool:
     record = group.register.founders(generation)
     if record is None or not record.has(group.me.ticket):
         return False
+    if group.sharding is not None:
+        group.sharding.history = digest_of(f"group {generation}".encode())
     group.enter(generation, record.slot, record.members, {}, record.holders, record.moves)
     return True
 
@@ -99,10 +104,19 @@ def _founders(group: Group) -> Record:
     alike = sorted(Member(p.ticket, p.number) for p in present if (p.step, p.state) == (best.step, best.state))
     newest = {m.number: m for m in alike}
     tickets, num_shards = {m.ticket for m in newest.values()}, group.sharding.num if group.sharding is not None else 0
-    valid = [{p.ticket for p in present if s in p.shards} & tickets for s in range(num_shards)]
+    founding = [p for p in sorted(present, key=lambda p: p.ticket) if p.ticket in tickets]
+    valid = [
+        _of_one_mind({p.ticket: p.shards[str(s)] for p in founding if str(s) in p.shards}) for s in range(num_shards)
+    ]
     holders, moves = arranged(valid, tickets)
     members = tuple(sorted(newest.values()))
     return Record(Slot(best.step), Outcome.VOID, members=members, holders=holders, moves=moves)
+
+
+def _of_one_mind(memories: dict[int, str]) -> set[int]:
+    """Those who have the same memory of a shard as the first."""
+    first = next(iter(memories.values()), None)
+    return {ticket for ticket, name in memories.items() if name == first}
 
 
 def _check(group: Group, started: float) -> None:

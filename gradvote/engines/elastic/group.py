@@ -1,29 +1,29 @@
 """What a process knows of the others, in a round and between two: links, members, the way so far."""
 
 import queue
-import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+from gradvote.engines.elastic import moving, teaching
 from gradvote.engines.elastic.frames import Frame, Kind
-from gradvote.engines.elastic.holders import SHARD, Holders, Moves, sources
+from gradvote.engines.elastic.holders import Holders, Moves
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Link
 from gradvote.engines.elastic.mesh import Mesh
-from gradvote.engines.elastic.parcels import Decided, Entry, Parcel, shards_from_bytes
+from gradvote.engines.elastic.parcels import Decided, Entry
 from gradvote.engines.elastic.records import Member, Outcome, Proof, Slot
 from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.elastic.seals import Seals, Unsigned, convicts
 from gradvote.engines.elastic.sharding import Sharding
 from gradvote.engines.elastic.tallies import Tallies
+from gradvote.engines.elastic.teaching import FRESH, reached_from_bytes
 from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, Timeouts
 
 LOGGED, LOGGED_BYTES = 32, 1 << 26
 LAG, AHEAD, KEPT_EARLY = 8, 16, 128
 PATIENCE = 1.0
 NOTE = 300
-FRESH = b"fresh"
-_TICKET = struct.Struct("<I")
 
 
 class Group:
@@ -47,11 +47,12 @@ class Group:
         self.members: dict[int, Member] = {}
         self.inside = False
         self.left: set[int] = set()
+        self.reached: dict[int, Slot] = {}
         self.proofs: dict[int, Proof] = {}
         self.suspects: frozenset[int] = frozenset()
         self.early: list[Arrived] = []
-        self._log: deque[Entry | Decided] = deque()
-        self._counted: dict[int, Slot] = {}
+        self.log: deque[Entry | Decided] = deque()
+        self.counted: dict[int, Slot] = {}
         self._learners: set[int] = set()
         self._ready: dict[int, tuple[Slot, set[int]]] = {}
 
@@ -65,22 +66,23 @@ class Group:
         moves: Moves = (),
     ) -> None:
         """Stand before a slot."""
-        self.generation, self.slot, self._counted = generation, slot, counted
-        self._log.clear()
+        self.generation, self.slot, self.counted = generation, slot, counted
+        self.log.clear()
         self._stay(tuple(members))
-        self._move(slot, slot, holders, moves, True)
+        moving.move_on(self, slot, slot, holders, moves, True)
 
     def advance(self, entry: Entry | Decided) -> None:
         """Go on to the next slot, and take those along who learn from here."""
         record = entry.record
         self.convict(record.proofs)
         self._count(entry)
-        self._log.append(entry)
-        while len(self._log) > LOGGED or (len(self._log) > 1 and sum(e.size for e in self._log) > LOGGED_BYTES):
-            self._log.popleft()
+        self.log.append(replace(entry, memories={}) if isinstance(entry, Decided) else entry)
+        while len(self.log) > LOGGED or (len(self.log) > 1 and sum(e.size for e in self.log) > LOGGED_BYTES):
+            self.log.popleft()
         self.slot = record.next
         self._stay(record.members)
-        self._move(record.slot, record.next, record.holders, record.moves, record.outcome == Outcome.APPLY)
+        moving.move_on(self, record.slot, record.next, record.holders, record.moves, record.outcome == Outcome.APPLY)
+        moving.give(self)
         frame = Frame(Kind.ENTRY, self.me.ticket, record.slot, entry.pack()) if self._learners else None
         for ticket in list(self._learners):
             if frame is not None and ticket in self.mesh.links:
@@ -97,6 +99,9 @@ class Group:
             event = self.inbox.get(timeout=seconds) if seconds > 0 else self.inbox.get_nowait()
         except queue.Empty:
             return None
+        if isinstance(event, Arrived) and event.frame.sound:
+            ticket = event.link.peer.ticket
+            self.reached[ticket] = max(event.frame.slot, self.reached.get(ticket, event.frame.slot))
         if isinstance(event, Closed):
             self._closed(event)
         elif isinstance(event, Arrived):
@@ -105,6 +110,14 @@ class Group:
             else:
                 self._serve(event.link, event.frame)
         return event
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """Wait for an event, and take all that are here: who was stopped for long must not go by its clock first."""
+        for _ in range(self.inbox.qsize() + 1):
+            event = self.take(seconds)
+            if event is not None:
+                yield event
+            seconds = 0.0
 
     def send(self, to: Iterable[int], frame: Frame) -> None:
         """Send a frame to those of these processes that are connected."""
@@ -118,14 +131,6 @@ class Group:
         number = event.link.peer.number
         self.tallies.add(number, what)
         self.tallies.note(self.slot.step, f"a {event.frame.kind.name.lower()} from worker {number} {text[:NOTE]}")
-
-    def fill(self, event: Arrived) -> None:
-        """Take over a shard's memory from another holder."""
-        assert self.sharding is not None
-        try:
-            self.sharding.take(self.me.ticket, event.frame.slot, event.frame.body)
-        except ValueError as error:
-            self.fault(event, "malformed", f"cannot be used: {error}")
 
     @property
     def lacks(self) -> frozenset[int]:
@@ -181,17 +186,21 @@ class Group:
     def stale(self, event: Arrived) -> None:
         """A ballot for a slot that is past: late, or sent again."""
         frame = event.frame
-        if any(e.record.slot == frame.slot and frame.author in e.record.counted for e in self._log):
+        if any(e.record.slot == frame.slot and frame.author in e.record.counted for e in self.log):
             self.fault(event, "replayed", f"repeats that of step {frame.slot.step}, which has counted already")
         else:
             self.tallies.add(event.link.peer.number, "stale")
 
+    def entry(self, slot: Slot) -> Entry | Decided | None:
+        """What became of a slot of the past, as long as it is remembered."""
+        return next((entry for entry in self.log if entry.record.slot == slot), None)
+
     def inform(self, link: Link, slot: Slot) -> None:
         """Tell a process that is behind what became of its slot, or that it must learn."""
-        for entry in self._log:
-            if entry.record.slot == slot:
-                link.send(Frame(Kind.RECORD, self.me.ticket, slot, entry.record.to_json().encode()))
-                return
+        entry = self.entry(slot)
+        if entry is not None:
+            link.send(Frame(Kind.RECORD, self.me.ticket, slot, entry.record.to_json().encode()))
+            return
         link.send(Frame(Kind.OUTSIDE, self.me.ticket, self.slot, b"member" if self.inside else b""))
 
     def check_not_ended(self, waited: float) -> None:
@@ -233,28 +242,13 @@ class Group:
         if newer:
             raise Replaced(f"Another process is worker {self.me.number} now; this one was gone too long and must end.")
 
-    def _move(self, slot: Slot, after: Slot, holders: Holders, moves: Moves, changed: bool) -> None:
-        """Take over who holds which shard, and give the new holders the memories that lie here."""
-        sharding, me = self.sharding, self.me.ticket
-        if sharding is None:
-            return
-        sharding.move_on(me, slot, after, holders, moves, changed)
-        giving = [s == me for s in sources(holders, moves)]
-        for shard, ticket in moves:
-            if giving[shard] and shard in sharding.has(after):
-                self.send([ticket], Frame(Kind.MEMORY, me, after, sharding.to_bytes(shard)))
-        for shard, source in enumerate(sources(holders, moves)):
-            if source is None:
-                text = f"the server's memory of shard {shard} was lost with both workers that held it, and begins anew"
-                self.tallies.note(after.step, text)
-
     def _count(self, entry: Entry | Decided) -> None:
         record, tallies = entry.record, self.tallies
         applied = record.outcome == Outcome.APPLY
         tallies.steps, tallies.retried = tallies.steps + applied, tallies.retried + (not applied)
         for ticket, member in self.members.items():
             if ticket in record.counted:
-                self._counted[ticket] = record.slot
+                self.counted[ticket] = record.slot
             if applied:
                 tallies.add(member.number, "counted" if ticket in record.counted else "missed")
             if not record.has(ticket):
@@ -272,6 +266,7 @@ class Group:
         if ticket not in self.mesh.links:
             self._learners.discard(ticket)
             self._ready.pop(ticket, None)
+            self.reached.pop(ticket, None)
         if event.damaged:
             self.tallies.add(event.link.peer.number, "corrupted")
             self.tallies.note(self.slot.step, f"the connection to worker {event.link.peer.number}: {event.damaged}")
@@ -288,46 +283,8 @@ class Group:
             link.send(Frame(Kind.OUTSIDE, self.me.ticket, self.slot))
         elif frame.kind == Kind.PULL:
             self._learners.add(link.peer.ticket)
-            self._teach(link, None if bytes(frame.body) == FRESH else frame.slot)
-        elif frame.kind == Kind.WANT and frame.slot < self.slot:
-            self._repeat(link, frame)
-
-    def _repeat(self, link: Link, frame: Frame) -> None:
-        """Tell once more what was decided on shards."""
-        known = [e for e in self._log if e.record.slot == frame.slot and isinstance(e, Decided) and e.decisions]
-        for shard in shards_from_bytes(frame.body) if known else ():
-            if shard < len(known[0].decisions):
-                body = SHARD.pack(shard) + known[0].decisions[shard]
-                link.send(Frame(Kind.DECISION, self.me.ticket, frame.slot, body))
-        if not known:
-            link.send(Frame(Kind.OUTSIDE, self.me.ticket, self.slot))
-
-    def _teach(self, link: Link, slot: Slot | None) -> None:
-        if slot == self.slot:
-            return
-        entries = [e for e in self._log if slot is not None and e.record.slot >= slot]
-        if entries and entries[0].record.slot == slot:
-            for entry in entries:
-                link.send(Frame(Kind.ENTRY, self.me.ticket, entry.record.slot, entry.pack()))
-        elif slot is None or slot < self.slot:
-            parcel = Parcel(
-                self.generation,
-                self.slot,
-                tuple(self.members.values()),
-                self._counted,
-                self.replica.snapshot(),
-                tuple(self.proofs.values()),
-                self.sharding.holders if self.sharding is not None else (),
-            )
-            link.send(Frame(Kind.STATE, self.me.ticket, self.slot, parcel.pack()))
-
-
-def reached_to_bytes(tickets: Iterable[int]) -> bytes:
-    """The processes that one is connected to."""
-    return b"".join(_TICKET.pack(t) for t in tickets)
-
-
-def reached_from_bytes(body: bytes | bytearray) -> set[int]:
-    """The inverse; what is left over at the end is ignored."""
-    whole = len(body) - len(body) % _TICKET.size
-    return {t for (t,) in _TICKET.iter_unpack(bytes(body[:whole]))}
+            teaching.teach(self, link, None if bytes(frame.body) == FRESH else frame.slot)
+        elif frame.slot < self.slot and frame.kind == Kind.WANT:
+            moving.repeat(self, link, frame)
+        elif frame.slot < self.slot and frame.kind in (Kind.DECISION, Kind.DIGEST):
+            moving.compare(self, link, frame)

@@ -18,7 +18,8 @@ Moves = tuple[tuple[int, int], ...]
 def arranged(valid: Sequence[Iterable[int]], members: Iterable[int]) -> tuple[Holders, Moves]:
     """Holders of all shards among `members`; `valid[s]` are those that have the memory of shard s now.
 
-    Loads differ by at most one where that can be had without losing the last holder of a memory.
+    Loads differ by at most one where that can be had without moving the last copy. Who gives a shard away keeps its
+    copy as long as there are fewer than two others: until members are chosen anew.
     """
     able = [set(own) for own in valid]
     loads = dict.fromkeys(sorted(members), 0)
@@ -28,7 +29,10 @@ def arranged(valid: Sequence[Iterable[int]], members: Iterable[int]) -> tuple[Ho
         _add(chosen[-1], candidates & loads.keys(), loads)
     for own in chosen:
         _add(own, loads.keys(), loads)
+    before = [list(own) for own in chosen]
     _balance(chosen, able, loads)
+    for own, was, having in zip(chosen, before, able, strict=True):
+        own.extend([t for t in was if t in having and t not in own][: COPIES - len(having & {*own})])
     serving = dict.fromkeys(loads, 0)
     holders = tuple(_ordered(own, able[s], serving) for s, own in enumerate(chosen))
     return holders, tuple((s, t) for s, own in enumerate(holders) for t in own if t not in able[s])
@@ -61,14 +65,22 @@ def _balance(chosen: list[list[int]], able: Sequence[set[int]], loads: dict[int,
 
 def _better(chosen: list[list[int]], able: Sequence[set[int]], loads: dict[int, int]) -> tuple[int, int, int] | None:
     """A shard that should go from one process to another; a memory that the taker has is moved for nothing."""
-    found = [
-        ((taker not in able[s], -loads[giver], loads[taker], s, giver, taker), (s, giver, taker))
-        for s, own in enumerate(chosen)
-        for giver in own
-        for taker in loads.keys() - set(own)
-        if loads[giver] - loads[taker] > 1 and (not able[s] & set(own) or able[s] & ({taker, *own} - {giver}))
-    ]
-    return min(found)[1] if found else None
+    found = []
+    order = sorted(loads, key=lambda t: (loads[t], t))
+    for shard, own in enumerate(chosen):
+        for giver in own:
+            taker = _taker(own, able[shard], order, loads)
+            enough = taker is not None and loads[giver] - loads[taker] > 1
+            if taker is not None and enough and (not able[shard] & {*own} or able[shard] & ({taker, *own} - {giver})):
+                found.append((taker not in able[shard], -loads[giver], loads[taker], shard, giver, taker))
+    return min(found)[3:] if found else None
+
+
+def _taker(own: list[int], able: set[int], order: list[int], loads: dict[int, int]) -> int | None:
+    """Who has the least of those that do not hold a shard yet; rather one that has its memory."""
+    others = [t for t in order[: len(own) + len(able) + 1] if t not in own]
+    least = [t for t in others if loads[t] == loads[others[0]]] if others else []
+    return next((t for t in least if t in able), least[0] if least else None)
 
 
 def _ordered(own: list[int], able: set[int], serving: dict[int, int]) -> tuple[int, ...]:

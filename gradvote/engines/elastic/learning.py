@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.frames import Frame, Kind
-from gradvote.engines.elastic.group import FRESH, Group, reached_to_bytes
+from gradvote.engines.elastic.group import Group
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Link, Opened
 from gradvote.engines.elastic.parcels import Decided, Entry, Parcel, decided_from, entry_from, parcel_from
 from gradvote.engines.elastic.records import Outcome
+from gradvote.engines.elastic.teaching import FRESH, reached_to_bytes
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
 PAUSE = 0.05
@@ -127,8 +128,10 @@ class Learner:
             raise ValueError("An entry ends the run, which nobody goes on from.")
         if isinstance(entry, Entry):
             self._check_ballots(entry)
-        elif sharding is not None and num_bodies:
-            sharding.check(record.slot, entry.decisions)
+        elif sharding is not None:
+            sharding.check_holders(record.holders, record.moves, (m.ticket for m in record.members))
+            if num_bodies:
+                sharding.check(record.slot, entry.decisions)
         return entry
 
     def _check_ballots(self, entry: Entry) -> None:
@@ -140,6 +143,9 @@ class Learner:
     def _restore(self, parcel: Parcel) -> None:
         if not self.fresh and parcel.slot <= self.group.slot:
             return
+        sharding = self.group.sharding
+        if sharding is not None:
+            sharding.check_holders(parcel.holders, parcel.moves, (m.ticket for m in parcel.members))
         self.group.convict(parcel.proofs)
         self.group.replica.restore(parcel.state)
         if self.fresh:
@@ -148,9 +154,10 @@ class Learner:
             counted = parcel.counted.get(self.group.me.ticket) == self.pending.slot
             self.group.replica.keep(self.pending, counted)
         self.fresh, self.pending = False, None
-        if self.group.sharding is not None:
-            self.group.sharding.memories = {}
-        self.group.enter(parcel.generation, parcel.slot, parcel.members, dict(parcel.counted), parcel.holders)
+        if sharding is not None:
+            sharding.memories, sharding.history = {}, parcel.history
+        about = parcel.generation, parcel.slot, parcel.members, dict(parcel.counted)
+        self.group.enter(*about, parcel.holders, parcel.moves)
         self._tell()
 
     def replay(self, entry: Entry | Decided) -> None:

@@ -63,6 +63,11 @@ class Link:
             self._waiting.append(frame)
             self._changed.notify()
 
+    def withdraw(self, kind: Kind) -> None:
+        """Take back the frames of this kind that wait."""
+        with self._changed:
+            self._waiting = deque(frame for frame in self._waiting if frame.kind != kind)
+
     def finish(self) -> None:
         """Send what is queued, then end the connection."""
         with self._changed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gradvote.core import State
 from gradvote.engines.elastic.frames import digest_of
-from gradvote.engines.elastic.holders import SHARD, Holders
+from gradvote.engines.elastic.holders import SHARD, Holders, Moves
 from gradvote.engines.elastic.records import (
     UNREADABLE,
     Member,
@@ -16,6 +16,7 @@ from gradvote.engines.elastic.records import (
     Slot,
     count,
     holders_from_raw,
+    moves_from_raw,
     proofs_from_raw,
     proofs_to_raw,
     record_from,
@@ -46,12 +47,13 @@ class Entry:
 class Decided:
     """A decided slot of a sharded run: its record and each shard's decision, behind the agreed learning rates.
 
-    `memories` are those that were worked out here; they do not travel.
+    `memories` are those that were worked out here, `holders` those who held the shards; neither travels.
     """
 
     record: Record
     decisions: tuple[bytes, ...] = ()
     memories: Mapping[int, list[State]] = field(default_factory=dict, compare=False)
+    holders: Holders = field(default=(), compare=False)
 
     @property
     def size(self) -> int:
@@ -74,13 +76,16 @@ class Parcel:
     state: bytes | bytearray
     proofs: tuple[Proof, ...] = ()
     holders: Holders = ()
+    moves: Moves = ()
+    history: bytes = b""
 
     def pack(self) -> bytes:
         """As the body of a frame."""
         counted = {str(t): [s.step, s.attempt] for t, s in self.counted.items()}
         members = [[m.ticket, m.number] for m in self.members]
         about: dict[str, object] = {"slot": [self.slot.step, self.slot.attempt], "members": members, "counted": counted}
-        about |= {"generation": self.generation, "proofs": proofs_to_raw(self.proofs), "holders": self.holders}
+        about |= {"generation": self.generation, "proofs": proofs_to_raw(self.proofs)}
+        about |= {"holders": self.holders, "moves": self.moves, "history": self.history.hex()}
         return _packed([json.dumps(about).encode(), self.state])
 
 
@@ -115,10 +120,10 @@ def shards_to_bytes(shards: Iterable[int]) -> bytes:
     return b"".join(SHARD.pack(shard) for shard in shards)
 
 
-def shards_from_bytes(body: bytes | bytearray) -> list[int]:
-    """The inverse; what is left over at the end is ignored."""
+def shards_from_bytes(body: bytes | bytearray, num: int) -> list[int]:
+    """The inverse, each one once; what are no shards, of which there are `num`, is ignored."""
     whole = len(body) - len(body) % SHARD.size
-    return [shard for (shard,) in SHARD.iter_unpack(bytes(body[:whole]))]
+    return sorted({shard for (shard,) in SHARD.iter_unpack(bytes(body[:whole])) if shard < num})
 
 
 def parcel_from(body: bytes | bytearray) -> Parcel:
@@ -133,8 +138,9 @@ def parcel_from(body: bytes | bytearray) -> Parcel:
         counted = {int(t): Slot(*map(count, s)) for t, s in about["counted"].items()}
         members = tuple(Member(count(t), count(n)) for t, n in about["members"])
         slot, proofs = Slot(*map(count, about["slot"])), proofs_from_raw(about["proofs"])
-        holders = holders_from_raw(about["holders"])
-        return Parcel(count(about["generation"]), slot, members, counted, parts[1], proofs, holders)
+        holders, moves = holders_from_raw(about["holders"]), moves_from_raw(about["moves"])
+        shards = holders, moves, bytes.fromhex(about["history"])
+        return Parcel(count(about["generation"]), slot, members, counted, parts[1], proofs, *shards)
     except UNREADABLE as error:
         raise ValueError(f"This is not a state: {error}") from error
 

@@ -114,7 +114,7 @@ def record_from(text: str | bytes) -> Record:
         counted = {int(t): bytes.fromhex(digest) for t, digest in raw["counted"].items()}
         members = tuple(Member(count(t), count(n)) for t, n in raw["members"])
         slot, proofs = Slot(*map(count, raw["slot"])), proofs_from_raw(raw["proofs"])
-        holders, moves = holders_from_raw(raw["holders"]), tuple((count(s), count(t)) for s, t in raw["moves"])
+        holders, moves = holders_from_raw(raw["holders"]), moves_from_raw(raw["moves"])
         return Record(slot, Outcome(raw["outcome"]), counted, members, str(raw["text"]), proofs, holders, moves)
     except UNREADABLE as error:
         raise ValueError(f"This is not a record of a decision: {error}") from error
@@ -147,6 +147,15 @@ def holders_from_raw(raw: Any) -> Holders:
         ValueError: this is something else; also TypeError.
     """
     return tuple(tuple(map(count, own)) for own in raw)
+
+
+def moves_from_raw(raw: Any) -> Moves:
+    """The moves in a JSON text.
+
+    Raises:
+        ValueError: this is something else; also TypeError.
+    """
+    return tuple((count(shard), count(ticket)) for shard, ticket in raw)
 
 
 def proofs_to_raw(proofs: Iterable[Proof]) -> list[list[Any]]:

@@ -6,8 +6,8 @@ the store of the agent.
 
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
@@ -31,7 +31,8 @@ class Place:
     port: int
     step: int
     state: str
-    shards: Sequence[int] = ()
+    shards: Mapping[str, str] = field(default_factory=dict)
+    """Names of the server's memories that it has, by shard."""
 
 
 class Register:

@@ -3,14 +3,17 @@
 import time
 from collections.abc import Iterable
 
-from gradvote.engines.elastic.agreement import Agreement, Forward, Propose, Tell
+from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.elastic import moving
+from gradvote.engines.elastic.actions import Forward, Propose, Tell
+from gradvote.engines.elastic.agreement import Agreement
 from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.frames import Frame, Kind
-from gradvote.engines.elastic.group import Group
+from gradvote.engines.elastic.group import KEPT_EARLY, Group
 from gradvote.engines.elastic.links import Arrived, Closed, Event, Opened
 from gradvote.engines.elastic.records import Record, Slot, held_from, held_to_json, record_from
 from gradvote.engines.elastic.timeouts import TooFewWorkers
-from gradvote.engines.elastic.trays import Cut, Tray, Whole
+from gradvote.engines.elastic.trays import Cut, Part, Tray, Whole
 from gradvote.wire import WireError
 
 IDLE = 0.25
@@ -30,7 +33,7 @@ class Round:
         generation = group.generation if group.seals.signed else None
         members, holders = tuple(group.members.values()), group.sharding.holders if group.sharding else ()
         self.agreement = Agreement(self.me, group.slot, members, group.quorum, generation, group.suspects, holders)
-        self.behind = False
+        self.behind, self.stopped = False, None  # type: bool, Exception | None
         self.ahead: list[Arrived] = []
         self._proven: set[tuple[int, bytes]] = set()
         self._started, self._slow_since = 0.0, None  # type: float, float | None
@@ -45,8 +48,11 @@ class Round:
 
         Raises:
             TooFewWorkers: the group stayed too small for too long.
+            Equivocation: somebody has told different things to different members.
         """
         group, agreement = self.group, self.agreement
+        if self.stopped is not None:
+            raise self.stopped
         self._started, self._slow_since = time.monotonic(), None
         agreement.ballot(self.me, self.tray.name(self.me))
         agreement.lacking(group.lacks)
@@ -61,21 +67,13 @@ class Round:
         while not self.behind and agreement.decision is None:
             self._act()
             if agreement.decision is None:
-                self._hear_all()
+                for event in group.events(self._patience()):
+                    self._handle(event)
                 self._look_at_clock()
         group.tallies.slow += agreement.slow
         group.suspects = frozenset(agreement.doubted)
         group.convict(agreement.proofs.values())
         return agreement.decision
-
-    def _hear_all(self) -> None:
-        """Wait for an event, and take all that are here: who was stopped for long must not go by its clock first."""
-        seconds = self._patience()
-        for _ in range(self.group.inbox.qsize() + 1):
-            event = self.group.take(seconds)
-            if event is not None:
-                self._handle(event)
-            seconds = 0.0
 
     @property
     def _others(self) -> set[int]:
@@ -127,18 +125,26 @@ class Round:
             self.group.keep_early(event)
             self.behind |= kind == Kind.RECORD and self._registered(slot) is not None
         elif slot < self.slot:
-            self._hear_old(event)
+            self.hear_old(event)
         elif kind == Kind.BALLOT:
             self.hear_ballot(event)
-        elif kind == Kind.MEMORY:
-            self.group.fill(event)
-            self.agreement.lacking(self.group.lacks)
         elif kind in SHARDS:
-            self.ahead.append(event)
+            self._hear_shards(event)
         else:
             self._hear_text(event)
 
-    def _hear_old(self, event: Arrived) -> None:
+    def _hear_shards(self, event: Arrived) -> None:
+        peer = event.link.peer
+        if self.group.sharding is None:
+            self.group.fault(event, "malformed", "has no meaning in a run whose server is not sharded")
+        elif event.frame.kind == Kind.MEMORY:
+            moving.fill(self.group, event)
+            self.agreement.lacking(self.group.lacks)
+        elif sum(e.link.peer == peer for e in self.ahead) < KEPT_EARLY:
+            self.ahead.append(event)
+
+    def hear_old(self, event: Arrived) -> None:
+        """A frame of a slot that is past."""
         if event.frame.kind == Kind.HELD:
             self.group.inform(event.link, event.frame.slot)
         elif event.frame.kind == Kind.BALLOT and event.frame.author == event.link.peer.ticket:
@@ -151,7 +157,7 @@ class Round:
         if member is None:
             return
         try:
-            part = self.tray.read(member, frame)
+            part = self.tray.read(member, frame, event.link.peer.ticket)
         except WireError as error:
             group.fault(event, "malformed", str(error))
             self._spoiled(event)
@@ -160,10 +166,29 @@ class Round:
             group.fault(event, "forged", f"is not signed by worker {member.number}, whose it should be")
             self._spoiled(event)
             return
+        if event.link.peer.ticket == frame.author:
+            self._check_author(event, part)
         self.agreement.saw(frame.author, part.name)
         if self.tray.put(frame.author, part):
             self.agreement.ballot(frame.author, part.name)
             group.tallies.arrived(member.number, event.at - self._started)
+
+    def _check_author(self, event: Arrived, part: Part) -> None:
+        """The author's own words take the place of what another member said in its name."""
+        author = event.link.peer
+        if not self.tray.alike(part):
+            self.stopped = Equivocation(
+                f"At step {self.slot.step} worker {author.number} says that it has applied other decisions than this "
+                f"one, worker {self.group.me.number}: it lies, or a server has told them different ones. Nothing was "
+                "applied in this step. Look at the machines of all, and start again from checkpoints that are alike."
+            )
+            raise self.stopped
+        forger = self.tray.displaced(author.ticket, part)
+        if forger is not None:
+            number = self.agreement.members[forger].number
+            self.group.tallies.add(number, "forged")
+            text = f"worker {number} gave another ballot as that of worker {author.number} than its author"
+            self.group.tallies.note(self.slot.step, text)
 
     def _spoiled(self, event: Arrived) -> None:
         frame = event.frame

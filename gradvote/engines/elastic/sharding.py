@@ -4,7 +4,7 @@ Both work out the shard's decision in every step, so both memories stay alike, a
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from gradvote.core import Payload, State
 from gradvote.engines.distributed.part import part_of
 from gradvote.engines.distributed.placement import served
 from gradvote.engines.elastic.ballots import Ballot, agreed_rates, packed, rates_from_bytes, rates_to_bytes, unpacked
+from gradvote.engines.elastic.frames import DIGEST_BYTES, digest_of
 from gradvote.engines.elastic.holders import SHARD, Holders, Moves, held_by, sources
 from gradvote.engines.elastic.parcels import Decided
 from gradvote.engines.elastic.records import Outcome, Slot
@@ -30,7 +31,10 @@ Memory = tuple[Slot, list[State]]
 
 
 class Sharding:
-    """One process's part in a sharded server; `num` shards, the same for ever."""
+    """One process's part in a sharded server; `num` shards, the same for ever.
+
+    `history` stands for all decisions that the group has applied: with equal ones, members are alike.
+    """
 
     def __init__(self, replica: Replica, num: int) -> None:
         if not 0 < num < MOST:
@@ -39,6 +43,8 @@ class Sharding:
         layout = replica.protocol.layout
         self.part = part_of(replica.protocol, layout, served(layout, "sharded", num))
         self.holders: Holders = ()
+        self.moves: Moves = ()
+        self.history = bytes(DIGEST_BYTES)
         self.memories: dict[int, Memory] = {s: (Slot(), self._empty(s)) for s in range(num)}
         replica.server = []
 
@@ -57,7 +63,7 @@ class Sharding:
         for shard, source in enumerate(sources(holders, moves)):
             if source is None:
                 self.memories[shard] = after, self._empty(shard)
-        self.holders, mine = holders, held_by(holders, ticket)
+        self.holders, self.moves, mine = holders, moves, held_by(holders, ticket)
         self.memories = {s: own for s, own in self.memories.items() if s in mine}
 
     def cut(self, ballot: Ballot) -> list[bytes]:
@@ -124,6 +130,7 @@ class Sharding:
         rates = rates_from_bytes(entry.decisions[0][: self.replica.rate_bytes])
         self.replica.follow(slot, rates, self._decision(slot, entry.decisions))
         self.memories |= {s: (slot.after(Outcome.APPLY), own) for s, own in entry.memories.items()}
+        self.history = digest_of(b"".join((self.history, *entry.decisions)))
 
     def to_bytes(self, shard: int) -> bytes:
         """A shard's memory, for another holder."""
@@ -132,24 +139,46 @@ class Sharding:
         torch.save(self.memories[shard][1], file)
         return file.getvalue()
 
-    def take(self, ticket: int, slot: Slot, raw: Body) -> None:
+    def check_holders(self, holders: Holders, moves: Moves, members: Iterable[int]) -> None:
+        """Whether this can be who holds which shard.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        tickets = set(members)
+        if len(holders) != self.num or any(
+            not own or len(set(own)) < len(own) or set(own) - tickets for own in holders
+        ):
+            raise ValueError(f"Shards have holders {holders}, of {self.num} shards and members {sorted(tickets)}.")
+        if any(shard >= self.num or ticket not in holders[shard] for shard, ticket in moves):
+            raise ValueError(f"Memories move as {moves}, but the holders are {holders}.")
+
+    def take(self, ticket: int, giver: int, slot: Slot, raw: Body) -> None:
         """Another holder's memory of a shard that this process holds and lacks, as it is before a slot.
 
         Raises:
-            ValueError: it is of another shard or algorithm; nothing has been changed.
+            ValueError: it is of another shard or algorithm, or the giver is not the one that was agreed on; nothing has
+                been changed.
         """
         try:
             (shard,) = SHARD.unpack_from(raw)
             if shard in self.lacks(ticket, slot):
+                if sources(self.holders, self.moves)[shard] != giver:
+                    raise ValueError(f"shard {shard} comes from another worker")
                 found = torch.load(io.BytesIO(raw[SHARD.size :]), weights_only=True, map_location="cpu")
                 check_alike(found, self._empty(shard), f"the memory of shard {shard}")
                 self.memories[shard] = slot, found
         except Exception as error:  # what torch raises for bytes that it did not write is not documented
             raise ValueError(f"it is not the memory of a shard: {error}") from error
 
+    def digests(self, slot: Slot) -> dict[str, str]:
+        """Names of the memories that are here, by shard."""
+        return {str(s): digest_of(self.to_bytes(s)).hex() for s in sorted(self.has(slot))}
+
     def state_dict(self, slot: Slot) -> dict[str, Any]:
-        """The memories that are here, for a checkpoint."""
-        return {str(s): copied(own) for s, (at, own) in self.memories.items() if at == slot}
+        """The number of shards, and the memories that are here, for a checkpoint."""
+        memories = {str(s): copied(own) for s, (at, own) in self.memories.items() if at == slot}
+        return {"num": self.num, "memories": memories}
 
     def opened(self, state: Any, slot: Slot) -> dict[int, Memory]:
         """The memories of a checkpoint.
@@ -157,11 +186,15 @@ class Sharding:
         Raises:
             ValueError: they are of another run.
         """
-        if not isinstance(state, Mapping) or not state.keys() <= {str(s) for s in range(self.num)}:
-            raise ValueError("The checkpoint is not one of a sharded run with as many workers at its start.")
-        for shard, own in state.items():
+        if not isinstance(state, Mapping) or state.get("num") != self.num:
+            found = state.get("num") if isinstance(state, Mapping) else "no"
+            raise ValueError(
+                f"The checkpoint is of a run with {found} shards, here there are {self.num}: one for each worker that "
+                "is expected at the start. Attach with the same placement, and the same number of workers."
+            )
+        for shard, own in state["memories"].items():
             check_alike(own, self._empty(int(shard)), f"the memory of shard {shard}")
-        return {int(shard): (slot, copied(own)) for shard, own in state.items()}
+        return {int(shard): (slot, copied(own)) for shard, own in state["memories"].items()}
 
     def _down(self, slot: Slot) -> Planes:
         protocol, number = self.replica.protocol, self.replica.number

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
@@ -15,8 +15,15 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.distributed.digests import Equivocation
-from gradvote.engines.elastic import founding
+from gradvote.engines.elastic import founding, moving
 from gradvote.engines.elastic.ballots import Ballot
+from gradvote.engines.elastic.checks import (
+    Placement,
+    check_fault,
+    check_placement,
+    check_weights,
+    limits_of,
+)
 from gradvote.engines.elastic.delivery import deliver
 from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, number_of, seals_of, store_of
 from gradvote.engines.elastic.frames import Frame, Kind
@@ -35,15 +42,10 @@ from gradvote.engines.elastic.stopping import signals_call
 from gradvote.engines.elastic.tallies import Stats
 from gradvote.engines.elastic.timeouts import Timeouts
 from gradvote.engines.elastic.trays import Whole
-from gradvote.errors import unknown
 from gradvote.faults import Faulty
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing import Keys
-
-SPARE_BYTES = 1 << 20
-Placement = Literal["replicated", "sharded"]
-PLACEMENTS = ("replicated", "sharded")
 
 
 def attach(
@@ -101,11 +103,10 @@ def attach(
     register = Register(store_of(store, times.timeout))
     number = number_of(worker, register)
     expected = workers or int(env(WORKERS, "WORLD_SIZE") or quorum)
-    _check_weights(algorithm, number)
+    check_weights(algorithm, number)
     for faulty in faults:
-        _check_fault(faulty, expected)
-    if placement not in PLACEMENTS:
-        raise unknown("placement", placement, PLACEMENTS)
+        check_fault(faulty, expected)
+    check_placement(placement)
     replica = Replica(model, optimizer, algorithm, number, seed, secret, (tuple(faults), expected))
     sharding = Sharding(replica, expected) if placement == "sharded" else None
     seals = seals_of(keys, number, register)
@@ -127,13 +128,8 @@ class Vote:
         sharding: Sharding | None = None,
     ) -> None:
         inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        room = 2 * replica.ballot_bytes(Slot(), replica.number) + SPARE_BYTES
-        limits: dict[Kind, int] = {kind: SPARE_BYTES for kind in Kind if kind not in (Kind.STATE, Kind.ENTRY)}
-        limits[Kind.BALLOT] = room
-        recipe = replica.protocol.recipe ^ (SIGNED if seals.signed else 0)
+        recipe, limits = replica.protocol.recipe ^ (SIGNED if seals.signed else 0), limits_of(replica, sharding)
         if sharding is not None:
-            limits[Kind.DECISION] = room
-            limits[Kind.MEMORY] = SPARE_BYTES + max(len(sharding.to_bytes(s)) for s in range(sharding.num))
             recipe ^= SHARDED + sharding.num
         mesh = Mesh(register, host, recipe, inbox, limits)
         self._group = Group(replica, register, mesh, inbox, quorum, times, seals, sharding)
@@ -270,9 +266,11 @@ class Vote:
         if kind is None and not self._stopping:
             self._linger(lambda: group.num_waiting > 0)
         group.send(list(group.mesh.links), Frame(Kind.BYE, group.me.ticket, group.slot))
+        if kind is None:
+            self._linger(lambda: moving.is_needed(group))
         links = list(group.mesh.links.values())
         group.mesh.stop()
-        if kind is None:
+        if kind is None or issubclass(kind, Equivocation):  # the others must hear what this one knows
             self._linger(lambda: any(not link.idle for link in links))
 
     def _linger(self, needed: Callable[[], bool]) -> None:
@@ -293,11 +291,12 @@ class Vote:
             group.advance(Entry(record, {}) if group.sharding is None else Decided(record))
             return group.inside
         entry: Entry | Decided | None
-        if isinstance(vote.tray, Whole):
-            lacks = any(vote.agreement.held.get(t) != name for t, name in record.counted.items())
-            entry = None if lacks else Entry(record, vote.tray.bodies(record.counted))
-        else:
+        if not isinstance(vote.tray, Whole):
             entry = deliver(vote, record)
+        elif all(vote.agreement.held.get(t) == name for t, name in record.counted.items()):
+            entry = Entry(record, vote.tray.bodies(record.counted))
+        else:
+            entry = None
         if entry is None:
             return False
         Learner(group, False, vote.ballot).replay(entry)
@@ -305,18 +304,3 @@ class Vote:
 
     def _learn(self, pending: Ballot | None) -> None:
         Learner(self._group, False, pending, self._until).run()
-
-
-def _check_fault(faulty: Faulty, workers: int) -> None:
-    faulty.check(workers)
-    if faulty.place != "worker":
-        raise ValueError(
-            f"The fault {faulty.fault} is at the place '{faulty.place}'; here only those of workers are played. What a "
-            "link may do to a ballot is found by its digest: see docs/faults.md."
-        )
-
-
-def _check_weights(algorithm: Algorithm, number: int) -> None:
-    weights = getattr(algorithm.aggregate, "weights", None)
-    if weights is not None and number >= len(weights):
-        raise ValueError(f"There are {len(weights)} weights, but this is worker {number}; give one for each worker.")

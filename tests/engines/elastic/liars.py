@@ -77,7 +77,7 @@ def reheaded(vote: Vote, frame: Frame) -> Frame:
     """The same of a cut ballot: another learning rate stands in its head."""
     group = vote._group
     assert group.sharding is not None
-    end = group.replica.rate_bytes + DIGEST_BYTES * group.sharding.num
+    end = group.replica.rate_bytes + DIGEST_BYTES * (1 + group.sharding.num)
     head = bytearray(frame.body[:end])
     head[0] ^= 0x10
     sealed = group.seals.seal(group.generation, frame.slot, group.me, bytes(head))

@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gradvote.engines.elastic.agreement import Agreement, Forward, Propose, Tell
+from gradvote.engines.elastic.actions import Forward, Propose, Tell
+from gradvote.engines.elastic.agreement import Agreement
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot, held_from, held_to_json, record_from
 from tests.engines.elastic.world import World
 

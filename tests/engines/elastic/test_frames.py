@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradvote.engines.elastic.frames import HEADER_BYTES, BrokenStream, Frame, Kind, digest_of, read
-from gradvote.engines.elastic.group import reached_from_bytes, reached_to_bytes
 from gradvote.engines.elastic.parcels import Entry, Parcel, entry_from, parcel_from
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
+from gradvote.engines.elastic.teaching import reached_from_bytes, reached_to_bytes
 
 LIMITS = dict.fromkeys(Kind, 1000)
 

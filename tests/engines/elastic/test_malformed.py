@@ -13,7 +13,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # documen
 
 from gradvote import algorithms
 from gradvote.elastic import attach
-from gradvote.engines.elastic import founding, group, vote
+from gradvote.engines.elastic import checks, founding, group
 from gradvote.engines.elastic.ballots import Ballot
 from gradvote.engines.elastic.frames import Frame, Kind, digest_of
 from gradvote.engines.elastic.learning import Learner
@@ -180,9 +180,9 @@ def test_only_ballots_may_be_long() -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     own = attach(model, optimizer, algorithms.create("sgd"), min_workers=1, worker=0, store=HashStore())
     limits = own._group.mesh._limits
-    assert limits.pop(Kind.BALLOT) > 4 * 10**6 and set(limits.values()) == {vote.SPARE_BYTES}
-    assert len(held_to_json(dict.fromkeys(range(2000), bytes(96)), True)) < vote.SPARE_BYTES
-    assert len(json.dumps(proofs_to_raw([Proof(1, NOW, ME, (bytes(96),) * 2)] * 2000))) < vote.SPARE_BYTES
+    assert limits.pop(Kind.BALLOT) > 4 * 10**6 and set(limits.values()) == {checks.SPARE_BYTES}
+    assert len(held_to_json(dict.fromkeys(range(2000), bytes(96)), True)) < checks.SPARE_BYTES
+    assert len(json.dumps(proofs_to_raw([Proof(1, NOW, ME, (bytes(96),) * 2)] * 2000))) < checks.SPARE_BYTES
 
 
 def test_a_peer_that_floods_a_learner_keeps_nobody_elses_frames_out() -> None:

@@ -72,7 +72,7 @@ def test_a_server_that_decides_falsely_is_found_before_anything_is_applied(tmp_p
         for worker in (0, 2):
             assert run.at(worker) == 8
             error = run.lines(worker, "error")[0]
-            assert error.startswith("Equivocation: At step 8") and "say different things of the decision" in error
+            assert error.startswith("Equivocation: At step 8") and "said different things of the decision" in error
             assert "worker 1" in error
 
 

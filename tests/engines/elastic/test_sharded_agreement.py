@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
-from gradvote.engines.elastic.agreement import Agreement, Propose, Tell
+from gradvote.engines.elastic.actions import Propose, Tell
+from gradvote.engines.elastic.agreement import Agreement
 from gradvote.engines.elastic.holders import COPIES, arranged, held_by, sources
 from gradvote.engines.elastic.records import Member, Outcome, Slot
 from tests.engines.elastic.sharded_world import ShardedWorld

@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from gradvote.engines.elastic.agreement import Agreement, Propose, Tell
+from gradvote.engines.elastic.actions import Propose, Tell
+from gradvote.engines.elastic.agreement import Agreement
 from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot, record_from
 from tests.engines.elastic.test_agreement import EVENTS, PICK, Life, calm
 from tests.engines.elastic.world import World

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gradvote.engines.elastic.agreement import Agreement, Forward, Propose, Tell
+from gradvote.engines.elastic.actions import Forward, Propose, Tell
+from gradvote.engines.elastic.agreement import Agreement
 from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot
 
 History = tuple[tuple[int, frozenset[int]], ...]

@@ -1,0 +1,34 @@
+"""What a member has to do for an agreement: tell, forward, propose."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gradvote.engines.elastic.records import Proof, Record
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Tell all members what is held here, and of which shards the memory is missing."""
+
+    held: Mapping[int, bytes]
+    closed: bool
+    proofs: tuple[Proof, ...] = ()
+    lacks: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Send the ballot of `author` to a member that misses it."""
+
+    author: int
+    to: int
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Put the record to the register; `decided` gets its answer."""
+
+    record: Record
+
+
+Action = Tell | Forward | Propose
