@@ -10,7 +10,7 @@ from gradvote.engines.elastic.agreement import Agreement
 from gradvote.engines.elastic.holders import COPIES, arranged, held_by, sources
 from gradvote.engines.elastic.records import Member, Outcome, Slot
 from tests.engines.elastic.sharded_world import ShardedWorld
-from tests.engines.elastic.test_agreement import Life, calm
+from tests.engines.elastic.test_agreement import EVENTS, Life, calm
 
 
 class ShardedLife(Life):
@@ -54,6 +54,36 @@ def test_a_death_loses_no_memory(num: int, dead: int) -> None:
     assert not world.lost and len({p.history for p in world.processes.values()}) == 1
     assert all(len(e.holders) == num for t, e in world.estates.items() if t in world.processes)
     assert not any(world.estates[t].lacks(p) for t, p in world.processes.items())
+
+
+def admitted(world: ShardedWorld, new: int) -> bool:
+    return any(record.has(new) for record, _ in world.entries.values())
+
+
+@pytest.mark.parametrize("num", [3, 4, 5])
+@pytest.mark.parametrize("dead", [1, 2, 3])
+def test_a_death_right_after_a_join_loses_no_memory(num: int, dead: int) -> None:
+    """The memories for the new member are still on their way."""
+    world = ShardedWorld(num, 2, num)
+    calm(world)
+    new = world.join(num + 1)
+    world.learn(new, 1)
+    for ticket in sorted(world.processes):
+        world.vote(ticket)
+    world.learn(new, 1)
+    for what in (None, *EVENTS):
+        for ticket in sorted(world.processes):
+            if what is not None and not admitted(world, new):
+                world.event(ticket, EVENTS[what])
+        while world.links and not admitted(world, new):
+            world.deliver(min(world.links))
+    assert admitted(world, new)
+    world.kill(dead)
+    for ticket in sorted(world.processes):
+        world.event(ticket, EVENTS["impatient"])  # who is a slot behind asks the register
+    for _ in range(3):
+        calm(world)
+    assert not world.lost
 
 
 def test_deaths_one_after_the_other_lose_no_memory() -> None:
@@ -127,8 +157,9 @@ TICKETS = st.sets(st.integers(1, 9), max_size=9)
 def test_every_shard_has_holders_and_no_memory_is_given_up(valid: list[set[int]], members: set[int]) -> None:
     holders, moves = arranged([own & members for own in valid], members)
     for shard, own in enumerate(holders):
-        assert len(set(own)) == len(own) == min(COPIES, len(members)) and set(own) <= members
         able = valid[shard] & members
+        assert min(COPIES, len(members)) <= len(set(own)) == len(own) <= COPIES + 1 and set(own) <= members
+        assert len(able & {*own}) >= min(COPIES, len(able))
         assert {t for s, t in moves if s == shard} == set(own) - able
         assert (sources(holders, moves)[shard] is None) == (not able)
         assert not able or own[0] in able
