@@ -12,6 +12,9 @@ from tests.engines.elastic.simulated import simulated
 PLACEMENTS = ("replicated", "sharded")
 
 
+SLOWLY = ("replicated", pytest.param("sharded", marks=pytest.mark.slow))
+
+
 @pytest.fixture(params=PLACEMENTS)
 def placement(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -62,6 +65,7 @@ def test_a_stopped_worker_is_left_out_and_catches_up(tmp_path: Path, placement: 
         assert run.at(1) == 80
 
 
+@pytest.mark.parametrize("placement", SLOWLY)
 def test_a_worker_that_is_asked_to_stop_leaves_between_steps(tmp_path: Path, placement: str) -> None:
     with crew(tmp_path, 3, 2, 40, placement=placement) as run:
         run.until(lambda: run.at(0) >= 10)
@@ -72,6 +76,7 @@ def test_a_worker_that_is_asked_to_stop_leaves_between_steps(tmp_path: Path, pla
         run.check_alike()
 
 
+@pytest.mark.parametrize("placement", SLOWLY)
 def test_fresh_workers_join_and_take_the_state(tmp_path: Path, placement: str) -> None:
     with crew(tmp_path, 2, 2, 80, model_seed=0, placement=placement) as run:
         run.until(lambda: run.at(0) >= 10)

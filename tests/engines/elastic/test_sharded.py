@@ -24,13 +24,13 @@ def test_a_healthy_group_equals_the_simulation(tmp_path: Path, num: int, algorit
 
 
 def test_deaths_one_after_the_other_lose_no_memory(tmp_path: Path) -> None:
-    with crew(tmp_path, 4, 1, 200, deadline=15.0, timeout=30.0, placement="sharded", pace=0.02) as run:
+    with crew(tmp_path, 4, 1, 100, deadline=15.0, timeout=30.0, placement="sharded", pace=0.02) as run:
         for victim in (1, 3, 0):
             before = run.at(2)
             run.until(lambda before=before: run.at(2) >= before + 8)  # type: ignore[misc]
             run.signal(victim, SIGKILL)
         run.finish(2)
-        assert len(run.check_alike()) == 200
+        assert len(run.check_alike()) == 100
         assert LOST not in notes(run, 2) and run.lines(2, "retried") == [0]
 
 
