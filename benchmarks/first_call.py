@@ -16,6 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+from numba.core.dispatcher import Dispatcher
+
+from gradvote.cli.demo import FAULTS, FIRST, SECOND
+from gradvote.train import Config, start
+
 INSIDE = "GRADVOTE_BENCHMARK_INSIDE"
 
 
@@ -44,12 +50,6 @@ class Stopwatch:
 
 def first_calls() -> Stopwatch:
     """Two steps of each run of the demo."""
-    import torch  # noqa: PLC0415  # the process that only starts others has no use for these
-    from numba.core.dispatcher import Dispatcher  # noqa: PLC0415
-
-    from gradvote.cli.demo import FAULTS, FIRST, SECOND  # noqa: PLC0415
-    from gradvote.train import Config, start  # noqa: PLC0415
-
     torch.set_num_threads(1)
     watch = Stopwatch()
     Dispatcher.compile = watch.around(Dispatcher.compile)

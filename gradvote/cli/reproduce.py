@@ -38,7 +38,7 @@ def reproduce(
 ) -> int:
     """Run the papers' figures, theorems and tables, and say which of their claims hold."""
     from gradvote.experiments import session  # noqa: PLC0415  # needs the extras report and theory
-    from gradvote.experiments.crew import Crew  # noqa: PLC0415  # as `session` does
+    from gradvote.experiments.crew import Crew  # noqa: PLC0415  # needs the extras report and theory
 
     console = Console(highlight=False)
     if list_ or not claims:

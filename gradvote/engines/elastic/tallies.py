@@ -1,12 +1,10 @@
 """What a worker has counted, and whom it names."""
 
 import logging
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-LOG = logging.getLogger("gradvote.elastic")
-KEPT = 200
+from gradvote.engines.notes import Notes
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ class Stats:
 
 
 @dataclass
-class Tallies:
+class Tallies(Notes):
     """Counters, and notes by step that name who was at fault."""
 
+    LOG = logging.getLogger("gradvote.elastic")
     steps: int = 0
     retried: int = 0
     slow: int = 0
     workers: dict[int, Standing] = field(default_factory=dict)
-    notes: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def add(self, number: int, what: str) -> None:
         """Count something about a worker."""
@@ -74,8 +72,3 @@ class Tallies:
         own = self.workers.get(number, Standing())
         mean = own.mean_latency + (seconds - own.mean_latency) / (own.counted + own.missed + 1)
         self.workers[number] = replace(own, latency=seconds, mean_latency=mean)
-
-    def note(self, step: int, text: str) -> None:
-        """Say what happened, here and in the log."""
-        self.notes.append((step, text))
-        LOG.warning("step %d: %s", step, text)

@@ -17,13 +17,7 @@ from gradvote.core import Algorithm
 from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic import founding, moving
 from gradvote.engines.elastic.ballots import Ballot
-from gradvote.engines.elastic.checks import (
-    Placement,
-    check_fault,
-    check_placement,
-    check_weights,
-    limits_of,
-)
+from gradvote.engines.elastic.checks import Placement, check_fault, check_placement, check_weights, limits_of
 from gradvote.engines.elastic.delivery import deliver
 from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, number_of, seals_of, store_of
 from gradvote.engines.elastic.frames import Frame, Kind

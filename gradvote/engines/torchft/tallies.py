@@ -1,16 +1,13 @@
 """What a replica has counted, and whom it names."""
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gradvote.engines.notes import Notes
 from gradvote.layout import Layout
-
-LOG = logging.getLogger("gradvote.torchft")
-KEPT = 200
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,15 @@ class Stats:
 
 
 @dataclass
-class Tallies:
+class Tallies(Notes):
     """Counters, and notes by step."""
 
+    LOG = logging.getLogger("gradvote.torchft")
     members: tuple[int, ...] = ()
     committed: int = 0
     refused: int = 0
     healed: int = 0
     workers: dict[int, Standing] = field(default_factory=dict)
-    notes: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def commit(self, blocks: Mapping[int, int], silent: Iterable[int], malformed: Iterable[int]) -> None:
         """A step was taken: invalid blocks of counted ballots by worker, and the workers without a ballot."""
@@ -71,11 +68,6 @@ class Tallies:
         """A step was not taken."""
         self.refused += 1
         self.note(step, f"not taken: {why}")
-
-    def note(self, step: int, text: str) -> None:
-        """Say what happened, here and in the log."""
-        self.notes.append((step, text))
-        LOG.warning("step %d: %s", step, text)
 
     def stats(self, step: int, traffic: tuple[int, int]) -> Stats:
         """As a value."""

@@ -72,6 +72,12 @@ class Crew:
         for worker in self.processes:
             self.signal(worker, signal.SIGKILL)
 
+    def end(self) -> None:
+        """Kill whoever is left."""
+        for process in self.processes.values():
+            process.kill()
+            process.join()
+
     def lines(self, worker: int, key: str, life: int | None = None) -> list[Any]:
         """What a life of a worker has written about something."""
         path = self.folder / f"{worker}.{self.lives[worker] if life is None else life}"
@@ -139,7 +145,4 @@ def crew(folder: Path, num: int, min_workers: int, steps: int, **options: Any) -
             own.start(worker)
         yield own
     finally:
-        for process in own.processes.values():
-            if process.is_alive():
-                process.kill()
-            process.join()
+        own.end()

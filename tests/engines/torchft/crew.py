@@ -52,8 +52,6 @@ def replicas(
             own.start(worker)
         yield own
     finally:
-        for process in own.processes.values():
-            process.kill()
-            process.join()
+        own.end()
         for house in own.houses.values():
             house.shutdown()
