@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from gradvote.kernels.cpu import count
 from gradvote.kernels.cpu.count import WORDS
 from gradvote.kernels.cpu.emit import INT64, Builder, Value, item, load, store, stream
-from gradvote.kernels.cpu.jit import instruction, kernel
+from gradvote.kernels.cpu.jit import instruction, kernel, program
+from gradvote.kernels.cpu.loops import at, ceiling, each, each_group, least, value_at
 
 LANES = WORDS.count
 TILE = 512
@@ -31,29 +32,31 @@ def shape(ballots: int, streams: int) -> Shape:
     return ((None,) * streams,) * ballots
 
 
-@kernel
+@program
 def vote(
-    ballots: Shape,
-    table: Words,
-    places: Words,
-    width: int,
-    ties: int | None,
-    won: int,
-    tied: int,
-    start: int,
-    stop: int,
+    builder: Builder,
+    ballots: Any,
+    table: Value,
+    places: Value,
+    width: Value,
+    ties: Value | None,
+    won: Value,
+    tied: Value,
+    start: Value,
+    stop: Value,
 ) -> None:
     """Tiles `start` to `stop` of rows by one straight line per ballot count; `ties`, `won`, `tied` are addresses.
 
     Where `ties` is None nothing can tie, and `tied` is left alone. The last line of a row overlaps the one before it.
     """
-    tiles = -(-width // TILE)
-    for unit in range(start, stop):
-        job, first = unit // tiles, unit % tiles * TILE
-        rows = table[job].ctypes.data
-        for line in range(first, min(first + TILE, width), LANES):
-            column = min(line, width - LANES)
-            _decide(ballots, rows, 8 * column, ties, won, tied, 8 * (places[job] * width + column))
+    with each_group(builder, start, stop, ceiling(builder, width, TILE)) as (job, tile):
+        rows = at(builder, table, (job, 8 * sum(map(len, ballots))))
+        before = builder.mul(value_at(builder, places, job), width)
+        first, last = builder.mul(tile, INT64(TILE)), builder.sub(width, INT64(LANES))
+        with each(builder, first, least(builder, builder.add(first, INT64(TILE)), width), LANES) as line:
+            column = least(builder, line, last)
+            offset, place = (builder.mul(words, INT64(8)) for words in (column, builder.add(before, column)))
+            _decide(builder, ballots, rows, offset, ties, won, tied, place)
 
 
 @kernel
@@ -99,7 +102,6 @@ def _begin(initial: Words, counter: Words, rows: Words, table: Words, begin: int
             counter[plane, word] = initial[plane]
 
 
-@instruction
 def _decide(
     builder: Builder, ballots: Any, table: Value, offset: Value, ties: Value, won: Value, tied: Value, place: Value
 ) -> None:

@@ -8,8 +8,8 @@ from numba import types
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cpu.blocks import Place, Scales, Words, per_row, result_rows, rows_of
-from gradvote.kernels.cpu.jit import emitted, kernel
+from gradvote.kernels.cpu.blocks import Place, Words, per_row, result_rows, rows_of
+from gradvote.kernels.cpu.jit import emitted, kernel, program
 from gradvote.kernels.cpu.lanes import (
     BIT,
     FLOAT32,
@@ -24,6 +24,7 @@ from gradvote.kernels.cpu.lanes import (
     store,
     store_word,
 )
+from gradvote.kernels.cpu.loops import at, each_group, group_at, value_at
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
@@ -89,43 +90,6 @@ def _unpack(words: Tensor, out: Tensor, shape: torch.Size, scales: Any, kind: tu
 
 
 @emitted
-def _change(typing: Any, kind: Any, way: Any, source: Any, target: Any, scale: Any) -> Any:
-    """Writes what becomes of the word at one address to another."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        kind, way = signature.args[:2]
-        source, target, scale = args[2:]
-        lanes = load(builder, source, INT64, 1).cast(BIT)
-        if len(kind) == len(FLAGS):
-            store(lanes.to(INT8, "zext"), target)
-            return context.get_dummy_value()
-        plus = splat(builder, scale, WORD)
-        signed = lanes.where(plus, plus.flipped())
-        write(load(builder, target, FLOAT32, WORD) + signed if len(kind) == len(ADD) else signed, target, way)
-        return context.get_dummy_value()
-
-    return types.void(kind, way, source, target, scale), generate
-
-
-@emitted
-def _bytes(typing: Any, kind: Any) -> Any:
-    size = WORD if len(kind) == len(FLAGS) else 4 * WORD
-    return types.int64(kind), lambda context, builder, signature, args: INT64(size)
-
-
-@emitted
-def _gather(typing: Any, source: Any, target: Any) -> Any:
-    """Writes the word of 64 flags at an address to another."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        flags = load(builder, args[0], INT8, WORD)
-        store_word(builder, flags.equal(0).negated().bitmap(), args[1])
-        return context.get_dummy_value()
-
-    return types.void(source, target), generate
-
-
-@emitted
 def population(typing: Any, address: Any) -> Any:
     """The number of bits set in the word at an address."""
 
@@ -167,30 +131,39 @@ def populations(address: int, words: int) -> int:
     return total
 
 
-@kernel
+@program
 def _expand(
-    kind: Any, way: Any, place: Place, result: Place, groups: int, scales: Scales, start: int, stop: int
+    builder: Builder,
+    kind: Any,
+    way: Any,
+    source: Any,
+    result: Any,
+    groups: Scalar,
+    scales: Scalar,
+    start: Scalar,
+    stop: Scalar,
 ) -> None:
-    source, source_stride, _, _ = place
-    out, stride, rest, whole = result
-    size = _bytes(kind)
-    while start < stop:
-        row, first = start // groups, start % groups
-        scale, last = scales[row], min(groups, first + stop - start)
-        for group in range(first, last):
-            target = out + row * stride + group * size if group < whole else rest + row * size
-            _change(kind, way, source + row * source_stride + 8 * group, target, scale)
-        start += last - first
-    settle_writes()
+    """Writes what becomes of each word."""
+    size = WORD if len(kind) == len(FLAGS) else 4 * WORD
+    with each_group(builder, start, stop, groups) as (row, group):
+        lanes = load(builder, group_at(builder, source, row, group, 8), INT64, 1).cast(BIT)
+        target = group_at(builder, result, row, group, size)
+        if len(kind) == len(FLAGS):
+            store(lanes.to(INT8, "zext"), target)
+        else:
+            plus = splat(builder, value_at(builder, scales, row, FLOAT32), WORD)
+            signed = lanes.where(plus, plus.flipped())
+            write(load(builder, target, FLOAT32, WORD) + signed if len(kind) == len(ADD) else signed, target, way)
+    settle_writes(builder, way)
 
 
-@kernel
-def _pack(place: Place, width: int, words: Words, start: int, stop: int) -> None:
-    body, stride, rest, whole = place
-    for unit in range(start, stop):
-        row, group = unit // width, unit % width
-        source = body + row * stride + group * WORD if group < whole else rest + row * WORD
-        _gather(source, words.ctypes.data + 8 * unit)
+@program
+def _pack(builder: Builder, place: Any, width: Scalar, words: Scalar, start: Scalar, stop: Scalar) -> None:
+    """Writes the word of each 64 flags."""
+    with each_group(builder, start, stop, width) as (row, group):
+        flags = load(builder, group_at(builder, place, row, group, WORD), INT8, WORD)
+        word = at(builder, words, (row, builder.mul(width, INT64(8))), (group, 8))
+        store_word(builder, flags.equal(0).negated().bitmap(), word)
 
 
 @kernel

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradvote.kernels.cpu.emit import LINE, Builder, Value, item, load, splat, store, stream, vector
-from gradvote.kernels.cpu.jit import instruction, kernel
+from gradvote.kernels.cpu.emit import INT64, LINE, Builder, Value, item, load, splat, store, stream, vector
+from gradvote.kernels.cpu.jit import instruction, kernel, program
+from gradvote.kernels.cpu.loops import at, ceiling, each, each_group, least, value_at
 from gradvote.kernels.cpu.networks import sort
 from gradvote.kernels.cpu.sums import add, clear, divide
 
@@ -24,29 +25,30 @@ Length = tuple[None, ...]
 """A value whose type tells the compiler a number."""
 
 
-@kernel
+@program
 def select(
-    zero: Scalar,
-    rows: Length,
-    low: Length,
-    table: Addresses,
-    places: Addresses,
-    width: int,
-    out: int,
-    start: int,
-    stop: int,
+    builder: Builder,
+    zero: Value,
+    rows: Any,
+    low: Any,
+    table: Value,
+    places: Value,
+    width: Value,
+    out: Value,
+    start: Value,
+    stop: Value,
 ) -> None:
     """Tiles `start` to `stop` of rows of `width` bytes by one network; the last line of a row overlaps the one before.
 
     `zero` gives the type of the items; `out` is an address.
     """
-    tiles = -(-width // TILE)
-    for unit in range(start, stop):
-        job, first = unit // tiles, unit % tiles * TILE
-        inputs = table[job].ctypes.data
-        for line in range(first, min(first + TILE, width), LINE):
-            offset = min(line, width - LINE)
-            _select_line(zero, rows, low, inputs, offset, out + places[job] * width + offset)
+    with each_group(builder, start, stop, ceiling(builder, width, TILE)) as (job, tile):
+        inputs = at(builder, table, (job, 8 * len(rows)))
+        target = at(builder, out, (value_at(builder, places, job), width))
+        first, last = builder.mul(tile, INT64(TILE)), builder.sub(width, INT64(LINE))
+        with each(builder, first, least(builder, builder.add(first, INT64(TILE)), width), LINE) as line:
+            offset = least(builder, line, last)
+            _select_line(builder, zero, rows, low, inputs, offset, builder.add(target, offset))
 
 
 @kernel
@@ -111,7 +113,6 @@ def read(builder: Builder, kind: Value, row: Value, offset: Value) -> Value:
     return builder.select(builder.fcmp_ordered("<", line, infinity), line, infinity)
 
 
-@instruction
 def _select_line(builder: Builder, zero: Value, rows: Any, low: Any, table: Value, offset: Value, out: Value) -> None:
     """Sorts a line of columns in registers and writes the mean of the ranks that are left to address `out`."""
     kind = vector(zero.type)

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import types
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cpu.blocks import Place, Position, Words, common_shape, per_row, position, result_rows, shape_with
-from gradvote.kernels.cpu.jit import emitted, kernel
-from gradvote.kernels.cpu.lanes import INT16, INT64, Builder, Scalar, Vector, items, splat, store
+from gradvote.kernels.cpu.blocks import Words, common_shape, per_row, position, result_rows, shape_with
+from gradvote.kernels.cpu.jit import program
+from gradvote.kernels.cpu.lanes import INT16, INT64, Builder, Scalar, Vector, splat, store
+from gradvote.kernels.cpu.loops import each_group, group_at, value_at
 from gradvote.kernels.cpu.philox import TILE, TILES, tiles
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
@@ -88,35 +88,16 @@ def _results(kind: Any, words: Vector, limit: Scalar) -> Vector:
     return kept.cast(INT64) if len(kind) == len(MASK) else kept.to(INT64, "sext")
 
 
-@emitted
-def _draw(typing: Any, kind: Any, where: Any, limit: Any, out: Any) -> Any:
-    """Writes what becomes of a group of tiles; `where` is key, block, sender and first tile."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        kind, size = signature.args[0], 8 * WIDTHS[len(signature.args[0]) - 1]
-        key, block, sender, first = items(builder, args[1], 4)
-        for index, words in enumerate(tiles(builder, key, block, sender, first, TILES)):
-            store(_results(kind, words, args[2]), builder.add(args[3], INT64(index * size)))
-        return context.get_dummy_value()
-
-    return types.void(kind, where, limit, out), generate
-
-
-@emitted
-def _bytes(typing: Any, kind: Any) -> Any:
-    size = 8 * TILES * WIDTHS[len(kind) - 1]
-    return types.int64(kind), lambda context, builder, signature, args: INT64(size)
-
-
-@kernel
-def _fill(kind: Any, result: Place, groups: int, draw: Position, limits: Words, start: int, stop: int) -> None:
-    out, stride, rest, whole = result
+@program
+def _fill(
+    builder: Builder, kind: Any, result: Any, groups: Scalar, draw: Any, limits: Scalar, start: Scalar, stop: Scalar
+) -> None:
+    """Writes what becomes of each group of tiles."""
     key, blocks, senders = draw
-    size = _bytes(kind)
-    while start < stop:
-        row, first = start // groups, start % groups
-        block, sender, limit, last = blocks[row], senders[row], limits[row], min(groups, first + stop - start)
-        for group in range(first, last):
-            target = out + row * stride + group * size if group < whole else rest + row * size
-            _draw(kind, (key, block, sender, group * TILES), limit, target)
-        start += last - first
+    size = 8 * WIDTHS[len(kind) - 1]
+    with each_group(builder, start, stop, groups) as (row, group):
+        out = group_at(builder, result, row, group, TILES * size)
+        where = key, value_at(builder, blocks, row), value_at(builder, senders, row)
+        limit = value_at(builder, limits, row)
+        for tile, words in enumerate(tiles(builder, *where, builder.mul(group, INT64(TILES)), TILES)):
+            store(_results(kind, words, limit), builder.add(out, INT64(tile * size)))

@@ -12,11 +12,12 @@ from llvmlite import ir
 from torch import Tensor
 
 from gradvote.kernels import feedback_reference, reference
-from gradvote.kernels.cpu.blocks import Flags, Place, Rows, Scales, Words, per_row, result_rows, rows_of
-from gradvote.kernels.cpu.jit import instruction, kernel
+from gradvote.kernels.cpu.blocks import Rows, Scales, Words, per_row, result_rows, rows_of
+from gradvote.kernels.cpu.jit import program
 from gradvote.kernels.cpu.lanes import (
     BIT,
     FLOAT32,
+    INT8,
     INT32,
     INT64,
     Builder,
@@ -27,7 +28,8 @@ from gradvote.kernels.cpu.lanes import (
     store,
     store_word,
 )
-from gradvote.kernels.cpu.signs import Zeros, settle, zeros_of
+from gradvote.kernels.cpu.loops import at, ceiling, each, each_group, group_at, least, stack, value_at
+from gradvote.kernels.cpu.signs import Zeros, settled, zeros_of
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
@@ -122,21 +124,82 @@ def _restore(new: list[Tensor], old: list[Tensor], valid: Tensor) -> None:
         momentum[~valid] = reference.finite_or(momentum[~valid], before[~valid])
 
 
-@instruction
+@program
+def _advance_tiles(
+    builder: Builder,
+    kind: Any,
+    way: Any,
+    mu: Scalar,
+    places: Any,
+    n: Scalar,
+    ratios: Scalar,
+    scales: Scalar,
+    zeros: Any,
+    masked: Scalar,
+    masks: Scalar,
+    words: Scalar,
+    valid: Scalar,
+    start: Scalar,
+    stop: Scalar,
+) -> None:
+    x, memory, momentum, new_memory, new_momentum = places
+    width = ceiling(builder, n, WORD)
+    buffer = builder.ptrtoint(stack(builder, ir.ArrayType(FLOAT32, TILE * WORD)), INT64)
+    with each_group(builder, start, stop, ceiling(builder, width, TILE)) as (row, tile):
+        ratio, scale = (value_at(builder, table, row, FLOAT32) for table in (ratios, scales))
+        first = builder.mul(tile, INT64(TILE))
+        last = least(builder, builder.add(first, INT64(TILE)), width)
+        with each(builder, first, last) as index:
+            p = at(builder, buffer, (builder.sub(index, first), BYTES))
+            sources = [group_at(builder, place, row, index, BYTES) for place in (x, memory, momentum, new_momentum)]
+            word, zero, unbounded = _advance(builder, kind, way, mu, ratio, p, *sources)
+            out = at(builder, words, (builder.add(builder.mul(row, width), index), 8))
+            store_word(builder, word, out)
+            with builder.if_then(builder.icmp_signed("!=", zero, INT64(0)), likely=False):
+                store_word(builder, builder.or_(word, settled(builder, zero, zeros, row, index, n)), out)
+            with builder.if_then(builder.icmp_signed("!=", unbounded, INT64(0)), likely=False):
+                store_word(builder, INT8(0), builder.add(valid, row))
+        with each(builder, first, last) as index:
+            p = at(builder, buffer, (builder.sub(index, first), BYTES))
+            place = builder.add(builder.mul(row, width), index)
+            mask = value_at(builder, masks, builder.select(masked, place, INT64(0)))
+            target = group_at(builder, new_memory, row, index, BYTES)
+            _drain(builder, way, p, scale, mask, value_at(builder, words, place), target)
+    settle_writes(builder, way)
+
+
+@program
+def _drain_words(
+    builder: Builder,
+    rows: Any,
+    width: Scalar,
+    scales: Scalar,
+    masked: Scalar,
+    masks: Scalar,
+    words: Scalar,
+    start: Scalar,
+    stop: Scalar,
+) -> None:
+    with each_group(builder, start, stop, width) as (row, index):
+        place, address = builder.add(builder.mul(row, width), index), group_at(builder, rows, row, index, BYTES)
+        mask = value_at(builder, masks, builder.select(masked, place, INT64(0)))
+        scale = value_at(builder, scales, row, FLOAT32)
+        _drain(builder, CACHED, address, scale, mask, value_at(builder, words, place), address)
+
+
 def _advance(
     builder: Builder,
     kind: Any,
     way: Any,
     mu: Scalar,
     ratio: Scalar,
+    p: Scalar,
     x: Scalar,
     memory: Scalar,
     momentum: Scalar,
     new_momentum: Scalar,
-    p: Scalar,
-    marks: Scalar,
-) -> None:
-    """A word of coordinates: writes the new momentum, p, and where p is positive, zero, and not finite."""
+) -> list[Scalar]:
+    """A word of coordinates: writes the new momentum and p; the bits where p is positive, zero, and not finite."""
     words = [INT64(0)] * 3
     for first in range(0, WORD, LANES):
         offset = INT64(4 * first)
@@ -151,11 +214,9 @@ def _advance(
         for index, lanes in enumerate((moved > 0.0, moved.equal(0.0), unbounded)):
             bits = builder.shl(builder.zext(lanes.bitmap(), INT64), INT64(first))
             words[index] = builder.or_(words[index], bits)
-    for index, word in enumerate(words):
-        store_word(builder, word, builder.add(marks, INT64(8 * index)))
+    return words
 
 
-@instruction
 def _drain(builder: Builder, way: Any, p: Scalar, scale: Scalar, mask: Scalar, word: Scalar, out: Scalar) -> None:
     """Writes p − s·sign(p) of a word of coordinates, p where the mask has no bit."""
     for first in range(0, WORD, LANES):
@@ -171,59 +232,3 @@ def _lanes(builder: Builder, word: Scalar, first: int) -> Vector:
     """Bits of a word as a condition."""
     bits = builder.trunc(builder.lshr(word, INT64(first)), ir.IntType(LANES))
     return Vector(builder, builder.bitcast(bits, ir.VectorType(BIT, LANES)))
-
-
-@kernel
-def _at(place: Place, row: int, index: int) -> int:
-    """The address of a word of coordinates."""
-    body, stride, rest, whole = place
-    return body + row * stride + index * BYTES if index < whole else rest + row * BYTES
-
-
-@kernel
-def _advance_tiles(
-    kind: Any,
-    way: Any,
-    mu: np.float32,
-    places: tuple[Place, Place, Place, Place, Place],
-    n: int,
-    ratios: Scales,
-    scales: Scales,
-    zeros: Zeros,
-    masked: bool,
-    masks: Words,
-    words: Words,
-    valid: Flags,
-    start: int,
-    stop: int,
-) -> None:
-    x, memory, momentum, new_memory, new_momentum = places
-    width, marks, buffer = -(-n // WORD), np.empty(3, np.int64), np.empty(TILE * WORD, np.float32)
-    tiles = -(-width // TILE)
-    for unit in range(start, stop):
-        row, first, broken = unit // tiles, unit % tiles * TILE, 0
-        ratio, scale, last = ratios[row], scales[row], min(first + TILE, width)
-        for index in range(first, last):
-            sources = _at(x, row, index), _at(memory, row, index), _at(momentum, row, index)
-            p = buffer.ctypes.data + (index - first) * BYTES
-            _advance(kind, way, mu, ratio, *sources, _at(new_momentum, row, index), p, marks.ctypes.data)
-            word, zero = marks[0], marks[1]
-            words[row * width + index] = word | settle(zero, zeros, row, index, n) if zero else word
-            broken |= marks[2]
-        for index in range(first, last):
-            p, place = buffer.ctypes.data + (index - first) * BYTES, row * width + index
-            mask = masks[place] if masked else masks[0]
-            _drain(way, p, scale, mask, words[place], _at(new_memory, row, index))
-        if broken:
-            valid[row] = False
-    settle_writes()
-
-
-@kernel
-def _drain_words(
-    rows: Place, width: int, scales: Scales, masked: bool, masks: Words, words: Words, start: int, stop: int
-) -> None:
-    for place in range(start, stop):
-        row, index = place // width, place % width
-        mask, address = masks[place] if masked else masks[0], _at(rows, row, index)
-        _drain(CACHED, address, scales[row], mask, words[place], address)

@@ -2,11 +2,13 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numba
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -46,12 +48,13 @@ def _digest() -> str:
 def instruction(write: Callable[..., None]) -> Callable[..., None]:
     """An `emitted` function that returns nothing, from the code that writes it: `write(builder, *arguments)`.
 
-    A number arrives as its LLVM value, None as None, and a tuple as its type, whose length is known to the compiler.
+    A number arrives as its LLVM value, an array as its address, a tuple as a tuple of these, None as None. A tuple of
+    nothing but Nones arrives as its type, whose length is known to the compiler.
     """
 
     def typing(_: Any, *kinds: types.Type) -> tuple[Any, Callable[..., Any]]:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            write(builder, *map(_argument, kinds, values))
+            write(builder, *(_argument(context, builder, *pair) for pair in zip(kinds, values, strict=True)))
             return context.get_dummy_value()
 
         return types.void(*kinds), generate
@@ -60,7 +63,36 @@ def instruction(write: Callable[..., None]) -> Callable[..., None]:
     return emitted(typing)
 
 
-def _argument(kind: types.Type, value: Any) -> Any:
+def program(write: Callable[..., None]) -> Callable[..., None]:
+    """A kernel of a single `instruction`, loops and all, so that numba's own front end has next to nothing to do.
+
+    The same loops in Python take three times as long to compile (docs/decisions.md, "What the first call costs").
+    """
+    here = write.__code__
+    code = _whole.__code__.replace(co_filename=here.co_filename, co_firstlineno=here.co_firstlineno)
+    stub = FunctionType(code, {"write": instruction(write), "__name__": write.__module__}, write.__name__)
+    stub.__qualname__, stub.__doc__ = write.__qualname__, write.__doc__
+    return kernel(stub)
+
+
+def _whole(*arguments: Any) -> None:
+    write(*arguments)  # type: ignore[name-defined]  # noqa: F821
+
+
+def _argument(context: Any, builder: Any, kind: types.Type, value: Any) -> Any:
     if isinstance(kind, types.NoneType):
         return None
-    return kind if isinstance(kind, types.BaseTuple) else value
+    if isinstance(kind, types.Array):
+        return builder.ptrtoint(context.make_array(kind)(context, builder, value).data, ir.IntType(64))
+    if not isinstance(kind, types.BaseTuple):
+        return value
+    if _is_number(kind):
+        return kind
+    own = cast(Iterable[types.Type], kind)
+    return tuple(_argument(context, builder, part, builder.extract_value(value, i)) for i, part in enumerate(own))
+
+
+def _is_number(kind: types.BaseTuple) -> bool:
+    """Whether all that a tuple says lies in its type."""
+    own = cast(Iterable[types.Type], kind)
+    return all(isinstance(p, types.NoneType) or (isinstance(p, types.BaseTuple) and _is_number(p)) for p in own)

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from llvmlite import ir
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cpu.blocks import Place, Scales, per_row, result_rows, rows_of
-from gradvote.kernels.cpu.jit import instruction, kernel
-from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT64, Builder, Scalar, Vector, load, splat, store
+from gradvote.kernels.cpu.blocks import per_row, result_rows, rows_of
+from gradvote.kernels.cpu.jit import program
+from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT64, Builder, Scalar, Vector, load, splat
+from gradvote.kernels.cpu.loops import ZERO, each, each_group, group_at, stack, value_at
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
@@ -25,7 +25,6 @@ ONE, MANY = ((None,) * kind for kind in range(1, 3))
 """Whether there is one ballot, or a mean of several."""
 
 Kind = tuple[None, ...]
-Numbers = NDArray[np.float32]
 
 
 def unpack_kept(words: Tensor, keep: Tensor, n: int, scale: float | Tensor, out: Tensor | None = None) -> Tensor:
@@ -54,62 +53,49 @@ def _write_all(
     senders = words.shape[:-1]
     sources, kept, rows = rows_of(words, 1, senders), rows_of(keep, 1, senders), result_rows(out, WORD)
     numbers = per_row(scales, senders), per_row(counts, senders[1:])
-    job = (*kind, way_of([rows]), sources.place, kept.place, len(words), *numbers, rows.place, rows.groups)
-    split(lambda start, stop: _write_rows(*job, start, stop), rows.total, max(GRAIN // max(len(words), 1), 1))
+    job = (*kind, way_of([rows]), sources.place, kept.place, len(words), *numbers, rows.body.shape[0], rows.place)
+    grain = max(GRAIN // max(len(words), 1), 1)
+    split(lambda start, stop: _write_rows(*job, rows.groups, start, stop), rows.total, grain)
     rows.finish()
 
 
-@instruction
-def _clear(builder: Builder, total: Scalar) -> None:
-    store(splat(builder, FLOAT32(0.0), WORD), total)
-
-
-@instruction
-def _add(builder: Builder, kept: Any, many: Any, bits: Scalar, keep: Scalar, scale: Scalar, total: Scalar) -> None:
-    """Adds what a word of a ballot stands for to 64 numbers, or puts it in their place."""
-    plus = splat(builder, scale, WORD)
-    term = load(builder, bits, INT64, 1).cast(BIT).where(plus, plus.flipped())
-    if len(kept) == len(KEPT):
-        term = load(builder, keep, INT64, 1).cast(BIT).where(term, 0.0)
-    store(load(builder, total, FLOAT32, WORD) + term if len(many) == len(MANY) else term, total)
-
-
-@instruction
-def _finish(builder: Builder, many: Any, way: Any, total: Scalar, count: Scalar, out: Scalar) -> None:
-    """Writes 64 numbers, divided by `count` where there were many ballots."""
-    numbers = load(builder, total, FLOAT32, WORD)
-    if len(many) == len(MANY):
-        numbers = Vector(builder, builder.fdiv(numbers.value, splat(builder, count, WORD).value))
-    write(numbers, out, way)
-
-
-@kernel
+@program
 def _write_rows(
+    builder: Builder,
     kept: Any,
     many: Any,
     way: Any,
-    words: Place,
-    keep: Place,
-    num_senders: int,
-    scales: Scales,
-    counts: Numbers,
-    result: Place,
-    groups: int,
-    start: int,
-    stop: int,
+    words: Any,
+    keep: Any,
+    num_senders: Scalar,
+    scales: Scalar,
+    counts: Scalar,
+    num_rows: Scalar,
+    result: Any,
+    groups: Scalar,
+    start: Scalar,
+    stop: Scalar,
 ) -> None:
-    bits, bits_stride, _, _ = words
-    masks, masks_stride, _, _ = keep
-    out, stride, rest, whole = result
-    buffer = np.empty(WORD, np.float32)
-    total = buffer.ctypes.data
-    for unit in range(start, stop):
-        row, group = unit // groups, unit % groups
-        _clear(total)
-        for sender in range(num_senders):
-            place = sender * len(counts) + row
-            at = bits + place * bits_stride + 8 * group
-            _add(kept, many, at, masks + place * masks_stride + 8 * group, scales[place], total)
-        target = out + row * stride + group * BYTES if group < whole else rest + row * BYTES
-        _finish(many, way, total, counts[row], target)
-    settle_writes()
+    """Writes what the words of all senders stand for, divided by `count` where there can be many."""
+    total = stack(builder, ir.VectorType(FLOAT32, WORD))
+    with each_group(builder, start, stop, groups) as (row, group):
+
+        def said(sender: Scalar) -> Vector:
+            place = builder.add(builder.mul(sender, num_rows), row)
+            plus = splat(builder, value_at(builder, scales, place, FLOAT32), WORD)
+            bits = load(builder, group_at(builder, words, place, group, 8), INT64, 1).cast(BIT)
+            term = bits.where(plus, plus.flipped())
+            if len(kept) == len(ALL):
+                return term
+            return load(builder, group_at(builder, keep, place, group, 8), INT64, 1).cast(BIT).where(term, 0.0)
+
+        target = group_at(builder, result, row, group, BYTES)
+        if len(many) == len(ONE):
+            write(said(ZERO), target, way)
+        else:
+            count = splat(builder, value_at(builder, counts, row, FLOAT32), WORD)
+            builder.store(count.like(0.0).value, total)
+            with each(builder, ZERO, num_senders) as sender:
+                builder.store((Vector(builder, builder.load(total)) + said(sender)).value, total)
+            write(Vector(builder, builder.load(total)) / count, target, way)
+    settle_writes(builder, way)

@@ -3,17 +3,11 @@
 from typing import Any
 
 import torch
-from numba import types
 from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import (
     FORMATS,
-    Flags,
-    Place,
-    Position,
-    Scales,
-    Words,
     common_shape,
     per_row,
     position,
@@ -23,10 +17,11 @@ from gradvote.kernels.cpu.blocks import (
 )
 from gradvote.kernels.cpu.formats import item_bytes, read
 from gradvote.kernels.cpu.formulas import DISTRIBUTIONS, quantile
-from gradvote.kernels.cpu.jit import emitted, kernel
-from gradvote.kernels.cpu.lanes import FLOAT64, INT64, Builder, Scalar, Vector, items, splat, store
+from gradvote.kernels.cpu.jit import program
+from gradvote.kernels.cpu.lanes import FLOAT32, FLOAT64, INT64, Builder, Scalar, Vector, splat, store
+from gradvote.kernels.cpu.loops import at, ceiling, each_group, group_at, value_at
 from gradvote.kernels.cpu.philox import TILE, TILES, tiles
-from gradvote.kernels.cpu.signs import Zeros, bytes_of, mark, room, settle, word_at, zeros_of
+from gradvote.kernels.cpu.signs import inside, write_word, zeros_of
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.quantiles import formula_of
@@ -98,43 +93,22 @@ def _scales(std: float | Tensor, shape: torch.Size) -> Any:
     return per_row(torch.as_tensor(std, dtype=torch.float32), shape)
 
 
-def _noisy(builder: Builder, format_: Any, kind: Any, address: Scalar, std: Scalar, where: Scalar) -> list[Vector]:
-    """x + b·ξ, tile by tile, for a group of coordinates; `where` is key, block, sender and first tile."""
-    key, block, sender, first = items(builder, where, 4)
+def _noisy(
+    builder: Builder, format_: Any, kind: Any, address: Scalar, stds: Scalar, draw: Any, row: Scalar, group: Scalar
+) -> list[Vector]:
+    """x + b·ξ, tile by tile, for a group of coordinates."""
+    key, blocks, senders = draw
+    where = key, value_at(builder, blocks, row), value_at(builder, senders, row)
     sums = []
-    for index, words in enumerate(tiles(builder, key, block, sender, first, TILES)):
+    for index, words in enumerate(tiles(builder, *where, builder.mul(group, INT64(TILES)), TILES)):
         xi = quantile(DISTRIBUTIONS[len(kind) - 1], words)
         if len(format_):
             offset = INT64(index * TILE * item_bytes(format_))
-            x, scaled = read(builder, format_, builder.add(address, offset), TILE), xi * splat(builder, std, TILE)
+            x = read(builder, format_, builder.add(address, offset), TILE)
+            scaled = xi * splat(builder, value_at(builder, stds, row, FLOAT32), TILE)
             xi = x + (scaled.to(FLOAT64, "fpext") if len(format_) == 2 else scaled)
         sums.append(xi)
     return sums
-
-
-@emitted
-def _look(typing: Any, format_: Any, kind: Any, address: Any, std: Any, where: Any, marks: Any) -> Any:
-    """`mark` for each tile of a noisy group."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        for index, x in enumerate(_noisy(builder, *signature.args[:2], *args[2:5])):
-            mark(x, builder.add(args[5], INT64(24 * index)))
-        return context.get_dummy_value()
-
-    return types.void(format_, kind, address, std, where, marks), generate
-
-
-@emitted
-def _write(typing: Any, format_: Any, kind: Any, address: Any, std: Any, where: Any, out: Any) -> Any:
-    """Writes a noisy group to the address `out`."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        size = TILE * result_bytes(signature.args[0])
-        for index, x in enumerate(_noisy(builder, *signature.args[:2], *args[2:5])):
-            store(x, builder.add(args[5], INT64(index * size)))
-        return context.get_dummy_value()
-
-    return types.void(format_, kind, address, std, where, out), generate
 
 
 def result_bytes(format_: Any) -> int:
@@ -142,70 +116,47 @@ def result_bytes(format_: Any) -> int:
     return 8 if len(format_) == 2 else 4
 
 
-@emitted
-def _result_bytes(typing: Any, format_: Any) -> Any:
-    return types.int64(format_), lambda context, builder, signature, args: INT64(result_bytes(signature.args[0]))
-
-
-@kernel
+@program
 def _pack(
+    builder: Builder,
     format_: Any,
     kind: Any,
-    place: Place,
-    n: int,
-    stds: Scales,
-    draw: Position,
-    zeros: Zeros,
-    words: Words,
-    valid: Flags,
-    start: int,
-    stop: int,
+    place: Any,
+    n: Scalar,
+    stds: Scalar,
+    draw: Any,
+    zeros: Any,
+    words: Scalar,
+    valid: Scalar,
+    start: Scalar,
+    stop: Scalar,
 ) -> None:
-    body, stride, rest, whole = place
-    key, blocks, senders = draw
-    size, width, groups = GROUP * bytes_of(format_), -(-n // TILE), -(-n // GROUP)
-    marks = room()
-    while start < stop:
-        row, first = start // groups, start % groups
-        std, block, sender = stds[row], blocks[row], senders[row]
-        last, broken = min(groups, first + stop - start), 0
-        for group in range(first, last):
-            address = body + row * stride + group * size if group < whole else rest + row * size
-            _look(format_, kind, address, std, (key, block, sender, group * TILES), marks)
-            for index in range(group * TILES, min((group + 1) * TILES, width)):
-                tile = 3 * (index - group * TILES)
-                word, zero = word_at(marks, tile), word_at(marks, tile + 1)
-                if n - index * TILE < TILE:
-                    word &= (1 << (n - index * TILE)) - 1
-                words[row * width + index] = word | settle(zero, zeros, row, index, n) if zero else word
-                broken |= word_at(marks, tile + 2)
-        if broken:
-            valid[row] = False
-        start += last - first
+    width = ceiling(builder, n, TILE)
+    with each_group(builder, start, stop, ceiling(builder, n, GROUP)) as (row, group):
+        address = group_at(builder, place, row, group, GROUP * item_bytes(format_))
+        for tile, x in enumerate(_noisy(builder, format_, kind, address, stds, draw, row, group)):
+            index = builder.add(builder.mul(group, INT64(TILES)), INT64(tile))
+            with builder.if_then(builder.icmp_signed("<", index, width), likely=True):
+                out = at(builder, words, (builder.add(builder.mul(row, width), index), 8))
+                write_word(x, inside(builder, n, index), zeros, row, index, n, out, builder.add(valid, row))
 
 
-@kernel
+@program
 def _add(
+    builder: Builder,
     format_: Any,
     kind: Any,
-    place: Place,
-    result: Place,
-    groups: int,
-    stds: Scales,
-    draw: Position,
-    start: int,
-    stop: int,
+    place: Any,
+    result: Any,
+    groups: Scalar,
+    stds: Scalar,
+    draw: Any,
+    start: Scalar,
+    stop: Scalar,
 ) -> None:
-    body, stride, rest, whole = place
-    out, out_stride, out_rest, _ = result
-    key, blocks, senders = draw
-    size, out_size = GROUP * bytes_of(format_), GROUP * _result_bytes(format_)
-    while start < stop:
-        row, first = start // groups, start % groups
-        std, block, sender, last = stds[row], blocks[row], senders[row], min(groups, first + stop - start)
-        for group in range(first, last):
-            inside = group < whole
-            address = body + row * stride + group * size if inside else rest + row * size
-            target = out + row * out_stride + group * out_size if inside else out_rest + row * out_size
-            _write(format_, kind, address, std, (key, block, sender, group * TILES), target)
-        start += last - first
+    size = TILE * result_bytes(format_)
+    with each_group(builder, start, stop, groups) as (row, group):
+        address = group_at(builder, place, row, group, GROUP * item_bytes(format_))
+        out = group_at(builder, result, row, group, TILES * size)
+        for tile, x in enumerate(_noisy(builder, format_, kind, address, stds, draw, row, group)):
+            store(x, builder.add(out, INT64(tile * size)))

@@ -103,7 +103,7 @@ def _run_fold(part: Group, weights: Tensor | None, out: Tensor) -> None:
 
     def run(start: int, stop: int) -> None:
         buffer = np.empty(TILE, np.uint8)
-        rows = (part.table, weight, divisors, part.places, part.width * size, out.data_ptr())
+        rows = (part.table, part.count, weight, divisors, part.places, part.width * size, out.data_ptr())
         fold(kind(0), (None,) * CHUNK, (None,), buffer.ctypes.data, *rows, start, stop)
 
     split(run, *_units(part, size))

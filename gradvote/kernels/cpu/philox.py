@@ -4,11 +4,6 @@ A counter takes a lane of 64 bits, whose upper half may hold anything: the multi
 The order of words within a tile is chosen so that no lane has to move (see `gradvote.rng`).
 """
 
-from typing import Any
-
-from numba import types
-
-from gradvote.kernels.cpu.jit import emitted
 from gradvote.kernels.cpu.lanes import INT32, INT64, WIDE, Builder, Scalar, Vector, constant, splat
 
 TILE = 64
@@ -52,15 +47,9 @@ def _pairs(low: Vector, high: Vector) -> Vector:
     return low.cast(INT32).pick(high.cast(INT32), order)
 
 
-@emitted
-def fair_word(typing: Any, key: Any, block: Any, sender: Any, index: Any) -> Any:
+def fair_word(builder: Builder, key: Scalar, block: Scalar, sender: Scalar, index: Scalar) -> Scalar:
     """Word `index` of `reference.random_bits`, by itself."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        key, block, sender, index = args
-        tile, place = builder.lshr(index, INT64(5)), builder.and_(index, INT64(31))
-        counter = builder.add(builder.mul(tile, INT64(16)), builder.and_(place, INT64(15)))
-        words = [builder.bitcast(w.value, INT64) for w in _rounds(splat(builder, counter, 1), key, block, sender)]
-        return builder.select(builder.icmp_unsigned("<", place, INT64(16)), *words)
-
-    return types.int64(types.int64, types.int64, types.int64, types.int64), generate
+    tile, place = builder.lshr(index, INT64(5)), builder.and_(index, INT64(31))
+    counter = builder.add(builder.mul(tile, INT64(16)), builder.and_(place, INT64(15)))
+    words = [builder.bitcast(w.value, INT64) for w in _rounds(splat(builder, counter, 1), key, block, sender)]
+    return builder.select(builder.icmp_unsigned("<", place, INT64(16)), *words)

@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import types
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cpu.blocks import FORMATS, Flags, Place, Words, position, rows_of, shape_with
+from gradvote.kernels.cpu.blocks import FORMATS, Words, position, rows_of, shape_with
 from gradvote.kernels.cpu.formats import item_bytes, read
-from gradvote.kernels.cpu.jit import emitted, kernel
-from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar, Vector, store_word
-from gradvote.kernels.cpu.philox import TILES, fair_word
+from gradvote.kernels.cpu.jit import program
+from gradvote.kernels.cpu.lanes import INT8, INT64, Builder, Scalar, Vector, store_word
+from gradvote.kernels.cpu.loops import at, ceiling, each_group, group_at, value_at
+from gradvote.kernels.cpu.philox import fair_word
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.rng import Draw
@@ -63,88 +63,70 @@ def zeros_of(zeros: Draw | bool, shape: torch.Size) -> Zeros:
     return (POSITIVE if zeros else NEGATIVE, 0, nobody, nobody)
 
 
-def mark(x: Vector, address: Scalar) -> None:
-    """Writes to an address where the lanes of x are positive, zero, and not finite: three words of bits.
+def write_word(
+    x: Vector, within: Scalar | None, zeros: Any, row: Scalar, index: Scalar, n: Scalar, out: Scalar, valid: Scalar
+) -> None:
+    """Writes word `index` of a row, from its coordinates, to address `out`; the flag at `valid` falls if not finite.
 
-    The last two are worked out only where the least and the greatest |x| show that there are any.
+    `within` has the bits of the row's n coordinates, or is None where all beyond them are zeros. Zeros and what is not
+    finite are looked for only where the least and the greatest |x| show that there are any.
     """
     builder, bits = x.builder, x.magnitude()
     infinity = 0x7F800000 if bits.value.type.element.width == 32 else 0x7FF << 52
     least, greatest = bits.fold(lambda a, b: a < b), bits.fold(lambda a, b: b < a)
-    odd = ((least < 1) | (greatest >= infinity)).bitmap()
-    places = [builder.add(address, INT64(8 * index)) for index in range(3)]
-    store_word(builder, (x > 0.0).bitmap(), places[0])
-    for place in places[1:]:
-        store_word(builder, INT64(0), place)
-    with builder.if_then(builder.icmp_unsigned("!=", odd, odd.type(0)), likely=False):
-        store_word(builder, (bits < 1).bitmap(), places[1])
-        store_word(builder, (bits >= infinity).bitmap(), places[2])
+    positive = (x > 0.0).bitmap()
+    if within is not None:
+        positive = builder.and_(positive, within)
+    store_word(builder, positive, out)
+    with _if_any((least < 1) | (greatest >= infinity)):
+        drawn = settled(builder, (bits < 1).bitmap(), zeros, row, index, n)
+        store_word(builder, builder.or_(positive, drawn), out)
+        with _if_any(bits >= infinity):
+            store_word(builder, INT8(0), valid)
 
 
-@emitted
-def _look(typing: Any, kind: Any, address: Any, marks: Any) -> Any:
-    """`mark` for the 64 coordinates at an address."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        mark(read(builder, signature.args[0], args[1], WORD), args[2])
-        return context.get_dummy_value()
-
-    return types.void(kind, address, marks), generate
-
-
-@emitted
-def bytes_of(typing: Any, kind: Any) -> Any:
-    """Bytes of a coordinate in a format."""
-    return types.int64(kind), lambda context, builder, signature, args: INT64(item_bytes(signature.args[0]))
-
-
-@emitted
-def room(typing: Any) -> Any:
-    """The address of three words on the stack for each of TILES tiles."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        with builder.goto_entry_block():
-            words = builder.alloca(INT64, size=3 * TILES)
-        return builder.ptrtoint(words, INT64)
-
-    return types.int64(), generate
-
-
-@emitted
-def word_at(typing: Any, address: Any, index: Any) -> Any:
-    """Word `index` of those at an address."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        place = builder.add(args[0], builder.mul(args[1], INT64(8)))
-        return builder.load(builder.inttoptr(place, INT64.as_pointer()), align=1)
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@kernel
-def settle(zero: int, zeros: Zeros, row: int, index: int, n: int) -> int:
+def settled(builder: Builder, zero: Scalar, zeros: Any, row: Scalar, index: Scalar, n: Scalar) -> Scalar:
     """The bits of the zeros of a word."""
     rule, key, blocks, senders = zeros
-    if rule == NEGATIVE:
-        return 0
-    if n - index * WORD < WORD:
-        zero &= (1 << (n - index * WORD)) - 1
-    return zero & fair_word(key, blocks[row], senders[row], index) if rule == RANDOM else zero
+    zero = builder.and_(zero, inside(builder, n, index))
+    known = builder.select(builder.icmp_signed("==", rule, INT64(POSITIVE)), zero, INT64(0))
+    before = builder.block
+    with builder.if_then(builder.icmp_signed("==", rule, INT64(RANDOM))):
+        fair = fair_word(builder, key, value_at(builder, blocks, row), value_at(builder, senders, row), index)
+        drawn, after = builder.and_(zero, fair), builder.block
+    either = builder.phi(INT64)
+    either.add_incoming(known, before)
+    either.add_incoming(drawn, after)
+    return either
 
 
-@kernel
-def _pack(kind: Any, place: Place, n: int, zeros: Zeros, words: Words, valid: Flags, start: int, stop: int) -> None:
-    body, stride, rest, whole = place
-    size, width, marks = WORD * bytes_of(kind), -(-n // WORD), room()
-    while start < stop:
-        row, first = start // width, start % width
-        last, broken = min(width, first + stop - start), 0
-        for index in range(first, last):
-            address = body + row * stride + index * size if index < whole else rest + row * size
-            _look(kind, address, marks)
-            word, zero = word_at(marks, 0), word_at(marks, 1)
-            words[row * width + index] = word | settle(zero, zeros, row, index, n) if zero else word
-            broken |= word_at(marks, 2)
-        if broken:
-            valid[row] = False
-        start += last - first
+def inside(builder: Builder, n: Scalar, index: Scalar) -> Scalar:
+    """The bits of word `index` of a row that belong to its n coordinates."""
+    left = builder.sub(n, builder.mul(index, INT64(WORD)))
+    whole = builder.icmp_signed(">=", left, INT64(WORD))
+    return builder.select(whole, INT64(-1), builder.sub(builder.shl(INT64(1), left), INT64(1)))
+
+
+def _if_any(condition: Vector) -> Any:
+    """What follows happens, rarely, where a condition holds in some lane."""
+    lanes = condition.bitmap()
+    return condition.builder.if_then(condition.builder.icmp_unsigned("!=", lanes, lanes.type(0)), likely=False)
+
+
+@program
+def _pack(
+    builder: Builder,
+    kind: Any,
+    place: Any,
+    n: Scalar,
+    zeros: Any,
+    words: Scalar,
+    valid: Scalar,
+    start: Scalar,
+    stop: Scalar,
+) -> None:
+    width = ceiling(builder, n, WORD)
+    with each_group(builder, start, stop, width) as (row, index):
+        x = read(builder, kind, group_at(builder, place, row, index, WORD * item_bytes(kind)), WORD)
+        out = at(builder, words, (builder.add(builder.mul(row, width), index), 8))
+        write_word(x, None, zeros, row, index, n, out, builder.add(valid, row))

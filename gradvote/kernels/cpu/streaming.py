@@ -4,7 +4,6 @@ from typing import Any
 
 from gradvote.kernels.cpu.blocks import Rows
 from gradvote.kernels.cpu.emit import LINE
-from gradvote.kernels.cpu.jit import instruction
 from gradvote.kernels.cpu.lanes import INT32, Builder, Scalar, Vector, store
 
 CACHED, STREAMED = ((None,) * kind for kind in range(1, 3))
@@ -33,7 +32,7 @@ def write(lanes: Vector, address: Scalar, way: Any) -> None:
         written.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
 
 
-@instruction
-def settle_writes(builder: Builder) -> None:
+def settle_writes(builder: Builder, way: Any) -> None:
     """What was streamed becomes visible to other threads."""
-    builder.fence("seq_cst")
+    if len(way) == len(STREAMED):
+        builder.fence("seq_cst")

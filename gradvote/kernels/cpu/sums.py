@@ -19,7 +19,8 @@ from gradvote.kernels.cpu.emit import (
     stream,
     vector,
 )
-from gradvote.kernels.cpu.jit import instruction, kernel
+from gradvote.kernels.cpu.jit import instruction, program
+from gradvote.kernels.cpu.loops import ZERO, at, ceiling, each, each_group, least, value_at
 
 TILE = 4096
 """Bytes of a tile: a page of each row."""
@@ -32,46 +33,47 @@ Length = tuple[None, ...]
 """A value whose type tells the compiler a number."""
 
 
-@kernel
+@program
 def fold(
-    zero: Scalar,
-    chunk: Length,
-    one: Length,
-    total: int,
-    table: Addresses,
-    weights: int | None,
-    divisors: NDArray[np.floating[Any]],
-    places: Addresses,
-    width: int,
-    out: int,
-    start: int,
-    stop: int,
+    builder: Builder,
+    zero: Value,
+    chunk: Any,
+    one: Any,
+    total: Value,
+    table: Value,
+    num_rows: Value,
+    weights: Value | None,
+    divisors: Value,
+    places: Value,
+    width: Value,
+    out: Value,
+    start: Value,
+    stop: Value,
 ) -> None:
     """Tiles `start` to `stop` of rows of `width` bytes: (((0 + w_1·x_1) + w_2·x_2) + ...) / divisor.
 
-    `zero` gives the type of the items; `out`, the buffer `total` of a tile and `weights` (one per entry of the table,
-    or None: all 1) are addresses.
+    `zero` gives the type of the items; all but `num_rows` (of a table) and `width` are addresses, `total` that of a
+    buffer for a tile and `weights` (one per entry of the table) of None for all 1.
     """
-    num_rows, tiles = table.shape[1], -(-width // TILE)
-    whole = num_rows - num_rows % len(chunk)
-    for unit in range(start, stop):
-        job, begin = unit // tiles, unit % tiles * TILE
-        size, last = min(TILE, width - begin), width - LINE - begin
-        for line in range(0, size, LINE):
-            clear(zero, total + line)
-        for row in range(0, whole, len(chunk)):
-            for line in range(0, size, LINE):
-                entry, offset = job * num_rows + row, begin + min(line, last)
-                _add_rows(zero, chunk, table.ctypes.data, weights, entry, offset, total + line)
-        for row in range(whole, num_rows):
-            for line in range(0, size, LINE):
-                entry, offset = job * num_rows + row, begin + min(line, last)
-                _add_rows(zero, one, table.ctypes.data, weights, entry, offset, total + line)
-        for line in range(0, size, LINE):
-            divide(zero, total + line, divisors[job], out + places[job] * width + begin + min(line, last))
+    whole = builder.sub(num_rows, builder.srem(num_rows, INT64(len(chunk))))
+    with each_group(builder, start, stop, ceiling(builder, width, TILE)) as (job, tile):
+        begin = builder.mul(tile, INT64(TILE))
+        left = builder.sub(width, begin)
+        size, last = least(builder, INT64(TILE), left), builder.sub(left, INT64(LINE))
+        before = builder.mul(job, num_rows)
+        with each(builder, ZERO, size, LINE) as line:
+            clear_line(builder, zero, builder.add(total, line))
+        for rows, first, behind in ((chunk, ZERO, whole), (one, whole, num_rows)):
+            with each(builder, first, behind, len(rows)) as row, each(builder, ZERO, size, LINE) as line:
+                entry, offset = builder.add(before, row), builder.add(begin, least(builder, line, last))
+                _add_rows(builder, zero, rows, table, weights, entry, offset, builder.add(total, line))
+        target = at(builder, out, (value_at(builder, places, job), width), (begin, 1))
+        divisor = value_at(builder, divisors, job, zero.type)
+        with each(builder, ZERO, size, LINE) as line:
+            place = builder.add(target, least(builder, line, last))
+            divide_line(builder, zero, builder.add(total, line), divisor, place)
 
 
-@instruction
 def _add_rows(
     builder: Builder, zero: Value, rows: Any, table: Value, weights: Value, entry: Value, offset: Value, total: Value
 ) -> None:
@@ -87,21 +89,21 @@ def _add_rows(
     store(builder, line, total)
 
 
-@instruction
-def clear(builder: Builder, zero: Value, place: Value) -> None:
+def clear_line(builder: Builder, zero: Value, place: Value) -> None:
     """Sets the line at `place` to +0."""
     store(builder, splat(vector(zero.type), 0.0), place)
 
 
-@instruction
-def add(builder: Builder, zero: Value, total: Value, place: Value) -> None:
+def add_line(builder: Builder, zero: Value, total: Value, place: Value) -> None:
     """Adds the line at `place` to the line at `total`."""
     kind = vector(zero.type)
     store(builder, builder.fadd(load(builder, kind, total), load(builder, kind, place)), total)
 
 
-@instruction
-def divide(builder: Builder, zero: Value, total: Value, divisor: Value, place: Value) -> None:
+def divide_line(builder: Builder, zero: Value, total: Value, divisor: Value, place: Value) -> None:
     """Writes the line at `total` over a number, of the type of `zero`, to `place`."""
     kind = vector(zero.type)
     store(builder, builder.fdiv(load(builder, kind, total), broadcast(builder, kind, divisor)), place)
+
+
+clear, add, divide = (instruction(write) for write in (clear_line, add_line, divide_line))
