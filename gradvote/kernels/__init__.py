@@ -35,6 +35,7 @@ CPU_ROOMS = {
     "mean_abs": "trees",
     "mean_signs": "kept",
     "median": "order",
+    "moving_average": "averages",
     "noise": "noisy",
     "noisy_pack_signs": "noisy",
     "pack_bits": "bits",
@@ -92,6 +93,7 @@ mean = _by_device(reference.mean)
 mean_abs = _by_device(reference.mean_abs)
 mean_signs = _by_device(reference.mean_signs)
 median = _by_device(reference.median)
+moving_average = _by_device(reference.moving_average)
 noise = _by_device(reference.noise)
 noisy_pack_signs = _by_device(reference.noisy_pack_signs)
 pack_bits = _by_device(reference.pack_bits)
@@ -123,6 +125,7 @@ __all__ = [
     "mean_abs",
     "mean_signs",
     "median",
+    "moving_average",
     "noise",
     "noisy_pack_signs",
     "num_words",

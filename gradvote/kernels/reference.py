@@ -245,6 +245,12 @@ def finite_or(new: Tensor, old: Tensor) -> Tensor:
     return torch.where(finite(new)[..., None], new, old)
 
 
+def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Tensor, Tensor]:
+    """β·old + γ·x (..., n); and what to keep of it: `old` in every block where it is not finite."""
+    new = old * beta + at_least_float32(x) * gain
+    return new, finite_or(new, old)
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """bf16 and fp16 widened to float32; float32 and float64 as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -32,9 +32,9 @@ class Momentum(Transform):
         return _zeros(like)
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
-        m = state["momentum"] * self.mu + x
+        m, kept = kernels.moving_average(state["momentum"], self.mu, x, 1.0)
         out = x + m * self.mu if self.nesterov else m
-        return out, {"momentum": kernels.finite_or(m, state["momentum"])}
+        return out, {"momentum": kept}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Ema(Transform):
         return _zeros(like)
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
-        v = state["momentum"] * self.beta + kernels.at_least_float32(x) * (1 - self.beta)
-        return v, {"momentum": kernels.finite_or(v, state["momentum"])}
+        v, kept = kernels.moving_average(state["momentum"], self.beta, x, 1 - self.beta)
+        return v, {"momentum": kept}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ class LionMomentum(Transform):
         return _zeros(like)
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
-        m, g = state["momentum"], kernels.at_least_float32(x)
-        out = m * self.beta1 + g * (1 - self.beta1)
-        new = m * self.beta2 + g * (1 - self.beta2)
-        return out, {"momentum": kernels.finite_or(new, m)}
+        out, _ = kernels.moving_average(state["momentum"], self.beta1, x, 1 - self.beta1)
+        _, kept = kernels.moving_average(state["momentum"], self.beta2, x, 1 - self.beta2)
+        return out, {"momentum": kept}

@@ -29,7 +29,7 @@ from gradvote.kernels.cpu.lanes import (
     store_word,
 )
 from gradvote.kernels.cpu.loops import at, ceiling, each, each_group, group_at, least, stack, value_at
-from gradvote.kernels.cpu.signs import Zeros, settled, zeros_of
+from gradvote.kernels.cpu.signs import INFINITY, Zeros, settled, zeros_of
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
@@ -47,7 +47,6 @@ LANES = 16
 """Coordinates that pass through the registers together."""
 PLAIN, HEAVY_BALL, NESTEROV = ((None,) * kind for kind in range(1, 4))
 """The kind of momentum, as values whose types tell the compiler."""
-INFINITY = 0x7F800000
 
 Masks = tuple[bool, Words]
 Rules = tuple[Scales, Scales, Zeros]
@@ -210,7 +209,7 @@ def _advance(
             moved = moved + m * splat(builder, mu, LANES) if len(kind) == len(NESTEROV) else m
         moved = moved + load(builder, builder.add(memory, offset), FLOAT32, LANES) * splat(builder, ratio, LANES)
         store(moved, builder.add(p, offset))
-        unbounded = (moved.cast(INT32) & 0x7FFFFFFF) > INFINITY - 1
+        unbounded = (moved.cast(INT32) & 0x7FFFFFFF) > INFINITY[32] - 1
         for index, lanes in enumerate((moved > 0.0, moved.equal(0.0), unbounded)):
             bits = builder.shl(builder.zext(lanes.bitmap(), INT64), INT64(first))
             words[index] = builder.or_(words[index], bits)

@@ -20,6 +20,8 @@ from gradvote.rng import Draw
 WORD = 64
 GRAIN = 1 << 10
 """Words that are worth a thread."""
+INFINITY = {32: 0x7F800000, 64: 0x7FF << 52}
+"""The bits of infinity by width; those of |x| are at least as great where x is not finite."""
 NEGATIVE, POSITIVE, RANDOM = 0, 1, 2
 """What the bit of an exact zero is."""
 
@@ -72,16 +74,16 @@ def write_word(
     finite are looked for only where the least and the greatest |x| show that there are any.
     """
     builder, bits = x.builder, x.magnitude()
-    infinity = 0x7F800000 if bits.value.type.element.width == 32 else 0x7FF << 52
+    infinity = INFINITY[bits.value.type.element.width]
     least, greatest = bits.fold(lambda a, b: a < b), bits.fold(lambda a, b: b < a)
     positive = (x > 0.0).bitmap()
     if within is not None:
         positive = builder.and_(positive, within)
     store_word(builder, positive, out)
-    with _if_any((least < 1) | (greatest >= infinity)):
+    with if_any((least < 1) | (greatest >= infinity)):
         drawn = settled(builder, (bits < 1).bitmap(), zeros, row, index, n)
         store_word(builder, builder.or_(positive, drawn), out)
-        with _if_any(bits >= infinity):
+        with if_any(bits >= infinity):
             store_word(builder, INT8(0), valid)
 
 
@@ -107,7 +109,7 @@ def inside(builder: Builder, n: Scalar, index: Scalar) -> Scalar:
     return builder.select(whole, INT64(-1), builder.sub(builder.shl(INT64(1), left), INT64(1)))
 
 
-def _if_any(condition: Vector) -> Any:
+def if_any(condition: Vector) -> Any:
     """What follows happens, rarely, where a condition holds in some lane."""
     lanes = condition.bitmap()
     return condition.builder.if_then(condition.builder.icmp_unsigned("!=", lanes, lanes.type(0)), likely=False)

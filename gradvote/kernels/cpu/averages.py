@@ -1,0 +1,59 @@
+"""Moving averages in one pass: what is multiplied, added and looked at for infinities is read once."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradvote.kernels import reference
+from gradvote.kernels.cpu.blocks import result_rows, rows_of
+from gradvote.kernels.cpu.jit import program
+from gradvote.kernels.cpu.lanes import FLOAT32, INT8, Builder, Scalar, load, splat, store_word
+from gradvote.kernels.cpu.loops import each_group, group_at
+from gradvote.kernels.cpu.signs import INFINITY, if_any
+from gradvote.kernels.cpu.spare import spare
+from gradvote.kernels.cpu.streaming import settle_writes, way_of, write
+from gradvote.kernels.cpu.threads import split
+
+LANES = 64
+GRAIN = 1 << 10
+"""Groups that are worth a thread."""
+
+
+def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Tensor, Tensor]:
+    """`reference.moving_average`; one tensor twice where all of it is finite."""
+    if x.dtype != torch.float32 or old.dtype != torch.float32 or x.shape != old.shape:
+        return reference.moving_average(old, beta, x, gain)
+    new, whole = spare.empty(x.shape), torch.ones(x.shape[:-1], dtype=torch.bool)
+    sources, target = [rows_of(t, LANES) for t in (old, x)], result_rows(new, LANES)
+    places = (rows.place for rows in (*sources, target))
+    job = (way_of([target]), np.float32(beta), np.float32(gain), *places, whole.view(-1).numpy(), target.groups)
+    split(lambda start, stop: _average(*job, start, stop), target.total, GRAIN)
+    target.finish()
+    return new, new if bool(whole.all()) else torch.where(whole[..., None], new, old)
+
+
+@program
+def _average(
+    builder: Builder,
+    way: Any,
+    beta: Scalar,
+    gain: Scalar,
+    old: Any,
+    x: Any,
+    new: Any,
+    whole: Scalar,
+    groups: Scalar,
+    start: Scalar,
+    stop: Scalar,
+) -> None:
+    """Writes β·old + γ·x of each group; the flag of its row falls where that is not finite."""
+    factors = [splat(builder, factor, LANES) for factor in (beta, gain)]
+    with each_group(builder, start, stop, groups) as (row, group):
+        before, added = (load(builder, group_at(builder, p, row, group, 4 * LANES), FLOAT32, LANES) for p in (old, x))
+        result = before * factors[0] + added * factors[1]
+        write(result, group_at(builder, new, row, group, 4 * LANES), way)
+        with if_any(result.magnitude() >= INFINITY[32]):
+            store_word(builder, INT8(0), builder.add(whole, row))
+    settle_writes(builder, way)
