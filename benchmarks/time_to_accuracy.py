@@ -3,10 +3,11 @@
     python benchmarks/time_to_accuracy.py tune --out tuned.json        the learning rate of each, here and without links
     scripts/with-links 100mbit python benchmarks/time_to_accuracy.py race --tuned tuned.json --out race.json
 
-The network is that of McMahan et al. 2017 with half the channels (0.82M parameters), the data are split at random, and
-every contestant has the same start, the same batches and the same grid of learning rates; the rate with the fewest
-steps to the accuracy runs the race. SGD has momentum 0.9 behind means; the votes have theirs, if any, in the algorithm.
-Neither evaluation nor the first steps of a contestant, which load its kernels, are timed.
+The network is that of McMahan et al. 2017 (1.66M parameters), the data are split at random, and every contestant has
+the same start, the same batches and the same grid of learning rates. The rate with the fewest steps to the accuracy
+runs the race, from several starts, as where exactly an accuracy is first passed is a matter of luck. SGD has momentum
+0.9 behind means; the votes have theirs, if any, in the algorithm. Neither evaluation nor the first steps of a
+contestant, which load its kernels, are timed.
 """
 
 import argparse
@@ -15,7 +16,9 @@ import os
 import time
 from collections.abc import Callable
 from functools import cache
+from math import inf
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -39,7 +42,7 @@ VOTES: dict[str, Callable[[], Algorithm]] = {
     "dropsignsgd": algorithms.dropsignsgd,
 }
 RANKS, BATCH, EVERY, TEST, MOMENTUM = 4, 8, 5, 1000, 0.9
-TARGET, MOST, WARM_UP = 0.85, 100, 4
+TARGET, MOST, WARM_UP, STARTS = 0.85, 100, 4, 3
 
 
 @cache
@@ -48,26 +51,26 @@ def mnist() -> Data:
     return load("mnist")
 
 
-def network() -> nn.Module:
+def network(start: int) -> nn.Module:
     """The same start on all ranks and for all contestants."""
-    torch.manual_seed(0)
+    torch.manual_seed(start)
     return nn.Sequential(
-        nn.Conv2d(1, 16, 5, padding=2),
+        nn.Conv2d(1, 32, 5, padding=2),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 5, padding=2),
+        nn.Conv2d(32, 64, 5, padding=2),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(1568, 512),
+        nn.Linear(3136, 512),
         nn.ReLU(),
         nn.Linear(512, 10),
     )
 
 
-def contestant(name: str, lr: float) -> tuple[nn.Module, Callable[[int], None]]:
+def contestant(name: str, lr: float, start: int) -> tuple[nn.Module, Callable[[int], None]]:
     """A model and its training step."""
-    model = network()
+    model = network(start)
     ddp = DistributedDataParallel(model, bucket_cap_mb=100 if name == "power-sgd" else None)  # more buckets hang it
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=MOMENTUM if name in MEANS else 0.0)
     if name == "fp16":
@@ -77,7 +80,8 @@ def contestant(name: str, lr: float) -> tuple[nn.Module, Callable[[int], None]]:
         ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
     elif name in VOTES:
         gradvote.ddp.attach(ddp, VOTES[name](), optimizer=optimizer)
-    order = torch.randperm(len(mnist().train_y), generator=torch.Generator().manual_seed(1))[dist.get_rank() :: RANKS]
+    order = torch.randperm(len(mnist().train_y), generator=torch.Generator().manual_seed(1 + start))
+    order = order[dist.get_rank() :: RANKS]
 
     def step(k: int) -> None:
         chosen = order[(torch.arange(BATCH) + k * BATCH) % len(order)]
@@ -97,15 +101,15 @@ def accuracy(model: nn.Module) -> float:
     return float(right) / TEST
 
 
-def until(name: str, lr: float, target: float, most: int) -> dict[str, Any]:
+def until(name: str, lr: float, target: float, most: int, start: int = 0) -> dict[str, Any]:
     """Training until the accuracy is reached, or for `most` steps: steps, seconds, accuracy."""
-    model, step = contestant(name, lr)
+    model, step = contestant(name, lr, start)
     seconds, found = 0.0, 0.0
     for k in range(1, most + 1):
         dist.barrier()
-        start = time.perf_counter()
+        began = time.perf_counter()
         step(k)
-        seconds += time.perf_counter() - start
+        seconds += time.perf_counter() - began
         if k % EVERY == 0:
             found = accuracy(model)
             if found >= target:
@@ -130,35 +134,37 @@ def tune(target: float, most: int) -> list[dict[str, Any]]:
     return best
 
 
-def race(tuned: list[dict[str, Any]], target: float) -> list[dict[str, Any]]:
-    """Every contestant with its rate, for as many steps as it needed; the slowest rank's seconds, after a warm-up."""
+def race(tuned: list[dict[str, Any]], target: float, most: int) -> list[dict[str, Any]]:
+    """Every contestant with its rate, from each start; the slowest rank's seconds, after a warm-up."""
     results = []
     for entry in tuned:
         until(entry["name"], entry["lr"], target, WARM_UP)
-        result = until(entry["name"], entry["lr"], target, entry["steps"])
-        worst = torch.tensor(result["seconds"])
-        dist.all_reduce(worst, dist.ReduceOp.MAX)
-        results.append({**result, "seconds": float(worst)})
+        for start in range(STARTS):
+            result = until(entry["name"], entry["lr"], target, most, start)
+            worst = torch.tensor(result["seconds"])
+            dist.all_reduce(worst, dist.ReduceOp.MAX)
+            results.append({**result, "start": start, "seconds": float(worst)})
     return results
 
 
 def table(results: list[dict[str, Any]], target: float) -> str:
-    """What was found, the fastest first, and who won."""
-    measure = next(r["seconds"] for r in results if r["name"] == "fp32")
-    lines = [f"{'':16}{'rate':>8}{'steps':>7}{'ms/step':>9}{'seconds':>9}{'fp32':>8}   until {target:.0%} of {TEST}"]
-    for r in sorted(results, key=lambda r: (not r["reached"], r["seconds"])):
-        note = "" if r["reached"] else f"   not reached: {r['accuracy']:.1%}"
-        per_step = 1e3 * r["seconds"] / r["steps"]
-        figures = f"{r['lr']:>8g}{r['steps']:>7}{per_step:>9.1f}{r['seconds']:>9.2f}{measure / r['seconds']:>7.1f}x"
-        lines.append(f"{r['name']:16}{figures}{note}")
+    """What was found, the fastest first, against fp32; a contestant that never reached the accuracy stands last."""
+    runs = {name: [r for r in results if r["name"] == name] for name in dict.fromkeys(r["name"] for r in results)}
+    took = {name: median(r["seconds"] if r["reached"] else inf for r in own) for name, own in runs.items()}
+    lines = [f"{'':16}{'rate':>8}{'ms/step':>9}{'seconds':>9}{'fp32':>8}   steps to {target:.0%} of {TEST}, by start"]
+    for name, own in sorted(runs.items(), key=lambda pair: took[pair[0]]):
+        per_step = 1e3 * sum(r["seconds"] for r in own) / sum(r["steps"] for r in own)
+        steps = ", ".join(str(r["steps"]) if r["reached"] else f"> {r['steps']} ({r['accuracy']:.1%})" for r in own)
+        figures = f"{own[0]['lr']:>8g}{per_step:>9.1f}{took[name]:>9.2f}{took['fp32'] / took[name]:>7.1f}x"
+        lines.append(f"{name:16}{figures}   {steps}")
     return "\n".join(lines)
 
 
-def joined(tuned: list[dict[str, Any]], target: float) -> list[dict[str, Any]]:
+def joined(tuned: list[dict[str, Any]], target: float, most: int) -> list[dict[str, Any]]:
     """The race between the hosts that the environment names."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    results = race(tuned, target)
+    results = race(tuned, target, most)
     dist.barrier()
     return results
 
@@ -174,7 +180,8 @@ if __name__ == "__main__":
     if options.what == "tune":
         found = spawn(tune, RANKS, options.target, options.most)[0]
     else:
-        found = joined(json.loads(options.tuned.read_text(encoding="utf-8")), options.target)
+        found = joined(json.loads(options.tuned.read_text(encoding="utf-8")), options.target, options.most)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(table(found, options.target))
+        if options.what == "race":
+            print(table(found, options.target))
         options.out.write_text(json.dumps(found, indent=1), encoding="utf-8")

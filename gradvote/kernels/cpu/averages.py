@@ -28,7 +28,7 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
     new, whole = spare.empty(x.shape), torch.ones(x.shape[:-1], dtype=torch.bool)
     sources, target = [rows_of(t, LANES) for t in (old, x)], result_rows(new, LANES)
     places = (rows.place for rows in (*sources, target))
-    job = (way_of([target]), np.float32(beta), np.float32(gain), *places, whole.view(-1).numpy(), target.groups)
+    job = (way_of([target]), np.float32(beta), np.float32(gain), *places, whole.data_ptr(), target.groups)
     split(lambda start, stop: _average(*job, start, stop), target.total, GRAIN)
     target.finish()
     return new, new if bool(whole.all()) else torch.where(whole[..., None], new, old)

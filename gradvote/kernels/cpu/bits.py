@@ -66,8 +66,8 @@ def pack_bits(flags: Tensor) -> Tensor:
     """`reference.pack_bits`."""
     rows = rows_of(flags, WORD)
     words = spare.empty((*flags.shape[:-1], rows.groups), torch.int64)
-    target, width = words.view(-1).numpy(), rows.groups
-    split(lambda start, stop: _pack(rows.place, width, target, start, stop), words.numel(), GRAIN)
+    job = (rows.place, rows.groups, words.data_ptr())
+    split(lambda start, stop: _pack(*job, start, stop), words.numel(), GRAIN)
     return words
 
 

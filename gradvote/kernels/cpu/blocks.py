@@ -65,9 +65,7 @@ def rows_of(x: Tensor, group: int, shape: torch.Size | None = None) -> Rows:
     left = n % group
     if not left:
         return Rows(body, body, n, group)
-    rest = body.new_zeros(body.shape[0], group)
-    rest[:, :left] = body[:, n - left :]
-    return Rows(body, rest, n, group)
+    return Rows(body, torch.nn.functional.pad(body[:, n - left :], (0, group - left)), n, group)
 
 
 def common_shape(shape: torch.Size, other: torch.Size) -> torch.Size:

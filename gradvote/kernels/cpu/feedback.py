@@ -100,7 +100,7 @@ def _advance_rows(
     x, memory, momentum = (rows.place for rows in (*sources, sources[-1])[:3])
     new_memory, new_momentum = (rows.place for rows in (*targets, targets[-1])[:2])
     places = x, memory, momentum, new_memory, new_momentum
-    results = words.view(-1).numpy(), valid.view(-1).numpy()
+    results = words.data_ptr(), valid.data_ptr()
     job = (kind, way_of(targets), np.float32(mu), places, sources[0].n, *rules, *masks, *results)
     tiles = -(-words.shape[-1] // TILE)
     split(lambda start, stop: _advance_tiles(*job, start, stop), sources[0].body.shape[0] * tiles, GRAIN)
@@ -109,7 +109,7 @@ def _advance_rows(
 
 
 def _drain_rows(rows: Rows, scales: Scales, masks: Masks, words: Tensor) -> None:
-    job = (rows.place, words.shape[-1], scales, *masks, words.view(-1).numpy())
+    job = (rows.place, words.shape[-1], scales, *masks, words.data_ptr())
     split(lambda start, stop: _drain_words(*job, start, stop), words.numel(), GRAIN * TILE)
     rows.finish()
 

@@ -64,7 +64,7 @@ def noisy_pack_signs(
     words = spare.empty((*shape, reference.num_words(n)), torch.int64)
     valid = torch.ones(shape, dtype=torch.bool)
     job = (FORMATS[x.dtype], kind, rows.place, n, _scales(std, shape), position(draw, shape), zeros_of(zeros, shape))
-    results = words.view(-1).numpy(), valid.view(-1).numpy()
+    results = words.data_ptr(), valid.data_ptr()
     split(lambda start, stop: _pack(*job, *results, start, stop), rows.total, GRAIN // GROUP)
     return words, valid
 

@@ -52,7 +52,7 @@ def checked_pack_signs(x: Tensor, zeros: Draw | bool) -> tuple[Tensor, Tensor]:
     n, shape = x.shape[-1], shape_with(x.shape[:-1], zeros)
     rows = rows_of(x, WORD, shape)
     words, valid = spare.empty((*shape, rows.groups), torch.int64), torch.ones(shape, dtype=torch.bool)
-    job = (FORMATS[x.dtype], rows.place, n, zeros_of(zeros, shape), words.view(-1).numpy(), valid.view(-1).numpy())
+    job = (FORMATS[x.dtype], rows.place, n, zeros_of(zeros, shape), words.data_ptr(), valid.data_ptr())
     split(lambda start, stop: _pack(*job, start, stop), words.numel(), GRAIN)
     return words, valid
 
