@@ -41,6 +41,8 @@ VOTES: dict[str, Callable[[], Algorithm]] = {
     "signum": algorithms.signum,
     "dropsignsgd": algorithms.dropsignsgd,
 }
+OWN_LOOP = " in a loop"
+"""What marks a vote by `gradvote.distributed.Exchange` instead of DDP; it races with the same rate."""
 RANKS, BATCH, EVERY, TEST, MOMENTUM = 4, 8, 5, 1000, 0.9
 TARGET, MOST, WARM_UP, STARTS = 0.85, 100, 4, 3
 
@@ -70,9 +72,30 @@ def network(start: int) -> nn.Module:
 
 def contestant(name: str, lr: float, start: int) -> tuple[nn.Module, Callable[[int], None]]:
     """A model and its training step."""
-    model = network(start)
+    net, exchange = network(start), None
+    optimizer = torch.optim.SGD(net.parameters(), lr, momentum=MOMENTUM if name in MEANS else 0.0)
+    if name.endswith(OWN_LOOP):
+        vote = VOTES[name.removesuffix(OWN_LOOP)]()
+        model, exchange = net, gradvote.distributed.Exchange(net.parameters(), vote, optimizer=optimizer)
+    else:
+        model = with_ddp(name, net, optimizer)
+    order = torch.randperm(len(mnist().train_y), generator=torch.Generator().manual_seed(1 + start))
+    order = order[dist.get_rank() :: RANKS]
+
+    def step(k: int) -> None:
+        chosen = order[(torch.arange(BATCH) + k * BATCH) % len(order)]
+        optimizer.zero_grad()
+        cross_entropy(model(mnist().train_x[chosen]), mnist().train_y[chosen]).backward()
+        if exchange is not None:
+            exchange.step()
+        optimizer.step()
+
+    return model, step
+
+
+def with_ddp(name: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> DistributedDataParallel:
+    """The model in DDP, which exchanges gradients in the way of this name."""
     ddp = DistributedDataParallel(model, bucket_cap_mb=100 if name == "power-sgd" else None)  # more buckets hang it
-    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=MOMENTUM if name in MEANS else 0.0)
     if name == "fp16":
         ddp.register_comm_hook(None, default_hooks.fp16_compress_hook)
     elif name == "power-sgd":
@@ -80,16 +103,7 @@ def contestant(name: str, lr: float, start: int) -> tuple[nn.Module, Callable[[i
         ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
     elif name in VOTES:
         gradvote.ddp.attach(ddp, VOTES[name](), optimizer=optimizer)
-    order = torch.randperm(len(mnist().train_y), generator=torch.Generator().manual_seed(1 + start))
-    order = order[dist.get_rank() :: RANKS]
-
-    def step(k: int) -> None:
-        chosen = order[(torch.arange(BATCH) + k * BATCH) % len(order)]
-        optimizer.zero_grad()
-        cross_entropy(ddp(mnist().train_x[chosen]), mnist().train_y[chosen]).backward()
-        optimizer.step()
-
-    return model, step
+    return ddp
 
 
 def accuracy(model: nn.Module) -> float:
@@ -137,7 +151,7 @@ def tune(target: float, most: int) -> list[dict[str, Any]]:
 def race(tuned: list[dict[str, Any]], target: float, most: int) -> list[dict[str, Any]]:
     """Every contestant with its rate, from each start; the slowest rank's seconds, after a warm-up."""
     results = []
-    for entry in tuned:
+    for entry in [*tuned, *({**entry, "name": entry["name"] + OWN_LOOP} for entry in tuned if entry["name"] in VOTES)]:
         until(entry["name"], entry["lr"], target, WARM_UP)
         for start in range(STARTS):
             result = until(entry["name"], entry["lr"], target, most, start)
@@ -151,12 +165,12 @@ def table(results: list[dict[str, Any]], target: float) -> str:
     """What was found, the fastest first, against fp32; a contestant that never reached the accuracy stands last."""
     runs = {name: [r for r in results if r["name"] == name] for name in dict.fromkeys(r["name"] for r in results)}
     took = {name: median(r["seconds"] if r["reached"] else inf for r in own) for name, own in runs.items()}
-    lines = [f"{'':16}{'rate':>8}{'ms/step':>9}{'seconds':>9}{'fp32':>8}   steps to {target:.0%} of {TEST}, by start"]
+    lines = [f"{'':22}{'rate':>8}{'ms/step':>9}{'seconds':>9}{'fp32':>8}   steps to {target:.0%} of {TEST}, by start"]
     for name, own in sorted(runs.items(), key=lambda pair: took[pair[0]]):
         per_step = 1e3 * sum(r["seconds"] for r in own) / sum(r["steps"] for r in own)
         steps = ", ".join(str(r["steps"]) if r["reached"] else f"> {r['steps']} ({r['accuracy']:.1%})" for r in own)
         figures = f"{own[0]['lr']:>8g}{per_step:>9.1f}{took[name]:>9.2f}{took['fp32'] / took[name]:>7.1f}x"
-        lines.append(f"{name:16}{figures}   {steps}")
+        lines.append(f"{name:22}{figures}   {steps}")
     return "\n".join(lines)
 
 

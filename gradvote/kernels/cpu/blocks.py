@@ -17,7 +17,6 @@ from gradvote.kernels.cpu.philox import signed
 from gradvote.rng import Draw
 
 Words = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 Scales = NDArray[np.float32]
 Position = tuple[int, Words, Words]
 """Key of a draw, and the block and sender of each row."""

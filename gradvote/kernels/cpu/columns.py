@@ -7,22 +7,11 @@ so that the sign of a zero never shows in the result.
 from functools import partial, reduce
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gradvote.kernels.cpu.emit import INT64, LINE, Builder, Value, item, load, splat, store, stream, vector
 from gradvote.kernels.cpu.jit import instruction, kernel, program
 from gradvote.kernels.cpu.loops import at, ceiling, each, each_group, least, value_at
 from gradvote.kernels.cpu.networks import sort
-from gradvote.kernels.cpu.sums import add, clear, divide
-
-TILE = 4096
-"""Bytes of a tile: a page of each row."""
-
-Addresses = NDArray[np.int64]
-Scalar = np.floating[Any]
-Length = tuple[None, ...]
-"""A value whose type tells the compiler a number."""
+from gradvote.kernels.cpu.sums import TILE, Addresses, Scalar, add, clear, divide
 
 
 @program

@@ -188,11 +188,6 @@ def store_word(builder: Builder, word: Scalar, address: Scalar) -> None:
     builder.store(word, builder.inttoptr(address, word.type.as_pointer()), align=1)
 
 
-def items(builder: Builder, numbers: Scalar, count: int) -> list[Scalar]:
-    """The items of a tuple of integers."""
-    return [builder.extract_value(numbers, index) for index in range(count)]
-
-
 def _width(element: Type) -> int:
     if isinstance(element, ir.IntType):
         return int(element.width)

@@ -9,8 +9,6 @@ from numba.core import cgutils
 from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar
 
 ZERO = INT64(0)
-WORD = 8
-"""Bytes of a packed word and of an entry of a table."""
 
 
 @contextmanager

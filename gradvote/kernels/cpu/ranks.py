@@ -9,10 +9,10 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from gradvote.kernels.cpu.columns import TILE, read
+from gradvote.kernels.cpu.columns import read
 from gradvote.kernels.cpu.emit import INT32, INT64, LINE, Builder, Value, broadcast, load, splat, store, vector
 from gradvote.kernels.cpu.jit import instruction, kernel
-from gradvote.kernels.cpu.sums import Addresses, Length, Scalar
+from gradvote.kernels.cpu.sums import TILE, Addresses, Length, Scalar
 
 CHUNK = 8
 """Rows that are compared together."""
