@@ -246,8 +246,11 @@ def finite_or(new: Tensor, old: Tensor) -> Tensor:
 
 
 def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Tensor, Tensor]:
-    """β·old + γ·x (..., n); and what to keep of it: `old` in every block where it is not finite."""
-    new = old * beta + at_least_float32(x) * gain
+    """β·old + γ·x (..., n); and what to keep of it: `old` in every block where it is not finite.
+
+    Both may be one tensor, and neither has a graph: they are for states, not for autograd.
+    """
+    new = old.detach() * beta + at_least_float32(x.detach()) * gain
     return new, finite_or(new, old)
 
 

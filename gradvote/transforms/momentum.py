@@ -69,6 +69,6 @@ class LionMomentum(Transform):
         return _zeros(like)
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
-        out, _ = kernels.moving_average(state["momentum"], self.beta1, x, 1 - self.beta1)
-        _, kept = kernels.moving_average(state["momentum"], self.beta2, x, 1 - self.beta2)
-        return out, {"momentum": kept}
+        m, g = state["momentum"], kernels.at_least_float32(x)
+        _, kept = kernels.moving_average(m, self.beta2, g, 1 - self.beta2)
+        return m * self.beta1 + g * (1 - self.beta1), {"momentum": kept}

@@ -44,3 +44,9 @@ def test_masks(shape: tuple[int, ...], n: int, seed: int, threshold: int, granul
 def test_nothing_and_everything(threshold: int, share: float, granularity: int) -> None:
     kept = draws.keep_bits(draw_for((2,), 3), 1000, threshold, granularity)
     assert reference.unpack_bits(kept, 1000).float().mean() == share
+
+
+def test_places_of_any_integer_type() -> None:
+    draw = Draw(7, torch.arange(3), torch.tensor(2))
+    narrow = Draw(7, torch.arange(3, dtype=torch.int32), torch.tensor(2, dtype=torch.int16))
+    assert torch.equal(draws.random_bits(narrow, 130), reference.random_bits(draw, 130))

@@ -96,3 +96,19 @@ def test_rows_apart_in_memory_and_other_formats() -> None:
 @given(st.integers(0, 300), st.sampled_from(MOVES), st.booleans(), st.sampled_from([0, 1, 64]))
 def test_any_size(n: int, nesterov: bool | None, l1: bool, granularity: int) -> None:
     _check(n, (2,), nesterov, l1, granularity, 0.0)
+
+
+@pytest.mark.parametrize("layout", ["broadcast", "strided", "wide ratios"])
+@pytest.mark.parametrize("n", [7, 64, 65, 129])
+def test_masks_of_any_layout(n: int, layout: str) -> None:
+    x, memory, _ = _inputs(n, (4, 1))
+    words = reference.num_words(n)
+    keep = reference.keep_bits(_draw(5, (4, 1)), n, 1 << 15)
+    if layout == "broadcast":
+        keep = keep[:1, :1]
+    elif layout == "strided":
+        keep = torch.stack([keep, ~keep], -1).reshape(4, 1, 2 * words)[..., ::2]
+    ratio = torch.ones(4, 1, dtype=torch.float64 if layout == "wide ratios" else torch.float32)
+    for scale in (None, torch.full((4, 1), 0.5)):
+        got = feedback.feedback_step(x, memory, ratio, None, keep, True, scale)
+        _assert_same_bits(got, feedback_reference.feedback_step(x, memory, ratio.float(), None, keep, True, scale))

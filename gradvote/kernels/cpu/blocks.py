@@ -96,7 +96,7 @@ def result_rows(out: Tensor, group: int) -> Rows:
 
 def position(draw: Draw, shape: Sequence[int]) -> Position:
     """Key, blocks (R,) and senders (R,) of a draw for the rows of the leading `shape`."""
-    return signed(draw.key), per_row(draw.block, shape), per_row(draw.sender, shape)
+    return signed(draw.key), *(per_row(numbers.to(torch.int64), shape) for numbers in (draw.block, draw.sender))
 
 
 def per_row(values: Tensor, shape: Sequence[int]) -> Any:

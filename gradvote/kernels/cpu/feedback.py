@@ -69,7 +69,7 @@ def feedback_step(
     words = spare.empty((*shape, reference.num_words(x.shape[-1])), torch.int64)
     valid, new = torch.ones(shape, dtype=torch.bool), [spare.empty(x.shape) for _ in state]
     sources, targets = [rows_of(t, WORD) for t in (x, *state)], [result_rows(t, WORD) for t in new]
-    rules = per_row(ratio, shape), per_row(whole, shape), zeros_of(zeros, shape)
+    rules = per_row(ratio.float(), shape), per_row(whole.float(), shape), zeros_of(zeros, shape)
     masks = _masks(keep, shape, 0 if scale is None else -1)
     _advance_rows(sources, targets, inertia, rules, masks, words, valid)
     if scale is None:
@@ -84,7 +84,7 @@ def _masks(keep: Tensor | None, shape: torch.Size, otherwise: int) -> Masks:
     """The words of a mask, or one word for all places."""
     if keep is None or not otherwise:
         return False, np.full(1, otherwise, np.int64)
-    return True, keep.expand(*shape, keep.shape[-1]).reshape(-1).numpy()
+    return True, keep.to(torch.int64).expand(*shape, keep.shape[-1]).reshape(-1).contiguous().numpy()
 
 
 def _advance_rows(

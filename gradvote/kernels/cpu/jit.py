@@ -49,7 +49,8 @@ def instruction(write: Callable[..., None]) -> Callable[..., None]:
     """An `emitted` function that returns nothing, from the code that writes it: `write(builder, *arguments)`.
 
     A number arrives as its LLVM value, an array as its address, a tuple as a tuple of these, None as None. A tuple of
-    nothing but Nones arrives as its type, whose length is known to the compiler.
+    nothing but Nones arrives as its type, whose length is known to the compiler. Items of an array must lie side by
+    side; what they are is for the caller to see to.
     """
 
     def typing(_: Any, *kinds: types.Type) -> tuple[Any, Callable[..., Any]]:
@@ -83,6 +84,8 @@ def _argument(context: Any, builder: Any, kind: types.Type, value: Any) -> Any:
     if isinstance(kind, types.NoneType):
         return None
     if isinstance(kind, types.Array):
+        if kind.layout != "C":
+            raise TypeError(f"An emitted kernel takes arrays whose items lie side by side; got {kind}.")
         return builder.ptrtoint(context.make_array(kind)(context, builder, value).data, ir.IntType(64))
     if not isinstance(kind, types.BaseTuple):
         return value
