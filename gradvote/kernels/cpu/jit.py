@@ -67,7 +67,7 @@ def instruction(write: Callable[..., None]) -> Callable[..., None]:
 def program(write: Callable[..., None]) -> Callable[..., None]:
     """A kernel of a single `instruction`, loops and all, so that numba's own front end has next to nothing to do.
 
-    The same loops in Python take three times as long to compile (docs/decisions.md, "What the first call costs").
+    The same loops in Python take about three times as long to compile (docs/decisions.md, "What the first call costs").
     """
     here = write.__code__
     code = _whole.__code__.replace(co_filename=here.co_filename, co_firstlineno=here.co_firstlineno)
@@ -77,7 +77,7 @@ def program(write: Callable[..., None]) -> Callable[..., None]:
 
 
 def _whole(*arguments: Any) -> None:
-    write(*arguments)  # type: ignore[name-defined]  # noqa: F821
+    write(*arguments)  # type: ignore[name-defined]  # noqa: F821  # a global of each stub that `program` makes
 
 
 def _argument(context: Any, builder: Any, kind: types.Type, value: Any) -> Any:

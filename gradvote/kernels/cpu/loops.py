@@ -32,7 +32,7 @@ def each_group(builder: Builder, start: Scalar, stop: Scalar, width: Scalar) -> 
 
 def stack(builder: Builder, kind: Any) -> Scalar:
     """A pointer to room for a value, the same for all rounds of a loop."""
-    return cgutils.alloca_once(builder, kind)  # type: ignore[no-untyped-call]
+    return cgutils.alloca_once(builder, kind)  # type: ignore[no-untyped-call]  # numba has no types
 
 
 def least(builder: Builder, a: Scalar, b: Scalar) -> Scalar:
