@@ -11,14 +11,21 @@ dicts of tensors), passed in and returned.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 State = dict[str, Any]
 SERVER = 2**32 - 1
+
+
+@lru_cache(1024)
+def _number(value: int) -> Tensor:
+    return torch.tensor(value)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,11 @@ class Context:
     secret: bytes | None = field(default=None, repr=False)
     memo: dict[Any, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @cached_property
+    def senders(self) -> Tensor:
+        """`sender` as an int64 tensor."""
+        return self.sender.to(torch.int64) if isinstance(self.sender, Tensor) else _number(self.sender)
+
     def as_server(self) -> "Context":
         """The same round as the server sees it: its draws are public, so that every replica makes the same."""
         return self._server
@@ -54,6 +66,11 @@ class Plane:
     name: str
     dtype: torch.dtype
     row: int | Tensor
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64] | None:
+        """The items of each block where these may differ, else None."""
+        return self.row.numpy() if isinstance(self.row, Tensor) else None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gradvote.core import Context
@@ -59,5 +58,4 @@ def root_of(ctx: Context, stream: Stream) -> bytes:
 def draw(ctx: Context, stream: Stream) -> Draw:
     """The position of this round in a stream."""
     key = derive_key(root_of(ctx, stream), stream, ctx.step, ctx.attempt)
-    sender = torch.as_tensor(ctx.sender, dtype=torch.int64)
-    return Draw(key, ctx.block, sender.to(ctx.block.device))
+    return Draw(key, ctx.block, ctx.senders.to(ctx.block.device))

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -90,11 +91,16 @@ def check_for_server(value: float | Schedule) -> None:
 
 
 def evaluate(value: float | Schedule, ctx: Context) -> Tensor:
-    """The value for each sender of `ctx`, shaped like `ctx.sender`; float64."""
-    sender = torch.as_tensor(ctx.sender, dtype=torch.int64)
+    """The value for each sender of `ctx`, shaped like `ctx.sender`; float64, not to be written to."""
+    senders = ctx.senders
     if not isinstance(value, Schedule):
-        return torch.full(sender.shape, float(value), dtype=torch.float64)
-    if bool((sender == SERVER).any()):
+        return _constant(float(value)).expand(senders.shape)
+    if bool((senders == SERVER).any()):
         check_for_server(value)
-    values = [value(ctx.step, int(s)) for s in sender.flatten()]
-    return torch.tensor(values, dtype=torch.float64).view(sender.shape)
+    values = [value(ctx.step, int(s)) for s in senders.flatten()]
+    return torch.tensor(values, dtype=torch.float64).view(senders.shape)
+
+
+@lru_cache(1024)
+def _constant(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)

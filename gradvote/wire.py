@@ -122,13 +122,13 @@ def _checksum(fixed: bytes | memoryview, body: memoryview) -> int:
 
 
 def _plane_size(plane: Plane, num_blocks: int) -> int:
-    rows = int(plane.row.sum()) if isinstance(plane.row, Tensor) else plane.row * num_blocks
+    rows = int(plane.rows.sum()) if plane.rows is not None else plane.row * num_blocks
     return plane.dtype.itemsize * rows
 
 
-def _row_mask(plane: Plane, num_blocks: int, width: int) -> NDArray[np.bool_]:
-    rows: NDArray[np.int64] = torch.as_tensor(plane.row).numpy()
-    return np.arange(width) < np.broadcast_to(rows, num_blocks)[:, None]
+def _row_mask(rows: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
+    """Which items (B, width) are sent; None: all."""
+    return None if (rows == width).all() else np.arange(width) < rows[:, None]
 
 
 def _raw(array: Tensor) -> NDArray[Any]:
@@ -137,10 +137,11 @@ def _raw(array: Tensor) -> NDArray[Any]:
 
 
 def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
-    if isinstance(plane.row, Tensor):
+    if plane.rows is not None:
         assert array.dim() == 2, "rows of differing length have one sender"
-        kept = _raw(array)[_row_mask(plane, *array.shape)]
-        array = torch.from_numpy(kept).view(plane.dtype)[None]
+        mask = _row_mask(plane.rows, array.shape[-1])
+        if mask is not None:
+            return torch.from_numpy(_raw(array)[mask].view(np.uint8))
     flat: Tensor = array.contiguous().flatten(-2)
     return flat.view(torch.uint8)
 
@@ -148,14 +149,13 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     if raw.data_ptr() % plane.dtype.itemsize or raw.storage_offset() % plane.dtype.itemsize or not raw.is_contiguous():
         raw = raw.clone(memory_format=torch.contiguous_format)
-    shape = *raw.shape[:-1], raw.shape[-1] // plane.dtype.itemsize
-    values = raw.flatten().view(plane.dtype).view(shape)
-    if not isinstance(plane.row, Tensor):
-        rows: Tensor = values.unflatten(-1, (num_blocks, plane.row))
-        return rows
-    width = int(plane.row.max()) if num_blocks else 0
-    array = values.new_zeros(num_blocks, width)
-    _raw(array)[_row_mask(plane, num_blocks, width)] = _raw(values)
+    rows = plane.rows
+    width = plane.row if rows is None else int(rows.max(initial=0))
+    mask = None if rows is None else _row_mask(rows, width)
+    if mask is None:
+        return raw.flatten().view(plane.dtype).view(*raw.shape[:-1], num_blocks, width)
+    array = torch.zeros(num_blocks, width, dtype=plane.dtype)
+    _raw(array)[mask] = raw.numpy().view(_raw(array).dtype)
     return array
 
 

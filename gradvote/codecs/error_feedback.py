@@ -55,7 +55,8 @@ class ErrorFeedback(Codec):
         written = valid & (lr > 0) if self.track_lr else valid
         if not bool(written.all()):
             memory = torch.where(written[..., None], memory, state["memory"])
-        return {"memory": memory, "lr": torch.where(written, lr, state["lr"]), "inner": inner}
+            lr = torch.where(written, lr, state["lr"])
+        return {"memory": memory, "lr": lr, "inner": inner}
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         return self.codec.decode(payload, ctx, n)
@@ -91,10 +92,15 @@ class ErrorFeedback(Codec):
 
 
 def _rate(ctx: Context, state: State) -> Tensor:
+    """The rate of this step for each block, in memory of its own."""
     memory_lr: Tensor = state["lr"]
-    return torch.as_tensor(ctx.lr, dtype=torch.float32, device=memory_lr.device).expand(memory_lr.shape)
+    if isinstance(ctx.lr, Tensor):
+        return torch.empty_like(memory_lr, dtype=torch.float32).copy_(ctx.lr)
+    return torch.full_like(memory_lr, ctx.lr, dtype=torch.float32)
 
 
 def _ratio(written: Tensor, now: Tensor) -> Tensor:
+    if torch.equal(written, now):
+        return torch.ones_like(now)
     usable = (written > 0) & (now > 0)
     return torch.where(usable, written / torch.where(usable, now, 1.0), 1.0)

@@ -34,8 +34,8 @@ class Masked(Codec):
             raise ValueError(f"The granularity of a mask must be 1 or 64; got {self.granularity}.")
 
     def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
-        width = (self.counts(n, ctx) + 63) // 64
-        return tuple(Plane(p.name, p.dtype, width) if p.dtype == torch.int64 else p for p in self.codec.planes(n, ctx))
+        widths = self._widths(n, ctx)
+        return tuple(Plane(p.name, p.dtype, widths) if p.dtype == torch.int64 else p for p in self.codec.planes(n, ctx))
 
     def mask(self, n: int, ctx: Context) -> Tensor:
         """The kept coordinates (..., B, W); drawn once for a context, not to be written to."""
@@ -55,14 +55,21 @@ class Masked(Codec):
             ctx.memo[key] = kernels.count_bits(self.mask(n, ctx))
         return ctx.memo[key]
 
+    def _widths(self, n: int, ctx: Context) -> Tensor:
+        """How many words their bits fill (..., B)."""
+        key = (self.keep, self.granularity, n, "widths")
+        if key not in ctx.memo:
+            ctx.memo[key] = (self.counts(n, ctx) + 63) >> 6
+        return ctx.memo[key]
+
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         n = x.shape[-1]
         return self.compacted(self.codec.encode_kept(x, self.mask(n, ctx), ctx), n, ctx), state
 
     def compacted(self, payload: Payload, n: int, ctx: Context) -> Payload:
         """The payload with the bits of the kept coordinates only."""
-        keep, counts = self.mask(n, ctx), self.counts(n, ctx)
-        width = kernels.num_words(int(counts.amax()) if counts.numel() else 0)
+        keep, widths = self.mask(n, ctx), self._widths(n, ctx)
+        width = int(widths.amax()) if widths.numel() else 0
         return _bit_planes(payload, lambda bits: kernels.compact(bits, keep, width))
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:

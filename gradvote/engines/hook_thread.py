@@ -19,6 +19,10 @@ from gradvote.engines.distributed.turn import Turn
 from gradvote.layout import Layout
 
 
+SMALL = 1 << 21
+"""Bytes of gradients below which a bucket waits for the next: an exchange has a price whatever it carries."""
+
+
 @dataclass(frozen=True)
 class Bucket:
     """Local gradients by parameter number, views of `buffer`; a parameter that was not `used` abstains."""
@@ -38,7 +42,8 @@ class _Step:
     scale: float
     overflow: bool = False
     buckets: list[Bucket] = field(default_factory=list)
-    layouts: list[Layout] = field(default_factory=list)
+    waiting: list[Bucket] = field(default_factory=list)
+    parts: list[tuple[Layout, Mapping[int, Tensor]]] = field(default_factory=list)
     turns: dict[Hashable, Turn] = field(default_factory=dict)
     deliveries: list[tuple[Delivery, Delivery]] = field(default_factory=list)
 
@@ -46,6 +51,7 @@ class _Step:
 class HookThread(threading.Thread):
     """Exchanges buckets one after another, and resolves all futures of a step together after its last bucket.
 
+    Small buckets wait until they are `SMALL` bytes together, or the last one is there.
     With a scaler, gradients are divided by its scale before the vote, and directions multiplied by it, as the scaler
     will divide them. Where most ranks overflowed, all gradients become infinite and no state changes: every rank's
     scaler skips the step and shrinks its scale.
@@ -73,33 +79,38 @@ class HookThread(threading.Thread):
             if not self._step.buckets:
                 self._step = _Step(self._scaler.get_scale() if self._scaler is not None else 1.0)
             self._step.buckets.append(bucket)
-            self._try(bucket)
+            self._step.waiting.append(bucket)
+            self._try(bucket.last)
             if bucket.last or self._error is not None:
-                waiting, self._step = self._step.buckets, _Step(1.0)
-                for each in waiting:
+                buckets, self._step = self._step.buckets, _Step(1.0)
+                for each in buckets:
                     each.taken.set_result(None)
 
-    def _try(self, bucket: Bucket) -> None:
+    def _try(self, last: bool) -> None:
         try:
             if self._error is None:
-                self._exchange(bucket)
-                if bucket.last:
+                if last or sum(bucket.buffer.nbytes for bucket in self._step.waiting) >= SMALL:
+                    self._exchange()
+                if last:
                     self._finish()
         except Exception as error:
             self._error = self._watch.failed(error, self._session.step)
 
-    def _exchange(self, bucket: Bucket) -> None:
-        step, key = self._step, tuple(bucket.gradients)
+    def _exchange(self) -> None:
+        step, waiting = self._step, self._step.waiting
+        gradients = {i: gradient for bucket in waiting for i, gradient in bucket.gradients.items()}
+        used = frozenset[int]().union(*(bucket.used for bucket in waiting))
+        key = tuple(gradients)
         if key not in self._layouts:
             self._layouts[key] = self._session.protocol.layout.subset(key)
         layout = self._layouts[key]
-        step.layouts.append(layout)
-        step.turns[key] = self._session.turn(key, layout, bucket.lr)
-        flat = self._update(bucket, layout)
+        step.parts.append((layout, gradients))
+        step.turns[key] = self._session.turn(key, layout, waiting[0].lr)
+        flat = self._update(layout, {i: gradient if i in used else None for i, gradient in gradients.items()})
         step.deliveries += pipeline.run(self._session.transport, [step.turns[key]], [flat])
+        step.waiting = []
 
-    def _update(self, bucket: Bucket, layout: Layout) -> Tensor:
-        gradients = {i: gradient if i in bucket.used else None for i, gradient in bucket.gradients.items()}
+    def _update(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
         flat = self._desk.gather(layout, gradients)
         if self._scaler is None:
             return flat
@@ -109,15 +120,14 @@ class HookThread(threading.Thread):
     def _finish(self) -> None:
         step = self._step
         skipped = self._scaler is not None and self._most_overflowed()
-        for bucket, layout, turn in zip(step.buckets, step.layouts, step.turns.values(), strict=True):
-            if skipped:
-                bucket.buffer.fill_(torch.inf)
-            else:
-                self._desk.scatter([(layout, turn.read)], bucket.gradients, step.scale)
         if skipped:
+            for bucket in step.buckets:
+                bucket.buffer.fill_(torch.inf)
             self._session.skip(step.deliveries)
-        else:
-            self._session.commit(step.turns, step.deliveries)
+            return
+        for (layout, gradients), turn in zip(step.parts, step.turns.values(), strict=True):
+            self._desk.scatter([(layout, turn.read)], gradients, step.scale)
+        self._session.commit(step.turns, step.deliveries)
 
     def _most_overflowed(self) -> bool:
         overflowed = self._session.transport.gather(torch.tensor([int(self._step.overflow)]))

@@ -81,9 +81,7 @@ def count_bits(words: Tensor) -> Tensor:
 
 
 def _unpack(words: Tensor, out: Tensor, shape: torch.Size, scales: Any, kind: tuple[None, ...]) -> None:
-    source, rows = rows_of(words, 1, shape), result_rows(out, WORD)
-    if kind == ADD and rows.n % WORD:
-        rows.rest[:, : rows.n % WORD] = rows.body[:, rows.n - rows.n % WORD :]
+    source, rows = rows_of(words, 1, shape), result_rows(out, WORD, filled=kind == ADD)
     job = (kind, way_of([rows]) if kind == OVERWRITE else CACHED, source.place, rows.place, rows.groups, scales)
     split(lambda start, stop: _expand(*job, start, stop), rows.total, GRAIN)
     rows.finish()

@@ -27,14 +27,24 @@ FORMATS = {torch.float32: (None,), torch.float64: (None,) * 2, torch.bfloat16: (
 
 
 class Rows:
-    """Addresses and bytes of rows: whole groups in `body` (R, n), what is left of each row in `rest` (R, group)."""
+    """Addresses and bytes of rows: whole groups in `body` (R, n), what is left of each row in a copy (R, group).
 
-    __slots__ = ("body", "group", "n", "place", "rest")
+    The copies are numpy's: on a few bytes a call of torch takes several times as long as one of numpy.
+    """
 
-    def __init__(self, body: Tensor, rest: Tensor, n: int, group: int) -> None:
-        self.body, self.rest, self.n, self.group = body, rest, n, group
-        stride = body.stride(0) if body.shape[0] > 1 else n
-        self.place: Place = body.data_ptr(), stride * body.itemsize, rest.data_ptr(), n // group
+    __slots__ = ("_copies", "_left", "body", "group", "n", "place")
+
+    def __init__(self, body: Tensor, group: int, filled: bool) -> None:
+        self.body, self.group, self.n = body, group, body.shape[-1]
+        (num_rows, n), start, left = body.shape, body.data_ptr(), body.shape[-1] % group
+        rest, whole = start, n // group
+        if left:
+            items = _items(body)
+            self._left, self._copies = items[:, n - left :], np.zeros((num_rows, group), items.dtype)
+            if filled:
+                self._copies[:, :left] = self._left
+            rest = self._copies.ctypes.data
+        self.place: Place = start, (body.stride(0) if num_rows > 1 else n) * body.itemsize, rest, whole
 
     @property
     def groups(self) -> int:
@@ -50,7 +60,7 @@ class Rows:
         """After a kernel wrote to the rows: brings the rest home."""
         left = self.n % self.group
         if left:
-            self.body[:, self.n - left :] = self.rest[:, :left]
+            self._left[...] = self._copies[:, :left]
 
 
 def rows_of(x: Tensor, group: int, shape: torch.Size | None = None) -> Rows:
@@ -61,10 +71,18 @@ def rows_of(x: Tensor, group: int, shape: torch.Size | None = None) -> Rows:
     body = x if x.stride(-1) == 1 else x.contiguous()
     if body.dim() != 2:
         body = body.reshape(math.prod(x.shape[:-1]), n)
-    left = n % group
-    if not left:
-        return Rows(body, body, n, group)
-    return Rows(body, torch.nn.functional.pad(body[:, n - left :], (0, group - left)), n, group)
+    return Rows(body, group, filled=True)
+
+
+def result_rows(out: Tensor, group: int, filled: bool = False) -> Rows:
+    """The rows of a contiguous tensor, to be written and finished; `filled` where what they hold is read before."""
+    n = out.shape[-1]
+    return Rows(out if out.dim() == 2 else out.view(math.prod(out.shape[:-1]), n), group, filled)
+
+
+def _items(x: Tensor) -> NDArray[Any]:
+    """The items of a tensor; those of bfloat16, which numpy does not have, as integers."""
+    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def common_shape(shape: torch.Size, other: torch.Size) -> torch.Size:
@@ -87,16 +105,14 @@ def shape_with(shape: torch.Size, *draws: Draw | bool) -> torch.Size:
     return shape
 
 
-def result_rows(out: Tensor, group: int) -> Rows:
-    """The rows of a fresh contiguous tensor, to be written and finished."""
-    n = out.shape[-1]
-    body = out if out.dim() == 2 else out.view(math.prod(out.shape[:-1]), n)
-    return Rows(body, torch.empty(body.shape[0], group, dtype=body.dtype) if n % group else body, n, group)
-
-
 def position(draw: Draw, shape: Sequence[int]) -> Position:
     """Key, blocks (R,) and senders (R,) of a draw for the rows of the leading `shape`."""
-    return signed(draw.key), *(per_row(numbers.to(torch.int64), shape) for numbers in (draw.block, draw.sender))
+    return signed(draw.key), _numbers(draw.block, shape), _numbers(draw.sender, shape)
+
+
+def _numbers(values: Tensor, shape: Sequence[int]) -> Words:
+    numbers: Words = per_row(values if values.dtype == torch.int64 else values.to(torch.int64), shape)
+    return numbers
 
 
 def per_row(values: Tensor, shape: Sequence[int]) -> Any:
@@ -105,5 +121,5 @@ def per_row(values: Tensor, shape: Sequence[int]) -> Any:
     if values.shape == shape:
         return values.numpy().ravel()
     if values.numel() == 1:
-        return np.repeat(values.numpy().ravel(), math.prod(shape))
+        return values.numpy().repeat(math.prod(shape))
     return values.expand(shape).numpy().flatten()

@@ -66,7 +66,7 @@ def _limits(threshold: int | Tensor, shape: torch.Size) -> Words:
 
 def _clear(words: Tensor, n: int) -> Tensor:
     if n % 64 and words.numel():
-        words[..., -1] &= (1 << n % 64) - 1
+        words.numpy()[..., -1] &= (1 << n % 64) - 1
     return words
 
 

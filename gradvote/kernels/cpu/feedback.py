@@ -65,11 +65,12 @@ def feedback_step(
     state = [memory] if inertia is None else [memory, inertia.momentum]
     if any(t.dtype != torch.float32 or t.shape != x.shape for t in (x, *state)):
         return feedback_reference.feedback_step(x, memory, ratio, inertia, keep, zeros, scale)
-    shape, whole = x.shape[:-1], torch.tensor(0.0) if scale is None else scale
+    shape, nothing = x.shape[:-1], x.new_zeros(1)
     words = spare.empty((*shape, reference.num_words(x.shape[-1])), torch.int64)
     valid, new = torch.ones(shape, dtype=torch.bool), [spare.empty(x.shape) for _ in state]
     sources, targets = [rows_of(t, WORD) for t in (x, *state)], [result_rows(t, WORD) for t in new]
-    rules = per_row(ratio.float(), shape), per_row(whole.float(), shape), zeros_of(zeros, shape)
+    scales = per_row(nothing if scale is None else scale.float(), shape)
+    rules = per_row(ratio.float(), shape), scales, zeros_of(zeros, shape)
     masks = _masks(keep, shape, 0 if scale is None else -1)
     _advance_rows(sources, targets, inertia, rules, masks, words, valid)
     if scale is None:
@@ -84,7 +85,9 @@ def _masks(keep: Tensor | None, shape: torch.Size, otherwise: int) -> Masks:
     """The words of a mask, or one word for all places."""
     if keep is None or not otherwise:
         return False, np.full(1, otherwise, np.int64)
-    return True, keep.to(torch.int64).expand(*shape, keep.shape[-1]).reshape(-1).contiguous().numpy()
+    if keep.shape[:-1] != shape or keep.dtype != torch.int64:
+        keep = keep.to(torch.int64).expand(*shape, keep.shape[-1])
+    return True, keep.contiguous().numpy().ravel()
 
 
 def _advance_rows(

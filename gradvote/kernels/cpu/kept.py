@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from llvmlite import ir
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cpu.blocks import per_row, result_rows, rows_of
+from gradvote.kernels.cpu.blocks import Scales, per_row, result_rows, rows_of
 from gradvote.kernels.cpu.jit import program
 from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT64, Builder, Scalar, Vector, load, splat
 from gradvote.kernels.cpu.loops import ZERO, each, each_group, group_at, stack, value_at
@@ -24,6 +25,9 @@ ALL, KEPT = ((None,) * kind for kind in range(1, 3))
 ONE, MANY = ((None,) * kind for kind in range(1, 3))
 """Whether there is one ballot, or a mean of several."""
 
+NOBODY = np.ones(1, np.float32)
+"""The divisor where there is one ballot."""
+
 Kind = tuple[None, ...]
 
 
@@ -34,27 +38,32 @@ def unpack_kept(words: Tensor, keep: Tensor, n: int, scale: float | Tensor, out:
         out = spare.empty((*shape, n))
     elif out.dtype != torch.float32 or out.shape != (*shape, n) or not out.is_contiguous():
         return reference.unpack_kept(words, keep, n, scale, out)
-    counts = torch.ones(shape)
-    _write_all((KEPT, ONE), words[None], keep[None], scale.expand(shape)[None], counts, out)
+    _write_all((KEPT, ONE), words, keep, shape, (per_row(scale, shape), NOBODY), out)
     return out
 
 
 def mean_signs(words: Tensor, keep: Tensor | None, n: int, scales: Tensor, counts: Tensor) -> Tensor:
     """`reference.mean_signs`."""
     out = spare.empty((*words.shape[1:-1], n))
-    kind = (ALL if keep is None else KEPT), MANY
-    _write_all(kind, words, words if keep is None else keep, scales.float(), counts.float(), out)
+    kind, shape = ((ALL if keep is None else KEPT), MANY), words.shape[:-1]
+    numbers = per_row(scales.float(), shape), per_row(counts.float(), shape[1:])
+    _write_all(kind, words, words if keep is None else keep, shape, numbers, out)
     return out
 
 
 def _write_all(
-    kind: tuple[Kind, Kind], words: Tensor, keep: Tensor, scales: Tensor, counts: Tensor, out: Tensor
+    kind: tuple[Kind, Kind],
+    words: Tensor,
+    keep: Tensor,
+    shape: torch.Size,
+    numbers: tuple[Scales, Scales],
+    out: Tensor,
 ) -> None:
-    senders = words.shape[:-1]
-    sources, kept, rows = rows_of(words, 1, senders), rows_of(keep, 1, senders), result_rows(out, WORD)
-    numbers = per_row(scales, senders), per_row(counts, senders[1:])
-    job = (*kind, way_of([rows]), sources.place, kept.place, len(words), *numbers, rows.body.shape[0], rows.place)
-    grain = max(GRAIN // max(len(words), 1), 1)
+    """`numbers`: the scales of all rows, and the divisors of those of the result."""
+    sources, kept, rows = rows_of(words, 1, shape), rows_of(keep, 1, shape), result_rows(out, WORD)
+    senders = shape[0] if kind[1] == MANY else 1
+    job = (*kind, way_of([rows]), sources.place, kept.place, senders, *numbers, rows.body.shape[0], rows.place)
+    grain = max(GRAIN // max(senders, 1), 1)
     split(lambda start, stop: _write_rows(*job, rows.groups, start, stop), rows.total, grain)
     rows.finish()
 
