@@ -68,9 +68,9 @@ class Plane:
     row: int | Tensor
 
     @cached_property
-    def rows(self) -> NDArray[np.int64] | None:
-        """The items of each block where these may differ, else None."""
-        return self.row.numpy() if isinstance(self.row, Tensor) else None
+    def rows(self) -> int | NDArray[np.int64]:
+        """`row` as an array where it is a tensor."""
+        return self.row.numpy() if isinstance(self.row, Tensor) else self.row
 
 
 @dataclass(frozen=True)

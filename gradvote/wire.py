@@ -122,8 +122,8 @@ def _checksum(fixed: bytes | memoryview, body: memoryview) -> int:
 
 
 def _plane_size(plane: Plane, num_blocks: int) -> int:
-    rows = int(plane.rows.sum()) if plane.rows is not None else plane.row * num_blocks
-    return plane.dtype.itemsize * rows
+    rows = plane.rows
+    return plane.dtype.itemsize * (rows * num_blocks if isinstance(rows, int) else int(rows.sum()))
 
 
 def _row_mask(rows: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
@@ -137,7 +137,7 @@ def _raw(array: Tensor) -> NDArray[Any]:
 
 
 def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
-    if plane.rows is not None:
+    if not isinstance(plane.rows, int):
         assert array.dim() == 2, "rows of differing length have one sender"
         mask = _row_mask(plane.rows, array.shape[-1])
         if mask is not None:
@@ -150,8 +150,8 @@ def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     if raw.data_ptr() % plane.dtype.itemsize or raw.storage_offset() % plane.dtype.itemsize or not raw.is_contiguous():
         raw = raw.clone(memory_format=torch.contiguous_format)
     rows = plane.rows
-    width = plane.row if rows is None else int(rows.max(initial=0))
-    mask = None if rows is None else _row_mask(rows, width)
+    width = rows if isinstance(rows, int) else int(rows.max(initial=0))
+    mask = None if isinstance(rows, int) else _row_mask(rows, width)
     if mask is None:
         return raw.flatten().view(plane.dtype).view(*raw.shape[:-1], num_blocks, width)
     array = torch.zeros(num_blocks, width, dtype=plane.dtype)

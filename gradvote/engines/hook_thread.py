@@ -18,7 +18,6 @@ from gradvote.engines.distributed.transport import Delivery
 from gradvote.engines.distributed.turn import Turn
 from gradvote.layout import Layout
 
-
 SMALL = 1 << 21
 """Bytes of gradients below which a bucket waits for the next: an exchange has a price whatever it carries."""
 

@@ -10,7 +10,7 @@ from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import result_rows, rows_of
 from gradvote.kernels.cpu.jit import program
 from gradvote.kernels.cpu.lanes import FLOAT32, INT8, Builder, Scalar, load, splat, store_word
-from gradvote.kernels.cpu.loops import each_group, group_at
+from gradvote.kernels.cpu.loops import each_group, group_at, group_to
 from gradvote.kernels.cpu.signs import INFINITY, if_any
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import settle_writes, way_of, write
@@ -30,7 +30,6 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
     places = (rows.place for rows in (*sources, target))
     job = (way_of([target]), np.float32(beta), np.float32(gain), *places, whole.data_ptr(), target.groups)
     split(lambda start, stop: _average(*job, start, stop), target.total, GRAIN)
-    target.finish()
     return new, new if bool(whole.all()) else torch.where(whole[..., None], new, old)
 
 
@@ -51,9 +50,10 @@ def _average(
     """Writes β·old + γ·x of each group; the flag of its row falls where that is not finite."""
     factors = [splat(builder, factor, LANES) for factor in (beta, gain)]
     with each_group(builder, start, stop, groups) as (row, group):
-        before, added = (load(builder, group_at(builder, p, row, group, 4 * LANES), FLOAT32, LANES) for p in (old, x))
+        before, added = (load(builder, group_at(builder, p, row, group, LANES, 4), FLOAT32, LANES) for p in (old, x))
         result = before * factors[0] + added * factors[1]
-        write(result, group_at(builder, new, row, group, 4 * LANES), way)
+        with group_to(builder, new, row, group, LANES, 4) as target:
+            write(result, target, way)
         with if_any(result.magnitude() >= INFINITY[32]):
             store_word(builder, INT8(0), builder.add(whole, row))
     settle_writes(builder, way)

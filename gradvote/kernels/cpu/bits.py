@@ -24,7 +24,7 @@ from gradvote.kernels.cpu.lanes import (
     store,
     store_word,
 )
-from gradvote.kernels.cpu.loops import at, each_group, group_at, value_at
+from gradvote.kernels.cpu.loops import at, each_group, group_at, group_to, value_at
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
@@ -81,10 +81,9 @@ def count_bits(words: Tensor) -> Tensor:
 
 
 def _unpack(words: Tensor, out: Tensor, shape: torch.Size, scales: Any, kind: tuple[None, ...]) -> None:
-    source, rows = rows_of(words, 1, shape), result_rows(out, WORD, filled=kind == ADD)
+    source, rows = rows_of(words, 1, shape), result_rows(out, WORD)
     job = (kind, way_of([rows]) if kind == OVERWRITE else CACHED, source.place, rows.place, rows.groups, scales)
     split(lambda start, stop: _expand(*job, start, stop), rows.total, GRAIN)
-    rows.finish()
 
 
 @emitted
@@ -142,16 +141,16 @@ def _expand(
     stop: Scalar,
 ) -> None:
     """Writes what becomes of each word."""
-    size = WORD if len(kind) == len(FLAGS) else 4 * WORD
+    item, adds = 1 if len(kind) == len(FLAGS) else 4, len(kind) == len(ADD)
     with each_group(builder, start, stop, groups) as (row, group):
-        lanes = load(builder, group_at(builder, source, row, group, 8), INT64, 1).cast(BIT)
-        target = group_at(builder, result, row, group, size)
-        if len(kind) == len(FLAGS):
-            store(lanes.to(INT8, "zext"), target)
-        else:
-            plus = splat(builder, value_at(builder, scales, row, FLOAT32), WORD)
-            signed = lanes.where(plus, plus.flipped())
-            write(load(builder, target, FLOAT32, WORD) + signed if len(kind) == len(ADD) else signed, target, way)
+        lanes = load(builder, group_at(builder, source, row, group, 1, 8), INT64, 1).cast(BIT)
+        with group_to(builder, result, row, group, WORD, item, filled=adds) as target:
+            if len(kind) == len(FLAGS):
+                store(lanes.to(INT8, "zext"), target)
+            else:
+                plus = splat(builder, value_at(builder, scales, row, FLOAT32), WORD)
+                signed = lanes.where(plus, plus.flipped())
+                write(load(builder, target, FLOAT32, WORD) + signed if adds else signed, target, way)
     settle_writes(builder, way)
 
 
@@ -159,13 +158,13 @@ def _expand(
 def _pack(builder: Builder, place: Any, width: Scalar, words: Scalar, start: Scalar, stop: Scalar) -> None:
     """Writes the word of each 64 flags."""
     with each_group(builder, start, stop, width) as (row, group):
-        flags = load(builder, group_at(builder, place, row, group, WORD), INT8, WORD)
+        flags = load(builder, group_at(builder, place, row, group, WORD, 1), INT8, WORD)
         word = at(builder, words, (row, builder.mul(width, INT64(8))), (group, 8))
         store_word(builder, flags.equal(0).negated().bitmap(), word)
 
 
 @kernel
 def _count(place: Place, counts: Words, start: int, stop: int) -> None:
-    body, stride, _, width = place
+    body, stride, width = place
     for row in range(start, stop):
         counts[row] = populations(body + row * stride, width)

@@ -1,7 +1,7 @@
 """Blocks in memory, as the elementwise kernels see them: rows of n coordinates, read in groups of 64 or more.
 
-What is left of a row after its whole groups is kept in a padded copy of its own, so that a kernel always reads and
-writes whole groups, and never beyond a tensor.
+A kernel always works on whole groups, and never reads or writes beyond a tensor: of a row's last group, where it is
+shorter, it has a padded copy (`loops.group_at`, `loops.group_to`).
 """
 
 import math
@@ -20,47 +20,23 @@ Words = NDArray[np.int64]
 Scales = NDArray[np.float32]
 Position = tuple[int, Words, Words]
 """Key of a draw, and the block and sender of each row."""
-Place = tuple[int, int, int, int]
-"""Address and bytes per row of the body, address of the rest, whole groups per row."""
+Place = tuple[int, int, int]
+"""The address of rows, their distance in bytes and their length in items."""
 FORMATS = {torch.float32: (None,), torch.float64: (None,) * 2, torch.bfloat16: (None,) * 3, torch.float16: (None,) * 4}
 """Values whose types tell the compiler the format of the coordinates."""
 
 
 class Rows:
-    """Addresses and bytes of rows: whole groups in `body` (R, n), what is left of each row in a copy (R, group).
+    """Rows `body` (R, n) of adjacent items, and how many groups of `group` items they have."""
 
-    The copies are numpy's: on a few bytes a call of torch takes several times as long as one of numpy.
-    """
+    __slots__ = ("body", "groups", "n", "place", "total")
 
-    __slots__ = ("_copies", "_left", "body", "group", "n", "place")
-
-    def __init__(self, body: Tensor, group: int, filled: bool) -> None:
-        self.body, self.group, self.n = body, group, body.shape[-1]
-        (num_rows, n), start, left = body.shape, body.data_ptr(), body.shape[-1] % group
-        rest, whole = start, n // group
-        if left:
-            items = _items(body)
-            self._left, self._copies = items[:, n - left :], np.zeros((num_rows, group), items.dtype)
-            if filled:
-                self._copies[:, :left] = self._left
-            rest = self._copies.ctypes.data
-        self.place: Place = start, (body.stride(0) if num_rows > 1 else n) * body.itemsize, rest, whole
-
-    @property
-    def groups(self) -> int:
-        """Groups per row, the rest included."""
-        return -(-self.n // self.group)
-
-    @property
-    def total(self) -> int:
-        """Groups of all rows."""
-        return self.body.shape[0] * self.groups
-
-    def finish(self) -> None:
-        """After a kernel wrote to the rows: brings the rest home."""
-        left = self.n % self.group
-        if left:
-            self._left[...] = self._copies[:, :left]
+    def __init__(self, body: Tensor, group: int) -> None:
+        num_rows, self.n = body.shape
+        self.body, self.groups = body, -(-self.n // group)
+        self.total = num_rows * self.groups
+        stride = (body.stride(0) if num_rows > 1 else self.n) * body.itemsize
+        self.place: Place = body.data_ptr(), stride, self.n
 
 
 def rows_of(x: Tensor, group: int, shape: torch.Size | None = None) -> Rows:
@@ -71,18 +47,12 @@ def rows_of(x: Tensor, group: int, shape: torch.Size | None = None) -> Rows:
     body = x if x.stride(-1) == 1 else x.contiguous()
     if body.dim() != 2:
         body = body.reshape(math.prod(x.shape[:-1]), n)
-    return Rows(body, group, filled=True)
+    return Rows(body, group)
 
 
-def result_rows(out: Tensor, group: int, filled: bool = False) -> Rows:
-    """The rows of a contiguous tensor, to be written and finished; `filled` where what they hold is read before."""
-    n = out.shape[-1]
-    return Rows(out if out.dim() == 2 else out.view(math.prod(out.shape[:-1]), n), group, filled)
-
-
-def _items(x: Tensor) -> NDArray[Any]:
-    """The items of a tensor; those of bfloat16, which numpy does not have, as integers."""
-    return (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy()
+def result_rows(out: Tensor, group: int) -> Rows:
+    """The rows of a contiguous tensor, to be written."""
+    return Rows(out if out.dim() == 2 else out.view(math.prod(out.shape[:-1]), out.shape[-1]), group)
 
 
 def common_shape(shape: torch.Size, other: torch.Size) -> torch.Size:

@@ -115,7 +115,7 @@ def _word(typing: Any, address: Any) -> Any:
 
 @kernel
 def _count(kept: Place, parts: int, counts: Words, start: int, stop: int) -> None:
-    masks, stride, _, width = kept
+    masks, stride, width = kept
     for unit in range(start, stop):
         row, first = unit // parts, unit % parts * PART
         counts[unit] = populations(masks + row * stride + 8 * first, min(PART, width - first))
@@ -178,7 +178,7 @@ def _compact(
 
     The third of the edges is the last word's place.
     """
-    body, stride, _, width = place
+    body, stride, width = place
     words, keep = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     chosen = np.empty(PART + 1, np.int64)
     for unit in range(start, stop):
@@ -226,8 +226,8 @@ def _join(parts: int, starts: Words, edges: Words, out: Words) -> None:
 
 @kernel
 def _expand(place: Place, kept: Place, parts: int, starts: Words, out: Words, start: int, stop: int) -> None:
-    body, stride, _, available = place
-    width = kept[3]
+    body, stride, available = place
+    width = kept[2]
     words, keep = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     for unit in range(start, stop):
         row, begin, position = unit // parts, unit % parts * PART, starts[unit]

@@ -11,7 +11,7 @@ from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import Words, common_shape, per_row, position, result_rows, shape_with
 from gradvote.kernels.cpu.jit import program
 from gradvote.kernels.cpu.lanes import INT16, INT64, Builder, Scalar, Vector, splat, store
-from gradvote.kernels.cpu.loops import each_group, group_at, value_at
+from gradvote.kernels.cpu.loops import each_group, group_to, value_at
 from gradvote.kernels.cpu.philox import TILE, TILES, tiles
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
@@ -52,7 +52,6 @@ def _drawn(kind: tuple[None, ...], draw: Draw, width: int, shape: torch.Size, th
     rows = result_rows(out, TILES * WIDTHS[len(kind) - 1])
     job = (kind, rows.place, rows.groups, position(draw, shape), _limits(threshold, shape))
     split(lambda start, stop: _fill(*job, start, stop), rows.total, GRAIN // (TILE * TILES))
-    rows.finish()
     return out
 
 
@@ -94,10 +93,10 @@ def _fill(
 ) -> None:
     """Writes what becomes of each group of tiles."""
     key, blocks, senders = draw
-    size = 8 * WIDTHS[len(kind) - 1]
+    width = WIDTHS[len(kind) - 1]
     with each_group(builder, start, stop, groups) as (row, group):
-        out = group_at(builder, result, row, group, TILES * size)
         where = key, value_at(builder, blocks, row), value_at(builder, senders, row)
         limit = value_at(builder, limits, row)
-        for tile, words in enumerate(tiles(builder, *where, builder.mul(group, INT64(TILES)), TILES)):
-            store(_results(kind, words, limit), builder.add(out, INT64(tile * size)))
+        with group_to(builder, result, row, group, TILES * width, 8) as out:
+            for tile, words in enumerate(tiles(builder, *where, builder.mul(group, INT64(TILES)), TILES)):
+                store(_results(kind, words, limit), builder.add(out, INT64(tile * width * 8)))

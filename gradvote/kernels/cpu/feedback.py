@@ -1,7 +1,8 @@
 """Momentum, error memory and signs in one pass: every coordinate is read once and written once.
 
 A tile of 1024 coordinates is moved in two loops over a buffer in the first cache: p and its marks, then what stays in
-memory. The results go to memory of their own, so that a failed round keeps its old state.
+memory. A row whose scale is the mean of |p| is moved as a whole, over a buffer in the second cache, where it fits. The
+results go to memory of their own, so that a failed round keeps its old state.
 """
 
 from typing import Any
@@ -18,6 +19,7 @@ from gradvote.kernels.cpu.lanes import (
     BIT,
     FLOAT32,
     INT8,
+    INT16,
     INT32,
     INT64,
     Builder,
@@ -28,12 +30,24 @@ from gradvote.kernels.cpu.lanes import (
     store,
     store_word,
 )
-from gradvote.kernels.cpu.loops import at, ceiling, each, each_group, group_at, least, stack, value_at
-from gradvote.kernels.cpu.signs import INFINITY, Zeros, settled, zeros_of
+from gradvote.kernels.cpu.loops import (
+    ZERO,
+    at,
+    ceiling,
+    each,
+    each_group,
+    greatest,
+    group_at,
+    group_to,
+    least,
+    stack,
+    value_at,
+)
+from gradvote.kernels.cpu.signs import INFINITY, Zeros, if_any, inside, settled, zeros_of
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
-from gradvote.kernels.cpu.trees import mean_abs
+from gradvote.kernels.cpu.trees import folded_sum, mean_abs, tile_sum
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
 
@@ -41,15 +55,19 @@ WORD = 64
 BYTES = 4 * WORD
 TILE = 16
 """Words of a tile."""
+TILES = 16
+"""Tiles of the longest row that is moved as a whole."""
 GRAIN = 32
 """Tiles that are worth a thread."""
 LANES = 16
 """Coordinates that pass through the registers together."""
 PLAIN, HEAVY_BALL, NESTEROV = ((None,) * kind for kind in range(1, 4))
 """The kind of momentum, as values whose types tell the compiler."""
+GIVEN, MEAN = ((None,) * kind for kind in range(1, 3))
+"""Where the scale comes from, likewise."""
 
 Masks = tuple[bool, Words]
-Rules = tuple[Scales, Scales, Zeros]
+Rules = tuple[tuple[None, ...], Scales, Scales, Zeros]
 
 
 def feedback_step(
@@ -65,20 +83,23 @@ def feedback_step(
     state = [memory] if inertia is None else [memory, inertia.momentum]
     if any(t.dtype != torch.float32 or t.shape != x.shape for t in (x, *state)):
         return feedback_reference.feedback_step(x, memory, ratio, inertia, keep, zeros, scale)
-    shape, nothing = x.shape[:-1], x.new_zeros(1)
+    shape = x.shape[:-1]
     words = spare.empty((*shape, reference.num_words(x.shape[-1])), torch.int64)
     valid, new = torch.ones(shape, dtype=torch.bool), [spare.empty(x.shape) for _ in state]
     sources, targets = [rows_of(t, WORD) for t in (x, *state)], [result_rows(t, WORD) for t in new]
-    scales = per_row(nothing if scale is None else scale.float(), shape)
-    rules = per_row(ratio.float(), shape), scales, zeros_of(zeros, shape)
-    masks = _masks(keep, shape, 0 if scale is None else -1)
-    _advance_rows(sources, targets, inertia, rules, masks, words, valid)
-    if scale is None:
-        scale = mean_abs(new[0], keep)
-        _drain_rows(targets[0], per_row(scale, shape), _masks(keep, shape, -1), words)
-        valid &= scale.isfinite()
+    apart = scale is None and words.shape[-1] > TILES * TILE
+    rule, found = (
+        (GIVEN if apart or scale is not None else MEAN),
+        torch.zeros(shape) if scale is None else scale.float(),
+    )
+    rules = rule, per_row(ratio.float(), shape), per_row(found, shape), zeros_of(zeros, shape)
+    _advance_rows(sources, targets, inertia, rules, _masks(keep, shape, 0 if apart else -1), words, valid)
+    if apart:
+        found = mean_abs(new[0], keep)
+        _drain_rows(targets[0], per_row(found, shape), _masks(keep, shape, -1), words)
+        valid &= found.isfinite()
     _restore(new, state, valid)
-    return Feedback(words, valid, scale, new[0], new[1] if inertia else None)
+    return Feedback(words, valid, found if scale is None else scale, new[0], new[1] if inertia else None)
 
 
 def _masks(keep: Tensor | None, shape: torch.Size, otherwise: int) -> Masks:
@@ -105,16 +126,13 @@ def _advance_rows(
     places = x, memory, momentum, new_memory, new_momentum
     results = words.data_ptr(), valid.data_ptr()
     job = (kind, way_of(targets), np.float32(mu), places, sources[0].n, *rules, *masks, *results)
-    tiles = -(-words.shape[-1] // TILE)
-    split(lambda start, stop: _advance_tiles(*job, start, stop), sources[0].body.shape[0] * tiles, GRAIN)
-    for rows in targets:
-        rows.finish()
+    units, grain = (1, GRAIN // TILES) if rules[0] == MEAN else (-(-words.shape[-1] // TILE), GRAIN)
+    split(lambda start, stop: _advance_tiles(*job, start, stop), sources[0].body.shape[0] * units, grain)
 
 
 def _drain_rows(rows: Rows, scales: Scales, masks: Masks, words: Tensor) -> None:
     job = (rows.place, words.shape[-1], scales, *masks, words.data_ptr())
     split(lambda start, stop: _drain_words(*job, start, stop), words.numel(), GRAIN * TILE)
-    rows.finish()
 
 
 def _restore(new: list[Tensor], old: list[Tensor], valid: Tensor) -> None:
@@ -134,6 +152,7 @@ def _advance_tiles(
     mu: Scalar,
     places: Any,
     n: Scalar,
+    rule: Any,
     ratios: Scalar,
     scales: Scalar,
     zeros: Any,
@@ -145,29 +164,69 @@ def _advance_tiles(
     stop: Scalar,
 ) -> None:
     x, memory, momentum, new_memory, new_momentum = places
-    width = ceiling(builder, n, WORD)
-    buffer = builder.ptrtoint(stack(builder, ir.ArrayType(FLOAT32, TILE * WORD)), INT64)
-    with each_group(builder, start, stop, ceiling(builder, width, TILE)) as (row, tile):
-        ratio, scale = (value_at(builder, table, row, FLOAT32) for table in (ratios, scales))
-        first = builder.mul(tile, INT64(TILE))
-        last = least(builder, builder.add(first, INT64(TILE)), width)
+    width, span = ceiling(builder, n, WORD), TILE if len(rule) == len(GIVEN) else TILE * TILES
+    buffer = builder.ptrtoint(stack(builder, ir.ArrayType(FLOAT32, span * WORD)), INT64)
+    with each_group(builder, start, stop, ceiling(builder, width, span)) as (row, unit):
+        ratio, first = value_at(builder, ratios, row, FLOAT32), builder.mul(unit, INT64(span))
+        last = least(builder, builder.add(first, INT64(span)), width)
         with each(builder, first, last) as index:
             p = at(builder, buffer, (builder.sub(index, first), BYTES))
-            sources = [group_at(builder, place, row, index, BYTES) for place in (x, memory, momentum, new_momentum)]
-            word, zero, unbounded = _advance(builder, kind, way, mu, ratio, p, *sources)
+            update, kept = (group_at(builder, place, row, index, WORD, 4) for place in (x, memory))
+            if len(kind) == len(PLAIN):
+                word, zero, unbounded = _advance(builder, kind, way, mu, ratio, p, update, kept, ZERO, ZERO)
+            else:
+                moving = group_at(builder, momentum, row, index, WORD, 4)
+                with group_to(builder, new_momentum, row, index, WORD, 4) as moved:
+                    word, zero, unbounded = _advance(builder, kind, way, mu, ratio, p, update, kept, moving, moved)
             out = at(builder, words, (builder.add(builder.mul(row, width), index), 8))
             store_word(builder, word, out)
             with builder.if_then(builder.icmp_signed("!=", zero, INT64(0)), likely=False):
                 store_word(builder, builder.or_(word, settled(builder, zero, zeros, row, index, n)), out)
             with builder.if_then(builder.icmp_signed("!=", unbounded, INT64(0)), likely=False):
                 store_word(builder, INT8(0), builder.add(valid, row))
+        if len(rule) == len(GIVEN):
+            scale = value_at(builder, scales, row, FLOAT32)
+        else:
+            scale = _mean(builder, buffer, n, width, row, masked, masks)
+            store_word(builder, scale, at(builder, scales, (row, 4)))
+            with if_any(splat(builder, scale, 1).magnitude() >= INFINITY[32]):
+                store_word(builder, INT8(0), builder.add(valid, row))
         with each(builder, first, last) as index:
             p = at(builder, buffer, (builder.sub(index, first), BYTES))
             place = builder.add(builder.mul(row, width), index)
-            mask = value_at(builder, masks, builder.select(masked, place, INT64(0)))
-            target = group_at(builder, new_memory, row, index, BYTES)
-            _drain(builder, way, p, scale, mask, value_at(builder, words, place), target)
+            mask = value_at(builder, masks, builder.select(masked, place, ZERO))
+            with group_to(builder, new_memory, row, index, WORD, 4) as target:
+                _drain(builder, way, p, scale, mask, value_at(builder, words, place), target)
     settle_writes(builder, way)
+
+
+def _mean(
+    builder: Builder, buffer: Scalar, n: Scalar, width: Scalar, row: Scalar, masked: Scalar, masks: Scalar
+) -> Scalar:
+    """The mean of |p| over the marked coordinates of a row in the buffer, summed as `reference.mean_abs` does."""
+    sums, marks = stack(builder, ir.VectorType(FLOAT32, TILES)), stack(builder, ir.ArrayType(INT64, TILE))
+    count, marks_at = stack(builder, INT64), builder.ptrtoint(marks, INT64)
+    builder.store(splat(builder, FLOAT32(0.0), TILES).value, sums)
+    builder.store(ZERO, count)
+    with each(builder, ZERO, ceiling(builder, width, TILE)) as tile:
+        first = builder.mul(tile, INT64(TILE))
+        with each(builder, ZERO, INT64(TILE)) as word:
+            index = builder.add(first, word)
+            within = builder.icmp_signed("<", index, width)
+            place = builder.add(builder.mul(row, width), index)
+            mask = value_at(builder, masks, builder.select(builder.and_(masked, within), place, ZERO))
+            mark = builder.select(within, builder.and_(mask, inside(builder, n, index)), ZERO)
+            builder.store(builder.add(builder.load(count), builder.ctpop(mark)), count)
+            store_word(builder, mark, at(builder, marks_at, (word, 8)))
+
+        def leaf(index: int) -> Vector:
+            p = load(builder, at(builder, buffer, (first, BYTES), (INT64(index), 4 * LANES)), FLOAT32, LANES)
+            marked = load(builder, builder.add(marks_at, INT64(LANES // 8 * index)), INT16, 1).cast(BIT)
+            return marked.where(p.magnitude().cast(FLOAT32), 0.0)
+
+        store_word(builder, tile_sum(leaf), at(builder, builder.ptrtoint(sums, INT64), (tile, 4)))
+    total = folded_sum(Vector(builder, builder.load(sums)))
+    return builder.fdiv(total, builder.sitofp(greatest(builder, builder.load(count), INT64(1)), FLOAT32))
 
 
 @program
@@ -183,10 +242,10 @@ def _drain_words(
     stop: Scalar,
 ) -> None:
     with each_group(builder, start, stop, width) as (row, index):
-        place, address = builder.add(builder.mul(row, width), index), group_at(builder, rows, row, index, BYTES)
-        mask = value_at(builder, masks, builder.select(masked, place, INT64(0)))
-        scale = value_at(builder, scales, row, FLOAT32)
-        _drain(builder, CACHED, address, scale, mask, value_at(builder, words, place), address)
+        place, scale = builder.add(builder.mul(row, width), index), value_at(builder, scales, row, FLOAT32)
+        mask = value_at(builder, masks, builder.select(masked, place, ZERO))
+        with group_to(builder, rows, row, index, WORD, 4, filled=True) as p:
+            _drain(builder, CACHED, p, scale, mask, value_at(builder, words, place), p)
 
 
 def _advance(

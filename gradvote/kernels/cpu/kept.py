@@ -11,13 +11,12 @@ from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import Scales, per_row, result_rows, rows_of
 from gradvote.kernels.cpu.jit import program
 from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT64, Builder, Scalar, Vector, load, splat
-from gradvote.kernels.cpu.loops import ZERO, each, each_group, group_at, stack, value_at
+from gradvote.kernels.cpu.loops import ZERO, each, each_group, group_at, group_to, stack, value_at
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.streaming import settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
 
 WORD = 64
-BYTES = 4 * WORD
 GRAIN = 1 << 10
 """Words that are worth a thread."""
 ALL, KEPT = ((None,) * kind for kind in range(1, 3))
@@ -65,7 +64,6 @@ def _write_all(
     job = (*kind, way_of([rows]), sources.place, kept.place, senders, *numbers, rows.body.shape[0], rows.place)
     grain = max(GRAIN // max(senders, 1), 1)
     split(lambda start, stop: _write_rows(*job, rows.groups, start, stop), rows.total, grain)
-    rows.finish()
 
 
 @program
@@ -92,19 +90,20 @@ def _write_rows(
         def said(sender: Scalar) -> Vector:
             place = builder.add(builder.mul(sender, num_rows), row)
             plus = splat(builder, value_at(builder, scales, place, FLOAT32), WORD)
-            bits = load(builder, group_at(builder, words, place, group, 8), INT64, 1).cast(BIT)
+            bits = load(builder, group_at(builder, words, place, group, 1, 8), INT64, 1).cast(BIT)
             term = bits.where(plus, plus.flipped())
             if len(kept) == len(ALL):
                 return term
-            return load(builder, group_at(builder, keep, place, group, 8), INT64, 1).cast(BIT).where(term, 0.0)
+            return load(builder, group_at(builder, keep, place, group, 1, 8), INT64, 1).cast(BIT).where(term, 0.0)
 
-        target = group_at(builder, result, row, group, BYTES)
         if len(many) == len(ONE):
-            write(said(ZERO), target, way)
+            mean = said(ZERO)
         else:
             count = splat(builder, value_at(builder, counts, row, FLOAT32), WORD)
             builder.store(count.like(0.0).value, total)
             with each(builder, ZERO, num_senders) as sender:
                 builder.store((Vector(builder, builder.load(total)) + said(sender)).value, total)
-            write(Vector(builder, builder.load(total)) / count, target, way)
+            mean = Vector(builder, builder.load(total)) / count
+        with group_to(builder, result, row, group, WORD, 4) as target:
+            write(mean, target, way)
     settle_writes(builder, way)

@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from llvmlite import ir
 from numba.core import cgutils
 
-from gradvote.kernels.cpu.lanes import INT64, Builder, Scalar
+from gradvote.kernels.cpu.emit import LINE
+from gradvote.kernels.cpu.lanes import INT8, INT64, Builder, Scalar
 
 ZERO = INT64(0)
+
+Place = tuple[Scalar, ...]
+"""The address of rows, their distance in bytes and their length in items (`blocks.Place`)."""
 
 
 @contextmanager
@@ -31,8 +36,11 @@ def each_group(builder: Builder, start: Scalar, stop: Scalar, width: Scalar) -> 
 
 
 def stack(builder: Builder, kind: Any) -> Scalar:
-    """A pointer to room for a value, the same for all rounds of a loop."""
-    return cgutils.alloca_once(builder, kind)  # type: ignore[no-untyped-call]  # numba has no types
+    """A pointer to room for a value, at a line of the cache, the same for all rounds of a loop."""
+    with builder.goto_entry_block():
+        room = builder.alloca(kind)
+    room.align = LINE
+    return room
 
 
 def least(builder: Builder, a: Scalar, b: Scalar) -> Scalar:
@@ -58,11 +66,53 @@ def at(builder: Builder, base: Scalar, *steps: tuple[Scalar, Scalar | int]) -> S
     return base
 
 
-def group_at(builder: Builder, place: tuple[Scalar, ...], row: Scalar, group: Scalar, size: int) -> Scalar:
-    """The address of a group of a row (`blocks.Place`), in the body or in the rest."""
-    body, stride, rest, whole = place
-    inside = builder.icmp_signed("<", group, whole)
-    return builder.select(inside, at(builder, body, (row, stride), (group, size)), at(builder, rest, (row, size)))
+def group_at(builder: Builder, place: Place, row: Scalar, group: Scalar, count: int, item: int) -> Scalar:
+    """The address of a group of `count` items of a row; of a shorter last one a copy with zeros behind it."""
+    address, short, left = _group(builder, place, row, group, count, item)
+    if count == 1 or not item:
+        return address
+    room = _room(builder, count * item)
+    with builder.if_then(short, likely=False):
+        _fill(builder, room, address, left, count * item)
+    return builder.select(short, builder.ptrtoint(room, INT64), address)
+
+
+@contextmanager
+def group_to(
+    builder: Builder, place: Place, row: Scalar, group: Scalar, count: int, item: int, filled: bool = False
+) -> Iterator[Scalar]:
+    """Where a group of `count` items of a row is written: a shorter last one aside, of which its own items are kept.
+
+    `filled`: what stands there is read before.
+    """
+    address, short, left = _group(builder, place, row, group, count, item)
+    room = _room(builder, count * item)
+    if filled:
+        with builder.if_then(short, likely=False):
+            _fill(builder, room, address, left, count * item)
+    yield builder.select(short, builder.ptrtoint(room, INT64), address)
+    with builder.if_then(short, likely=False):
+        cgutils.raw_memcpy(builder, builder.inttoptr(address, room.type), room, left, 1)  # type: ignore[no-untyped-call]
+
+
+def _group(
+    builder: Builder, place: Place, row: Scalar, group: Scalar, count: int, item: int
+) -> tuple[Scalar, Scalar, Scalar]:
+    """The address of a group, whether fewer than `count` items are left of its row, and their bytes."""
+    body, stride, n = place
+    left = builder.sub(n, builder.mul(group, INT64(count)))
+    address = at(builder, body, (row, stride), (group, count * item))
+    return address, builder.icmp_signed("<", left, INT64(count)), builder.mul(left, INT64(item))
+
+
+def _room(builder: Builder, size: int) -> Scalar:
+    return builder.bitcast(stack(builder, ir.ArrayType(INT8, size)), INT8.as_pointer())
+
+
+def _fill(builder: Builder, room: Scalar, address: Scalar, left: Scalar, size: int) -> None:
+    """Copies `left` bytes into a room of `size` bytes, with zeros behind them."""
+    cgutils.memset(builder, room, INT64(size), 0)  # type: ignore[no-untyped-call]
+    cgutils.raw_memcpy(builder, room, builder.inttoptr(address, room.type), left, 1)  # type: ignore[no-untyped-call]
 
 
 def value_at(builder: Builder, table: Scalar, index: Scalar, kind: Any = INT64) -> Scalar:

@@ -19,7 +19,7 @@ from gradvote.kernels.cpu.formats import item_bytes, read
 from gradvote.kernels.cpu.formulas import DISTRIBUTIONS, quantile
 from gradvote.kernels.cpu.jit import program
 from gradvote.kernels.cpu.lanes import FLOAT32, FLOAT64, INT64, Builder, Scalar, Vector, splat, store
-from gradvote.kernels.cpu.loops import at, ceiling, each_group, group_at, value_at
+from gradvote.kernels.cpu.loops import at, ceiling, each_group, group_at, group_to, value_at
 from gradvote.kernels.cpu.philox import TILE, TILES, tiles
 from gradvote.kernels.cpu.signs import inside, write_word, zeros_of
 from gradvote.kernels.cpu.spare import spare
@@ -75,7 +75,6 @@ def _fill(x: Tensor, out: Tensor, format_: Any, std: float | Tensor, draw: Draw,
     summand, results = rows_of(x, GROUP, shape), result_rows(out, GROUP)
     job = (format_, kind, summand.place, results.place, results.groups, _scales(std, shape), position(draw, shape))
     split(lambda start, stop: _add(*job, start, stop), results.total, GRAIN // GROUP)
-    results.finish()
 
 
 def _kind_of(distribution: str) -> tuple[None, ...]:
@@ -133,7 +132,7 @@ def _pack(
 ) -> None:
     width = ceiling(builder, n, TILE)
     with each_group(builder, start, stop, ceiling(builder, n, GROUP)) as (row, group):
-        address = group_at(builder, place, row, group, GROUP * item_bytes(format_))
+        address = group_at(builder, place, row, group, GROUP, item_bytes(format_))
         for tile, x in enumerate(_noisy(builder, format_, kind, address, stds, draw, row, group)):
             index = builder.add(builder.mul(group, INT64(TILES)), INT64(tile))
             with builder.if_then(builder.icmp_signed("<", index, width), likely=True):
@@ -154,9 +153,8 @@ def _add(
     start: Scalar,
     stop: Scalar,
 ) -> None:
-    size = TILE * result_bytes(format_)
     with each_group(builder, start, stop, groups) as (row, group):
-        address = group_at(builder, place, row, group, GROUP * item_bytes(format_))
-        out = group_at(builder, result, row, group, TILES * size)
-        for tile, x in enumerate(_noisy(builder, format_, kind, address, stds, draw, row, group)):
-            store(x, builder.add(out, INT64(tile * size)))
+        address = group_at(builder, place, row, group, GROUP, item_bytes(format_))
+        with group_to(builder, result, row, group, GROUP, result_bytes(format_)) as out:
+            for tile, x in enumerate(_noisy(builder, format_, kind, address, stds, draw, row, group)):
+                store(x, builder.add(out, INT64(tile * TILE * result_bytes(format_))))

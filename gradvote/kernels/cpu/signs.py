@@ -129,6 +129,6 @@ def _pack(
 ) -> None:
     width = ceiling(builder, n, WORD)
     with each_group(builder, start, stop, width) as (row, index):
-        x = read(builder, kind, group_at(builder, place, row, index, WORD * item_bytes(kind)), WORD)
+        x = read(builder, kind, group_at(builder, place, row, index, WORD, item_bytes(kind)), WORD)
         out = at(builder, words, (builder.add(builder.mul(row, width), index), 8))
         write_word(x, None, zeros, row, index, n, out, builder.add(valid, row))

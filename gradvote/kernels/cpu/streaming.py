@@ -17,7 +17,7 @@ def way_of(targets: list[Rows]) -> tuple[None, ...]:
     body = targets[0].body
     if body.nbytes < LARGE:
         return CACHED
-    starts = [number for rows in targets for number in (rows.place[0], rows.place[2])]
+    starts = [rows.place[0] for rows in targets]
     aligned = not any(number % LINE for number in (*starts, targets[0].place[1] if body.shape[0] > 1 else 0))
     return STREAMED if aligned else CACHED
 

@@ -1,19 +1,20 @@
 """Sums in the fixed order of `reference.tree_sum`: a tile of 1024 coordinates is one straight line of additions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.bits import count_bits
-from gradvote.kernels.cpu.blocks import FORMATS, Place, common_shape, rows_of
+from gradvote.kernels.cpu.blocks import FORMATS, common_shape, rows_of
 from gradvote.kernels.cpu.formats import item_bytes, read
-from gradvote.kernels.cpu.jit import emitted, kernel
-from gradvote.kernels.cpu.lanes import BIT, INT16, INT64, Builder, Scalar, Vector, load
+from gradvote.kernels.cpu.jit import kernel, program
+from gradvote.kernels.cpu.lanes import BIT, INT16, INT64, Builder, Scalar, Vector, load, store_word
+from gradvote.kernels.cpu.loops import ZERO, at, each_group, group_at
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.reference import TILE
 
@@ -49,72 +50,61 @@ def _tree_sum(x: Tensor, keep: Tensor | None, kind: tuple[None, ...]) -> Tensor:
     kept = rows if keep is None else rows_of(keep, TILE // 64, shape)
     tiles = torch.empty(rows.body.shape[0], rows.groups, dtype=torch.promote_types(x.dtype, torch.float32))
     sums = torch.zeros(shape, dtype=tiles.dtype)
-    target, job = tiles.numpy(), (FORMATS[x.dtype], kind, rows.place, kept.place)
-    split(lambda start, stop: _sum_tiles(*job, target, start, stop), rows.total, GRAIN)
-    _fold_rows(target, sums.view(-1).numpy())
+    job = (FORMATS[x.dtype], kind, rows.place, kept.place, tiles.data_ptr(), rows.groups)
+    split(lambda start, stop: _sum_tiles(*job, start, stop), rows.total, GRAIN)
+    _fold_rows(tiles.numpy(), sums.view(-1).numpy())
     return sums
 
 
-def _folded(leaf: Any, level: int, index: int) -> Vector:
+def _folded(leaf: Callable[[int], Vector], level: int, index: int) -> Vector:
     """Node `index` of a level: two of the level below, half a level apart; depth first, so that few registers do."""
     if level == 0:
-        lanes: Vector = leaf(index)
-        return lanes
+        return leaf(index)
     return _folded(leaf, level - 1, index) + _folded(leaf, level - 1, index + (1 << (LEVELS - level)))
 
 
-def tile_sum(leaf: Any) -> Scalar:
+def tile_sum(leaf: Callable[[int], Vector]) -> Scalar:
     """The sum of a tile of 1024, given a function for its 64 vectors of 16 lanes."""
-    total = _folded(leaf, LEVELS, 0)
+    return folded_sum(_folded(leaf, LEVELS, 0))
+
+
+def folded_sum(total: Vector) -> Scalar:
+    """The sum of a vector's lanes, half by half."""
     while total.count > 1:
         half = total.count // 2
         total = total.pick(total, range(half)) + total.pick(total, range(half, 2 * half))
     return total.builder.extract_element(total.value, INT64(0))
 
 
-@emitted
-def _sum(typing: Any, format_: Any, kind: Any, address: Any, keep: Any) -> Any:
-    """The sum of the tile at an address; `keep` is the address of its bits."""
-
-    def generate(context: Any, builder: Builder, signature: Any, args: Any) -> Scalar:
-        format_, kind = signature.args[:2]
+@program
+def _sum_tiles(
+    builder: Builder,
+    format_: Any,
+    kind: Any,
+    place: Any,
+    kept: Any,
+    sums: Scalar,
+    tiles: Scalar,
+    start: Scalar,
+    stop: Scalar,
+) -> None:
+    """Writes the sum of each tile of each row."""
+    with each_group(builder, start, stop, tiles) as (row, tile):
+        items = group_at(builder, place, row, tile, TILE, item_bytes(format_))
+        bits = group_at(builder, kept, row, tile, TILE // 64, 8) if len(kind) == len(KEPT) else ZERO
 
         def leaf(index: int) -> Vector:
             offset = INT64(index * LANES * item_bytes(format_))
-            x = read(builder, format_, builder.add(args[2], offset), LANES)
+            x = read(builder, format_, builder.add(items, offset), LANES)
             if len(kind) == len(SIGNED):
                 return x
             magnitude = x.magnitude().cast(x.value.type.element)
             if len(kind) == len(ABSOLUTE):
                 return magnitude
-            return load(builder, builder.add(args[3], INT64(2 * index)), INT16, 1).cast(BIT).where(magnitude, 0.0)
+            return load(builder, builder.add(bits, INT64(2 * index)), INT16, 1).cast(BIT).where(magnitude, 0.0)
 
-        return tile_sum(leaf)
-
-    result = types.float64 if len(format_) == 2 else types.float32
-    return result(format_, kind, address, keep), generate
-
-
-@emitted
-def _bytes(typing: Any, format_: Any) -> Any:
-    size = TILE * item_bytes(format_)
-    return types.int64(format_), lambda context, builder, signature, args: INT64(size)
-
-
-@kernel
-def _sum_tiles(format_: Any, kind: Any, place: Place, kept: Place, sums: Sums, start: int, stop: int) -> None:
-    body, stride, rest, whole = place
-    masks, mask_stride, mask_rest, mask_whole = kept
-    size, groups = _bytes(format_), sums.shape[1]
-    while start < stop:
-        row, first = start // groups, start % groups
-        last = min(groups, first + stop - start)
-        for group in range(first, last):
-            address = body + row * stride + group * size if group < whole else rest + row * size
-            inside = group < mask_whole
-            keep = masks + row * mask_stride + group * (TILE // 8) if inside else mask_rest + row * (TILE // 8)
-            sums[row, group] = _sum(format_, kind, address, keep)
-        start += last - first
+        size = 8 if len(format_) == 2 else 4
+        store_word(builder, tile_sum(leaf), at(builder, sums, (builder.add(builder.mul(row, tiles), tile), size)))
 
 
 @kernel
