@@ -56,7 +56,7 @@ class Context:
 
     @cached_property
     def _server(self) -> "Context":
-        return replace(self, sender=SERVER, secret=None)
+        return Context(self.seed, self.step, self.block, SERVER, self.lr, self.attempt)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Plane:
     dtype: torch.dtype
     row: int | Tensor
 
-    @cached_property
+    @property
     def rows(self) -> int | NDArray[np.int64]:
         """`row` as an array where it is a tensor."""
         return self.row.numpy() if isinstance(self.row, Tensor) else self.row

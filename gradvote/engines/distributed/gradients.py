@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gradvote.layout import Layout
+from gradvote.layout import Layout, Piece
 
 Decode = Callable[[Tensor | None], Tensor]
 """Gives a direction (d,), in the tensor (d,) float32 that it gets, if any."""
@@ -32,13 +32,12 @@ class Desk:
         if view is not None:
             return view
         flat = self.room(layout.size)
-        for p in layout.pieces:
+        for p, place in zip(layout.pieces, _split(flat, layout), strict=True):
             gradient = gradients[p.param]
-            place = flat[p.offset : p.offset + p.length]
             if gradient is None:
                 place.fill_(torch.nan)
             else:
-                place.copy_(gradient.detach().reshape(-1)[p.start : p.start + p.length])
+                place.copy_(_stretch(gradient.detach().reshape(-1), p))
         return flat
 
     def scatter(self, parts: Iterable[tuple[Layout, Decode]], targets: Mapping[int, Tensor], scale: float = 1) -> None:
@@ -70,14 +69,24 @@ class Outbox:
             return
         flat = decode(self._desk.room(layout.size) if self._desk.dtype == torch.float32 else None)
         _scaled(flat, self._scale)
-        for p in layout.pieces:
-            self._places[p.param].view(-1)[p.start : p.start + p.length].copy_(flat[p.offset : p.offset + p.length])
+        for p, part in zip(layout.pieces, _split(flat, layout), strict=True):
+            _stretch(self._places[p.param].view(-1), p).copy_(part)
 
     def finish(self) -> None:
         """All directions are written."""
         for i, target in self._targets.items():
             if self._places[i] is not target:
                 target.copy_(self._places[i])
+
+
+def _split(flat: Tensor, layout: Layout) -> Sequence[Tensor]:
+    """The pieces of a layout as views: one call of torch for all."""
+    return flat.split([p.length for p in layout.pieces])
+
+
+def _stretch(whole: Tensor, piece: Piece) -> Tensor:
+    """The place of a piece in its parameter (numel,)."""
+    return whole if piece.length == len(whole) else whole[piece.start : piece.start + piece.length]
 
 
 def _scaled(flat: Tensor, scale: float) -> Tensor:
