@@ -147,13 +147,15 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
 
 
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
-    if raw.data_ptr() % plane.dtype.itemsize or raw.storage_offset() % plane.dtype.itemsize or not raw.is_contiguous():
+    size = plane.dtype.itemsize
+    if raw.stride(-1) != 1 or any(k % size for k in (raw.data_ptr(), raw.storage_offset(), *raw.stride()[:-1])):
         raw = raw.clone(memory_format=torch.contiguous_format)
     rows = plane.rows
     width = rows if isinstance(rows, int) else int(rows.max(initial=0))
     mask = None if isinstance(rows, int) else _row_mask(rows, width)
     if mask is None:
-        return raw.flatten().view(plane.dtype).view(*raw.shape[:-1], num_blocks, width)
+        items: Tensor = raw.view(plane.dtype).unflatten(-1, (num_blocks, width))
+        return items
     array = torch.zeros(num_blocks, width, dtype=plane.dtype)
     _raw(array)[mask] = raw.numpy().view(_raw(array).dtype)
     return array

@@ -6,7 +6,6 @@ from hypothesis import HealthCheck, given, settings
 
 from gradvote.kernels import reference
 from gradvote.kernels.cpu import bits
-from gradvote.kernels.cpu.streaming import LARGE
 from tests.kernels.inputs import LAYOUTS, layouts, same, seeds, shapes, sizes, words_like
 
 pytestmark = pytest.mark.usefixtures("hard")
@@ -49,9 +48,8 @@ def test_flags_and_counts(shape: tuple[int, ...], n: int, layout: str, seed: int
 
 
 @pytest.mark.parametrize("first", [0, 1, 16])
-@pytest.mark.parametrize("n", [LARGE // 4, LARGE // 4 + 33])
+@pytest.mark.parametrize("n", [1 << 20, (1 << 20) + 33])
 def test_large_results_wherever_they_begin(n: int, first: int) -> None:
-    """Aligned ones are streamed."""
     words, room = words_like((1, reference.num_words(n)), 1), torch.full((n + 32,), torch.nan)
     out = room[first : first + n].view(1, n)
     assert bits.unpack_signs(words, n, 0.5, out) is out

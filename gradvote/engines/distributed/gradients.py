@@ -81,7 +81,8 @@ class Outbox:
 
 def _split(flat: Tensor, layout: Layout) -> Sequence[Tensor]:
     """The pieces of a layout as views: one call of torch for all."""
-    return flat.split([p.length for p in layout.pieces])
+    views: Sequence[Tensor] = torch.split(flat, [p.length for p in layout.pieces])
+    return views
 
 
 def _stretch(whole: Tensor, piece: Piece) -> Tensor:

@@ -9,11 +9,10 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import result_rows, rows_of
 from gradvote.kernels.cpu.jit import program
-from gradvote.kernels.cpu.lanes import FLOAT32, INT8, Builder, Scalar, load, splat, store_word
+from gradvote.kernels.cpu.lanes import FLOAT32, INT8, Builder, Scalar, load, splat, store, store_word
 from gradvote.kernels.cpu.loops import each_group, group_at, group_to
 from gradvote.kernels.cpu.signs import INFINITY, if_any
 from gradvote.kernels.cpu.spare import spare
-from gradvote.kernels.cpu.streaming import settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
 
 LANES = 64
@@ -28,7 +27,7 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
     new, whole = spare.empty(x.shape), torch.ones(x.shape[:-1], dtype=torch.bool)
     sources, target = [rows_of(t, LANES) for t in (old, x)], result_rows(new, LANES)
     places = (rows.place for rows in (*sources, target))
-    job = (way_of([target]), np.float32(beta), np.float32(gain), *places, whole.data_ptr(), target.groups)
+    job = (np.float32(beta), np.float32(gain), *places, whole.data_ptr(), target.groups)
     split(lambda start, stop: _average(*job, start, stop), target.total, GRAIN)
     return new, new if bool(whole.all()) else torch.where(whole[..., None], new, old)
 
@@ -36,7 +35,6 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
 @program
 def _average(
     builder: Builder,
-    way: Any,
     beta: Scalar,
     gain: Scalar,
     old: Any,
@@ -53,7 +51,6 @@ def _average(
         before, added = (load(builder, group_at(builder, p, row, group, LANES, 4), FLOAT32, LANES) for p in (old, x))
         result = before * factors[0] + added * factors[1]
         with group_to(builder, new, row, group, LANES, 4) as target:
-            write(result, target, way)
+            store(result, target)
         with if_any(result.magnitude() >= INFINITY[32]):
             store_word(builder, INT8(0), builder.add(whole, row))
-    settle_writes(builder, way)

@@ -26,7 +26,6 @@ from gradvote.kernels.cpu.lanes import (
 )
 from gradvote.kernels.cpu.loops import at, each_group, group_at, group_to, value_at
 from gradvote.kernels.cpu.spare import spare
-from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
 
 WORD = 64
@@ -82,7 +81,7 @@ def count_bits(words: Tensor) -> Tensor:
 
 def _unpack(words: Tensor, out: Tensor, shape: torch.Size, scales: Any, kind: tuple[None, ...]) -> None:
     source, rows = rows_of(words, 1, shape), result_rows(out, WORD)
-    job = (kind, way_of([rows]) if kind == OVERWRITE else CACHED, source.place, rows.place, rows.groups, scales)
+    job = (kind, source.place, rows.place, rows.groups, scales)
     split(lambda start, stop: _expand(*job, start, stop), rows.total, GRAIN)
 
 
@@ -132,7 +131,6 @@ def populations(address: int, words: int) -> int:
 def _expand(
     builder: Builder,
     kind: Any,
-    way: Any,
     source: Any,
     result: Any,
     groups: Scalar,
@@ -150,8 +148,7 @@ def _expand(
             else:
                 plus = splat(builder, value_at(builder, scales, row, FLOAT32), WORD)
                 signed = lanes.where(plus, plus.flipped())
-                write(load(builder, target, FLOAT32, WORD) + signed if adds else signed, target, way)
-    settle_writes(builder, way)
+                store(load(builder, target, FLOAT32, WORD) + signed if adds else signed, target)
 
 
 @program

@@ -13,6 +13,9 @@ from gradvote.kernels.cpu.loops import at, ceiling, each, each_group, least, val
 from gradvote.kernels.cpu.networks import sort
 from gradvote.kernels.cpu.sums import TILE, Addresses, Scalar, add, clear, divide
 
+AHEAD = 1024
+"""Bytes ahead of a load that are asked for: a network takes longer for a line than a vote."""
+
 
 @program
 def select(
@@ -98,7 +101,7 @@ def _ordered(builder: Builder, a: Value, b: Value) -> tuple[Value, Value]:
 
 def read(builder: Builder, kind: Value, row: Value, offset: Value) -> Value:
     """A line of a row, +∞ in place of NaN."""
-    line, infinity = stream(builder, kind, row, offset), splat(kind, float("inf"))
+    line, infinity = stream(builder, kind, row, offset, AHEAD), splat(kind, float("inf"))
     return builder.select(builder.fcmp_ordered("<", line, infinity), line, infinity)
 
 

@@ -59,11 +59,17 @@ def store(builder: Builder, value: Value, row: Value, offset: Value = ZERO) -> N
     builder.store(value, pointer, align=_SIZES[str(value.type.element)])
 
 
-def stream(builder: Builder, kind: Value, row: Value, offset: Value) -> Value:
-    """`load`, and a hint that the line `AHEAD` will be read soon (harmless past the end of a row)."""
+def stream(builder: Builder, kind: Value, row: Value, offset: Value, ahead: int = AHEAD) -> Value:
+    """`load`, and a hint that the line so many bytes ahead will be read soon."""
+    ask(builder, builder.add(row, offset), ahead)
+    return load(builder, kind, row, offset)
+
+
+def ask(builder: Builder, address: Value, ahead: int, size: int = LINE, writes: bool = False) -> None:
+    """A hint that `size` bytes so far ahead will be read or written soon; harmless past the end of a row."""
     hint = ir.FunctionType(ir.VoidType(), [_BYTE, INT32, INT32, INT32])
     prefetch = builder.module.declare_intrinsic("llvm.prefetch", [_BYTE], hint)
-    ahead = builder.inttoptr(builder.add(builder.add(row, offset), INT64(AHEAD)), _BYTE)
-    read, keep, data_cache = INT32(0), INT32(3), INT32(1)
-    builder.call(prefetch, [ahead, read, keep, data_cache])
-    return load(builder, kind, row, offset)
+    keep, data_cache = INT32(3), INT32(1)
+    for line in range(0, size, LINE):
+        place = builder.inttoptr(builder.add(address, INT64(ahead + line)), _BYTE)
+        builder.call(prefetch, [place, INT32(int(writes)), keep, data_cache])

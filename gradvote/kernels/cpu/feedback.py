@@ -45,7 +45,6 @@ from gradvote.kernels.cpu.loops import (
 )
 from gradvote.kernels.cpu.signs import INFINITY, Zeros, if_any, inside, settled, zeros_of
 from gradvote.kernels.cpu.spare import spare
-from gradvote.kernels.cpu.streaming import CACHED, settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.cpu.trees import folded_sum, mean_abs, tile_sum
 from gradvote.kernels.feedback_reference import Feedback, Inertia
@@ -125,7 +124,7 @@ def _advance_rows(
     new_memory, new_momentum = (rows.place for rows in (*targets, targets[-1])[:2])
     places = x, memory, momentum, new_memory, new_momentum
     results = words.data_ptr(), valid.data_ptr()
-    job = (kind, way_of(targets), np.float32(mu), places, sources[0].n, *rules, *masks, *results)
+    job = (kind, np.float32(mu), places, sources[0].n, *rules, *masks, *results)
     units, grain = (1, GRAIN // TILES) if rules[0] == MEAN else (-(-words.shape[-1] // TILE), GRAIN)
     split(lambda start, stop: _advance_tiles(*job, start, stop), sources[0].body.shape[0] * units, grain)
 
@@ -148,7 +147,6 @@ def _restore(new: list[Tensor], old: list[Tensor], valid: Tensor) -> None:
 def _advance_tiles(
     builder: Builder,
     kind: Any,
-    way: Any,
     mu: Scalar,
     places: Any,
     n: Scalar,
@@ -173,11 +171,11 @@ def _advance_tiles(
             p = at(builder, buffer, (builder.sub(index, first), BYTES))
             update, kept = (group_at(builder, place, row, index, WORD, 4) for place in (x, memory))
             if len(kind) == len(PLAIN):
-                word, zero, unbounded = _advance(builder, kind, way, mu, ratio, p, update, kept, ZERO, ZERO)
+                word, zero, unbounded = _advance(builder, kind, mu, ratio, p, update, kept, ZERO, ZERO)
             else:
                 moving = group_at(builder, momentum, row, index, WORD, 4)
                 with group_to(builder, new_momentum, row, index, WORD, 4) as moved:
-                    word, zero, unbounded = _advance(builder, kind, way, mu, ratio, p, update, kept, moving, moved)
+                    word, zero, unbounded = _advance(builder, kind, mu, ratio, p, update, kept, moving, moved)
             out = at(builder, words, (builder.add(builder.mul(row, width), index), 8))
             store_word(builder, word, out)
             with builder.if_then(builder.icmp_signed("!=", zero, INT64(0)), likely=False):
@@ -196,8 +194,7 @@ def _advance_tiles(
             place = builder.add(builder.mul(row, width), index)
             mask = value_at(builder, masks, builder.select(masked, place, ZERO))
             with group_to(builder, new_memory, row, index, WORD, 4) as target:
-                _drain(builder, way, p, scale, mask, value_at(builder, words, place), target)
-    settle_writes(builder, way)
+                _drain(builder, p, scale, mask, value_at(builder, words, place), target)
 
 
 def _mean(
@@ -245,13 +242,12 @@ def _drain_words(
         place, scale = builder.add(builder.mul(row, width), index), value_at(builder, scales, row, FLOAT32)
         mask = value_at(builder, masks, builder.select(masked, place, ZERO))
         with group_to(builder, rows, row, index, WORD, 4, filled=True) as p:
-            _drain(builder, CACHED, p, scale, mask, value_at(builder, words, place), p)
+            _drain(builder, p, scale, mask, value_at(builder, words, place), p)
 
 
 def _advance(
     builder: Builder,
     kind: Any,
-    way: Any,
     mu: Scalar,
     ratio: Scalar,
     p: Scalar,
@@ -267,7 +263,7 @@ def _advance(
         moved = load(builder, builder.add(x, offset), FLOAT32, LANES)
         if len(kind) > len(PLAIN):
             m = load(builder, builder.add(momentum, offset), FLOAT32, LANES) * splat(builder, mu, LANES) + moved
-            write(m, builder.add(new_momentum, offset), way)
+            store(m, builder.add(new_momentum, offset))
             moved = moved + m * splat(builder, mu, LANES) if len(kind) == len(NESTEROV) else m
         moved = moved + load(builder, builder.add(memory, offset), FLOAT32, LANES) * splat(builder, ratio, LANES)
         store(moved, builder.add(p, offset))
@@ -278,7 +274,7 @@ def _advance(
     return words
 
 
-def _drain(builder: Builder, way: Any, p: Scalar, scale: Scalar, mask: Scalar, word: Scalar, out: Scalar) -> None:
+def _drain(builder: Builder, p: Scalar, scale: Scalar, mask: Scalar, word: Scalar, out: Scalar) -> None:
     """Writes p − s·sign(p) of a word of coordinates, p where the mask has no bit."""
     for first in range(0, WORD, LANES):
         offset = INT64(4 * first)
@@ -286,7 +282,7 @@ def _drain(builder: Builder, way: Any, p: Scalar, scale: Scalar, mask: Scalar, w
         plus = splat(builder, scale, LANES)
         sent = kept.where(positive.where(plus, plus.flipped()), 0.0)
         left = load(builder, builder.add(p, offset), FLOAT32, LANES) - sent
-        write(left, builder.add(out, offset), way)
+        store(left, builder.add(out, offset))
 
 
 def _lanes(builder: Builder, word: Scalar, first: int) -> Vector:

@@ -10,10 +10,9 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import Scales, per_row, result_rows, rows_of
 from gradvote.kernels.cpu.jit import program
-from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT64, Builder, Scalar, Vector, load, splat
+from gradvote.kernels.cpu.lanes import BIT, FLOAT32, INT64, Builder, Scalar, Vector, load, splat, store
 from gradvote.kernels.cpu.loops import ZERO, each, each_group, group_at, group_to, stack, value_at
 from gradvote.kernels.cpu.spare import spare
-from gradvote.kernels.cpu.streaming import settle_writes, way_of, write
 from gradvote.kernels.cpu.threads import split
 
 WORD = 64
@@ -61,7 +60,7 @@ def _write_all(
     """`numbers`: the scales of all rows, and the divisors of those of the result."""
     sources, kept, rows = rows_of(words, 1, shape), rows_of(keep, 1, shape), result_rows(out, WORD)
     senders = shape[0] if kind[1] == MANY else 1
-    job = (*kind, way_of([rows]), sources.place, kept.place, senders, *numbers, rows.body.shape[0], rows.place)
+    job = (*kind, sources.place, kept.place, senders, *numbers, rows.body.shape[0], rows.place)
     grain = max(GRAIN // max(senders, 1), 1)
     split(lambda start, stop: _write_rows(*job, rows.groups, start, stop), rows.total, grain)
 
@@ -71,7 +70,6 @@ def _write_rows(
     builder: Builder,
     kept: Any,
     many: Any,
-    way: Any,
     words: Any,
     keep: Any,
     num_senders: Scalar,
@@ -105,5 +103,4 @@ def _write_rows(
                 builder.store((Vector(builder, builder.load(total)) + said(sender)).value, total)
             mean = Vector(builder, builder.load(total)) / count
         with group_to(builder, result, row, group, WORD, 4) as target:
-            write(mean, target, way)
-    settle_writes(builder, way)
+            store(mean, target)

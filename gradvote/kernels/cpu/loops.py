@@ -7,10 +7,12 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from gradvote.kernels.cpu.emit import LINE
+from gradvote.kernels.cpu.emit import LINE, ask
 from gradvote.kernels.cpu.lanes import INT8, INT64, Builder, Scalar
 
 ZERO = INT64(0)
+AHEAD = 2048
+"""Bytes ahead of a group that are asked for: the hardware stops at every page, and does not follow what is written."""
 
 Place = tuple[Scalar, ...]
 """The address of rows, their distance in bytes and their length in items (`blocks.Place`)."""
@@ -71,6 +73,7 @@ def group_at(builder: Builder, place: Place, row: Scalar, group: Scalar, count: 
     address, short, left = _group(builder, place, row, group, count, item)
     if count == 1 or not item:
         return address
+    ask(builder, address, AHEAD, count * item)
     room = _room(builder, count * item)
     with builder.if_then(short, likely=False):
         _fill(builder, room, address, left, count * item)
@@ -86,6 +89,7 @@ def group_to(
     `filled`: what stands there is read before.
     """
     address, short, left = _group(builder, place, row, group, count, item)
+    ask(builder, address, AHEAD, count * item, writes=True)
     room = _room(builder, count * item)
     if filled:
         with builder.if_then(short, likely=False):
