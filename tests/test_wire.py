@@ -87,6 +87,29 @@ def test_leading_axes() -> None:
     assert torch.equal(arrived.valid, many.valid)
 
 
+@pytest.mark.parametrize("distance", [0, 3, 8])
+def test_bodies_apart_in_memory(distance: int) -> None:
+    """Read where they are if the items stand at multiples of their size, else from a copy."""
+    plane = (Plane("w", torch.int64, 2), Plane("s", torch.float32, 1))
+    w, s = random_plane(torch.int64, (4, 5, 2), 0), torch.randn(4, 5, 1)
+    body = pack([Payload(torch.rand(4, 5) < 0.5, {"w": w, "s": s})], [plane])
+    room = torch.zeros(4, body.shape[1] + distance, dtype=torch.uint8)
+    room[:, : body.shape[1]] = body
+    (arrived,) = unpack(room[:, : body.shape[1]], [plane], [5])
+    assert torch.equal(arrived["w"], w) and torch.equal(arrived["s"], s)
+
+
+@pytest.mark.parametrize("rows", [[2, 2, 2], [0, 0, 0], [2, 1, 2], []])
+def test_rows_as_long_as_they_say(rows: list[int]) -> None:
+    plane, width = (Plane("w", torch.int64, torch.tensor(rows, dtype=torch.int64)),), max(rows, default=0)
+    w = random_plane(torch.int64, (len(rows), width + 1), 0)
+    body = pack([Payload(torch.ones(len(rows), dtype=torch.bool), {"w": w})], [plane])
+    (arrived,) = unpack(body, [plane], [len(rows)])
+    assert arrived["w"].shape == (len(rows), width) and len(body) == 8 * sum(rows) + -(-len(rows) // 8)
+    for row, sent, count in zip(arrived["w"], w, rows, strict=True):
+        assert torch.equal(row[:count], sent[:count]) and not row[count:].any()
+
+
 def test_strided_planes() -> None:
     plane = (Plane("w", torch.int64, 2),)
     w = random_plane(torch.int64, (2, 5), 0).t()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -17,18 +18,24 @@ import gradvote
 from gradvote import algorithms
 from gradvote.aggregators import MajorityVote
 from gradvote.distributed import Exchange
+from gradvote.engines import hook_thread
+from gradvote.engines.distributed import pipeline
 from tests.engines.failing_workers import text_of
 from tests.engines.workers import CLASSES, batch, flat, new_model
 
 STEPS = 6
 SEED = 3
 MANY_BUCKETS = {"bucket_cap_mb": 0.002}
+APART = {**MANY_BUCKETS, "small": 0}
+SOME = 1500
+"""Bytes of a few of the small buckets."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "one bucket": {},
-    "many buckets": MANY_BUCKETS,
-    "views": {**MANY_BUCKETS, "gradient_as_bucket_view": True},
-    "static graph": {**MANY_BUCKETS, "static_graph": True},
-    "unused allowed": {**MANY_BUCKETS, "find_unused_parameters": True},
+    "many buckets": APART,
+    "buckets that travel together": MANY_BUCKETS,
+    "views": {**APART, "gradient_as_bucket_view": True},
+    "static graph": {**APART, "static_graph": True},
+    "unused allowed": {**APART, "find_unused_parameters": True},
 }
 
 
@@ -69,11 +76,25 @@ def by_exchange(make: Callable[[], nn.Module], algorithm: Any, micro: int = 1) -
     return _loop(model, model, optimizer, exchange.step, micro)
 
 
-def by_ddp(make: Callable[[], nn.Module], algorithm: Any, micro: int = 1, **options: Any) -> Tensor:
+def by_ddp(
+    make: Callable[[], nn.Module], algorithm: Any, micro: int = 1, small: int = hook_thread.SMALL, **options: Any
+) -> Tensor:
+    """The same with DDP; buckets of less than `small` bytes wait for the next."""
     model = make()
     net, optimizer = DistributedDataParallel(model, **options), optimizer_of(model)
     gradvote.ddp.attach(net, algorithm, optimizer=optimizer, seed=SEED, timeout=60)
-    return _loop(model, net, optimizer, lambda: None, micro)
+    with mock.patch.object(hook_thread, "SMALL", small):
+        return _loop(model, net, optimizer, lambda: None, micro)
+
+
+def exchanges() -> list[int]:
+    """How many exchanges a step of DDP with many buckets makes: each its own, few small ones together, all together."""
+    counted = []
+    for small in (0, SOME, hook_thread.SMALL):
+        with mock.patch.object(pipeline, "run", wraps=pipeline.run) as run:
+            by_ddp(branches, algorithms.signsgd(), small=small, find_unused_parameters=True, **MANY_BUCKETS)
+        counted.append(run.call_count // STEPS)
+    return counted
 
 
 def _loop(model: nn.Module, net: nn.Module, optimizer: Any, exchange: Callable[[], None], micro: int) -> Tensor:
@@ -133,7 +154,7 @@ class NotSeparable(MajorityVote):
 
 
 def everything() -> dict[str, Any]:
-    return {"variants": variants(), "statistics": statistics(), "refusals": refusals()}
+    return {"variants": variants(), "exchanges": exchanges(), "statistics": statistics(), "refusals": refusals()}
 
 
 def variants() -> dict[str, tuple[Tensor, Tensor]]:
@@ -144,7 +165,9 @@ def variants() -> dict[str, tuple[Tensor, Tensor]]:
         for variant, options in VARIANTS.items():
             results[f"{name}, {variant}"] = by_ddp(new_model, algorithm, **options), expected
         accumulated = by_exchange(new_model, algorithm, micro=3)
-        results[f"{name}, no_sync"] = by_ddp(new_model, algorithm, micro=3, **MANY_BUCKETS), accumulated
-        options = {"find_unused_parameters": True, **MANY_BUCKETS}
-        results[f"{name}, branches"] = by_ddp(branches, algorithm, **options), by_exchange(branches, algorithm)
+        results[f"{name}, no_sync"] = by_ddp(new_model, algorithm, micro=3, **APART), accumulated
+        expected = by_exchange(branches, algorithm)
+        for small in (0, SOME):
+            found = by_ddp(branches, algorithm, small=small, find_unused_parameters=True, **MANY_BUCKETS)
+            results[f"{name}, branches, {small}"] = found, expected
     return results

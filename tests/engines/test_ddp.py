@@ -18,6 +18,11 @@ def test_every_kind_of_ddp_equals_the_plain_loop_bit_for_bit(ranks: list[Any]) -
             assert torch.equal(found, expected), (rank, name)
 
 
+def test_small_buckets_travel_together(ranks: list[Any]) -> None:
+    apart, some_together, together = ranks[0]["exchanges"]
+    assert apart > some_together > together == 1
+
+
 def test_statistics_stay_each_ranks_own_until_they_are_averaged(ranks: list[Any]) -> None:
     (first, second), mean = ranks[0]["statistics"]
     assert not torch.equal(first, second)

@@ -9,6 +9,7 @@ from gradvote.engines.distributed.gradients import Decode, Desk, Outbox
 from gradvote.engines.distributed.part import chunks_of, part_of
 from gradvote.engines.distributed.placement import block_sizes, served
 from gradvote.engines.distributed.states import flat_rows, rows_from
+from gradvote.engines.distributed.turn import _stacked
 from gradvote.engines.protocol import Protocol
 from gradvote.layout import layout_of
 
@@ -94,6 +95,15 @@ def test_saved_rows_come_back_and_wrong_sizes_are_refused() -> None:
     assert torch.equal(back["memory"][2], rows["memory"][2]) and float(back["lr"][0]) == 0.5
     with pytest.raises(ValueError, match="weight: memory of the checkpoint has 7 numbers for 2 blocks"):
         rows_from(saved, [4, 9, 5])
+
+
+def test_ballots_are_read_where_they_arrived() -> None:
+    arrived = torch.arange(96, dtype=torch.uint8)
+    messages = [part[:30] for part in arrived.split(32)]
+    seen = _stacked(messages)
+    assert torch.equal(seen, torch.stack(messages)) and seen.data_ptr() == arrived.data_ptr()
+    for apart in ([m.clone() for m in messages], [messages[0], messages[2], messages[1]], messages[:1]):
+        assert torch.equal(_stacked(apart), torch.stack(apart))
 
 
 def test_placements_have_names() -> None:

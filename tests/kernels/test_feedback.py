@@ -11,7 +11,7 @@ from gradvote.kernels.cpu import feedback
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
 
-SIZES = (0, 1, 7, 63, 64, 65, 1025, 16385)
+SIZES = (0, 1, 7, 63, 64, 65, 1025, 16384, 16385)
 MOVES = (None, False, True)
 
 
