@@ -25,7 +25,8 @@ SERVER = 2**32 - 1
 
 @lru_cache(1024)
 def _number(value: int) -> Tensor:
-    return torch.tensor(value)
+    with torch.inference_mode(False):
+        return torch.tensor(value, device="cpu")
 
 
 @dataclass(frozen=True)

@@ -103,4 +103,5 @@ def evaluate(value: float | Schedule, ctx: Context) -> Tensor:
 
 @lru_cache(1024)
 def _constant(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64)
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=torch.float64, device="cpu")

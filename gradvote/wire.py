@@ -153,6 +153,8 @@ def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     rows = plane.rows
     width = rows if isinstance(rows, int) else int(rows.max(initial=0))
     mask = None if isinstance(rows, int) else _row_mask(rows, width)
+    if not raw.numel():
+        return torch.zeros(*raw.shape[:-1], num_blocks, width, dtype=plane.dtype)
     if mask is None:
         items: Tensor = raw.view(plane.dtype).unflatten(-1, (num_blocks, width))
         return items

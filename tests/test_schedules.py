@@ -56,3 +56,12 @@ def test_the_server_has_no_value_of_its_own() -> None:
     with pytest.raises(ValueError, match="one decision to all"):
         evaluate(PerWorker((0.1,)), context(0).as_server())
     assert float(evaluate(Step(1.0, (3,), (4.0,)), context(0, 3).as_server())) == 0.25
+
+
+def test_constants_do_not_remember_where_they_were_first_made() -> None:
+    with torch.device("meta"), torch.inference_mode():
+        first = evaluate(0.12345, Context(0, 0, torch.zeros(1), 98765))
+    again = evaluate(0.12345, Context(0, 0, torch.zeros(1), 98765))
+    for value in (first, again):
+        assert value.is_cpu and float(value) == 0.12345
+    assert not again.is_inference() and not Context(0, 0, torch.zeros(1), 98765).senders.is_inference()

@@ -110,6 +110,14 @@ def test_rows_as_long_as_they_say(rows: list[int]) -> None:
         assert torch.equal(row[:count], sent[:count]) and not row[count:].any()
 
 
+@pytest.mark.parametrize(("blocks", "row"), [(0, 5), (2, 0)])
+def test_planes_without_bytes(blocks: int, row: int) -> None:
+    plane = (Plane("s", torch.float32, row),)
+    sent = Payload(torch.ones(3, blocks, dtype=torch.bool), {"s": torch.zeros(3, blocks, row)})
+    (arrived,) = unpack(pack([sent], [plane]), [plane], [blocks])
+    assert arrived["s"].shape == (3, blocks, row) and arrived["s"].dtype == torch.float32
+
+
 def test_strided_planes() -> None:
     plane = (Plane("w", torch.int64, 2),)
     w = random_plane(torch.int64, (2, 5), 0).t()

@@ -92,11 +92,11 @@ class ErrorFeedback(Codec):
 
 
 def _rate(ctx: Context, state: State) -> Tensor:
-    """The rate of this step for each block, in memory of its own."""
+    """The rate of this step for each block, rounded to float32, in memory of its own and of the state's type."""
     memory_lr: Tensor = state["lr"]
     if isinstance(ctx.lr, Tensor):
-        return torch.empty_like(memory_lr, dtype=torch.float32).copy_(ctx.lr)
-    return torch.full_like(memory_lr, ctx.lr, dtype=torch.float32)
+        return torch.empty_like(memory_lr).copy_(ctx.lr.float())
+    return torch.full_like(memory_lr, ctx.lr, dtype=torch.float32).to(memory_lr.dtype)
 
 
 def _ratio(written: Tensor, now: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 
 from gradvote.codecs import Dense, ErrorFeedback, Sign
+from gradvote.core import Context
 from tests.contract.parts import context
 
 N = 2
@@ -51,3 +52,17 @@ def test_rounding_is_fed_back() -> None:
         total += codec.decode(payload, ctx, 1)
     assert float(total + state["memory"]) == 64 * (1 + 2**-12)
     assert abs(float(state["memory"])) < 2**-7
+
+
+def test_a_worker_alone_and_among_others_has_the_same_memory() -> None:
+    """In float64, where one of the others abstains at every other step and the rate changes."""
+    ef, x = ErrorFeedback(Sign("l1")), torch.randn(4, 2, 1, 50, dtype=torch.float64)
+    together, alone = ef.init(x[0]), ef.init(x[0, 0])
+    for step, lr in enumerate((0.1, 0.03, 0.0, 0.07)):
+        update = x[step].clone()
+        update[1] = torch.nan if step % 2 else 1.0
+        ctx = Context(0, step, torch.arange(1), torch.arange(2)[:, None], lr)
+        _, together = ef.encode(update, together, ctx)
+        _, alone = ef.encode(update[0], alone, Context(0, step, torch.arange(1), 0, lr))
+        for name in ("memory", "lr"):
+            assert torch.equal(together[name][0], alone[name]) and alone[name].dtype == torch.float64

@@ -102,7 +102,7 @@ def test_ballots_are_read_where_they_arrived() -> None:
     messages = [part[:30] for part in arrived.split(32)]
     seen = _stacked(messages)
     assert torch.equal(seen, torch.stack(messages)) and seen.data_ptr() == arrived.data_ptr()
-    for apart in ([m.clone() for m in messages], [messages[0], messages[2], messages[1]], messages[:1]):
+    for apart in ([m.clone() for m in messages], [messages[0], messages[2], messages[1]], messages[::-1], messages[:1]):
         assert torch.equal(_stacked(apart), torch.stack(apart))
 
 

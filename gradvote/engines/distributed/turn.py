@@ -154,8 +154,8 @@ def _stacked(messages: list[Tensor]) -> Tensor:
     """Messages of one length as (M, bytes): a view of the buffer in which they arrived at equal distances."""
     offsets = [int(m.storage_offset()) for m in messages]
     distance = offsets[1] - offsets[0] if len(offsets) > 1 else len(messages[0])
-    alike = all(m.untyped_storage().data_ptr() == messages[0].untyped_storage().data_ptr() for m in messages)
-    if alike and offsets == [offsets[0] + i * distance for i in range(len(messages))]:
+    places = {(m.untyped_storage().data_ptr(), len(m)) for m in messages}
+    if len(places) == 1 and distance >= 0 and offsets == [offsets[0] + i * distance for i in range(len(messages))]:
         return messages[0].as_strided((len(messages), len(messages[0])), (distance, 1))
     return torch.stack(messages)
 

@@ -156,6 +156,15 @@ def _choose(words: int, keep: int, count: int, chosen: Words) -> int:
 
 
 @kernel
+def _place(words: int, index: int, available: int, keep: int, begin: int, end: int, out: Words) -> None:
+    """Writes words from `index` on where the mask keeps one, zero elsewhere and where no more are `available`."""
+    for place in range(begin, end):
+        kept = _word(keep + 8 * place)
+        out[place] = _word(words + 8 * index) & kept if index < available else 0
+        index += kept & 1
+
+
+@kernel
 def _mixed(keep: Words, count: int) -> bool:
     """Whether a mask keeps only some of a word's bits."""
     found = False
@@ -231,7 +240,11 @@ def _expand(place: Place, kept: Place, parts: int, starts: Words, out: Words, st
     words, keep = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     for unit in range(start, stop):
         row, begin, position = unit // parts, unit % parts * PART, starts[unit]
-        for first in range(begin, min(begin + PART, width), LANES):
+        end, masks = min(begin + PART, width), kept[0] + row * kept[1]
+        if not position & 63 and _is_whole(masks + 8 * begin, end - begin):
+            _place(body + row * stride, position >> 6, available, masks, begin, end, out[row])
+            continue
+        for first in range(begin, end, LANES):
             count, ahead = min(LANES, width - first), position
             for lane in range(count):
                 index, shift = ahead >> 6, ahead & 63
@@ -239,7 +252,7 @@ def _expand(place: Place, kept: Place, parts: int, starts: Words, out: Words, st
                 low = np.uint64(_word(source)) >> np.uint64(shift) if index < available else np.uint64(0)
                 high = np.uint64(_word(source + 8)) << np.uint64(1) if index + 1 < available else np.uint64(0)
                 words[lane] = np.int64(low | high << (np.uint64(63) - np.uint64(shift)))
-                keep[lane] = _word(kept[0] + row * kept[1] + 8 * (first + lane))
+                keep[lane] = _word(masks + 8 * (first + lane))
                 ahead += population(keep.ctypes.data + 8 * lane)
             if _mixed(keep, count):
                 _deposit(words.ctypes.data, keep.ctypes.data)

@@ -125,7 +125,8 @@ def _advance_rows(
     places = x, memory, momentum, new_memory, new_momentum
     results = words.data_ptr(), valid.data_ptr()
     job = (kind, np.float32(mu), places, sources[0].n, *rules, *masks, *results)
-    units, grain = (1, GRAIN // TILES) if rules[0] == MEAN else (-(-words.shape[-1] // TILE), GRAIN)
+    tiles = -(-words.shape[-1] // TILE)
+    units, grain = (1, GRAIN // max(tiles, 1)) if rules[0] == MEAN else (tiles, GRAIN)
     split(lambda start, stop: _advance_tiles(*job, start, stop), sources[0].body.shape[0] * units, grain)
 
 
