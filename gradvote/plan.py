@@ -17,19 +17,21 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch import Tensor
 
-from gradvote import algorithms
+from gradvote import algorithms, wire
 from gradvote.core import Algorithm, Codec, Context
 from gradvote.engines.distributed.chunking import CHUNK, MAX_CHUNKS
 from gradvote.engines.distributed.part import edge_share
 from gradvote.engines.distributed.placement import PLACEMENTS
 from gradvote.engines.protocol import Protocol
 from gradvote.layout import layout_of
+from gradvote.wire import Kind
 
 GOODPUT = 1448 / 1514
 BACKWARD = 2 / 3
 ALL_REDUCE = "all-reduce"
-SAMPLE = 1 << 20
+SAMPLE = 1 << 22
 BLOCK = 16384
 DEFAULT = ("signsgd", "dropsignsgd", "dist-ef-sgdm", "ef-signsgd")
 
@@ -44,7 +46,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Work:
-    """Seconds per coordinate of encoding and decoding (each rank), and of combining one worker's ballots."""
+    """Seconds per coordinate: of each rank to make a ballot and read a decision, and of the server for each ballot.
+
+    The bytes are written and read, but not sent.
+    """
 
     worker: float
     server: float
@@ -138,13 +143,25 @@ def measure(algorithm: Algorithm, d: int = SAMPLE, workers: int = 2) -> Work:
     def everyone() -> list[Context]:
         return protocol.contexts(0, torch.arange(workers)[:, None], 1.0)
 
+    def vote() -> Tensor:
+        ctxs = own()
+        return wire.pack(protocol.encode(update, states, ctxs)[0], protocol.planes(Kind.BALLOT, ctxs))
+
+    def announce() -> Tensor:
+        ctxs = everyone()
+        return wire.pack(protocol.combine(batch, server, ctxs)[0], protocol.planes(Kind.DECISION, ctxs))
+
+    def hear() -> None:
+        ctxs = own()
+        protocol.decode(
+            protocol.parse(Kind.DECISION, decision, protocol.planes(Kind.DECISION, ctxs)), states, ctxs, direction
+        )
+
     _, states = protocol.encode(update, states, own())
     batch, _ = protocol.encode(update.expand(workers, d), protocol.init_worker(torch.zeros(workers, d)), everyone())
-    encode = _seconds(lambda: protocol.encode(update, states, own()))
-    combine = _seconds(lambda: protocol.combine(batch, server, everyone()))
-    decision, _ = protocol.combine(batch, server, everyone())
-    decode = _seconds(lambda: protocol.decode(decision, states, own(), direction))
-    return Work((encode + decode) / d, combine / d / workers)
+    ballot, decision, planes = vote(), announce(), protocol.planes(Kind.BALLOT, own())
+    opened = _seconds(lambda: protocol.parse(Kind.BALLOT, ballot, planes))
+    return Work((_seconds(vote) + _seconds(hear)) / d, (_seconds(announce) / workers + opened) / d)
 
 
 def _voted(
