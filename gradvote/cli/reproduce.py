@@ -37,8 +37,8 @@ def reproduce(
     threads: Annotated[int, Parameter(help="Threads of each.")] = 1,
 ) -> int:
     """Run the papers' figures, theorems and tables, and say which of their claims hold."""
-    from gradvote.experiments import session  # noqa: PLC0415  # needs the extras report and theory
-    from gradvote.experiments.crew import Crew  # noqa: PLC0415  # needs the extras report and theory
+    from gradvote.experiments import session  # noqa: PLC0415  # --help works without the extras report and theory
+    from gradvote.experiments.crew import Crew  # noqa: PLC0415  # --help works without the extras report and theory
 
     console = Console(highlight=False)
     if list_ or not claims:
@@ -103,8 +103,8 @@ def _verdicts(finding: "Finding") -> Table:
 
 
 def _write(findings: "Sequence[Finding]", out: Path, docs: Path | None, console: Console) -> None:
-    from gradvote.experiments.document import write_document  # noqa: PLC0415  # needs the extra report
-    from gradvote.experiments.page import write_page  # noqa: PLC0415  # needs the extra report
+    from gradvote.experiments.document import write_document  # noqa: PLC0415  # --help works without the extra report
+    from gradvote.experiments.page import write_page  # noqa: PLC0415  # --help works without the extra report
 
     if not findings:
         return

@@ -39,7 +39,7 @@ def event_files(wanted: bool) -> Iterator[Board]:
     if not wanted:
         yield lambda run: silent
         return
-    from gradvote.train.tensorboard import events  # noqa: PLC0415  # an extra
+    from gradvote.train.tensorboard import events  # noqa: PLC0415  # tensorboard is an extra, for --tensorboard only
 
     with ExitStack() as writers:
         yield lambda run: writers.enter_context(events(run.place.events, run.step))
@@ -61,7 +61,7 @@ def finish(runs: Sequence[Run | Ended], console: Console, folder: Path, title: s
 def write(scenes: list[Scene], path: Path, title: str, console: Console, intro: str = "") -> None:
     """Write the HTML report and say where it is; without the extra, say how to get it."""
     try:
-        from gradvote.report.html import write_report  # noqa: PLC0415  # an extra
+        from gradvote.report.html import write_report  # noqa: PLC0415  # runs end well without the extra report
     except ImportError as error:
         console.print(f"No HTML report: {escape(str(error))}", soft_wrap=True)
         return

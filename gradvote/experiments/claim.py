@@ -10,7 +10,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from matplotlib.figure import Figure
+from gradvote.errors import MissingExtra
+
+try:
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise MissingExtra("matplotlib", "report") from error
 
 Scale = Literal["quick", "paper"]
 SCALES: tuple[Scale, ...] = ("quick", "paper")
