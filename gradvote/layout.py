@@ -38,6 +38,11 @@ class Group:
         return self.n * len(self.blocks)
 
     @cached_property
+    def params(self) -> frozenset[int]:
+        """The parameters that have blocks here."""
+        return frozenset(self.owners)
+
+    @cached_property
     def block(self) -> Tensor:
         """The numbers of the blocks (B,) int64."""
         return torch.tensor(self.blocks, dtype=torch.int64)

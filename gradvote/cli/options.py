@@ -85,6 +85,9 @@ class Options:
         option("Training", "What applies the decision: sgd, nesterov-decay, adamw.", Config.optimizer),
     ] = None
     weight_decay: Annotated[float | None, option("Training", "Weight decay λ.", Config.weight_decay)] = None
+    max_norm: Annotated[
+        float | None, option("Training", "Bound of each worker's gradient norm, before the vote.", "none")
+    ] = None
     weights: Annotated[str | None, option("Training", "How workers count: equal, samples.", Config.weights)] = None
     seed: Annotated[int | None, number("Training", "Seed of everything random.", Config.seed)] = None
 

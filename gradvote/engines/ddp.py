@@ -5,10 +5,10 @@ group of its own takes the buckets in DDP's order. A bucket's exchange overlaps 
 before it; the work of two buckets does not overlap.
 """
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
@@ -18,24 +18,39 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
-from gradvote.engines.distributed.exchange import check_separable, named
+from gradvote.engines.common import owners
+from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_separable, in_words
+from gradvote.engines.common.parameters import check_modules, parameters_of
+from gradvote.engines.common.training import Training
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.gradients import flat_dtype
 from gradvote.engines.distributed.placement import Placement
-from gradvote.engines.distributed.rates import Rates
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.stats import Stats
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.hook_thread import Bucket, HookThread
 from gradvote.faults import Faulty
 
+WHERE = "attach(ddp, algorithm)"
+AGAIN = "wrap the model in DistributedDataParallel and attach anew, on all ranks"
+ADVICE = (
+    "Accumulate under ddp.no_sync(), with the forward pass inside it as well, so that only the last backward pass of a "
+    "step synchronises; and call optimizer.zero_grad() before a new step."
+)
+STATISTICS = (
+    "DDP overwrites every rank's running statistics with those of rank 0, which are not representative where data "
+    "differ between ranks. Use DistributedDataParallel(..., {option}=False) and gradvote.ddp.average_statistics(model) "
+    "before evaluating or saving."
+)
+
 
 def attach(
     ddp: DistributedDataParallel,
     algorithm: Algorithm,
     *,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
     scaler: GradScaler | None = None,
+    max_norm: float | None = None,
     placement: Placement = "sharded",
     group: dist.ProcessGroup | None = None,
     seed: int = 0,
@@ -48,26 +63,35 @@ def attach(
         vote = gradvote.ddp.attach(DistributedDataParallel(model), gradvote.algorithms.signum(), optimizer=opt)
 
     All ranks attach with the same arguments, after `DistributedDataParallel` and before the first backward pass.
-    `optimizer` gives the learning rates by which error memories are rescaled. `scaler`, the `torch.amp.GradScaler` of
-    the loop, keeps memories in true gradient units: blocks with an overflow abstain, and where most ranks overflowed
-    all of them skip the step. `secret` keys this rank's private draws; None derives them from the seed, which makes
-    runs reproducible and noise no protection. `timeout` (seconds) is how long a rank waits for the others. `group`
-    is needed where DDP runs on some of the ranks only: a group of the same ranks that nothing else uses. Buffers
-    stay DDP's: with BatchNorm give it `broadcast_buffers=False` and see `average_statistics`.
+    `optimizer`, one or several, gives the learning rates by which error memories are rescaled. `scaler`, the
+    `torch.amp.GradScaler` of the loop, keeps memories in true gradient units: blocks with an overflow abstain, and
+    where most ranks overflowed all of them skip the step. `max_norm` bounds the norm of this rank's own gradient before
+    the vote, which then begins after the last bucket. `secret` keys this rank's private draws; None derives them from
+    the seed, which makes runs reproducible and noise no protection. `timeout` (seconds) is how long a rank waits for
+    the others. `group` is needed where DDP runs on some of the ranks only: a group of the same ranks that nothing else
+    uses. Buffers stay DDP's: with BatchNorm give it `forward_sync_buffers=False` (before torch 2.13
+    `broadcast_buffers=False`) and see `average_statistics`.
+
+    A parameter on which nobody voted has no gradient afterwards. A backward pass that meets a direction in `.grad` is a
+    vote of its own, whose direction is added to it.
 
     Raises:
-        ValueError: not a DDP model, a rule that needs whole gradients, or ranks that differ in what they were given.
+        TypeError: something else than expected was given.
+        ValueError: a rule that needs whole gradients, sparse gradients, or ranks that differ in what they were given.
     """
     _check_is_ddp(ddp)
+    check_algorithm(algorithm, WHERE)
     check_separable(algorithm)
+    check_modules(ddp.module)
+    optimizers = check_optimizers(optimizer, WHERE)
     _warn_of_buffers(ddp)
     ignored = set(ddp.parameters_to_ignore)
-    names, params = named((n, p) for n, p in ddp.module.named_parameters() if n not in ignored)
-    rates = Rates(params, names, optimizer)
+    parameters = parameters_of([(n, p) for n, p in ddp.module.named_parameters() if n not in ignored], WHERE)
+    training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
     own_group = _reserved(ddp, group, timeout)
-    session = Session(names, params, algorithm, placement, Transport(own_group), seed, secret, faults)
-    thread = HookThread(session, Watch(own_group), flat_dtype(params), scaler)
-    vote = Vote(params, session, rates, thread)
+    session = Session(parameters, algorithm, placement, Transport(own_group), seed, secret, faults)
+    thread = HookThread(session, Watch(own_group), flat_dtype(training.params), max_norm)
+    vote = Vote(training, session, thread)
     ddp.register_comm_hook(vote, _hook)
     thread.start()
     return vote
@@ -76,12 +100,9 @@ def attach(
 class Vote:
     """What `attach` returns: counts and checkpoints of the exchange behind a DDP model. Use it between two steps."""
 
-    def __init__(self, params: Sequence[Tensor], session: Session, rates: Rates, thread: HookThread) -> None:
-        self._session, self._rates, self._thread = session, rates, thread
-        self._numbers = {id(p): i for i, p in enumerate(params)}
-        self._used: set[int] = set()
-        for p in params:
-            p.register_post_accumulate_grad_hook(lambda p: self._used.add(self._numbers[id(p)]))
+    def __init__(self, training: Training, session: Session, thread: HookThread) -> None:
+        self._training, self._session, self._thread = training, session, thread
+        self._numbers = {id(p): i for i, p in enumerate(training.params)}
 
     def stats(self) -> Stats:
         """What this rank has counted."""
@@ -104,28 +125,60 @@ class Vote:
         self._session.load_state_dict(state)
 
     def _take(self, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
+        user = self._training
+        user.trained.check()
         numbers = [self._numbers[id(p)] for p in bucket.parameters()]
         gradients = dict(zip(numbers, bucket.gradients(), strict=True))
-        used = frozenset(self._used.intersection(numbers))
-        self._used.difference_update(numbers)
-        return self._thread.put(Bucket(gradients, used, bucket.buffer(), self._rates(), bucket.is_last()))
+        used, aside = user.directions.take(numbers)
+        scale = user.scaling.scale() if user.scaling.active else None
+        if bucket.is_last():
+            _after_ddp(lambda: self._finish(scale))
+        rates = user.optimizers.rates()
+        return self._thread.put(Bucket(gradients, used, bucket.buffer(), rates, bucket.is_last(), scale, aside))
+
+    def _finish(self, scale: float | None) -> None:
+        """DDP has put the directions into the gradients."""
+        user, thread = self._training, self._thread
+        if thread.abstained:
+            user.overflowed()
+        found = {i: p.grad for i, p in enumerate(user.params) if p.grad is not None}
+        user.give(found, found.keys() if thread.skipped else thread.decided, scale or 1.0, thread.skipped)
+
+
+def _after_ddp(call: Callable[[], None]) -> None:
+    """Call it at the end of the backward pass, behind what DDP does there.
+
+    DDP asks for its own call just after the hook of the last bucket, so one that asks for another one comes behind it.
+    """
+    queue = torch.autograd.Variable._execution_engine.queue_callback
+    queue(lambda: queue(call))
 
 
 def _hook(vote: Vote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
     return vote._take(bucket)
 
 
-def _check_is_ddp(model: nn.Module) -> None:
+def _check_is_ddp(model: Any) -> None:
     if isinstance(model, FSDPModule):
         raise ValueError(
             "FSDP2 models are not supported: each rank keeps only a shard of a gradient after its reduce-scatter, so "
             "no worker has the whole update that its error memory needs. Use DistributedDataParallel."
         )
-    if not isinstance(model, DistributedDataParallel):
+    inside = getattr(model, "_orig_mod", None)
+    if isinstance(inside, DistributedDataParallel):
         raise ValueError(
-            f"attach takes a torch DistributedDataParallel model; got {type(model).__name__}. Wrap the model first, or "
+            f"{WHERE} takes the DistributedDataParallel model itself; got a compiled one. Attach first, then compile: "
+            "attach(ddp, ...); model = torch.compile(ddp)."
+        )
+    if isinstance(model, DistributedDataParallel):
+        return
+    if isinstance(model, nn.Module):
+        raise ValueError(
+            f"{WHERE} takes a torch DistributedDataParallel model; got {in_words(model)}. Wrap the model first, or "
             "use gradvote.distributed.Exchange in a loop of your own."
         )
+    order = " The arguments are in another order than expected." if isinstance(model, Algorithm) else ""
+    raise TypeError(f"{WHERE} takes a torch DistributedDataParallel model; got {in_words(model)}.{order}")
 
 
 def _reserved(ddp: DistributedDataParallel, group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:
@@ -141,11 +194,8 @@ def _reserved(ddp: DistributedDataParallel, group: dist.ProcessGroup | None, tim
 
 
 def _warn_of_buffers(ddp: DistributedDataParallel) -> None:
-    tracked = any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats for m in ddp.modules())
-    if tracked and ddp.broadcast_buffers:
-        warnings.warn(
-            "The model has BatchNorm and DDP overwrites every rank's running statistics with those of rank 0, which "
-            "are not representative where data differ between ranks. Use DistributedDataParallel(..., "
-            "broadcast_buffers=False) and gradvote.ddp.average_statistics(model) before evaluating or saving.",
-            stacklevel=3,
-        )
+    # torch 2.13 has a new name for the option, and warns of the old one
+    new = hasattr(ddp, "forward_sync_buffers")
+    if ddp.forward_sync_buffers if new else ddp.broadcast_buffers:
+        text = STATISTICS.format(option="forward_sync_buffers" if new else "broadcast_buffers")
+        owners.warn_of_statistics(ddp.modules(), text, stacklevel=3)

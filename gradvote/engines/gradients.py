@@ -6,7 +6,7 @@
 A parameter that a worker's loss does not reach has no gradient, and the worker abstains on it: NaN says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -62,6 +62,16 @@ def local_gradients(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, lis
     gradients = torch.autograd.grad(loss, params, allow_unused=True)
     filled = [torch.full_like(p, torch.nan) if g is None else g for p, g in zip(params, gradients, strict=True)]
     return loss.detach(), filled
+
+
+def set_gradients(params: Sequence[nn.Parameter], layout: Layout, direction: Tensor, decided: Set[int]) -> None:
+    """Make a direction (d,) the gradients of parameters; one on which nobody voted has none (None, not zero)."""
+    for p in params:
+        if p.grad is None:
+            p.grad = torch.empty_like(p, memory_format=torch.contiguous_format)
+    layout.unflatten(direction, [p.grad for p in params if p.grad is not None])
+    for i, p in enumerate(params):
+        p.grad = p.grad if i in decided else None
 
 
 def of_used(losses: Tensor, gradients: Tensor) -> Tensor:

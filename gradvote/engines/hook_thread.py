@@ -2,14 +2,16 @@
 
 import queue
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 from torch.futures import Future
 
+from gradvote.engines.common.clipping import factor, shortened, squares
+from gradvote.engines.common.kept import Kept
+from gradvote.engines.common.training import add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.gradients import Desk
@@ -24,46 +26,70 @@ SMALL = 1 << 21
 
 @dataclass(frozen=True)
 class Bucket:
-    """Local gradients by parameter number, views of `buffer`; a parameter that was not `used` abstains."""
+    """Local gradients by parameter number, views of `buffer`; a parameter that was not `used` abstains.
+
+    Gradients are `scale` times the true ones, `None` without a scaler. `aside` is added to the directions.
+    """
 
     gradients: Mapping[int, Tensor]
     used: frozenset[int]
     buffer: Tensor
     lr: float | list[float]
     last: bool
+    scale: float | None = None
+    aside: Mapping[int, Kept] = field(default_factory=dict)
     taken: Future[None] = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Buckets that are exchanged together."""
+
+    layout: Layout
+    gradients: Mapping[int, Tensor]
+    used: frozenset[int]
+    turn: Turn
 
 
 @dataclass
 class _Step:
     """What has been done of a step."""
 
-    scale: float
     overflow: bool = False
+    abstained: bool = False
     buckets: list[Bucket] = field(default_factory=list)
     waiting: list[Bucket] = field(default_factory=list)
-    parts: list[tuple[Layout, Mapping[int, Tensor]]] = field(default_factory=list)
-    turns: dict[Hashable, Turn] = field(default_factory=dict)
+    groups: dict[Hashable, Group] = field(default_factory=dict)
+    squares: list[Tensor] = field(default_factory=list)
     deliveries: list[tuple[Delivery, Delivery]] = field(default_factory=list)
+
+    @property
+    def scale(self) -> float | None:
+        """What gradients are multiplied by, if there is a scaler."""
+        return self.buckets[0].scale
 
 
 class HookThread(threading.Thread):
     """Exchanges buckets one after another, and resolves all futures of a step together after its last bucket.
 
-    Small buckets wait until they are `SMALL` bytes together, or the last one is there.
+    Small buckets wait until they are `SMALL` bytes together, or the last one is there. With `max_norm` all wait for the
+    last one, as the norm of the whole gradient is known then.
     With a scaler, gradients are divided by its scale before the vote, and directions multiplied by it, as the scaler
     will divide them. Where most ranks overflowed, all gradients become infinite and no state changes: every rank's
     scaler skips the step and shrinks its scale.
     """
 
-    def __init__(self, session: Session, watch: Watch, dtype: torch.dtype, scaler: GradScaler | None) -> None:
+    def __init__(self, session: Session, watch: Watch, dtype: torch.dtype, max_norm: float | None) -> None:
         super().__init__(name="gradvote exchange", daemon=True)
-        self._session, self._watch, self._scaler = session, watch, scaler
+        self._session, self._watch, self._max_norm = session, watch, max_norm
         self._desk = Desk(dtype)
         self._inbox: queue.SimpleQueue[Bucket] = queue.SimpleQueue()
-        self._step = _Step(1.0)
+        self._step = _Step()
         self._layouts: dict[tuple[int, ...], Layout] = {}
         self._error: Exception | None = None
+        self.decided: frozenset[int] = frozenset()
+        self.skipped = self.abstained = False
+        """What became of the last step: to be read when its futures are done."""
 
     def put(self, bucket: Bucket) -> Future[Tensor]:
         """Queue a bucket; the future gives its buffer, holding the direction, or raises what went wrong."""
@@ -75,13 +101,11 @@ class HookThread(threading.Thread):
         """Work until the process ends."""
         while True:
             bucket = self._inbox.get()
-            if not self._step.buckets:
-                self._step = _Step(self._scaler.get_scale() if self._scaler is not None else 1.0)
             self._step.buckets.append(bucket)
             self._step.waiting.append(bucket)
             self._try(bucket.last)
             if bucket.last or self._error is not None:
-                buckets, self._step = self._step.buckets, _Step(1.0)
+                buckets, self._step = self._step.buckets, _Step()
                 for each in buckets:
                     each.taken.set_result(None)
 
@@ -89,13 +113,13 @@ class HookThread(threading.Thread):
         try:
             if self._error is None:
                 if last or sum(bucket.buffer.nbytes for bucket in self._step.waiting) >= SMALL:
-                    self._exchange()
+                    self._close_group()
                 if last:
                     self._finish()
         except Exception as error:
             self._error = self._watch.failed(error, self._session.step)
 
-    def _exchange(self) -> None:
+    def _close_group(self) -> None:
         step, waiting = self._step, self._step.waiting
         gradients = {i: gradient for bucket in waiting for i, gradient in bucket.gradients.items()}
         used = frozenset[int]().union(*(bucket.used for bucket in waiting))
@@ -103,34 +127,44 @@ class HookThread(threading.Thread):
         if key not in self._layouts:
             self._layouts[key] = self._session.protocol.layout.subset(key)
         layout = self._layouts[key]
-        step.parts.append((layout, gradients))
-        step.turns[key] = self._session.turn(key, layout, waiting[0].lr)
-        flat = self._update(layout, {i: gradient if i in used else None for i, gradient in gradients.items()})
-        step.deliveries += pipeline.run(self._session.transport, [step.turns[key]], [flat])
+        step.groups[key] = group = Group(layout, gradients, used, self._session.turn(key, layout, waiting[0].lr))
         step.waiting = []
+        if step.scale is not None:
+            step.overflow |= any(not bool(gradients[i].isfinite().all()) for i in used)
+        if self._max_norm is None:
+            self._exchange([group], 1.0)
+        else:
+            step.squares.append(squares(layout, self._update(group)))
 
-    def _update(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
-        flat = self._desk.gather(layout, gradients)
-        if self._scaler is None:
-            return flat
-        self._step.overflow |= any(not bool(g.isfinite().all()) for g in gradients.values() if g is not None)
-        return flat / self._step.scale
+    def _exchange(self, groups: Sequence[Group], shrink: float) -> None:
+        updates = (self._update(group) for group in groups)
+        shorter = updates if shrink == 1 else (shortened(flat, shrink) for flat in updates)
+        self._step.deliveries += pipeline.run(self._session.transport, [group.turn for group in groups], shorter)
+
+    def _update(self, group: Group) -> Tensor:
+        """The true gradient of a group."""
+        wanted = {i: gradient if i in group.used else None for i, gradient in group.gradients.items()}
+        flat, scale = self._desk.gather(group.layout, wanted), self._step.scale
+        return flat if scale is None else flat / scale
 
     def _finish(self) -> None:
         step = self._step
-        skipped = self._scaler is not None and self._most_overflowed()
-        if skipped:
+        if self._max_norm is not None:
+            self._exchange([*step.groups.values()], factor(step.squares, self._max_norm))
+        self.abstained = any(group.turn.abstained for group in step.groups.values())
+        self.skipped = step.scale is not None and self._session.transport.most(step.overflow)
+        if self.skipped:
             for bucket in step.buckets:
                 bucket.buffer.fill_(torch.inf)
             self._session.skip(step.deliveries)
             return
-        for (layout, gradients), turn in zip(step.parts, step.turns.values(), strict=True):
-            self._desk.scatter([(layout, turn.read)], gradients, step.scale)
-        self._session.commit(step.turns, step.deliveries)
-
-    def _most_overflowed(self) -> bool:
-        overflowed = self._session.transport.gather(torch.tensor([int(self._step.overflow)]))
-        return 2 * int(overflowed.sum()) > len(overflowed)
+        for group in step.groups.values():
+            self._desk.scatter([(group.layout, group.turn.read)], group.gradients, step.scale or 1.0)
+        for bucket in step.buckets:
+            add(bucket.aside, bucket.gradients)
+        aside = (i for bucket in step.buckets for i in bucket.aside)
+        self.decided = frozenset(aside).union(*(group.turn.decided for group in step.groups.values()))
+        self._session.commit({key: group.turn for key, group in step.groups.items()}, step.deliveries)
 
     def _result(self, bucket: Bucket) -> Tensor:
         if self._error is not None:

@@ -16,6 +16,10 @@ from gradvote.wire import Header, Kind
 Planes = list[tuple[Plane, ...]]
 
 
+Named = tuple[tuple[str, tuple[int, ...]], ...]
+"""Names and shapes of parameters, in their order."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """An algorithm on a layout. Payloads, states and contexts are lists with one entry per group of the layout."""
@@ -23,12 +27,17 @@ class Protocol:
     algorithm: Algorithm
     layout: Layout
     seed: int
+    tensors: Named = ()
 
     @cached_property
     def recipe(self) -> int:
-        """A 64-bit digest of algorithm, layout and seed; peers whose digests differ cannot vote together."""
-        text = repr((self.algorithm, self.layout.numels, self.seed)).encode()
-        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+        """A 64-bit digest of `recipe_text`; peers whose digests differ cannot vote together."""
+        return int.from_bytes(hashlib.blake2b(self.recipe_text.encode(), digest_size=8).digest(), "little")
+
+    @property
+    def recipe_text(self) -> str:
+        """Algorithm, names and shapes of the parameters in their order, and seed."""
+        return repr((self.algorithm, self.tensors or self.layout.numels, self.seed))
 
     def contexts(
         self,
@@ -77,6 +86,16 @@ class Protocol:
         direction = _joined([x.flatten(-2) for x, _ in pairs]) if out is None else out
         return direction, [s for _, s in pairs]
 
+    def decided(self, decision: list[Payload]) -> frozenset[int]:
+        """The parameters on some block of which somebody voted, of a decision (B, ...): the others get no gradient."""
+        found: set[int] = set()
+        for payload, group in zip(decision, self.layout.groups, strict=True):
+            if bool(payload.valid.all()):
+                found |= group.params
+            else:
+                found.update(group.owners[i] for i in payload.valid.nonzero()[:, 0].tolist())
+        return frozenset(found)
+
     def undelivered(self, states: list[State], ballots: list[Payload], ctxs: list[Context]) -> list[State]:
         """Worker: the state after ballots that did not count."""
         parts = zip(states, ballots, ctxs, self.layout.groups, strict=True)
@@ -119,15 +138,19 @@ class Protocol:
         return Header(kind, sender, ctx.step, ctx.attempt, self.recipe)
 
 
-def protocol_for(params: Sequence[Tensor], algorithm: Algorithm, seed: int) -> Protocol:
-    """The protocol for these parameters.
+def protocol_for(
+    params: Sequence[Tensor], algorithm: Algorithm, seed: int, names: Sequence[str] | None = None
+) -> Protocol:
+    """The protocol for these parameters, which are called by their numbers where they have no `names`.
 
     Raises:
         ValueError: there is nothing to train.
     """
     if not any(p.numel() for p in params):
         raise ValueError("There are no trainable parameters; at least one tensor must have requires_grad=True.")
-    return Protocol(algorithm, layout_of([p.numel() for p in params], algorithm.block_size), seed)
+    called = [str(i) for i in range(len(params))] if names is None else names
+    tensors = tuple((name, tuple(p.shape)) for name, p in zip(called, params, strict=True))
+    return Protocol(algorithm, layout_of([p.numel() for p in params], algorithm.block_size), seed, tensors)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

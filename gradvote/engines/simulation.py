@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import Context, Payload, State
+from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.payloads import check_alike, for_all, payload_of, plane_of, stack, where
 from gradvote.engines.protocol import Planes, Protocol
 from gradvote.faults import Faulty, diverging, dropped, on_gradients, on_link
@@ -35,23 +36,28 @@ class Simulation:
 
     `step` takes their gradients and gives the direction for the optimizer: (d,), or (M, d) where faults on the way
     down make the workers' directions differ (`diverging`). Of the last round it keeps `sent`, the ballots as the
-    workers sent them, and `ballots`, as they arrived. Private draws are derived from the seed: runs are reproducible.
+    workers sent them, `ballots`, as they arrived, and `decided`, the parameters on which somebody voted, of the
+    decision or of each worker's. `max_norm` bounds the norm of each worker's own gradient before the vote. Private
+    draws are derived from the seed: runs are reproducible.
     """
 
     protocol: Protocol
     num_workers: int
     faults: Sequence[Faulty] = ()
+    max_norm: float | None = None
     workers: list[State] = field(init=False)
     server: list[State] = field(init=False)
     counts: Counts = field(init=False)
     sent: list[Payload] = field(init=False, default_factory=list)
     ballots: list[Payload] = field(init=False, default_factory=list)
+    decided: list[frozenset[int]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
             raise ValueError(f"There must be at least one worker; got {self.num_workers}.")
         for faulty in self.faults:
             faulty.check(self.num_workers)
+        check_max_norm(self.max_norm, self.protocol.algorithm)
         d = self.protocol.layout.size
         self.workers = self.protocol.init_worker(torch.zeros(self.num_workers, d))
         self.server = self.protocol.init_server(torch.zeros(d))
@@ -69,11 +75,17 @@ class Simulation:
     def step(self, gradients: Tensor, step: int, lr: float | Sequence[float]) -> Tensor:
         """One round for gradients (M, d) in the layout's order."""
         ctxs = self.contexts(step, lr)
+        gradients = clipped(self.protocol.layout, gradients, self.max_norm)
         sent, workers = self.protocol.encode(self._spoilt(gradients, ctxs), self.workers, ctxs)
         ballots = self._deliver_up(sent, ctxs)
         workers = self._with_lost(workers, sent, ctxs)
         decision, server = self.protocol.combine(ballots, self.server, ctxs)
-        direction, workers = self.protocol.decode(self._deliver_down(decision, ctxs), workers, ctxs)
+        heard = self._deliver_down(decision, ctxs)
+        direction, workers = self.protocol.decode(heard, workers, ctxs)
+        each = range(self.num_workers) if self.diverging else ()
+        self.decided = [self.protocol.decided([payload_of(p, i) for p in heard]) for i in each] or [
+            self.protocol.decided(heard)
+        ]
         self.workers, self.server, self.sent, self.ballots = workers, server, sent, ballots
         self.counts.abstentions += sum((~b.valid).sum(-1) for b in ballots)
         self.counts.steps += 1

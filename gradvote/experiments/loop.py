@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from gradvote import algorithms
-from gradvote.engines.gradients import loop_gradients, trainable
+from gradvote.engines.gradients import loop_gradients, set_gradients, trainable
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.experiments.claim import Bench, Cell, Numbers
@@ -96,9 +96,7 @@ class Loop(ABC):
         here = [(x.to(device()), y.to(device())) for x, y in self.batches()]
         losses, gradients = loop_gradients([self.model], here, layout, self.cell["seed"], self.step)
         direction = self.engine.step(gradients, self.step, lr)
-        for p in self.params:
-            p.grad = torch.empty_like(p, memory_format=torch.contiguous_format) if p.grad is None else p.grad
-        layout.unflatten(direction, [p.grad for p in self.params if p.grad is not None])
+        set_gradients(self.params, layout, direction, self.engine.decided[0])
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
         self.recent.append(float(losses.mean()))

@@ -51,6 +51,7 @@ class Config:
     schedule: str = "constant"
     optimizer: str = "sgd"
     weight_decay: float = 0.0
+    max_norm: float | None = None
     weights: str = "equal"
     faults: tuple[dict[str, Any], ...] = ()
     engine: str = "simulation"
@@ -86,6 +87,8 @@ class Config:
             raise ValueError(f"The seed must be at least 0 and below 2**63; got {self.seed}.")
         if self.lr is not None and not 0 <= self.lr < float("inf"):
             raise ValueError(f"The learning rate must be finite and not negative; got {self.lr}.")
+        if self.max_norm is not None and not 0 < self.max_norm < float("inf"):
+            raise ValueError(f"max_norm must be positive and finite, or left out; got {self.max_norm}.")
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"The weight decay must be finite and not negative; got {self.weight_decay}.")
 

@@ -150,6 +150,7 @@ class ElasticRun(Run):
             self.setup.protocol.algorithm,
             deadline=self.job.deadline,
             seed=self.config.seed,
+            max_norm=self.config.max_norm,
             faults=self.setup.faults,
             placement=self.config.placed,  # type: ignore[arg-type]  # one of elastic.PLACEMENTS, as Config has checked
         )

@@ -15,10 +15,10 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from gradvote.engines import ddp
-from gradvote.engines.gradients import worker_seed
+from gradvote.engines.gradients import trainable, worker_seed
 from gradvote.train import checkpoint
 from gradvote.train.folder import RunFolder
-from gradvote.train.observe import Observer
+from gradvote.train.observe import Observer, kept_buffers
 from gradvote.train.observe_ranks import RankObserver, gathered
 from gradvote.train.run import Progress, Run, silent
 from gradvote.train.setup import Setup
@@ -88,15 +88,25 @@ class RankRun(Run):
         self.observer.totals = self.observer.earlier
 
     def _engine(self) -> ddp.Vote:
-        self._ddp = DistributedDataParallel(self.models[0], **OWN_BUFFERS)
+        unused = bool(gathered(torch.tensor([self._has_unused()])).any())
+        self._ddp = DistributedDataParallel(self.models[0], find_unused_parameters=unused, **OWN_BUFFERS)
         return ddp.attach(
             self._ddp,
             self.setup.protocol.algorithm,
             optimizer=self.optimizers[0],
             placement=self.config.placed,  # type: ignore[arg-type]  # one of PLACEMENTS, as Config has checked
             seed=self.config.seed,
+            max_norm=self.config.max_norm,
             faults=self.setup.faults,
         )
+
+    def _has_unused(self) -> bool:
+        """Whether the loss of this rank's samples leaves a parameter out, which DDP wants to be told."""
+        own, model = self.setup.parts[dist.get_rank()][:8], self.models[0]
+        x, y = self.setup.data.train_x[own], self.setup.data.train_y[own]
+        with kept_buffers(self.models), torch.random.fork_rng(devices=[]):
+            gradients = torch.autograd.grad(cross_entropy(model(x), y), trainable(model), allow_unused=True)
+        return any(g is None for g in gradients)
 
     def _observer(self) -> Observer:
         return RankObserver(self.setup, self.engine, self.models)

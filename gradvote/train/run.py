@@ -6,12 +6,11 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote import data
-from gradvote.engines.gradients import trainable
+from gradvote.engines.gradients import set_gradients, trainable
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import diverging
 from gradvote.train import checkpoint, folder
@@ -46,7 +45,7 @@ class Run:
         return [deepcopy(self.setup.model) for _ in range(num_models)]
 
     def _engine(self) -> Any:
-        return Simulation(self.setup.protocol, self.config.workers, self.setup.faults)
+        return Simulation(self.setup.protocol, self.config.workers, self.setup.faults, self.config.max_norm)
 
     def _observer(self) -> Observer:
         return Observer(self.setup, self.engine, self.models)
@@ -137,12 +136,8 @@ class Run:
         direction = self.engine.step(known[1], self.step, self._lr(self.step))
         layout = self.setup.protocol.layout
         each = direction if direction.dim() == 2 else direction[None]
-        for model, optimizer, own in zip(self.models, self.optimizers, each, strict=True):
-            params = trainable(model)
-            for p in params:
-                if p.grad is None:
-                    p.grad = torch.empty_like(p, memory_format=torch.contiguous_format)
-            layout.unflatten(own, [p.grad for p in params if p.grad is not None])
+        for model, optimizer, own, decided in zip(self.models, self.optimizers, each, self.engine.decided, strict=True):
+            set_gradients(trainable(model), layout, own, decided)
             self._set_lr(optimizer)
             optimizer.step()
 

@@ -53,7 +53,8 @@ def prepare(config: Config, samples: Data | None = None) -> Setup:
     algorithm, shares = _weighted(algorithm, config, parts)
     _warn_of_bias(algorithm, config.workers)
     batches = [Batches(part, config.batch_size, config.seed, i) for i, part in enumerate(parts)]
-    protocol = protocol_for(trainable(model), algorithm, config.seed)
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    protocol = protocol_for(trainable(model), algorithm, config.seed, names)
     return Setup(config, samples, parts, batches, shares, model, protocol, plan, _schedule(config))
 
 

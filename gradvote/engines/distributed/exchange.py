@@ -1,47 +1,65 @@
 """The exchange for training loops of one's own: `exchange.step()` between `backward()` and `optimizer.step()`."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
+from gradvote.engines.common import owners
+from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_separable
+from gradvote.engines.common.clipping import factor, shortened, squares
+from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
+from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
+from gradvote.engines.distributed.alike import make_alike
 from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.failures import Watch, private_group
-from gradvote.engines.distributed.gradients import Desk, Outbox, flat_dtype
+from gradvote.engines.distributed.gradients import Desk, Outbox, flat_dtype, target_of
 from gradvote.engines.distributed.placement import Placement
-from gradvote.engines.distributed.rates import Rates
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.stats import Stats
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
 
-Named = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+WHERE = "Exchange(params, algorithm)"
+AGAIN = "build the exchange anew, on all ranks"
+ADVICE = "Call optimizer.zero_grad() before the backward passes of a step, and exchange.step() once, after the last."
+STATISTICS = (
+    "each rank keeps running statistics of its own data, so that they differ between ranks. Call "
+    "gradvote.distributed.average_statistics(model) before evaluating or saving."
+)
 
 
 class Exchange:
     """Replaces the gradients of `params` by the direction that all ranks agree on, at one bit per coordinate or so.
 
-        exchange = gradvote.distributed.Exchange(model.parameters(), gradvote.algorithms.signum(), optimizer=opt)
+        exchange = gradvote.distributed.Exchange(model.named_parameters(), gradvote.algorithms.signum(), optimizer=opt)
         loss.backward()
         exchange.step()
         opt.step()
 
     All ranks of `group` build it with the same parameters (or named parameters), algorithm, `placement` and `seed`,
-    and call `step` equally often. A parameter without a gradient abstains. `optimizer` gives the learning rates by
-    which error memories are rescaled. `secret` keys this rank's private draws; None derives them from the seed, which
-    makes runs reproducible and noise no protection. `chunks` is the number of parts in which the gradient travels, so
-    that work and transfer overlap (None: what is faster in the first steps). `timeout` (seconds) is how long a rank
-    waits for the others; a `group` of only some of the ranks is used as it is, with its own timeout.
+    and call `step` equally often. With `init_sync` parameters and the buffers beside them begin with rank 0's values.
+    A parameter without a gradient abstains; one on which nobody voted has none afterwards (`.grad` is None). A `.grad`
+    that still holds the last direction is no gradient: the next direction is added to it.
+
+    `optimizer`, one or several, gives the learning rates by which error memories are rescaled. `scaler`, the
+    `torch.amp.GradScaler` of the loop, keeps memories in true gradient units; where most ranks overflowed all skip the
+    step. `max_norm` bounds the norm of this worker's own gradient before the vote. `secret` keys this rank's private
+    draws; None derives them from the seed, which makes runs reproducible and noise no protection. `chunks` is the
+    number of parts in which the gradient travels, so that work and transfer overlap (None: what is faster in the first
+    steps). `timeout` (seconds) is how long a rank waits for the others; a `group` of only some of the ranks is used as
+    it is, with its own timeout.
 
     Raises:
-        ValueError: nothing to train, or the ranks differ in what they were given.
+        TypeError: something else than expected was given.
+        ValueError: nothing to train, what cannot be exchanged, or the ranks differ in what they were given.
     """
 
     def __init__(
@@ -50,7 +68,10 @@ class Exchange:
         algorithm: Algorithm,
         *,
         placement: Placement = "sharded",
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | Sequence[Optimizer] | None = None,
+        scaler: GradScaler | None = None,
+        max_norm: float | None = None,
+        init_sync: bool = True,
         group: dist.ProcessGroup | None = None,
         seed: int = 0,
         secret: bytes | None = None,
@@ -58,13 +79,21 @@ class Exchange:
         timeout: float = 300.0,
         faults: Sequence[Faulty] = (),
     ) -> None:
-        names, self.params = named(params)
+        modules = owners.live_modules()
+        parameters = parameters_of(params, WHERE)
+        check_algorithm(algorithm, WHERE)
         check_separable(algorithm)
-        self._rates = Rates(self.params, names, optimizer)
+        mine = owners.checked(parameters.tensors, modules)
+        optimizers = check_optimizers(optimizer, WHERE)
+        self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
+        self.params = parameters.tensors
         own_group = private_group(group, timeout) or group
         assert own_group is not None
         self._watch = Watch(own_group)
-        self._session = Session(names, self.params, algorithm, placement, Transport(own_group), seed, secret, faults)
+        self._session = Session(parameters, algorithm, placement, Transport(own_group), seed, secret, faults)
+        if init_sync:
+            make_alike(self._session.transport, parameters, owners.buffers_of(mine))
+        owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
         self._chunking = Chunking(self._session.protocol.layout, self._session.transport, chunks)
         self._desk = Desk(flat_dtype(self.params))
 
@@ -104,12 +133,17 @@ class Exchange:
         self._session.load_state_dict(state)
 
     def _step(self, layouts: list[Layout]) -> None:
-        gradients, lr = {i: p.grad for i, p in enumerate(self.params)}, self._rates()
+        user = self._training
+        user.trained.check()
+        gradients, aside = user.directions.collect()
+        check_gradients(user.names, gradients.values())
+        scale, lr = user.scaling.scale(), user.optimizers.rates()
         keys = [(k, len(layouts)) for k in range(len(layouts))]
         turns = [self._session.turn(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
-        updates = (self._desk.gather(layout, gradients) for layout in layouts)
-        targets = {i: torch.empty_like(self.params[i]) if g is None else g for i, g in gradients.items()}
-        outbox = Outbox(self._desk, targets)
+        updates = self._updates(layouts, gradients, scale)
+        overflow = user.scaling.active and not _finite(gradients)
+        targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
+        outbox = Outbox(self._desk, targets, scale)
         deliveries = pipeline.run(
             self._session.transport,
             turns,
@@ -117,35 +151,31 @@ class Exchange:
             lambda k: outbox.write(layouts[k], turns[k].read),
         )
         outbox.finish()
-        for i, target in targets.items():
-            self.params[i].grad = target
-        self._session.commit(dict(zip(keys, turns, strict=True)), deliveries)
+        if not user.scaling.active and any(turn.abstained for turn in turns):
+            user.overflowed()
+        skipped = user.scaling.active and self._session.transport.most(overflow)
+        add(aside, targets)
+        decided = frozenset[int](aside).union(*(turn.decided for turn in turns))
+        user.scaling.settle(skipped or not decided)
+        user.give(targets, decided, scale, skipped)
+        if skipped:
+            self._session.skip(deliveries)
+        else:
+            self._session.commit(dict(zip(keys, turns, strict=True)), deliveries)
+
+    def _updates(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Iterator[Tensor]:
+        """What is voted on, chunk by chunk: true gradients, bounded together."""
+        bound, parts = self._training.max_norm, (self._gathered(layout, gradients, scale) for layout in layouts)
+        if bound is None:
+            return parts
+        shrink = factor([squares(own, flat) for own, flat in zip(layouts, parts, strict=True)], bound)
+        again = (self._gathered(layout, gradients, scale) for layout in layouts)
+        return again if shrink == 1 else (shortened(flat, shrink) for flat in again)
+
+    def _gathered(self, layout: Layout, gradients: Mapping[int, Tensor | None], scale: float) -> Tensor:
+        flat = self._desk.gather(layout, gradients)
+        return flat if scale == 1 else flat / scale
 
 
-def named(params: Named) -> tuple[list[str], list[Tensor]]:
-    """Names and tensors of the trainable ones, each once: tied weights are one parameter.
-
-    Raises:
-        ValueError: a tensor is sparse or complex.
-    """
-    pairs = [p if isinstance(p, tuple) else (str(i), p) for i, p in enumerate(params)]
-    unique: dict[int, tuple[str, Tensor]] = {}
-    for name, p in pairs:
-        if p.requires_grad:
-            unique.setdefault(id(p), (name, p))
-    chosen = list(unique.values())
-    for name, p in chosen:
-        if p.layout != torch.strided or not p.is_floating_point():
-            raise ValueError(
-                f"The parameter {name!r} is {p.layout}, {p.dtype}; only dense real parameters are exchanged."
-            )
-    return [name for name, _ in chosen], [p for _, p in chosen]
-
-
-def check_separable(algorithm: Algorithm) -> None:
-    """Raise ValueError for a rule that needs the whole vector at once."""
-    if not algorithm.aggregate.separable:
-        raise ValueError(
-            f"{algorithm.aggregate} needs every worker's whole gradient at once, but real workers send it in parts. "
-            "Use it in the simulation, or use a coordinate-wise rule (a vote, a median, a trimmed mean) here."
-        )
+def _finite(gradients: Mapping[int, Tensor | None]) -> bool:
+    return all(bool(g.isfinite().all()) for g in gradients.values() if g is not None)

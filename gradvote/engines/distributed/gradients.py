@@ -16,6 +16,13 @@ def flat_dtype(params: Sequence[Tensor]) -> torch.dtype:
     return torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
 
 
+def target_of(p: Tensor, gradient: Tensor | None) -> Tensor:
+    """Where a direction is written: into the gradient itself, but for one without memory of its own for each number."""
+    if gradient is None or gradient.is_inference() or _overlaps(gradient):
+        return torch.empty_like(p)
+    return gradient.detach()
+
+
 class Desk:
     """A flat vector that is used again and again, for layouts whose coordinates lie in several tensors."""
 
@@ -77,6 +84,11 @@ class Outbox:
         for i, target in self._targets.items():
             if self._places[i] is not target:
                 target.copy_(self._places[i])
+
+
+def _overlaps(x: Tensor) -> bool:
+    """Whether numbers share memory, as in the gradient of a sum."""
+    return any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True))
 
 
 def _split(flat: Tensor, layout: Layout) -> Sequence[Tensor]:

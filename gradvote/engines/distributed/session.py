@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gradvote.core import Algorithm, State
+from gradvote.engines.common.parameters import Parameters
+from gradvote.engines.distributed.alike import check_alike
 from gradvote.engines.distributed.part import Part, part_of
-from gradvote.engines.distributed.placement import PLACEMENTS, Placement, block_sizes, served
+from gradvote.engines.distributed.placement import Placement, block_sizes, served
 from gradvote.engines.distributed.states import Rows, rows_from, rows_of, saved_of, states_of
 from gradvote.engines.distributed.stats import Stats, from_rows
 from gradvote.engines.distributed.transport import Delivery, Transport
@@ -18,7 +19,7 @@ from gradvote.engines.protocol import Protocol, protocol_for
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -35,8 +36,7 @@ class Session:
 
     def __init__(
         self,
-        names: Sequence[str],
-        params: Sequence[Tensor],
+        parameters: Parameters,
         algorithm: Algorithm,
         placement: Placement,
         transport: Transport,
@@ -44,8 +44,8 @@ class Session:
         secret: bytes | None,
         faults: Sequence[Faulty],
     ) -> None:
-        self.protocol = protocol_for(params, algorithm, seed)
-        self.names, self.transport, self.placement = tuple(names), transport, placement
+        self.protocol = protocol_for(parameters.tensors, algorithm, seed, parameters.names)
+        self.names, self.transport, self.placement = tuple(parameters.names), transport, placement
         self.served = served(self.protocol.layout, placement, transport.num_ranks)
         for faulty in faults:
             faulty.check(transport.num_ranks)
@@ -57,7 +57,7 @@ class Session:
             transport.rank, transport.num_ranks, self.protocol.layout.size, abstentions=(0,) * transport.num_ranks
         )
         self.last: list[Turn] = []
-        self._agree()
+        check_alike(transport, parameters, self.protocol.recipe_text, placement, VERSION)
         self._seat("all", self.protocol.layout)
 
     def turn(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> Turn:
@@ -100,7 +100,7 @@ class Session:
         worker, server = self._rows()
         return {
             "version": VERSION,
-            "recipe": self._recipe(),
+            "recipe": self.protocol.recipe_text,
             "rank": self.transport.rank,
             "num_ranks": self.transport.num_ranks,
             "placement": self.placement,
@@ -151,23 +151,10 @@ class Session:
     def _mine(self, part: Part) -> Protocol:
         return part.shards[self.transport.rank].protocol
 
-    def _recipe(self) -> str:
-        return repr((self.protocol.algorithm, self.protocol.layout.numels, self.protocol.seed))
-
-    def _agree(self) -> None:
-        recipe = self.protocol.recipe - (self.protocol.recipe >> 63 << 64)
-        rows = self.transport.gather(torch.tensor([recipe, PLACEMENTS.index(self.placement), VERSION]))
-        different = [str(r) for r, row in enumerate(rows) if bool((row != rows[0]).any())]
-        if different:
-            raise ValueError(
-                f"Rank {', '.join(different)} has another algorithm, seed or placement, or other parameters, "
-                "than rank 0. All ranks must build the exchange with the same ones."
-            )
-
     def _check(self, state: dict[str, Any]) -> None:
         own = {
             "version": VERSION,
-            "recipe": self._recipe(),
+            "recipe": self.protocol.recipe_text,
             "placement": self.placement,
             "num_ranks": self.transport.num_ranks,
             "rank": self.transport.rank,
@@ -176,8 +163,8 @@ class Session:
             if state.get(name) != value:
                 raise ValueError(
                     f"The checkpoint has {name} {state.get(name)!r}, here it is {value!r}. Load the file of this rank, "
-                    "saved with the same algorithm, model and seed; for another number of ranks or another placement "
-                    "see gradvote.distributed.resize."
+                    "saved with the same algorithm, model (names and shapes of its parameters) and seed; for another "
+                    "number of ranks or another placement see gradvote.distributed.resize."
                 )
 
 

@@ -43,6 +43,11 @@ class Transport:
             dist.all_gather(rows, row.to(self.device), group=self.group)
         return torch.stack(rows).cpu()
 
+    def most(self, own: bool) -> bool:
+        """Whether most ranks say so."""
+        said = self.gather(torch.tensor([int(own)]))
+        return 2 * int(said.sum()) > len(said)
+
 
 @dataclass(frozen=True)
 class Delivery:

@@ -50,6 +50,10 @@ class Turn:
     server: list[State]
     ballots: list[Payload] = field(init=False, default_factory=list)
     decision: list[Payload] = field(init=False, default_factory=list)
+    decided: frozenset[int] = field(init=False, default=frozenset())
+    """The parameters on which somebody voted; known when the decision was read."""
+    abstained: bool = field(init=False, default=False)
+    """Whether a block of this rank's own ballot is not valid."""
 
     def __post_init__(self) -> None:
         r = self.round
@@ -64,6 +68,7 @@ class Turn:
         protocol, r = self.part.protocol, self.round
         flat = links.spoiled_gradient(r.faults, protocol, flat, self._ctxs, r.num_ranks)
         encoded, worker = protocol.encode(flat, self.worker, self._ctxs)
+        self.abstained = any(not bool(payload.valid.all()) for payload in encoded)
         sent = links.through(r.faults, "uplink", encoded, self._ctxs, r.num_ranks)
         self.worker = links.keep_lost(protocol, encoded, sent, worker, self._ctxs) if sent is not encoded else worker
         planes = protocol.planes(Kind.BALLOT, self._ctxs)
@@ -97,6 +102,7 @@ class Turn:
 
     def read(self, out: Tensor | None = None) -> Tensor:
         """The direction (d,), in `out` where it is given."""
+        self.decided = self.part.protocol.decided(self.decision)
         direction, self.worker = self.part.protocol.decode(self.decision, self.worker, self._ctxs, out)
         self.decision, self._ctxs = [], []
         return direction

@@ -7,14 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
+from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers, check_separable
+from gradvote.engines.common.clipping import clipped
+from gradvote.engines.common.own_step import OwnStep
+from gradvote.engines.common.parameters import check_gradients, check_modules, parameters_of
+from gradvote.engines.common.training import Training
 from gradvote.engines.distributed import links
-from gradvote.engines.distributed.exchange import check_separable, named
-from gradvote.engines.distributed.gradients import Desk, flat_dtype
-from gradvote.engines.distributed.rates import Rates
+from gradvote.engines.distributed.gradients import Desk, flat_dtype, target_of
 from gradvote.engines.elastic.ballots import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.elastic.records import Slot
 from gradvote.engines.payloads import check_alike, stack
@@ -23,6 +27,9 @@ from gradvote.faults import Faulty
 from gradvote.wire import Kind, WireError
 
 VERSION = 1
+WHERE = "attach(model, optimizer, algorithm)"
+AGAIN = "start all workers again from a checkpoint, with that parameter in the model and in the optimizer"
+ADVICE = "Call optimizer.zero_grad() before the backward passes of a step, and vote.step() once, after the last."
 
 
 class Replica:
@@ -31,20 +38,27 @@ class Replica:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Sequence[Optimizer],
         algorithm: Algorithm,
         number: int,
         seed: int,
         secret: bytes | None,
         lies: tuple[Sequence[Faulty], int] = ((), 0),
+        scaler: GradScaler | None = None,
+        max_norm: float | None = None,
     ) -> None:
+        check_model(model, WHERE)
+        optimizers = check_optimizers(optimizer, WHERE)
+        check_algorithm(algorithm, WHERE)
         check_separable(algorithm)
+        check_modules(model)
         self._lies = lies
-        self.model, self.optimizer, self.number, self.secret = model, optimizer, number, secret
-        names, self.params = named(model.named_parameters())
-        self._rates = Rates(self.params, names, optimizer)
-        self._group_of = _groups(self.params, optimizer)
-        self.protocol = protocol_for(self.params, algorithm, seed)
+        self.model, self.number, self.secret = model, number, secret
+        parameters = parameters_of(model.named_parameters(), WHERE)
+        self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
+        self.params, self.optimizers = parameters.tensors, self._training.optimizers
+        self._group_of, self._own_step = self.optimizers.group_of(), OwnStep(optimizers)
+        self.protocol = protocol_for(self.params, algorithm, seed, parameters.names)
         self._desk = Desk(flat_dtype(self.params))
         like = torch.zeros(self.protocol.layout.size)
         self.worker, self.server = self.protocol.init_worker(like), self.protocol.init_server(like)
@@ -52,16 +66,33 @@ class Replica:
         self._half_way: Slot | None = None
 
     def vote(self, slot: Slot) -> Ballot:
-        """The ballot on the gradients of now; a parameter without one abstains. No state changes."""
-        gradients = {i: p.grad for i, p in enumerate(self.params)}
-        flat = self._desk.gather(self.protocol.layout, gradients)
-        ctxs = self.protocol.contexts(slot.step, self.number, self._rates(), slot.attempt, self.secret)
+        """The ballot on the gradients of now; a parameter without one abstains. No state changes.
+
+        Raises:
+            ValueError: a gradient cannot be exchanged, or other parameters are trained than at the start.
+            RuntimeError: a gradient holds the last direction still.
+        """
+        flat = clipped(self.protocol.layout, self._gradient(), self._training.max_norm)
+        ctxs = self.protocol.contexts(slot.step, self.number, self.optimizers.rates(), slot.attempt, self.secret)
         faults, num = self._lies
         if self.number < num:
             flat = links.spoiled_gradient(faults, self.protocol, flat, ctxs, num)
         payloads, after = self.protocol.encode(flat, self.worker, ctxs)
-        rates = rates_to_bytes([float(group["lr"]) for group in self.optimizer.param_groups])
+        rates = rates_to_bytes([float(group["lr"]) for group in self.optimizers.groups])
         return Ballot(slot, rates, self.protocol.planes(Kind.BALLOT, ctxs), payloads, ctxs, after)
+
+    def _gradient(self) -> Tensor:
+        user = self._training
+        user.trained.check()
+        user.scaling.unscale()
+        gradients, aside = user.directions.collect()
+        if aside:
+            raise RuntimeError(
+                f"The gradient of {user.names[min(aside)]!r} still holds the direction of the last step, which members "
+                "that have joined since do not have. Call optimizer.zero_grad() before the backward passes of a step."
+            )
+        check_gradients(user.names, gradients.values())
+        return self._desk.gather(self.protocol.layout, gradients)
 
     def rehearse(self, numbers: Iterable[int]) -> None:
         """Go through a step with so many voters each, without a trace: kernels are loaded before anybody waits."""
@@ -117,8 +148,9 @@ class Replica:
         self.check_whole()
         self._half_way = slot
         own = self.protocol.contexts(slot.step, self.number, self.by_param(rates), slot.attempt)
-        self._read(self.protocol.check(Kind.DECISION, decision), own)
-        self._step_at(rates)
+        if self._read(self.protocol.check(Kind.DECISION, decision), own):
+            self._step_at(rates)
+        self._training.scaling.update()
         self._planes = {key: planes for key, planes in self._planes.items() if key[0] > slot}
         self._half_way = None
 
@@ -144,7 +176,7 @@ class Replica:
             server, model, optimizer = state["server"], state["model"], state["optimizer"]
             check_alike(server, self.server, "the server's state of a peer")
             check_alike(dict(model), dict(self.model.state_dict()), "the model of a peer")
-            self.optimizer.load_state_dict(optimizer)
+            self.optimizers.load_state_dict(optimizer)
             self.model.load_state_dict(model)
         except Exception as error:  # what torch raises for bytes that it did not write is not documented
             raise ValueError(f"The state of a peer does not fit: {error}") from error
@@ -178,7 +210,7 @@ class Replica:
     @property
     def rate_bytes(self) -> int:
         """The length of the rates at the head of a ballot."""
-        return 8 * len(self.optimizer.param_groups)
+        return 8 * len(self.optimizers.groups)
 
     def planes_of(self, slot: Slot, number: int) -> Planes:
         """What a worker's ballot holds."""
@@ -194,35 +226,33 @@ class Replica:
         rates, raw = body[: self.rate_bytes], bytearray(body[self.rate_bytes :])
         return rates_from_bytes(rates), unpacked(raw, self.planes_of(slot, number), blocks)
 
-    def _read(self, decision: list[Payload], ctxs: list[Context]) -> None:
+    def _read(self, decision: list[Payload], ctxs: list[Context]) -> bool:
+        """Make a decision the gradients; whether anything was decided."""
+
         def decode(out: Tensor | None) -> Tensor:
             direction, self.worker = self.protocol.decode(decision, self.worker, ctxs, out)
             return direction
 
-        for p in self.params:
-            p.grad = torch.empty_like(p) if p.grad is None else p.grad
-        grads = {i: p.grad for i, p in enumerate(self.params) if p.grad is not None}
-        self._desk.scatter([(self.protocol.layout, decode)], grads)
+        decided = self.protocol.decided(decision)
+        targets = {i: target_of(p, p.grad) for i, p in enumerate(self.params)}
+        self._desk.scatter([(self.protocol.layout, decode)], targets)
+        self._training.give(targets, decided)
+        return bool(decided)
 
     def _step_at(self, rates: Sequence[float]) -> None:
-        groups = self.optimizer.param_groups
+        groups = self.optimizers.groups
         own = [group["lr"] for group in groups]
         for group, rate, old in zip(groups, rates, own, strict=True):
             group["lr"] = torch.full_like(old, rate) if isinstance(old, Tensor) else rate
         try:
-            self.optimizer.step()
+            self._own_step.take()
         finally:
             for group, old in zip(groups, own, strict=True):
                 group["lr"] = old
 
     def _shared(self) -> dict[str, Any]:
         model = dict(self.model.state_dict())
-        return {"model": model, "optimizer": self.optimizer.state_dict(), "server": self.server}
-
-
-def _groups(params: Sequence[Tensor], optimizer: Optimizer) -> list[int]:
-    place = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
-    return [place[id(p)] for p in params]
+        return {"model": model, "optimizer": self.optimizers.state_dict(), "server": self.server}
 
 
 def copied(value: Any) -> Any:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 from torch.optim import Optimizer
 
@@ -44,9 +45,11 @@ if TYPE_CHECKING:
 
 def attach(
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Sequence[Optimizer],
     algorithm: Algorithm,
     *,
+    scaler: GradScaler | None = None,
+    max_norm: float | None = None,
     min_workers: int | None = None,
     deadline: float = 2.0,
     seed: int = 0,
@@ -79,11 +82,14 @@ def attach(
     `worker` is this worker's number and `workers` how many are expected at the start; `gradvote launch` and torchrun
     give both, and the former `min_workers`. `store` is a torch Store, or HOST:PORT of one, that outlives the workers.
     `host` is the address to listen at; `faults` are lies of workers about their gradients, to try them. `secret` keys
-    this worker's private draws; None derives them from the seed. Connections are neither encrypted nor authenticated.
+    this worker's private draws; None derives them from the seed. `scaler` is the `torch.amp.GradScaler` of the loop:
+    `step()` takes the place of its `step` and `update`, and each worker has a scale of its own. `max_norm` bounds the
+    norm of this worker's own gradient before the vote. Connections are neither encrypted nor authenticated.
     `keys` is a folder of `gradvote keys`: all ballots are signed (Ed25519), and a worker that sends different ones is
     left out for good, where it stops the run otherwise. All workers sign, or none.
 
     Raises:
+        TypeError: something else than expected was given.
         ValueError: nothing to train, a rule that needs whole gradients, a parameter that the optimizer does not have,
             keys that are missing or do not fit, or a number that makes no sense.
         MissingExtra: there are keys, but not the extra `signed`.
@@ -101,7 +107,8 @@ def attach(
     for faulty in faults:
         check_fault(faulty, expected)
     check_placement(placement)
-    replica = Replica(model, optimizer, algorithm, number, seed, secret, (tuple(faults), expected))
+    lies = tuple(faults), expected
+    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm)
     sharding = Sharding(replica, expected) if placement == "sharded" else None
     seals = seals_of(keys, number, register)
     return Vote(replica, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, seals, sharding)

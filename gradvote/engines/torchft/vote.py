@@ -1,10 +1,11 @@
 """`gradvote.torchft.attach`: torchft's manager decides who is there, our ballots decide where to go."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
@@ -29,9 +30,11 @@ NUMBERS = ("GRADVOTE_WORKER", "REPLICA_GROUP_ID")
 def attach(
     manager: "Manager",
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | Sequence[Optimizer],
     algorithm: Algorithm,
     *,
+    scaler: GradScaler | None = None,
+    max_norm: float | None = None,
     worker: int | None = None,
     seed: int = 0,
     secret: bytes | None = None,
@@ -49,12 +52,16 @@ def attach(
     Every replica holds the whole server state (placement `replicated`). Model, optimizer and server state travel to a
     replica that heals, under a key of their own (`Manager.register_state_dict_fn`); what else shall travel is the
     script's to register. `worker` is this replica group's number, the same over restarts; None takes GRADVOTE_WORKER or
-    torchft's REPLICA_GROUP_ID. `secret` keys this worker's private draws; None derives them from the seed. One process
-    for each replica group.
+    torchft's REPLICA_GROUP_ID. `secret` keys this worker's private draws; None derives them from the seed. `scaler` is
+    the `torch.amp.GradScaler` of the loop: `step()` takes the place of its `step` and `update`. `max_norm` bounds the
+    norm of this worker's own gradient before the vote. One process for each replica group. Give the plain model and
+    optimizer: torchft's own `DistributedDataParallel` and `Optimizer` would commit each step a second time.
 
     Raises:
+        TypeError: something else than expected was given.
         ValueError: nothing to train, a rule that needs whole gradients, a parameter that the optimizer does not have,
-            no number, a process group that is not gloo's, or a manager that has a vote already.
+            a wrapped model or optimizer, no number, a process group that is not gloo's, or a manager that has a vote
+            already.
         MissingExtra: torchft is not installed.
     """
     try:
@@ -65,7 +72,7 @@ def attach(
     weights = getattr(algorithm.aggregate, "weights", None)
     if weights is not None and number >= len(weights):
         raise ValueError(f"There are {len(weights)} weights, but this is worker {number}; give one for each worker.")
-    replica = Replica(model, optimizer, algorithm, number, seed, secret)
+    replica = Replica(model, optimizer, algorithm, number, seed, secret, scaler=scaler, max_norm=max_norm)
     replica.rehearse((1, 2, 3))
     return Vote(manager, replica, Rounds(manager))
 

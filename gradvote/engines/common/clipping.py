@@ -1,0 +1,74 @@
+"""A worker's own gradient is bounded before the vote: over all its parameters, the same bits in every engine."""
+
+import math
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from gradvote import kernels
+from gradvote.codecs import Sign
+from gradvote.core import Algorithm
+from gradvote.layout import Layout
+
+SLAB = 1 << 20
+"""Coordinates that are squared at a time."""
+TINY = 1e-6
+"""Keeps the factor finite, as in torch.nn.utils.clip_grad_norm_."""
+
+
+def check_max_norm(max_norm: float | None, algorithm: Algorithm) -> None:
+    """Warn where a bound does nothing.
+
+    Raises:
+        ValueError: it is no positive number.
+    """
+    if max_norm is None:
+        return
+    if not 0 < max_norm < math.inf:
+        raise ValueError(f"max_norm must be positive and finite, or None for no clipping; got {max_norm}.")
+    if type(algorithm.up) is Sign and algorithm.up.scale is None:
+        warnings.warn(
+            f"max_norm={max_norm} does nothing here: the sign of a gradient does not change when the whole of it is "
+            "made shorter. It matters to algorithms with a momentum, a memory, noise or a mean.",
+            stacklevel=3,
+        )
+
+
+def squares(layout: Layout, flat: Tensor) -> Tensor:
+    """The sum of squares of each block of flat (..., d), as (..., B) float64 in the order of the layout's groups.
+
+    A block with a value that is not finite abstains, and counts as zero; so does one whose squares overflow.
+    """
+    sums = [_row_sums(x) for x in layout.views(flat.detach())]
+    return torch.cat(sums, -1) if sums else flat.new_zeros(*flat.shape[:-1], 0, dtype=torch.float64)
+
+
+def factor(sums: Iterable[Tensor], max_norm: float) -> float:
+    """min(1, max_norm / ‖g‖₂) for the `squares` (B_k,) of one worker's gradient, in whatever parts it comes."""
+    norm = math.sqrt(math.fsum(value for own in sums for value in own.tolist()))
+    return min(1.0, max_norm / (norm + TINY))
+
+
+def shortened(flat: Tensor, by: float) -> Tensor:
+    """flat (..., d) times a factor, rounded to the type of flat before."""
+    return flat * torch.tensor(by, dtype=flat.dtype)
+
+
+def clipped(layout: Layout, flat: Tensor, max_norm: float | None) -> Tensor:
+    """Gradients flat (..., d), those of each worker with a norm of at most `max_norm`; the same tensor if all had."""
+    if max_norm is None:
+        return flat
+    sums = squares(layout, flat)
+    rows = sums.reshape(-1, sums.shape[-1])
+    factors = torch.tensor([factor([row], max_norm) for row in rows], dtype=flat.dtype).reshape(sums.shape[:-1])
+    return flat if bool((factors == 1).all()) else flat * factors[..., None]
+
+
+def _row_sums(x: Tensor) -> Tensor:
+    """Sums of squares (..., B) of blocks x (..., B, n), some of them at a time."""
+    step = max(1, SLAB // max(1, x.shape[-1]))
+    parts = [kernels.tree_sum(part.square()) for part in x.split(step, -2)]
+    sums = torch.cat(parts, -1).double() if parts else x.new_zeros(x.shape[:-1], dtype=torch.float64)
+    return sums.where(sums.isfinite(), 0.0)

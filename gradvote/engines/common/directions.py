@@ -1,0 +1,147 @@
+"""Gradients and directions share `.grad`: a gradient is never accumulated onto a direction, and no decision is none.
+
+After a vote `.grad` holds the direction, with a mark on the tensor itself, so that `zero_grad` takes both away. When
+autograd is about to accumulate onto it (a second backward pass, a forgotten `zero_grad`), the direction is set aside
+first: the next vote is on the new gradient alone, and its direction is added to the old one. That is what averaging
+gives, which is linear, and it needs no subtraction: (1 + 3e-8) − 1 is 0 in float32.
+"""
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+
+from gradvote.engines.common.kept import Kept
+
+MARK = "_gradvote_mark"
+"""The attribute of a gradient's tensor under which its mark stands."""
+
+
+class Mark(NamedTuple):
+    """The tensor's version when it was marked; whether it is a direction; a direction that belongs on top of it."""
+
+    version: int
+    is_direction: bool
+    aside: Kept | None = None
+
+
+class Directions:
+    """The gradients of some parameters, by number, and the directions that they become.
+
+    `advice` says what to do instead of two votes for one step; it is given once, as a warning.
+    """
+
+    def __init__(self, params: Sequence[Tensor], names: Sequence[str], advice: str) -> None:
+        self._params, self._names, self._advice = params, names, advice
+        self._fresh: set[int] = set()
+        self._aside: dict[int, Kept] = {}
+        self._warned = False
+        self._nodes = [_watched(p, i, weakref.ref(self)) for i, p in enumerate(params) if p.is_leaf]
+
+    def collect(self) -> tuple[dict[int, Tensor | None], dict[int, Kept]]:
+        """The gradient of each parameter, None where there is no new one, and the directions to be added to the next.
+
+        Raises:
+            RuntimeError: a direction was changed in place, so that what is new in it cannot be known.
+        """
+        gradients: dict[int, Tensor | None] = {}
+        aside: dict[int, Kept] = {}
+        for i, p in enumerate(self._params):
+            gradients[i], kept = self._split(i, p.grad)
+            if kept is not None:
+                aside[i] = kept
+        self._warn(aside)
+        return gradients, aside
+
+    def take(self, numbers: Iterable[int]) -> tuple[frozenset[int], dict[int, Kept]]:
+        """Of these parameters, those that have a new gradient since they were last taken, and what `collect` gives."""
+        fresh = frozenset(i for i in numbers if i in self._fresh and self._params[i].grad is not None)
+        aside = {i: kept for i in numbers if (kept := self._aside.pop(i, None)) is not None and i in fresh}
+        self._fresh.difference_update(numbers)
+        self._warn(aside)
+        return fresh, aside
+
+    def give(self, targets: Mapping[int, Tensor | None], decided: AbstractSet[int]) -> None:
+        """Make `targets` the gradients; a parameter on which nobody voted has none, so that decay leaves it alone."""
+        for i, target in targets.items():
+            self._params[i].grad = given = target if i in decided else None
+            if given is not None:
+                setattr(given, MARK, Mark(given._version, True))
+        self._fresh.difference_update(targets)
+        for i in targets:
+            self._aside.pop(i, None)
+
+    def unvoted(self, numbers: AbstractSet[int]) -> str | None:
+        """One of these parameters whose gradient was computed here and not voted on, by name."""
+        fresh = sorted(self._fresh & numbers)
+        first = next((i for i in fresh if (g := self._params[i].grad) is not None and bool(g.any())), None)
+        return None if first is None else self._names[first]
+
+    def before(self, i: int) -> None:
+        """Autograd is about to accumulate into parameter i."""
+        gradient, aside = self._split(i, self._params[i].grad)
+        if gradient is None:
+            self._params[i].grad = None
+        self._aside.pop(i, None)
+        if aside is not None:
+            self._aside[i] = aside
+
+    def after(self, i: int) -> None:
+        """Autograd has accumulated into parameter i."""
+        self._fresh.add(i)
+        gradient, aside = self._params[i].grad, self._aside.get(i)
+        if aside is not None and gradient is not None:
+            setattr(gradient, MARK, Mark(gradient._version, False, aside))
+
+    def _split(self, i: int, gradient: Tensor | None) -> tuple[Tensor | None, Kept | None]:
+        """What is a gradient in this, and what is a direction."""
+        mark: Mark | None = None if gradient is None else getattr(gradient, MARK, None)
+        if gradient is None or mark is None:
+            return gradient, None
+        if gradient._version != mark.version and not bool(gradient.any()):
+            delattr(gradient, MARK)  # zero_grad(set_to_none=False)
+            return (None, None) if i not in self._fresh else (gradient, None)
+        if not mark.is_direction:
+            return gradient, mark.aside
+        if gradient._version == mark.version:
+            return None, Kept(gradient)
+        raise RuntimeError(
+            f"The gradient of {self._names[i]!r} holds the last direction and was changed in place since (clipped, "
+            "rescaled or added to), so a new gradient cannot be told from it. Call optimizer.zero_grad() before the "
+            "next backward pass, or give .grad a new tensor."
+        )
+
+    def _warn(self, aside: Mapping[int, Kept]) -> None:
+        if aside and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "Several votes for one step: .grad still held the direction of the last one, and the directions are "
+                f"added up. {self._advice} Each vote costs its bytes and its time, and signs add up to a longer step.",
+                stacklevel=4,
+            )
+
+
+def holds_direction(p: Tensor) -> bool:
+    """Whether the gradient of a parameter is a direction that nobody has changed."""
+    mark: Mark | None = getattr(p.grad, MARK, None)
+    return mark is not None and p.grad is not None and mark.is_direction and p.grad._version == mark.version
+
+
+def _watched(p: Tensor, number: int, directions: "weakref.ref[Directions]") -> Any:
+    """The node that accumulates into p, with hooks that tell `directions`; it is theirs to keep alive."""
+
+    def tell(what: Callable[[Directions, int], None]) -> None:
+        found = directions()
+        if found is not None:
+            what(found, number)
+
+    with torch.enable_grad():
+        node = get_gradient_edge(p).node
+    node.register_prehook(lambda _: tell(Directions.before))  # unlike the tensor's, silent under torch.autograd.grad
+    p.register_post_accumulate_grad_hook(lambda _: tell(Directions.after))
+    return node

@@ -1,0 +1,70 @@
+"""One optimizer or several, as one: the learning rate of each parameter, and the groups in a fixed order."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class Optimizers:
+    """The user's optimizers. `rates()` is one number where all parameters have the same, else a list by parameter.
+
+    Without an optimizer all rates are 1.0. Rates are read anew at each call: schedules change them.
+
+    Raises:
+        ValueError: a parameter is in no optimizer, or in two.
+    """
+
+    def __init__(self, params: Sequence[Tensor], names: Sequence[str], optimizers: Sequence[Optimizer]) -> None:
+        self.all = tuple(optimizers)
+        self._ids = [id(p) for p in params]
+        if not self.all:
+            return
+        places = Counter(id(p) for group in self.groups for p in group["params"])
+        absent = [name for name, key in zip(names, self._ids, strict=True) if not places[key]]
+        if absent:
+            raise ValueError(
+                f"The optimizer does not have the parameter {absent[0]!r} ({len(absent)} are missing). Build it over "
+                "all exchanged parameters, give the exchange only those that it has, or give all optimizers: "
+                "optimizer=[a, b]."
+            )
+        twice = [name for name, key in zip(names, self._ids, strict=True) if places[key] > 1]
+        if twice:
+            raise ValueError(f"The parameter {twice[0]!r} is in two optimizers or groups, so it has two rates.")
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers, in their order."""
+        return [group for optimizer in self.all for group in optimizer.param_groups]
+
+    def rates(self) -> float | list[float]:
+        """The learning rates of now."""
+        if not self.all:
+            return 1.0
+        known = {id(p): float(group["lr"]) for group in self.groups for p in group["params"]}
+        rates = [known[key] for key in self._ids]
+        return rates[0] if len(set(rates)) == 1 else rates
+
+    def group_of(self) -> list[int]:
+        """The number of the group of each parameter."""
+        place = {id(p): i for i, group in enumerate(self.groups) for p in group["params"]}
+        return [place[key] for key in self._ids]
+
+    def numbers(self) -> list[frozenset[int]]:
+        """The numbers of each optimizer's parameters."""
+        number = {key: i for i, key in enumerate(self._ids)}
+        ids = [[id(p) for group in optimizer.param_groups for p in group["params"]] for optimizer in self.all]
+        return [frozenset(number[key] for key in own if key in number) for own in ids]
+
+    def state_dict(self) -> Any:
+        """That of the only optimizer, or a list."""
+        states = [optimizer.state_dict() for optimizer in self.all]
+        return states[0] if len(states) == 1 else states
+
+    def load_state_dict(self, state: Any) -> None:
+        """The inverse of `state_dict`."""
+        states = [state] if len(self.all) == 1 else state
+        for optimizer, own in zip(self.all, states, strict=True):
+            optimizer.load_state_dict(own)

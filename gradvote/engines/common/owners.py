@@ -1,0 +1,67 @@
+"""The live modules that parameters belong to: an exchange is given parameters only, and buffers matter, too."""
+
+import gc
+import warnings
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gradvote.engines.common.arguments import averages_itself
+from gradvote.engines.common.parameters import check_modules
+
+
+def live_modules() -> list[nn.Module]:
+    """All modules of this process. Taken before a generator of parameters is used up, which may let its module go."""
+    return [o for o in gc.get_objects() if issubclass(type(o), nn.Module)]
+
+
+def owners_of(params: Sequence[Tensor], modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The modules that have these parameters as their own, in the order of the parameters."""
+    by_param: dict[int, nn.Module] = {}
+    for module in modules:
+        for p in module.__dict__.get("_parameters", {}).values():
+            if p is not None:
+                by_param.setdefault(id(p), module)
+    found = {id(by_param[id(p)]): by_param[id(p)] for p in params if id(p) in by_param}
+    return list(found.values())
+
+
+def buffers_of(modules: Iterable[nn.Module]) -> list[tuple[str, Tensor]]:
+    """Their own dense buffers, each once, with names that are alike on all ranks."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for i, module in enumerate(modules):
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.layout == torch.strided:
+                found.setdefault(id(buffer), (f"{i}.{name}", buffer))
+    return list(found.values())
+
+
+def checked(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """The owners of parameters that can be exchanged.
+
+    Raises:
+        ValueError: a DDP model averages them already, or an embedding gives sparse gradients.
+    """
+    _check_not_averaged(params, modules)
+    found = owners_of(params, modules)
+    for module in found:
+        check_modules(module)
+    return found
+
+
+def _check_not_averaged(params: Sequence[Tensor], modules: Iterable[nn.Module]) -> None:
+    """Raise ValueError where one of the modules is a DDP model that averages these parameters' gradients."""
+    own = {id(p) for p in params}
+    for module in modules:
+        if averages_itself(module) and any(id(p) in own for p in module.parameters()):
+            raise ValueError(
+                f"These are parameters of a {type(module).__name__} model, whose own hooks average the gradients "
+                "before any vote. Use gradvote.ddp.attach(ddp, algorithm), or do not wrap the model."
+            )
+
+
+def warn_of_statistics(modules: Iterable[nn.Module], what_happens: str, stacklevel: int) -> None:
+    """Warn where running statistics of normalisation are not the same on all ranks."""
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats for m in modules):
+        warnings.warn(f"The model has BatchNorm, and {what_happens}", stacklevel=stacklevel + 1)

@@ -1,0 +1,79 @@
+"""Which tensors are exchanged, by name; and what cannot be, refused in the same sentences everywhere."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from gradvote.engines.common.arguments import in_words
+
+Named = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Names and tensors that are trained, each once (tied weights are one parameter), and those that are frozen."""
+
+    names: list[str]
+    tensors: list[Tensor]
+    frozen: list[tuple[str, Tensor]]
+
+
+def parameters_of(given: Named, where: str) -> Parameters:
+    """The parameters in `given`.
+
+    Raises:
+        TypeError: these are no parameters.
+        ValueError: a tensor is sparse, complex, or a shard of a larger one.
+    """
+    if isinstance(given, nn.Module):
+        raise TypeError(f"{where} takes parameters; got {in_words(given)}. Give model.named_parameters().")
+    if isinstance(given, Tensor | str) or not isinstance(given, Iterable):
+        order = " The arguments are in another order than expected." if hasattr(given, "aggregate") else ""
+        raise TypeError(f"{where} takes parameters, such as model.named_parameters(); got {in_words(given)}.{order}")
+    trained: dict[int, tuple[str, Tensor]] = {}
+    frozen: dict[int, tuple[str, Tensor]] = {}
+    for i, p in enumerate(given):
+        name, tensor = p if isinstance(p, tuple) and len(p) == 2 else (str(i), p)
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"{where} takes parameters, such as model.named_parameters(); got {in_words(p)} among them."
+            )
+        (trained if tensor.requires_grad else frozen).setdefault(id(tensor), (name, tensor))
+    for name, p in trained.values():
+        _check_dense(name, p)
+    return Parameters([n for n, _ in trained.values()], [p for _, p in trained.values()], [*frozen.values()])
+
+
+def check_gradients(names: Sequence[str], gradients: Iterable[Tensor | None]) -> None:
+    """Raise ValueError for a sparse gradient."""
+    for name, gradient in zip(names, gradients, strict=True):
+        if gradient is not None and gradient.layout != torch.strided:
+            raise ValueError(sparse(name))
+
+
+def check_modules(model: nn.Module) -> None:
+    """Raise ValueError for a model whose embeddings give sparse gradients."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse and module.weight.requires_grad:
+            raise ValueError(sparse(f"{name}.weight" if name else "weight"))
+
+
+def sparse(name: str) -> str:
+    """What is said of a sparse gradient."""
+    return (
+        f"The gradient of {name!r} is sparse, and sparse gradients are not exchanged: build its embedding with "
+        "sparse=False. Rows that nobody touched cost a vote nothing but their bits."
+    )
+
+
+def _check_dense(name: str, p: Tensor) -> None:
+    if isinstance(p, DTensor):
+        raise ValueError(
+            f"The parameter {name!r} is a DTensor: its model is sharded (FSDP2, tensor parallel), so no worker has the "
+            "whole update that its error memory needs. Use a model that is whole on every worker."
+        )
+    if p.layout != torch.strided or not p.is_floating_point():
+        raise ValueError(f"The parameter {name!r} is {p.layout}, {p.dtype}; only dense real parameters are exchanged.")

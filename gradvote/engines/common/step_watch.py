@@ -1,0 +1,125 @@
+"""What the optimizer gets is what the vote gave: looked at before each optimizer's step, and said once if it is not."""
+
+import functools
+import math
+import warnings
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from gradvote.engines.common.directions import Directions
+
+SAMPLE = 256
+"""Coordinates of a direction that are remembered until the optimizer's step."""
+FIRST = 16
+"""Steps that are looked at for certain; torch's GradScaler leaves no trace on what it divides on a CPU."""
+LEAST, MOST = 0.5, 2.0
+"""Changes of a direction's size that are nobody's business: a clipping that hardly ever bites."""
+
+
+class StepWatch:
+    """Looks at one direction of each vote again when an optimizer is about to apply it.
+
+    A sign has magnitude 1 whatever the gradient's, so a direction has norm √d: clipped to norm 1 it is a step of η/√d.
+    All of this process' optimizers are looked at, as an engine need not have been given one; those of others cost a
+    look-up.
+    """
+
+    def __init__(self, params: Sequence[Tensor], directions: Directions, knows_scaler: bool) -> None:
+        self._params, self._directions, self._knows_scaler = params, directions, knows_scaler
+        self._numbers = {id(p): i for i, p in enumerate(params)}
+        self._mine: weakref.WeakKeyDictionary[Optimizer, frozenset[int]] = weakref.WeakKeyDictionary()
+        self._given: tuple[int, Tensor, int] | None = None
+        self._scale, self._turn, self._warned = 1.0, 0, False
+        _watched().add(self)
+
+    def gave(self, targets: Mapping[int, Tensor | None], scale: float) -> None:
+        """A vote was applied to the gradients; with a known scaler they are `scale` times the directions."""
+        self._given, self._scale = None, scale
+        numbers = [*targets]
+        if self._warned or not numbers:
+            return
+        self._turn += 1
+        for k in range(len(numbers)):
+            number = numbers[(self._turn + k) % len(numbers)]
+            gradient = self._params[number].grad
+            if gradient is not None and gradient.numel():
+                self._given = number, _sample(gradient).clone(), gradient._version
+                return
+
+    def look(self, optimizer: Optimizer) -> None:
+        """An optimizer is about to take its step."""
+        mine = self._mine_of(optimizer)
+        if not mine or self._warned:
+            return
+        unvoted = self._directions.unvoted(mine)
+        if unvoted is not None:
+            self._warn(
+                f"{type(optimizer).__name__}.step() applies this rank's own gradient of {unvoted!r}, on which nobody "
+                "voted, so the ranks part. The last backward pass before a step must synchronise (forward and backward "
+                "outside no_sync()), and in a loop of your own exchange.step() must come before it."
+            )
+            return
+        scaled = getattr(optimizer, "grad_scale", None) is not None and not self._knows_scaler
+        ratio = 1.0 if scaled else self._ratio()
+        if scaled or not LEAST <= ratio <= MOST:
+            self._warn(_text(ratio, scaled, self._knows_scaler))
+
+    def _warn(self, text: str) -> None:
+        self._warned = True
+        warnings.warn(text, stacklevel=5)
+
+    def _mine_of(self, optimizer: Optimizer) -> frozenset[int]:
+        if optimizer not in self._mine:
+            params = (p for group in optimizer.param_groups for p in group["params"])
+            self._mine[optimizer] = frozenset(self._numbers[id(p)] for p in params if id(p) in self._numbers)
+        return self._mine[optimizer]
+
+    def _ratio(self) -> float:
+        """The size of what the optimizer gets by that of what the vote gave; 1 where nothing was changed."""
+        if self._given is None:
+            return 1.0
+        number, before, version = self._given
+        gradient = self._params[number].grad
+        if gradient is None or (gradient._version == version and self._scale == 1.0 and self._turn > FIRST):
+            return 1.0
+        now, then = _sample(gradient), before.float().abs().sum() / self._scale
+        if now.shape != before.shape or not bool(then > 0) or not bool(now.isfinite().all()):
+            return 1.0
+        return float(now.float().abs().sum() / then)
+
+
+def _sample(gradient: Tensor) -> Tensor:
+    return gradient.detach().reshape(-1)[:SAMPLE]
+
+
+def _text(ratio: float, scaled: bool, knows_scaler: bool) -> str:
+    power = 0 < ratio < 1 and math.log2(ratio).is_integer()
+    if scaled or (power and not knows_scaler):
+        by = "" if scaled else f" by {1 / ratio:.0f}"
+        return (
+            f"A torch.amp.GradScaler that the vote does not know divides its directions{by}, as if they were scaled: "
+            "pass scaler= to attach or Exchange, which then votes on true gradients and scales the directions."
+        )
+    return (
+        f"Something after the vote, such as torch.nn.utils.clip_grad_norm_, makes .grad {ratio:.3g} times as large: "
+        "use max_norm= of attach or Exchange, which bounds the worker's own gradient before the vote. A direction of signs "
+        "has norm √d whatever the gradient's, so clipping it divides the learning rate by √d."
+    )
+
+
+@functools.cache
+def _watched() -> "weakref.WeakSet[StepWatch]":
+    """All watches of this process, behind one hook on all optimizers."""
+    watches: weakref.WeakSet[StepWatch] = weakref.WeakSet()
+
+    def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for watch in list(watches):
+            watch.look(optimizer)
+
+    register_optimizer_step_pre_hook(hook)
+    return watches

@@ -1,0 +1,53 @@
+"""What is trained is fixed when an engine starts; what a user changes afterwards is found before it parts the ranks."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gradvote.engines.common.parameters import Parameters
+
+
+class Trained:
+    """Looks for parameters that were unfrozen, or given to an optimizer, after the start.
+
+    What an optimizer had beside the exchanged parameters at the start is the user's own and stays so.
+    """
+
+    def __init__(self, parameters: Parameters, optimizers: Sequence[Optimizer], again: str) -> None:
+        self._frozen, self._optimizers, self._again = parameters.frozen, tuple(optimizers), again
+        self._known = {id(p) for p in parameters.tensors}
+        self._names = {id(p): name for name, p in parameters.frozen}
+        for optimizer in self._optimizers:
+            self._known.update(id(p) for p in _params(optimizer) if p.requires_grad)
+        self._count = self._num_params()
+
+    def check(self) -> None:
+        """Raise ValueError that names a parameter which is trained now and was not at the start."""
+        for name, p in self._frozen:
+            if p.requires_grad and id(p) not in self._known:
+                raise ValueError(self._text(f"The parameter {name!r} was frozen when the votes began and is not now"))
+        if self._num_params() != self._count:
+            self._check_optimizers()
+
+    def _check_optimizers(self) -> None:
+        for optimizer in self._optimizers:
+            for i, p in enumerate(_params(optimizer)):
+                if p.requires_grad and id(p) not in self._known:
+                    name = self._names.get(id(p), f"{i} of the optimizer, of shape {tuple(p.shape)},")
+                    raise ValueError(self._text(f"The parameter {name} was added after the votes had begun"))
+        self._count = self._num_params()
+
+    def _num_params(self) -> int:
+        return sum(len(group["params"]) for optimizer in self._optimizers for group in optimizer.param_groups)
+
+    def _text(self, what: str) -> str:
+        return (
+            f"{what}: nobody would vote on it, so that the ranks would part. What is trained is fixed at the start: "
+            f"{self._again}, or have it trained (requires_grad, in the optimizer) from the start; a parameter without "
+            "a gradient only abstains."
+        )
+
+
+def _params(optimizer: Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
