@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from gradvote import kernels
-from gradvote.codecs import Sign
-from gradvote.core import Algorithm
+from gradvote.core import Algorithm, Codec, Context
 from gradvote.layout import Layout
 
 SLAB = 1 << 20
@@ -28,7 +27,7 @@ def check_max_norm(max_norm: float | None, algorithm: Algorithm) -> None:
         return
     if not 0 < max_norm < math.inf:
         raise ValueError(f"max_norm must be positive and finite, or None for no clipping; got {max_norm}.")
-    if type(algorithm.up) is Sign and algorithm.up.scale is None:
+    if not _minds_length(algorithm.up):
         warnings.warn(
             f"max_norm={max_norm} does nothing here: the sign of a gradient does not change when the whole of it is "
             "made shorter. It matters to algorithms with a momentum, a memory, noise or a mean.",
@@ -64,6 +63,16 @@ def clipped(layout: Layout, flat: Tensor, max_norm: float | None) -> Tensor:
     rows = sums.reshape(-1, sums.shape[-1])
     factors = torch.tensor([factor([row], max_norm) for row in rows], dtype=flat.dtype).reshape(sums.shape[:-1])
     return flat if bool((factors == 1).all()) else flat * factors[..., None]
+
+
+def _minds_length(up: Codec) -> bool:
+    """Whether a worker half remembers anything, or says other things of a gradient of half the length."""
+    x = torch.linspace(-1.0, 2.0, 64)[None]
+    state, ctx = up.init(x), Context(0, 0, torch.zeros(1, dtype=torch.int64), 0)
+    if state:
+        return True
+    whole, half = (up.encode(x * size, state, ctx)[0] for size in (1.0, 0.5))
+    return any(not torch.equal(plane, half[name]) for name, plane in whole.planes.items())
 
 
 def _row_sums(x: Tensor) -> Tensor:

@@ -17,10 +17,14 @@ def replica(number: int, name: str = "dist-ef-sgdm", lr: float = 0.1) -> Replica
     model = nn.Linear(13, 5)
     optimizer = torch.optim.AdamW(model.parameters(), lr)
     own = Replica(model, optimizer, algorithms.create(name), number, 3, None)
-    generator = torch.Generator().manual_seed(number)
+    new_gradients(own, number)
+    return own
+
+
+def new_gradients(own: Replica, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
     for p in own.params:
         p.grad = torch.randn(p.shape, generator=generator)
-    return own
 
 
 def test_members_with_the_same_ballots_are_alike() -> None:
@@ -30,6 +34,7 @@ def test_members_with_the_same_ballots_are_alike() -> None:
         for r in (a, b):
             r.keep(ballots[r.number], counted=True)
             r.apply(Slot(step), {number: ballot.body for number, ballot in ballots.items()})
+            new_gradients(r, 10 * step + r.number)
         assert a.digest() == b.digest()
 
 
@@ -102,7 +107,7 @@ def test_the_rate_of_most_is_applied() -> None:
     for r in (a, b):
         r.apply(Slot(0), bodies)
         assert torch.equal(next(iter(r.model.parameters())), next(iter(a.model.parameters())))
-    assert b.optimizer.param_groups[0]["lr"] == 0.5
+    assert b.optimizers.groups[0]["lr"] == 0.5
 
 
 def test_state_of_the_memories_is_exact() -> None:
@@ -127,7 +132,7 @@ def test_a_step_that_failed_half_way_is_not_taken_again(monkeypatch: pytest.Monk
     own = replica(0)
     ballots = {0: own.vote(Slot(0)).body}
     with monkeypatch.context() as patch:
-        patch.setattr(own.optimizer, "step", fail)
+        patch.setattr(own.optimizers.all[0], "step", fail)
         with pytest.raises(MemoryError):
             own.apply(Slot(0), ballots)
     with pytest.raises(RuntimeError, match=r"Step 0 failed on this worker"):
