@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_separable, in_words
+from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.training import Training
 from gradvote.engines.distributed.failures import Watch, private_group
@@ -92,6 +93,8 @@ def attach(
     session = Session(parameters, algorithm, placement, Transport(own_group), seed, secret, faults)
     thread = HookThread(session, Watch(own_group), flat_dtype(training.params), max_norm)
     vote = Vote(training, session, thread)
+    if ddp.gradient_as_bucket_view:
+        _follow_new_buckets(ddp, training.directions)
     ddp.register_comm_hook(vote, _hook)
     thread.start()
     return vote
@@ -143,6 +146,18 @@ class Vote:
             user.overflowed()
         found = {i: p.grad for i, p in enumerate(user.params) if p.grad is not None}
         user.give(found, found.keys() if thread.skipped else thread.decided, scale or 1.0, thread.skipped)
+
+
+def _follow_new_buckets(ddp: DistributedDataParallel, directions: Directions) -> None:
+    """Once, at the beginning of a forward pass, DDP moves gradients that are views to new buckets: as new tensors."""
+    before: list[int] = []
+    directions.views = True
+
+    def ahead(*_: Any) -> None:
+        before[:] = directions.marked()
+
+    ddp.register_forward_pre_hook(ahead)
+    ddp.module.register_forward_pre_hook(lambda *_: directions.mark_again(before))
 
 
 def _after_ddp(call: Callable[[], None]) -> None:

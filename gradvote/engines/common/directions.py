@@ -33,14 +33,18 @@ class Mark(NamedTuple):
 class Directions:
     """The gradients of some parameters, by number, and the directions that they become.
 
-    `advice` says what to do instead of two votes for one step; it is given once, as a warning.
+    `advice` says what to do instead of two votes for one step; it is given once, as a warning, if there is any.
     """
 
     def __init__(self, params: Sequence[Tensor], names: Sequence[str], advice: str) -> None:
         self._params, self._names, self._advice = params, names, advice
         self._fresh: set[int] = set()
+        self._held: dict[int, Kept] = {}
         self._aside: dict[int, Kept] = {}
-        self._warned = False
+        self._zeroed: set[int] = set()
+        self.views = False
+        """Whether gradients are views of buffers that the next backward pass overwrites."""
+        self._given = self._warned = False
         self._nodes = [_watched(p, i, weakref.ref(self)) for i, p in enumerate(params) if p.is_leaf]
 
     def collect(self) -> tuple[dict[int, Tensor | None], dict[int, Kept]]:
@@ -49,6 +53,7 @@ class Directions:
         Raises:
             RuntimeError: a direction was changed in place, so that what is new in it cannot be known.
         """
+        self._hold()
         gradients: dict[int, Tensor | None] = {}
         aside: dict[int, Kept] = {}
         for i, p in enumerate(self._params):
@@ -60,9 +65,15 @@ class Directions:
 
     def take(self, numbers: Iterable[int]) -> tuple[frozenset[int], dict[int, Kept]]:
         """Of these parameters, those that have a new gradient since they were last taken, and what `collect` gives."""
-        fresh = frozenset(i for i in numbers if i in self._fresh and self._params[i].grad is not None)
-        aside = {i: kept for i in numbers if (kept := self._aside.pop(i, None)) is not None and i in fresh}
-        self._fresh.difference_update(numbers)
+        chosen = [*numbers]
+        fresh = frozenset(i for i in chosen if i in self._fresh and self._params[i].grad is not None)
+        aside = {i: self._aside[i] for i in fresh & self._aside.keys()}
+        for i in self._held.keys() & (set(chosen) - fresh):
+            kept = self._split(i, self._params[i].grad)[1]
+            aside |= {} if kept is None else {i: kept}
+        for i in chosen:
+            self._aside.pop(i, None)
+        self._fresh.difference_update(chosen)
         self._warn(aside)
         return fresh, aside
 
@@ -73,8 +84,18 @@ class Directions:
             if given is not None:
                 setattr(given, MARK, Mark(given._version, True))
         self._fresh.difference_update(targets)
-        for i in targets:
-            self._aside.pop(i, None)
+        self._held, self._aside, self._zeroed, self._given = {}, {}, set(), True
+
+    def marked(self) -> list[int]:
+        """The parameters whose gradient holds a direction."""
+        return [i for i, p in enumerate(self._params) if holds_direction(p)]
+
+    def mark_again(self, numbers: Iterable[int]) -> None:
+        """Somebody has moved these directions to other tensors."""
+        for i in numbers:
+            gradient = self._params[i].grad
+            if gradient is not None and not hasattr(gradient, MARK):
+                setattr(gradient, MARK, Mark(gradient._version, True))
 
     def unvoted(self, numbers: AbstractSet[int]) -> str | None:
         """One of these parameters whose gradient was computed here and not voted on, by name."""
@@ -84,9 +105,12 @@ class Directions:
 
     def before(self, i: int) -> None:
         """Autograd is about to accumulate into parameter i."""
-        gradient, aside = self._split(i, self._params[i].grad)
-        if gradient is None:
-            self._params[i].grad = None
+        self._hold()
+        p, held = self._params[i], self._held.pop(i, None)
+        mark = _mark_of(p.grad)
+        aside = None if mark is None else held if mark.is_direction else mark.aside
+        if mark is not None and mark.is_direction:
+            p.grad = None
         self._aside.pop(i, None)
         if aside is not None:
             self._aside[i] = aside
@@ -98,26 +122,40 @@ class Directions:
         if aside is not None and gradient is not None:
             setattr(gradient, MARK, Mark(gradient._version, False, aside))
 
+    def _hold(self) -> None:
+        """Keep all directions that there are, before the first gradient after a vote is written.
+
+        All at once: DDP's gradients may be views of one buffer, which share a version, and are overwritten with it.
+        """
+        if not self._given:
+            return
+        self._given = False
+        for i, p in enumerate(self._params):
+            marked, mark = hasattr(p.grad, MARK), _mark_of(p.grad)
+            if marked and mark is None:
+                self._zeroed.add(i)
+            if p.grad is None or mark is None or not mark.is_direction:
+                continue
+            if p.grad._version == mark.version:
+                self._held[i] = Kept(p.grad, copy=self.views)
+            else:
+                self._given = True
+                raise RuntimeError(
+                    f"The gradient of {self._names[i]!r} holds the last direction and was changed in place since "
+                    "(clipped, rescaled or added to), so a new gradient cannot be told from it. Call "
+                    "optimizer.zero_grad() before the next backward pass, or give .grad a new tensor."
+                )
+
     def _split(self, i: int, gradient: Tensor | None) -> tuple[Tensor | None, Kept | None]:
         """What is a gradient in this, and what is a direction."""
-        mark: Mark | None = None if gradient is None else getattr(gradient, MARK, None)
-        if gradient is None or mark is None:
-            return gradient, None
-        if gradient._version != mark.version and not bool(gradient.any()):
-            delattr(gradient, MARK)  # zero_grad(set_to_none=False)
-            return (None, None) if i not in self._fresh else (gradient, None)
-        if not mark.is_direction:
-            return gradient, mark.aside
-        if gradient._version == mark.version:
-            return None, Kept(gradient)
-        raise RuntimeError(
-            f"The gradient of {self._names[i]!r} holds the last direction and was changed in place since (clipped, "
-            "rescaled or added to), so a new gradient cannot be told from it. Call optimizer.zero_grad() before the "
-            "next backward pass, or give .grad a new tensor."
-        )
+        mark = _mark_of(gradient)
+        if mark is not None and mark.is_direction:
+            return None, self._held.get(i)
+        left = gradient is not None and i in self._zeroed and i not in self._fresh and not bool(gradient.any())
+        return None if left else gradient, None if mark is None else mark.aside
 
     def _warn(self, aside: Mapping[int, Kept]) -> None:
-        if aside and not self._warned:
+        if aside and self._advice and not self._warned:
             self._warned = True
             warnings.warn(
                 "Several votes for one step: .grad still held the direction of the last one, and the directions are "
@@ -130,6 +168,15 @@ def holds_direction(p: Tensor) -> bool:
     """Whether the gradient of a parameter is a direction that nobody has changed."""
     mark: Mark | None = getattr(p.grad, MARK, None)
     return mark is not None and p.grad is not None and mark.is_direction and p.grad._version == mark.version
+
+
+def _mark_of(gradient: Tensor | None) -> Mark | None:
+    """The mark of a gradient; `zero_grad(set_to_none=False)` takes it away."""
+    mark: Mark | None = getattr(gradient, MARK, None)
+    if gradient is not None and mark is not None and gradient._version != mark.version and not bool(gradient.any()):
+        delattr(gradient, MARK)
+        return None
+    return mark
 
 
 def _watched(p: Tensor, number: int, directions: "weakref.ref[Directions]") -> Any:

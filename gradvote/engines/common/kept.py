@@ -7,15 +7,18 @@ from gradvote import kernels
 
 
 class Kept:
-    """A direction, packed where its values are ±s for one s (votes, scaled signs), and else as it was."""
+    """A direction, packed where its values are ±s for one s (votes, scaled signs), and else as it was.
 
-    def __init__(self, direction: Tensor) -> None:
-        self._dense: Tensor | None = direction.detach()
-        self._shape = direction.shape
-        flat = direction.detach().reshape(1, -1)
+    Without `copy` its tensor is kept itself, for those that nobody writes to any more.
+    """
+
+    def __init__(self, direction: Tensor, copy: bool = True) -> None:
+        self._dense: Tensor | None = None
+        self._shape, flat = direction.shape, direction.detach().reshape(1, -1)
         if flat.dtype == torch.float32 and flat.numel() and bool((flat.abs() == flat[0, 0].abs()).all()):
-            self._scale, self._dense = flat[:, 0].abs(), None
-            self._bits = kernels.pack_signs(flat, False)
+            self._scale, self._bits = flat[:, 0].abs(), kernels.pack_signs(flat, False)
+        else:
+            self._dense = direction.detach().clone() if copy else direction.detach()
 
     @property
     def packed(self) -> bool:

@@ -107,8 +107,8 @@ def _text(ratio: float, scaled: bool, knows_scaler: bool) -> str:
         )
     return (
         f"Something after the vote, such as torch.nn.utils.clip_grad_norm_, makes .grad {ratio:.3g} times as large: "
-        "use max_norm= of attach or Exchange, which bounds the worker's own gradient before the vote. A direction of signs "
-        "has norm √d whatever the gradient's, so clipping it divides the learning rate by √d."
+        "use max_norm= of attach or Exchange, which bounds the worker's own gradient before the vote. A direction of "
+        "signs has norm √d whatever the gradient's, so clipping it divides the learning rate by √d."
     )
 
 

@@ -34,7 +34,7 @@ class Training:
         scaler: GradScaler | None,
         max_norm: float | None,
         again: str,
-        advice: str,
+        advice: str = "",
     ) -> None:
         check_max_norm(max_norm, algorithm)
         self.names, self.params, self.max_norm = parameters.names, parameters.tensors, max_norm

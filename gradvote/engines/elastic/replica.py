@@ -29,7 +29,6 @@ from gradvote.wire import Kind, WireError
 VERSION = 1
 WHERE = "attach(model, optimizer, algorithm)"
 AGAIN = "start all workers again from a checkpoint, with that parameter in the model and in the optimizer"
-ADVICE = "Call optimizer.zero_grad() before the backward passes of a step, and vote.step() once, after the last."
 
 
 class Replica:
@@ -55,7 +54,7 @@ class Replica:
         self._lies = lies
         self.model, self.number, self.secret = model, number, secret
         parameters = parameters_of(model.named_parameters(), WHERE)
-        self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
+        self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN)
         self.params, self.optimizers = parameters.tensors, self._training.optimizers
         self._group_of, self._own_step = self.optimizers.group_of(), OwnStep(optimizers)
         self.protocol = protocol_for(self.params, algorithm, seed, parameters.names)

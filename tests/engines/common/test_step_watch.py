@@ -1,0 +1,99 @@
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.step_watch import StepWatch
+
+
+class Loop:
+    """A model with a vote of one worker, and its optimizer."""
+
+    def __init__(self, knows_scaler: bool = False, **options: Any) -> None:
+        self.params = [nn.Parameter(torch.zeros(40, 5)), nn.Parameter(torch.zeros(7))]
+        self.optimizer = torch.optim.SGD(self.params, 0.1, **options)
+        self.directions = Directions(self.params, ["a", "b"], "")
+        self.watch = StepWatch(self.params, self.directions, knows_scaler)
+
+    def vote(self, scale: float = 1.0) -> None:
+        self.optimizer.zero_grad()
+        targets = {i: torch.ones_like(p) * scale for i, p in enumerate(self.params)}
+        self.directions.give(targets, targets.keys())
+        self.watch.gave(targets, scale)
+
+    def clip(self, max_norm: float) -> None:
+        torch.nn.utils.clip_grad_norm_(self.params, max_norm)
+
+
+def said(loop: Loop) -> list[str]:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        loop.optimizer.step()
+    return [str(w.message) for w in seen]
+
+
+def test_clipping_a_direction_is_said_once() -> None:
+    loop = Loop()
+    loop.vote()
+    loop.clip(1.0)
+    (text,) = said(loop)
+    assert "clip_grad_norm_" in text and "max_norm=" in text and "0.0695 times" in text
+    loop.vote()
+    loop.clip(1.0)
+    assert said(loop) == []
+
+
+def test_clipping_is_seen_whenever_it_begins() -> None:
+    loop = Loop()
+    for _ in range(50):
+        loop.vote()
+        assert said(loop) == []
+    loop.vote()
+    loop.clip(1.0)
+    assert len(said(loop)) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "momentum": 0.9}, {"foreach": False}])
+def test_ordinary_steps_are_nobodys_business(options: dict[str, Any]) -> None:
+    loop = Loop(**options)
+    for _ in range(3):
+        loop.vote()
+        loop.clip(1e6)
+        assert said(loop) == []
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1).step()
+
+
+def scaled(loop: Loop, scale: float) -> list[str]:
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(torch.zeros(1))
+    loop.vote(scale)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        scaler.step(loop.optimizer)
+    return [str(w.message) for w in seen]
+
+
+def test_a_scaler_that_nobody_named_is_said() -> None:
+    (text,) = scaled(Loop(), 1.0)
+    assert "GradScaler that the vote does not know divides its directions by 1024" in text and "scaler=" in text
+
+
+def test_a_known_scaler_is_right() -> None:
+    assert scaled(Loop(knows_scaler=True), 1024.0) == []
+
+
+def test_a_fused_optimizer_shows_the_scaler_itself() -> None:
+    (text,) = scaled(Loop(fused=True), 1.0)
+    assert "GradScaler that the vote does not know" in text
+
+
+def test_a_gradient_without_a_vote_is_said() -> None:
+    loop = Loop()
+    loop.vote()
+    loop.optimizer.zero_grad()
+    (loop.params[1] * 2).sum().backward()
+    (text,) = said(loop)
+    assert "gradient of 'b', on which nobody voted, so the ranks part" in text and "no_sync" in text

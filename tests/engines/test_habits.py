@@ -1,0 +1,87 @@
+"""Ordinary habits of training scripts have the outcome that plain DDP has, or are answered by one sentence."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from gradvote.engines.launch import spawn
+from tests.engines import habit_workers
+
+
+@pytest.fixture(scope="module")
+def ranks() -> list[Any]:
+    return spawn(habit_workers.everything, 2)
+
+
+def test_several_votes_for_one_step_add_up(ranks: list[Any]) -> None:
+    """Bit for bit, behind every kind of DDP, and told once."""
+    for rank, own in enumerate(ranks):
+        for name, (found, expected, said) in own["several_votes"].items():
+            assert torch.equal(found, expected), (rank, name)
+            assert len(said) == 1 and said[0].startswith("Several votes for one step"), (rank, name, said)
+
+
+def test_a_bound_has_the_same_bits_in_every_engine(ranks: list[Any]) -> None:
+    for rank, own in enumerate(ranks):
+        for name, (found, expected) in own["bounded"].items():
+            assert torch.equal(found, expected), (rank, name)
+
+
+def test_what_nobody_voted_on_does_not_move(ranks: list[Any]) -> None:
+    for own in ranks:
+        assert own["undecided"] == dict.fromkeys(("exchange", "ddp", "views"), (False, 0.0))
+
+
+def test_a_step_on_which_nobody_voted_is_none(ranks: list[Any]) -> None:
+    """With a scaler it is skipped like an overflow: the scale shrinks."""
+    for own in ranks:
+        for name, (finite, moved, scale) in own["all_abstain"].items():
+            assert finite and moved == 0.0, name
+            assert scale == (512.0 if "enabled" in name else 1.0), name
+
+
+def test_all_ranks_step_after_an_overflow_on_one(ranks: list[Any]) -> None:
+    for name in ("named", "unnamed"):
+        first, second = (own["overflow_on_one_rank"][name] for own in ranks)
+        assert torch.equal(first[0], second[0]), name
+        assert first[1] == []
+        assert len(second[1]) == (name == "unnamed") and all("scaler=scaler" in text for text in second[1])
+
+
+def test_ranks_begin_with_the_values_of_the_first(ranks: list[Any]) -> None:
+    (first, statistics), (second, others) = (own["began_apart"] for own in ranks)
+    assert torch.equal(first, second) and torch.equal(statistics, others) and float(others[0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        ("order", "Rank 1 has another algorithm, seed or placement, or other parameters"),
+        ("order", "Parameter 0 differs: on this rank it is 'b' of shape (3,)"),
+        ("shapes", "Parameter 0 differs: on this rank it is '0' of shape (4, 3)"),
+        ("types", "torch.bfloat16"),
+        ("number", "They have 1, 2 parameters."),
+        ("wrapped", "parameters of a DistributedDataParallel model, whose own hooks average the gradients"),
+        ("compiled", "Attach first, then compile"),
+        ("swapped", "got an Algorithm. The arguments are in another order"),
+        ("buffers", "The ranks have different buffers"),
+    ],
+)
+def test_what_would_part_the_ranks_is_refused(ranks: list[Any], case: str, text: str) -> None:
+    assert text in ranks[1]["refusals"][case]
+    assert ranks[0]["refusals"][case], "on all ranks"
+
+
+def test_what_is_unfrozen_or_added_is_named(ranks: list[Any]) -> None:
+    for own in ranks:
+        said = own["changed_later"]
+        assert all("parameter '0.weight' was frozen when the votes began" in said[k] for k in ("exchange", "ddp"))
+        assert "was added after the votes had begun" in said["added"]
+
+
+def test_odd_gradients(ranks: list[Any]) -> None:
+    for own in ranks:
+        assert torch.equal(own["odd_gradients"]["written"], torch.ones(4, 3))
+        assert "is sparse, and sparse gradients are not exchanged" in own["odd_gradients"]["sparse"]
+        assert ["The model has BatchNorm" in text for text in own["odd_gradients"]["statistics"]] == [True]
