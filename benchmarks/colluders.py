@@ -11,8 +11,7 @@ import sys
 import torch
 from torch import Tensor, nn
 
-import gradvote.algorithms as A
-from gradvote import data
+from gradvote import algorithms, data
 from gradvote.core import Algorithm
 from gradvote.engines.gradients import loop_gradients, trainable
 from gradvote.engines.protocol import protocol_for
@@ -21,10 +20,10 @@ from gradvote.engines.simulation import Simulation
 HONEST, COLLUDERS, STEPS, BATCH, SEEDS = 10, 3, 400, 64, (0, 1)
 DENSE, SIGNS = (0.003, 0.01, 0.03), (1e-4, 3e-4, 1e-3)
 RULES: dict[str, tuple[Algorithm, tuple[float, ...]]] = {
-    "mean": (A.sgd(), DENSE),
-    "vote": (A.signsgd(), SIGNS),
-    "noisy vote, b = 0.03": (A.noisy(A.signsgd(), 0.03), SIGNS),
-    "median": (A.mediansgd(), DENSE),
+    "mean": (algorithms.sgd(), DENSE),
+    "vote": (algorithms.signsgd(), SIGNS),
+    "noisy vote, b = 0.03": (algorithms.noisy(algorithms.signsgd(), 0.03), SIGNS),
+    "median": (algorithms.mediansgd(), DENSE),
 }
 
 
@@ -46,7 +45,7 @@ def accuracy(rule: Algorithm, lr: float, colluders: int, samples: data.Data, poo
         layout.unflatten(direction, moves)
         with torch.no_grad():
             for p, move in zip(params, moves, strict=True):
-                p -= lr * move
+                p.sub_(move, alpha=lr)
     with torch.no_grad():
         return float((model(samples.test_x).argmax(1) == samples.test_y).float().mean())
 

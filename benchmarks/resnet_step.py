@@ -34,7 +34,10 @@ VOTES: dict[str, Callable[[], Algorithm] | None] = {
 def contestant(name: str) -> tuple[nn.Module, Callable[[Tensor, Tensor], None]]:
     """A model and its training step."""
     model = build("resnet20", SHAPE, CLASSES, seed=0)
-    ddp, optimizer = DistributedDataParallel(model, broadcast_buffers=False), torch.optim.SGD(model.parameters(), 1e-4)
+    ddp, optimizer = (
+        DistributedDataParallel(model, **gradvote.ddp.OWN_BUFFERS),
+        torch.optim.SGD(model.parameters(), 1e-4),
+    )
     make = VOTES[name]
     if make is not None:
         gradvote.ddp.attach(ddp, make(), optimizer=optimizer)

@@ -28,7 +28,7 @@ def main(steps: int) -> None:
     torch.manual_seed(0)
     x, y = digits(dist.get_rank(), dist.get_world_size())
     model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
-    ddp = DistributedDataParallel(model, broadcast_buffers=False)
+    ddp = DistributedDataParallel(model, **gradvote.ddp.OWN_BUFFERS)
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.02)
     vote = gradvote.ddp.attach(ddp, gradvote.algorithms.dist_ef_sgdm(), optimizer=optimizer)  # +
     generator = torch.Generator().manual_seed(dist.get_rank())

@@ -62,7 +62,7 @@ def main(steps: int, ranks: int) -> None:
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=ranks,
-        strategy=DDPStrategy(broadcast_buffers=False),
+        strategy=DDPStrategy(**gradvote.ddp.OWN_BUFFERS),
         max_steps=steps,
         callbacks=[vote],
         logger=False,

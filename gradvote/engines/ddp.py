@@ -30,6 +30,7 @@ from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.stats import Stats
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.hook_thread import Bucket, HookThread
+from gradvote.engines.statistics import OWN_BUFFERS
 from gradvote.faults import Faulty
 
 WHERE = "attach(ddp, algorithm)"
@@ -209,8 +210,6 @@ def _reserved(ddp: DistributedDataParallel, group: dist.ProcessGroup | None, tim
 
 
 def _warn_of_buffers(ddp: DistributedDataParallel) -> None:
-    # torch 2.13 has a new name for the option, and warns of the old one
-    new = hasattr(ddp, "forward_sync_buffers")
-    if ddp.forward_sync_buffers if new else ddp.broadcast_buffers:
-        text = STATISTICS.format(option="forward_sync_buffers" if new else "broadcast_buffers")
-        owners.warn_of_statistics(ddp.modules(), text, stacklevel=3)
+    (option,) = OWN_BUFFERS
+    if getattr(ddp, option):
+        owners.warn_of_statistics(ddp.modules(), STATISTICS.format(option=option), stacklevel=3)

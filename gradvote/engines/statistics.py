@@ -1,10 +1,24 @@
 """Running statistics of normalisation layers, averaged over ranks that see different data."""
 
+import inspect
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gradvote import kernels
+
+OWN_BUFFERS: dict[str, Any] = {
+    name: False
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+}
+if len(OWN_BUFFERS) > 1:  # torch 2.13 has a new name for it, and warns of the old one
+    del OWN_BUFFERS["broadcast_buffers"]
+"""For `DistributedDataParallel(model, **OWN_BUFFERS)`: running statistics stay each rank's own, by the name that the
+installed torch has for it."""
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gradvote.theory.numbers import Numbers, as_tensor
+
 TURN = 2 / math.sqrt(3)
 """Above this ratio of signal to noise a sign is right often enough for a linear bound (Gauss's inequality)."""
 
@@ -71,14 +73,14 @@ def noisy_mediansgd_prescription(*, steps: int, d: int) -> Prescription:
     return Prescription((steps * d) ** (-2 / 3), (steps * d) ** (1 / 6))
 
 
-def mixed_norm(gradient: Tensor, std: float | Tensor) -> Tensor:
+def mixed_norm(gradient: Numbers, std: float | Numbers) -> Tensor:
     """Σ over large coordinates of |∇_j|, plus Σ over the others of ∇_j²/s_j, for ∇ (..., d) and s a number or (d,).
 
     Large is |∇_j|/s_j > 2/√3. The left side of Chen et al.'s Theorem 5 (s = bσ, σ the standard deviation of the median
     of M noise draws) and of Bernstein et al.'s one-worker theorem (s_j = σ_j).
     """
-    size = gradient.abs()
-    return size.where(size > TURN * std, size.square() / std).sum(-1)
+    size, scale = as_tensor(gradient).abs(), std if isinstance(std, int | float) else as_tensor(std)
+    return size.where(size > TURN * scale, size.square() / scale).sum(-1)
 
 
 def one_worker_prescription(*, steps: int, smoothness_l1: float, drop: float) -> Prescription:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gradvote import kernels
 from gradvote.theory.distributions import Distribution, distribution_named
+from gradvote.theory.numbers import Numbers, as_tensor
 from gradvote.theory.order_statistics import at_least, at_least_slope, count_pmf, middle_ranks
 from gradvote.theory.quadrature import integrate
 
@@ -22,7 +23,7 @@ _HALVINGS = 40
 _CHUNK = 64
 
 
-def median_mean_gap(gradients: Tensor) -> Tensor:
+def median_mean_gap(gradients: Numbers) -> Tensor:
     """median_i(g_i) − mean_i(g_i) (...) of gradients (M, ...), in their units: what a median or a vote goes wrong by.
 
     The median is that of `gradvote.aggregators.Median`. Its ℓ₁ norm is the last term of Chen et al.'s Theorem 1.
@@ -31,7 +32,7 @@ def median_mean_gap(gradients: Tensor) -> Tensor:
     return _median(values) - values.mean(0)
 
 
-def expected_noisy_median(u: Tensor, b: float, distribution: str = "gaussian") -> Tensor:
+def expected_noisy_median(u: Numbers, b: float, distribution: str = "gaussian") -> Tensor:
     """E median(u_1 + bξ_1, …, u_M + bξ_M) (...) for u (M, ...), in the units of u.
 
     By E X = h − ∫_l^h P(X ≤ x) dx on the interval [l, h] outside which X lies with probability below 10⁻¹⁸; for
@@ -48,7 +49,7 @@ def expected_noisy_median(u: Tensor, b: float, distribution: str = "gaussian") -
     return lower if low == high else (lower + _each(values, lambda v: _mean(v, b, noise, high))) / 2
 
 
-def noisy_median_variance(u: Tensor, b: float, distribution: str = "gaussian") -> Tensor:
+def noisy_median_variance(u: Numbers, b: float, distribution: str = "gaussian") -> Tensor:
     """Var median(u_1 + bξ_1, …, u_M + bξ_M) (...) for u (M, ...) with M odd, in the units of u².
 
     Raises:
@@ -58,7 +59,7 @@ def noisy_median_variance(u: Tensor, b: float, distribution: str = "gaussian") -
     return torch.zeros(values.shape[1:]).double() if b == 0 else _each(values, lambda v: _variance(v, b, noise))
 
 
-def noisy_median_density(u: Tensor, b: float, z: Tensor, distribution: str = "gaussian") -> Tensor:
+def noisy_median_density(u: Numbers, b: float, z: Numbers, distribution: str = "gaussian") -> Tensor:
     """The density (P,) of median(u_1 + bξ_1, …, u_M + bξ_M) at the points z (P,), for u (M,) with M odd and b > 0.
 
     Σ_i f((z − u_i)/b)/b · P(exactly (M − 1)/2 of the others lie below z).
@@ -68,12 +69,14 @@ def noisy_median_density(u: Tensor, b: float, z: Tensor, distribution: str = "ga
     """
     values, noise = _odd(u), _noise(b, distribution)
     if b == 0 or values.dim() != 1:
-        raise ValueError(f"A density needs noise, b > 0, and one coordinate, u (M,); got b={b}, u {tuple(u.shape)}.")
-    t = (z.double() - values[:, None]) / b
+        raise ValueError(
+            f"A density needs noise, b > 0, and one coordinate, u (M,); got b={b}, u {tuple(values.shape)}."
+        )
+    t = (as_tensor(z).double() - values[:, None]) / b
     return at_least_slope(noise.cdf(t), noise.pdf(t) / b, len(values) // 2 + 1)
 
 
-def noisy_vote_probability(u: Tensor, b: float, distribution: str = "gaussian") -> Tensor:
+def noisy_vote_probability(u: Numbers, b: float, distribution: str = "gaussian") -> Tensor:
     """P(Σ sign(u_i + bξ_i) > 0) + ½·P(a tie) (...) for u (M, ...): how often the vote says +.
 
     No quadrature: the number of votes for + is a sum of coins of probabilities F(u_i/b). The expected vote is 2P − 1.
@@ -140,7 +143,8 @@ def _median(values: Tensor) -> Tensor:
     return kernels.median(values if values.dim() > 1 else values[:, None], valid).view(values.shape[1:])
 
 
-def _checked(u: Tensor) -> Tensor:
+def _checked(u: Numbers) -> Tensor:
+    u = as_tensor(u)
     if u.dim() == 0 or len(u) == 0 or not bool(u.isfinite().all()):
         raise ValueError(
             f"Values must be finite and have a worker axis, (M, ...) with M at least 1; got shape {tuple(u.shape)}."
@@ -148,7 +152,7 @@ def _checked(u: Tensor) -> Tensor:
     return u.double()
 
 
-def _odd(u: Tensor) -> Tensor:
+def _odd(u: Numbers) -> Tensor:
     values = _checked(u)
     if len(values) % 2 == 0:
         raise ValueError(f"This is known for an odd number of workers only; got {len(values)}. Leave one out.")

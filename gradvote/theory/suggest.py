@@ -7,23 +7,25 @@ from torch import Tensor
 from gradvote.errors import unknown
 from gradvote.theory.distributions import DISTRIBUTIONS
 from gradvote.theory.noisy_median import median_mean_gap, noisy_vote_probability
+from gradvote.theory.numbers import Numbers, as_tensor
 
 _GRID: tuple[float, ...] = (0.0, *(10 ** (-4 + 5 * k / 60) for k in range(61)))
 
 
-def expected_alignment(gradients: Tensor, b: float, distribution: str = "gaussian") -> float:
+def expected_alignment(gradients: Numbers, b: float, distribution: str = "gaussian") -> float:
     """Σ_j ḡ_j·E[vote_j] / (‖ḡ‖₂·√d) of gradients (M, d), in [−1, 1]: the cosine between the decision and the truth.
 
     ḡ is the mean of the gradients, E[vote_j] = 2·P(Σ_i sign(g_ij + bξ_ij) > 0) − 1. Times lr·‖ḡ‖₂·√d it is the
     first-order decrease of the mean objective in one step of noisy signSGD. Negative: the vote leads uphill.
     """
+    gradients = as_tensor(gradients)
     mean = gradients.double().mean(0)
     vote = 2 * noisy_vote_probability(gradients, b, distribution) - 1
     length = float(mean.norm()) * max(1, mean.numel()) ** 0.5
     return float((mean * vote).sum()) / length if length else 0.0
 
 
-def suggest_noise(gradients: Tensor, distribution: str = "gaussian", num_coordinates: int = 4096) -> float:
+def suggest_noise(gradients: Numbers, distribution: str = "gaussian", num_coordinates: int = 4096) -> float:
     """The b, in gradient units, with which noisy signSGD descends fastest from where these gradients were taken.
 
     It maximises `expected_alignment` over b: without noise the vote is wrong where median and mean disagree, with too
@@ -43,7 +45,7 @@ def suggest_noise(gradients: Tensor, distribution: str = "gaussian", num_coordin
     return largest * best
 
 
-def noise_from_gap(gradients: Tensor, factor: float = 0.5) -> float:
+def noise_from_gap(gradients: Numbers, factor: float = 0.5) -> float:
     """b = factor·‖median_i(g_i) − mean_i(g_i)‖₂ / √d of gradients (M, d), in their units: noise of the gap's size.
 
     The root mean square of `median_mean_gap` over the coordinates: 0 on equal data, larger the more a vote goes wrong.
@@ -59,8 +61,9 @@ def noise_from_gap(gradients: Tensor, factor: float = 0.5) -> float:
     return factor * float(gap.norm()) / math.sqrt(max(1, gap.numel()))
 
 
-def _rows(gradients: Tensor) -> Tensor:
+def _rows(gradients: Numbers) -> Tensor:
     """Gradients (M, ...) as (M, d) in float64."""
+    gradients = as_tensor(gradients)
     if gradients.dim() < 2 or not bool(gradients.isfinite().all()):
         raise ValueError(f"Gradients must be finite and of shape (M, d); got shape {tuple(gradients.shape)}.")
     return gradients.flatten(1).double()

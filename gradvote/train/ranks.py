@@ -4,7 +4,6 @@ Rank 0 writes the folder. Every rank writes its states beside the checkpoint, as
 checkpoint names their step and is written after them, so that they are complete whenever it is there.
 """
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gradvote.engines import ddp
 from gradvote.engines.gradients import trainable, worker_seed
+from gradvote.engines.statistics import OWN_BUFFERS
 from gradvote.train import checkpoint
 from gradvote.train.folder import RunFolder
 from gradvote.train.observe import Observer, kept_buffers
 from gradvote.train.observe_ranks import RankObserver, gathered
 from gradvote.train.run import Progress, Run, silent
 from gradvote.train.setup import Setup
-
-_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _NEW_NAME else "broadcast_buffers": False}
 
 
 class RankFolder(RunFolder):

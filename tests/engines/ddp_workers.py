@@ -127,7 +127,7 @@ def statistics() -> tuple[list[Tensor], Tensor]:
     """All ranks' running means, and this rank's after averaging."""
     torch.manual_seed(0)
     model = WithStatistics()
-    net = DistributedDataParallel(model, broadcast_buffers=False)
+    net = DistributedDataParallel(model, **gradvote.ddp.OWN_BUFFERS)
     gradvote.ddp.attach(net, algorithms.signsgd(), timeout=60)
     cross_entropy(net(batch(dist.get_rank(), 0)[0]), batch(dist.get_rank(), 0)[1]).backward()
     own = model.norm.running_mean

@@ -1,6 +1,11 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
+from gradvote import theory
 from gradvote.theory import expected_alignment, median_mean_gap, noise_from_gap, noisy_vote_probability, suggest_noise
 
 
@@ -64,3 +69,19 @@ def test_noise_as_large_as_the_gap(generator: torch.Generator) -> None:
 def test_mistakes_about_the_gap(gradients: torch.Tensor, factor: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         noise_from_gap(gradients, factor)
+
+
+@pytest.mark.parametrize("kind", [tuple, list, np.asarray])
+def test_gradients_come_as_any_sequence(kind: Callable[[Any], Any]) -> None:
+    rows = ((1.0, 2.0), (1.5, -3.0), (0.0, 9.0))
+    expected = torch.tensor(rows, dtype=torch.float64)
+    given = kind(rows)
+    assert torch.equal(theory.median_mean_gap(given), theory.median_mean_gap(expected))
+    assert theory.noise_from_gap(given) == theory.noise_from_gap(expected)
+    assert theory.suggest_noise([*expected]) == theory.suggest_noise(expected)
+    assert torch.equal(theory.mixed_norm(rows[0], 0.5), theory.mixed_norm(expected[0], 0.5))
+
+
+def test_what_are_no_numbers_is_said() -> None:
+    with pytest.raises(ValueError, match="Numbers of one shape were expected, one entry for each worker"):
+        theory.noise_from_gap("gradients")

@@ -28,6 +28,22 @@ def with_batch_norm(input_shape: tuple[int, ...], num_classes: int) -> nn.Module
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, num_classes))
 
 
+class Partly(nn.Module):
+    """A layer that the loss never reaches."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.first, self.unused, self.last = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.first(x.flatten(1)).relu())
+        return out
+
+
+def partly_used(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return Partly(num_classes)
+
+
 def explosive(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Not finite from the start."""
     net = tiny(input_shape, num_classes)

@@ -31,6 +31,20 @@ WHERE = "attach(model, optimizer, algorithm)"
 AGAIN = "start all workers again from a checkpoint, with that parameter in the model and in the optimizer"
 
 
+def check_given(model: nn.Module, optimizer: Optimizer | Sequence[Optimizer], algorithm: Algorithm) -> None:
+    """Whether these can be trained together.
+
+    Raises:
+        TypeError: something else was given.
+        ValueError: a wrapped model or optimizer, sparse gradients, or a rule that needs whole gradients.
+    """
+    check_model(model, WHERE)
+    check_optimizers(optimizer, WHERE)
+    check_algorithm(algorithm, WHERE)
+    check_separable(algorithm)
+    check_modules(model)
+
+
 class Replica:
     """One worker's copy. `worker` is its own memory, `server` that of the decision."""
 
@@ -46,11 +60,8 @@ class Replica:
         scaler: GradScaler | None = None,
         max_norm: float | None = None,
     ) -> None:
-        check_model(model, WHERE)
+        check_given(model, optimizer, algorithm)
         optimizers = check_optimizers(optimizer, WHERE)
-        check_algorithm(algorithm, WHERE)
-        check_separable(algorithm)
-        check_modules(model)
         self._lies = lies
         self.model, self.number, self.secret = model, number, secret
         parameters = parameters_of(model.named_parameters(), WHERE)

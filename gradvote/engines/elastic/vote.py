@@ -29,7 +29,7 @@ from gradvote.engines.elastic.mesh import Mesh
 from gradvote.engines.elastic.parcels import Decided, Entry
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot
 from gradvote.engines.elastic.register import Register, RegisterLost
-from gradvote.engines.elastic.replica import VERSION, Replica
+from gradvote.engines.elastic.replica import VERSION, Replica, check_given
 from gradvote.engines.elastic.rounds import Round
 from gradvote.engines.elastic.seals import SIGNED, Seals
 from gradvote.engines.elastic.sharding import SHARDED, Sharding
@@ -94,10 +94,13 @@ def attach(
             keys that are missing or do not fit, or a number that makes no sense.
         MissingExtra: there are keys, but not the extra `signed`.
     """
+    check_given(model, optimizer, algorithm)
     quorum = int(env(MIN_WORKERS) or 0) if min_workers is None else min_workers
     if quorum < 1:
         raise ValueError(
-            f"attach needs min_workers, at least 1: the fewest ballots that make a step; got {min_workers}."
+            f"attach needs min_workers, at least 1: the fewest ballots that make a step; got {min_workers}. "
+            "`gradvote launch --workers 3 --min-workers 2 train.py` starts a script with it; a script that is started "
+            "by itself gives min_workers= and store=."
         )
     times = timeouts or Timeouts(deadline, grace=min(0.2, deadline / 4))
     register = Register(store_of(store, times.timeout))

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.distributed.failures import LinkBroken
 from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica
+from gradvote.engines.elastic.replica import Replica, check_given
 from gradvote.engines.torchft.greetings import Refused
 from gradvote.engines.torchft.memory import Account, Pending, account_from
 from gradvote.engines.torchft.rounds import Rounds
@@ -68,6 +68,7 @@ def attach(
         import torchft.manager  # noqa: F401, PLC0415  # an extra, imported only when it is used
     except ImportError as error:
         raise MissingExtra("torchft", "torchft") from error
+    check_given(model, optimizer, algorithm)
     number = _number(worker)
     weights = getattr(algorithm.aggregate, "weights", None)
     if weights is not None and number >= len(weights):
