@@ -109,7 +109,7 @@ class Directions:
         p, held = self._params[i], self._held.pop(i, None)
         mark = _mark_of(p.grad)
         aside = None if mark is None else held if mark.is_direction else mark.aside
-        if mark is not None and mark.is_direction:
+        if aside is held and held is not None:
             p.grad = None
         self._aside.pop(i, None)
         if aside is not None:

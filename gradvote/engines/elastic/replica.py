@@ -26,7 +26,7 @@ from gradvote.engines.protocol import Planes, protocol_for
 from gradvote.faults import Faulty
 from gradvote.wire import Kind, WireError
 
-VERSION = 1
+VERSION = 2
 WHERE = "attach(model, optimizer, algorithm)"
 AGAIN = "start all workers again from a checkpoint, with that parameter in the model and in the optimizer"
 

@@ -15,6 +15,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # documented,
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.recipe import difference
 from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic import founding, moving
 from gradvote.engines.elastic.ballots import Ballot
@@ -216,7 +217,7 @@ class Vote:
     def state_dict(self) -> dict[str, Any]:
         """The step, this worker's memory and the server's; save it beside model and optimizer."""
         replica = self._group.replica
-        about = {"version": VERSION, "recipe": replica.protocol.recipe, "worker_number": self.worker}
+        about = {"version": VERSION, "recipe": replica.protocol.recipe_text, "worker_number": self.worker}
         sharding = self._group.sharding
         shards = {"shards": sharding.state_dict(self._group.slot)} if sharding is not None else {}
         return {**about, "step": self.step_number, **replica.state_dict(), **shards}
@@ -229,13 +230,15 @@ class Vote:
         """
         if self._group.me.ticket:
             raise ValueError("load_state_dict must be called before the worker joins: before the `with` block.")
-        own = {"version": VERSION, "recipe": self._group.replica.protocol.recipe, "worker_number": self.worker}
-        for name, value in own.items():
-            if state.get(name) != value:
-                raise ValueError(
-                    f"The checkpoint has {name} {state.get(name)!r}, here it is {value!r}. Load the file of this "
-                    "worker, saved with the same algorithm, model and seed."
-                )
+        other = difference(state.get("recipe"), self._group.replica.protocol)
+        for name, value in {"version": VERSION, "worker_number": self.worker}.items():
+            if other is None and state.get(name) != value:
+                other = f"{name} {state.get(name)!r}; here it is {value!r}"
+        if other is not None:
+            raise ValueError(
+                f"The checkpoint has {other}. Load the file of this worker, saved with the same algorithm, model "
+                "(names and shapes of its parameters) and seed."
+            )
         slot = Slot(int(state["step"]))
         sharding = self._group.sharding
         memories = sharding.opened(state.get("shards"), slot) if sharding is not None else {}

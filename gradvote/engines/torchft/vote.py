@@ -9,6 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.recipe import difference
 from gradvote.engines.distributed.failures import LinkBroken
 from gradvote.engines.elastic.records import Slot
 from gradvote.engines.elastic.replica import Replica, check_given
@@ -22,7 +23,7 @@ from gradvote.errors import MissingExtra
 if TYPE_CHECKING:
     from torchft.manager import Manager
 
-VERSION = 1
+VERSION = 2
 KEY = "gradvote"
 NUMBERS = ("GRADVOTE_WORKER", "REPLICA_GROUP_ID")
 
@@ -209,15 +210,18 @@ class Vote:
         self._tallies.healed += 1
 
     def _about(self) -> dict[str, Any]:
-        return {"version": VERSION, "recipe": self._replica.protocol.recipe}
+        return {"version": VERSION, "recipe": self._replica.protocol.recipe_text}
 
     def _check(self, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        other = difference(state.get("recipe"), self._replica.protocol)
         for name, value in own.items():
-            if state.get(name) != value:
-                raise ValueError(
-                    f"The state to load has {name} {state.get(name)!r}, here it is {value!r}. It must come from the "
-                    "same algorithm, model and seed, and as a checkpoint from this worker."
-                )
+            if other is None and state.get(name) != value:
+                other = f"{name} {state.get(name)!r}; here it is {value!r}"
+        if other is not None:
+            raise ValueError(
+                f"The state to load has {other}. It must come from the same algorithm, model (names and shapes of its "
+                "parameters) and seed, and as a checkpoint from this worker."
+            )
 
 
 def _number(worker: int | None) -> int:

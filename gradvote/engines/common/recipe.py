@@ -1,0 +1,34 @@
+"""Whether a checkpoint is of this run: the first thing that differs, by name."""
+
+import ast
+from itertools import zip_longest
+
+from gradvote.engines.protocol import Named, Protocol
+
+SHOWN = 300
+
+
+def difference(found: object, own: Protocol) -> str | None:
+    """What a saved recipe has otherwise than that of a protocol; None where they are the same."""
+    if found == own.recipe_text:
+        return None
+    head = f"({own.algorithm!r}, "
+    if not isinstance(found, str) or not found.startswith(head):
+        return f"another algorithm: {str(found)[:SHOWN]}; here it is {str(own.algorithm)[:SHOWN]}"
+    try:
+        tensors, seed = ast.literal_eval(f"({found[len(head) :]}")
+        return _first(tensors, own.tensors) or f"the seed {seed}; here it is {own.seed}"
+    except (SyntaxError, TypeError, ValueError):
+        return f"a recipe of another version: {found[len(head) :][:SHOWN]}"
+
+
+def _first(found: Named, own: Named) -> str | None:
+    """The first parameter that is another one."""
+    for i, (theirs, mine) in enumerate(zip_longest(found, own)):
+        if theirs != mine:
+            return f"as parameter {i} {_in_words(theirs)}; here it is {_in_words(mine)}"
+    return None
+
+
+def _in_words(tensor: tuple[str, tuple[int, ...]] | None) -> str:
+    return "none" if tensor is None else f"{tensor[0]!r} of shape {tuple(tensor[1])}"
