@@ -18,7 +18,8 @@ class ErrorFeedback(Codec):
     Seide et al. 2014; Karimireddy et al. 2019, Algorithm 1 (there η is inside the memory: with `track_lr` the same up
     to rounding); Zheng et al. 2019, Algorithm 1. The memory is in gradient units and holds the learning rate at which
     it was written; at a zero rate, where nothing reaches the model, the memory stays as it is. `track_lr=False` knows
-    no rates. A block that abstains keeps its memory; an input of magnitude 2⁶⁴ or more (`kernels.bounded`) makes it abstain.
+    no rates. A block that abstains keeps its memory; it does where its input holds a magnitude of 2⁶⁴ or more
+    (`kernels.bounded`).
     """
 
     codec: Codec
@@ -80,6 +81,18 @@ class ErrorFeedback(Codec):
         if self.track_lr:
             sent = torch.where((_rate(ctx, state) > 0)[..., None], sent, 0.0)
         return {**state, "memory": state["memory"] + sent, "inner": inner}
+
+    def unsent(self, state: State) -> Tensor:
+        memory: Tensor = state["memory"]
+        return memory
+
+    def merge(self, own: State, other: State) -> State:
+        """e_own + (η_other/η_own)·e_other; without `track_lr` the plain sum."""
+        taken = other["memory"]
+        if self.track_lr:
+            taken = taken * _ratio(other["lr"], own["lr"])[..., None]
+        lr = torch.where(own["lr"] > 0, own["lr"], other["lr"])
+        return {"memory": own["memory"] + taken, "lr": lr, "inner": self.codec.merge(own["inner"], other["inner"])}
 
     @property
     def reports(self) -> bool:

@@ -1,6 +1,6 @@
 """Momenta. A block whose input holds a magnitude of 2⁶⁴ or more (`kernels.bounded`) keeps its momentum, and abstains.
 
-One such number, finite as it is, would make the block speak of nothing else, or of nothing at all, for hundreds of steps.
+One such number, finite as it is, would make the block speak of nothing else, or of nothing, for hundreds of steps.
 """
 
 from dataclasses import dataclass
