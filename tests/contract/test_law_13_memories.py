@@ -72,11 +72,12 @@ def test_sent_and_unsent_are_the_input(codec: Codec) -> None:
     state, ctx, x = after(codec), context(senders(M), B, 2), updates(M, B, N, seed=2)
     new, before = entering(codec, x, state, ctx), held(codec, state).clone()
     payload, state = codec.encode(x, state, ctx)
-    sent, left = codec.decode(payload, ctx, N), held(codec, state).clone()
+    sent, left = codec.decode(payload, ctx, N), held(codec, state)
     assert bool(before.any()) and bool(left.any())
     assert close(sent + left, new + before, sent.abs() + new.abs() + before.abs())
-    kept = held(codec, codec.undelivered(state, payload, ctx, N))
-    assert close(kept, left + sent, sent) and not same(kept, left)
+    kept = codec.undelivered(deepcopy(state), payload, ctx, N)
+    assert close(held(codec, kept), left + sent, sent) and not same(held(codec, kept), left)
+    assert same(without(kept, held(codec, kept)), without(state, held(codec, state)))
 
 
 @pytest.mark.parametrize("codec", REMEMBERING, ids=repr)

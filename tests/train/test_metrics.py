@@ -73,7 +73,7 @@ def norm(sim):
 def test_memory_norm():
     assert norm(simulated(signsgd())) is None
     sim = simulated(ef_signsgd())
-    squares = torch.cat([state["memory"].flatten(1) for state in sim.workers], -1).square().sum(1)
+    squares = torch.cat([sim.protocol.algorithm.unsent(state).flatten(1) for state in sim.workers], -1).square().sum(1)
     assert norm(sim) == pytest.approx(float(squares.mean().sqrt()))
 
 
@@ -83,13 +83,14 @@ class TestDrain:
     @pytest.mark.parametrize("scale", [1e-3, 1.0])
     def test_by_hand(self, scale):
         sim = simulated(dropsignsgd(keep_up=0.4, c=6e-3), 0)
-        before = [state["codec"]["memory"].clone() for state in sim.workers]
+        unsent = sim.protocol.algorithm.unsent
+        before = [unsent(state).clone() for state in sim.workers]
         g = scale * torch.randn(3, D, generator=torch.Generator().manual_seed(0))
         sim.step(g, 0, 0.1)
         total = count = 0.0
         for state, old, view in zip(sim.workers, before, sim.protocol.layout.views(g), strict=True):
             p = view + 0.9 * view + old
-            kept = state["codec"]["memory"] != p
+            kept = unsent(state) != p
             total, count = total + float(p[kept].abs().sum()), count + float(kept.sum())
         assert metrics.drain(sim, 0, 0.1) == pytest.approx(2 * total / count / 6e-3, rel=1e-4)
 
