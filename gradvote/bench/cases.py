@@ -125,11 +125,11 @@ def drop_sign(d: int, granularity: int = 64) -> Case:
     def check() -> bool:
         nonlocal state
         ctx = context()
-        old = state["0"]["momentum"].clone(), codec.unsent(state).clone()
+        old = state["0"]["momentum"].clone(), state["codec"]["memory"].clone()
         payload, state = codec.encode(g, state, ctx)
         momentum = old[0] * MU + g
         p, sent = g + momentum * MU + old[1], codec.decode(payload, ctx, d)
-        drained = torch.equal(codec.unsent(state), p - sent)
+        drained = torch.equal(state["codec"]["memory"], p - sent)
         signed = torch.equal(sent[sent != 0] > 0, p[sent != 0] > 0)
         return drained and signed and torch.equal(state["0"]["momentum"], momentum) and _near(sent != 0, KEEP)
 

@@ -32,12 +32,12 @@ def distance(x: Tensor, num_workers: int) -> float:
     return float((x - torch.stack(targets).mean(0)).norm())
 
 
-def exchanged(algorithm: Algorithm, huge: float) -> tuple[Tensor, list[int]]:
+def exchanged(algorithm: Algorithm, huge: float, steps: int) -> tuple[Tensor, list[int]]:
     """The parameters in the end, and the blocks on which the spoilt worker had abstained after each step."""
     p, seen = nn.Parameter(torch.zeros(D)), []
     optimizer = torch.optim.SGD([p], LR)
     exchange = Exchange([p], algorithm, optimizer=optimizer, placement="replicated", timeout=60)
-    for step in range(STEPS):
+    for step in range(steps):
         p.grad = gradient(p.detach(), dist.get_rank(), step, huge)
         exchange.step()
         optimizer.step()
@@ -45,6 +45,6 @@ def exchanged(algorithm: Algorithm, huge: float) -> tuple[Tensor, list[int]]:
     return p.detach(), seen
 
 
-def everything(huge: float) -> dict[str, tuple[Tensor, list[int]]]:
+def everything(huge: float, steps: int) -> dict[str, tuple[Tensor, list[int]]]:
     """All algorithms on this rank."""
-    return {name: exchanged(algorithm, huge) for name, algorithm in RECIPES.items()}
+    return {name: exchanged(algorithm, huge, steps) for name, algorithm in RECIPES.items()}

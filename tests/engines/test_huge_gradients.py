@@ -13,14 +13,14 @@ from gradvote.engines.simulation import Simulation
 from tests.engines import huge_workers
 from tests.engines.huge_workers import LR, RECIPES, SPOILT, STEPS, D, distance, gradient
 
-HUGE = 1e38
+HUGE, SOON = 1e38, 12
 
 
-def simulated(algorithm: Algorithm, num_workers: int, huge: float) -> tuple[Tensor, list[int]]:
+def simulated(algorithm: Algorithm, num_workers: int, huge: float, steps: int = STEPS) -> tuple[Tensor, list[int]]:
     """As `huge_workers.exchanged`."""
     x, seen = torch.zeros(D), []
     sim = Simulation(protocol_for([x], algorithm, 0), num_workers)
-    for step in range(STEPS):
+    for step in range(steps):
         g = torch.stack([gradient(x, worker, step, huge) for worker in range(num_workers)])
         x.add_(sim.step(g, step, LR), alpha=-LR)
         seen.append(int(sim.counts.abstentions[SPOILT[1]]))
@@ -37,11 +37,11 @@ def test_it_abstains_once_and_goes_on(name: str, huge: float) -> None:
 
 @pytest.fixture(scope="module")
 def ranks() -> list[Any]:
-    return spawn(huge_workers.everything, 2, HUGE)
+    return spawn(huge_workers.everything, 2, HUGE, SOON)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_real_workers_do_the_same(name: str, ranks: list[Any]) -> None:
-    x, seen = simulated(RECIPES[name], 2, HUGE)
+    x, seen = simulated(RECIPES[name], 2, HUGE, SOON)
     for found in ranks:
         assert torch.equal(found[name][0], x) and found[name][1] == seen
