@@ -98,6 +98,9 @@ def test_nothing_unsent_is_lost(make: Callable[[], Algorithm]) -> None:
     larger = resize(states, 5)
     assert [same(a["worker"], b["worker"]) for a, b in zip(larger, states, strict=False)] == [True] * M
     assert larger[4]["worker"] == {}
+    assert [same(a["worker"], b["worker"]) for a, b in zip(resize(larger, 2), resize(states, 2), strict=True)] == [
+        True
+    ] * 2
 
 
 def test_merged_as_the_parts_say() -> None:
