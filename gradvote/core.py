@@ -86,11 +86,27 @@ class Payload:
 
 
 class Part:
-    """What has state."""
+    """What has state, and alone knows what its state holds."""
 
     def init(self, like: Tensor) -> State:
         """The state before the first step, for input shaped like `like` (..., B, n)."""
         return {}
+
+    def unsent(self, state: State) -> Tensor | None:
+        """What was put in and is still to be sent (..., B, n), in gradient units; None: nothing is ever kept back.
+
+        sent + unsent == input + unsent before (in units of the present learning rate), and unsent is all of it where
+        the payload was `undelivered`.
+        """
+        return None
+
+    def merge(self, own: State, other: State) -> State:
+        """The state `own` after it took over what `other`, of a sender that leaves, holds unsent.
+
+        What has a unit is rescaled to the learning rate of `own`. Momenta are not merged: they are averages of what
+        has been sent already.
+        """
+        return own
 
 
 class Transform(Part, ABC):
@@ -197,5 +213,13 @@ class Algorithm:
         return out, state
 
     def undelivered(self, state: State, ballot: Payload, ctx: Context, n: int) -> State:
-        """Worker: the state after a ballot that did not count; sent + memory == input holds with sent = 0."""
+        """Worker: the state after a ballot that did not count; sent + unsent == input holds with sent = 0."""
         return self.up.undelivered(state, ballot, ctx, n)
+
+    def unsent(self, state: State) -> Tensor | None:
+        """Worker: what it still has to send (..., B, n), or None where nothing is ever kept back."""
+        return self.up.unsent(state)
+
+    def merge(self, own: State, other: State) -> State:
+        """Worker: its state after it took over what a leaving one has not sent."""
+        return self.up.merge(own, other)

@@ -65,6 +65,11 @@ class Rounds:
         self.layout.unflatten(flat, out)
         return out
 
+    def unsent(self, part: Codec, states: list[State]) -> Tensors:
+        """What one party has not sent, tensor by tensor."""
+        held = [part.unsent(s) for s in states]
+        return self.tensors(torch.cat([m.flatten() for m in held if m is not None]))
+
     def memories(self, states: list[State], *path: str) -> Tensors:
         """A memory (by its path in the state of a group) of one party, tensor by tensor."""
         for key in path:

@@ -20,7 +20,7 @@ TIERS: list[set[str]] = [
     {"kernels"},
     {"transforms", "aggregators"},
     {"codecs"},
-    {"algorithms", "faults", "data", "models", "optim", "theory", "privacy"},
+    {"recipes", "algorithms", "faults", "data", "models", "optim", "theory", "privacy"},
     {"engines"},
     {"ddp", "distributed", "elastic", "torchft", "flower", "plan"},
     {"train", "report"},
@@ -32,7 +32,7 @@ ONLY = {
     "core": set(),
     "kernels": {"core", "errors", "rng"},
     "algorithms": {"core", "errors", "arguments", "schedules", "transforms", "codecs", "aggregators"},
-    "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults"},
+    "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes"},
     "optim": set(),
 }
 EVERYWHERE = {"torch", "numpy", "gradvote"}

@@ -8,7 +8,7 @@ from torch import Tensor
 from gradvote.codecs.error_feedback import ErrorFeedback
 from gradvote.codecs.fusion import fuses
 from gradvote.codecs.sign import Sign
-from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State, Transform
+from gradvote.core import Aggregator, Codec, Context, Part, Payload, Plane, State, Transform
 from gradvote.kernels import Inertia
 from gradvote.transforms.momentum import Momentum
 from gradvote.transforms.noise import Noise
@@ -64,7 +64,7 @@ class Chain(Codec):
             return codec.encode_noisy(x, std, last.distribution, ctx), state, inner
         if type(last) is Momentum and isinstance(codec, ErrorFeedback):
             inertia = Inertia(state["momentum"], last.mu, last.nesterov)
-            if fuses(codec.codec, x, inner["memory"], inertia.momentum):
+            if fuses(codec.codec, x, codec.unsent(inner), inertia.momentum):
                 payload, inner, momentum = codec.encode_moving(x, inertia, inner, ctx)
                 return payload, {"momentum": momentum}, inner
         x, state = last(x, state, ctx)
@@ -92,6 +92,18 @@ class Chain(Codec):
 
     def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
         return {**state, "codec": self.codec.undelivered(state["codec"], payload, ctx, n)}
+
+    def unsent(self, state: State) -> Tensor | None:
+        held = [part.unsent(state[key]) for key, part in self._parts()]
+        known = [own for own in held if own is not None]
+        return sum(known[1:], known[0]) if known else None
+
+    def merge(self, own: State, other: State) -> State:
+        return {**own, **{key: part.merge(own[key], other[key]) for key, part in self._parts()}}
+
+    def _parts(self) -> list[tuple[str, Part]]:
+        """The parts by the names of their states."""
+        return [*((str(i), t) for i, t in enumerate(self.transforms)), ("codec", self.codec)]
 
     def _exchanging(self) -> tuple[str, Noise] | None:
         for i, transform in enumerate(self.transforms):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradvote import kernels
 from gradvote.codecs.fusion import encode_fused, fuses
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
 from gradvote.kernels import Inertia
@@ -17,7 +18,8 @@ class ErrorFeedback(Codec):
     Seide et al. 2014; Karimireddy et al. 2019, Algorithm 1 (there η is inside the memory: with `track_lr` the same up
     to rounding); Zheng et al. 2019, Algorithm 1. The memory is in gradient units and holds the learning rate at which
     it was written; at a zero rate, where nothing reaches the model, the memory stays as it is. `track_lr=False` knows
-    no rates. A block that abstains keeps its memory.
+    no rates. A block that abstains keeps its memory; it does where its input holds a magnitude of 2⁶⁴ or more
+    (`kernels.bounded`).
     """
 
     codec: Codec
@@ -37,7 +39,7 @@ class ErrorFeedback(Codec):
         lr, memory = _rate(ctx, state), state["memory"]
         if self.track_lr:
             memory = memory * _ratio(state["lr"], lr)[..., None]
-        p = x + memory
+        p = kernels.bounded(x) + memory
         payload, inner = self.codec.encode(p, state["inner"], ctx)
         sent = self.codec.decode(payload, ctx, x.shape[-1])
         return payload, self._written(state, payload.valid, p - sent, lr, inner)
@@ -79,6 +81,18 @@ class ErrorFeedback(Codec):
         if self.track_lr:
             sent = torch.where((_rate(ctx, state) > 0)[..., None], sent, 0.0)
         return {**state, "memory": state["memory"] + sent, "inner": inner}
+
+    def unsent(self, state: State) -> Tensor:
+        memory: Tensor = state["memory"]
+        return memory
+
+    def merge(self, own: State, other: State) -> State:
+        """e_own + (η_other/η_own)·e_other; without `track_lr` the plain sum."""
+        taken = other["memory"]
+        if self.track_lr:
+            taken = taken * _ratio(other["lr"], own["lr"])[..., None]
+        lr = torch.where(own["lr"] > 0, own["lr"], other["lr"])
+        return {"memory": own["memory"] + taken, "lr": lr, "inner": self.codec.merge(own["inner"], other["inner"])}
 
     @property
     def reports(self) -> bool:

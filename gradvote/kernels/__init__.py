@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradvote.kernels import feedback_reference, reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia
-from gradvote.kernels.reference import at_least_float32, num_words
+from gradvote.kernels.reference import at_least_float32, bounded, num_words
 from gradvote.rng import Draw
 
 P = ParamSpec("P")
@@ -112,6 +112,7 @@ __all__ = [
     "Inertia",
     "add_noise",
     "at_least_float32",
+    "bounded",
     "checked_pack_signs",
     "compact",
     "count_bits",

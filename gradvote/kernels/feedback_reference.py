@@ -39,13 +39,14 @@ def feedback_step(
     """p = momentum(x) + ratio·e; bits of sign(p); e ← p − s·sign(p), where only coordinates in `keep` are sent.
 
     x and e are (..., n), ratio (...,), keep (..., W). The scale s (...,) is `scale`, or the mean of |p| over the
-    coordinates sent (None). A block whose p or s is not finite is not valid and keeps its memory; one whose new
-    momentum is not finite keeps its momentum. What was given stays as it is.
+    coordinates sent (None). What enters the momentum, and what enters the memory, is `reference.bounded`. A block whose
+    p or s is not finite is not valid and keeps its memory; one whose new momentum is not finite keeps its momentum.
+    What was given stays as it is.
     """
-    p, momentum = x, None
+    p, momentum = reference.bounded(x), None
     if inertia is not None:
-        m = inertia.momentum * inertia.mu + x
-        p = x + m * inertia.mu if inertia.nesterov else m
+        m = inertia.momentum * inertia.mu + p
+        p = reference.bounded(p + m * inertia.mu if inertia.nesterov else m)
         momentum = reference.finite_or(m, inertia.momentum)
     p = p + memory * ratio[..., None]
     bits, valid = reference.checked_pack_signs(p, zeros)

@@ -11,6 +11,8 @@ from gradvote.kernels.quantiles import quantile
 from gradvote.rng import Draw
 
 TILE = 1024
+LIMIT = 2.0**64
+"""The least magnitude whose square is no float32 number: momenta and memories take in nothing that large."""
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _LOW = 0xFFFFFFFF
@@ -246,12 +248,18 @@ def finite_or(new: Tensor, old: Tensor) -> Tensor:
 
 
 def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Tensor, Tensor]:
-    """β·old + γ·x (..., n); and what to keep of it: `old` in every block where it is not finite.
+    """β·old + γ·x (..., n) for the `bounded` x; and what to keep of it: `old` in every block where it is not finite.
 
     Both may be one tensor, and neither has a graph: they are for states, not for autograd.
     """
-    new = old.detach() * beta + at_least_float32(x.detach()) * gain
+    new = old.detach() * beta + bounded(x.detach()) * gain
     return new, finite_or(new, old)
+
+
+def bounded(x: Tensor) -> Tensor:
+    """x, at least float32, with an infinity of its sign wherever |x| ≥ `LIMIT`."""
+    x = at_least_float32(x)
+    return torch.where(x.abs() < LIMIT, x, x * torch.inf)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -76,8 +76,8 @@ class ElasticObserver(Observer):
     simulation: elastic.Vote  # type: ignore[assignment]  # the engine between the workers, with other counts
 
     def round(self, step: int) -> Record:
-        own = [_as_one_of_many(state) for state in self.simulation.state_dict()["worker"]]
-        return {"ties": None, "memory_norm": metrics.memory_norm(own), "drain": None}
+        norm = metrics.memory_norm(self.setup.protocol.algorithm, self.simulation.state_dict()["worker"], 1)
+        return {"ties": None, "memory_norm": norm, "drain": None}
 
     def abstentions(self) -> Tensor:
         standings = self.simulation.stats().workers
@@ -191,11 +191,6 @@ class ElasticRun(Run):
 
     def _state(self) -> dict[str, Any]:
         return {**super()._state(), "round": {}}
-
-
-def _as_one_of_many(state: Any) -> Any:
-    """A worker's state (B, ...) as that of a simulation with one worker (1, B, ...)."""
-    return {k: _as_one_of_many(v) for k, v in state.items()} if isinstance(state, dict) else state[None]
 
 
 def work(job: Job) -> None:

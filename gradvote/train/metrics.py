@@ -3,14 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradvote import kernels
 from gradvote.aggregators import MajorityVote
-from gradvote.core import State
+from gradvote.core import Algorithm, State
 from gradvote.engines.simulation import Simulation
 
 CHUNK = 2000
@@ -65,13 +64,15 @@ def ties(simulation: Simulation, step: int, lr: float) -> int | None:
     return sum(int((algorithm.up.reduce(b, undecided, c, g.n) == 0).sum()) for b, c, g in groups)
 
 
-def memory_norm(states: list[State]) -> float | None:
-    """The norm of the workers' error memories (root of the mean of squares over workers), or None without any."""
-    memories = [m for state in states for m in _memories(state)]
+def memory_norm(algorithm: Algorithm, states: Sequence[State], num_workers: int) -> float | None:
+    """The norm of what the workers have not sent (root of the mean of squares over workers), or None without memories.
+
+    The states are those of all groups of blocks, each that of `num_workers` workers.
+    """
+    memories = [m for state in states if (m := algorithm.unsent(state)) is not None]
     if not memories:
         return None
-    workers = memories[0].shape[0]
-    return float(torch.stack([m.square().sum() for m in memories]).sum().div(workers).sqrt())
+    return float(torch.stack([m.square().sum() for m in memories]).sum().div(num_workers).sqrt())
 
 
 def drain(simulation: Simulation, step: int, lr: float) -> float | None:
@@ -86,8 +87,10 @@ def drain(simulation: Simulation, step: int, lr: float) -> float | None:
     for state, sent, ballot, ctx, group in rounds:
         if "bits" in sent.planes and "scale" not in sent.planes:
             delivered = replace(sent, valid=sent.valid & ballot.valid)
-            delta = s.protocol.algorithm.up.decode(delivered, ctx, group.n)
-            magnitude += sum(float((memory + delta)[delta != 0].abs().sum()) for memory in _memories(state))
+            algorithm = s.protocol.algorithm
+            delta, memory = algorithm.up.decode(delivered, ctx, group.n), algorithm.unsent(state)
+            if memory is not None:
+                magnitude += float((memory + delta)[delta != 0].abs().sum())
             scale += float(delta.abs().sum())
     return 2 * magnitude / scale if magnitude and scale else None
 
@@ -115,10 +118,3 @@ def misfit(records: Sequence[Mapping[str, float]]) -> str:
             "one, or keep more signs."
         )
     return ""
-
-
-def _memories(state: Any) -> list[Tensor]:
-    if not isinstance(state, dict):
-        return []
-    own = [state["memory"]] if "memory" in state else []
-    return own + [m for value in state.values() for m in _memories(value)]

@@ -82,12 +82,13 @@ class Observer:
     def round(self, step: int) -> Record:
         """What the round before `step` left: ties of the vote, the workers' memories and how they drain."""
         s = self.simulation
+        norm = metrics.memory_norm(s.protocol.algorithm, s.workers, s.num_workers)
         if not s.ballots:
-            return self.resumed_round or {"ties": None, "memory_norm": metrics.memory_norm(s.workers), "drain": None}
+            return self.resumed_round or {"ties": None, "memory_norm": norm, "drain": None}
         lr = self.setup.schedule(step - 1, 0)
         return {
             "ties": metrics.ties(s, step - 1, lr),
-            "memory_norm": metrics.memory_norm(s.workers),
+            "memory_norm": norm,
             "drain": metrics.drain(s, step - 1, lr),
         }
 

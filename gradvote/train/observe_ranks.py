@@ -1,15 +1,16 @@
 """Looking at a run of real workers from each of them: what one rank knows is gathered by all."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from gradvote.engines.ddp import Vote
+from gradvote.engines.distributed.states import owners_of, states_by_size
 from gradvote.engines.gradients import local_gradients, worker_seed
 from gradvote.engines.statistics import average_statistics
+from gradvote.train.metrics import memory_norm
 from gradvote.train.observe import Local, Observer, Record, kept_buffers
 
 
@@ -55,12 +56,12 @@ class RankObserver(Observer):
 
     def round(self, step: int) -> Record:
         stats = self.simulation.all_stats()
-        squares = _memory_squares(self.simulation.state_dict()["worker"])
-        norms = gathered(torch.tensor([squares or 0.0]))
+        norm = self._memory_norm()
+        norms = gathered(torch.tensor([norm or 0.0]))
         ties = stats[0].ties if self._replicated else sum(s.ties for s in stats)
         return {
             "ties": ties if hasattr(self.setup.protocol.algorithm.aggregate, "tie") else None,
-            "memory_norm": None if squares is None else float(norms.mean().sqrt()),
+            "memory_norm": None if norm is None else float(norms.square().mean().sqrt()),
             "drain": None,
         }
 
@@ -79,6 +80,13 @@ class RankObserver(Observer):
         now = torch.cat((torch.tensor(row), abstained[0] if self._replicated else abstained.sum(0)))
         return self.earlier + now
 
+    def _memory_norm(self) -> float | None:
+        """That of this rank's worker."""
+        saved, algorithm = self.simulation.state_dict(), self.setup.protocol.algorithm
+        worker, sizes = saved["worker"], saved["block_sizes"].tolist()
+        states = states_by_size(algorithm.up, worker, sizes, owners_of(worker))
+        return memory_norm(algorithm, [state for _, state in states], 1)
+
     @property
     def _replicated(self) -> bool:
         return self.setup.config.placed == "replicated"
@@ -91,8 +99,3 @@ class RankObserver(Observer):
     def _drift(self) -> float:
         flat = gathered(nn.utils.parameters_to_vector(self.models[0].parameters()).detach())
         return float((flat - flat[0]).norm(dim=1).max())
-
-
-def _memory_squares(saved: dict[str, Any]) -> float | None:
-    memories = [t for param in saved.values() for name, t in param.items() if name.split(".")[-1] == "memory"]
-    return float(torch.stack([m.square().sum() for m in memories]).sum()) if memories else None

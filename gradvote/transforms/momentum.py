@@ -1,4 +1,7 @@
-"""Momenta. A block whose new momentum is not finite keeps its old one, and abstains."""
+"""Momenta. A block whose input holds a magnitude of 2⁶⁴ or more (`kernels.bounded`) keeps its momentum, and abstains.
+
+One such number, finite as it is, would make the block speak of nothing else, or of nothing, for hundreds of steps.
+"""
 
 from dataclasses import dataclass
 
@@ -69,6 +72,6 @@ class LionMomentum(Transform):
         return _zeros(like)
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
-        m, g = state["momentum"], kernels.at_least_float32(x)
-        _, kept = kernels.moving_average(m, self.beta2, g, 1 - self.beta2)
-        return m * self.beta1 + g * (1 - self.beta1), {"momentum": kept}
+        out, _ = kernels.moving_average(state["momentum"], self.beta1, x, 1 - self.beta1)
+        _, kept = kernels.moving_average(state["momentum"], self.beta2, x, 1 - self.beta2)
+        return out, {"momentum": kept}

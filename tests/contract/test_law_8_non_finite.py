@@ -100,6 +100,24 @@ def test_huge_values_do_not_spread_either(name: str) -> None:
         assert all(bool(t.isfinite().all()) for k, t in _leaves(parties.worker) if "own" not in k)
 
 
+@pytest.mark.parametrize("huge", [2.0**64, -1e38])
+@pytest.mark.parametrize("name", [n for n, a in ALGORITHMS.items() if memories(a.up.init(torch.zeros(1, B, N)), 0)])
+def test_momenta_and_memories_take_a_huge_number_for_an_infinity(name: str, huge: float) -> None:
+    """At 2⁶⁴, whose square is no float32 number: the block abstains once, with all that follows from it."""
+    spoiled, infinite = Parties(ALGORITHMS[name]), Parties(ALGORITHMS[name])
+    for step in range(1, 4):
+        seen = []
+        for parties, value in ((spoiled, huge), (infinite, math.copysign(math.inf, huge))):
+            x = updates(M, B, N, seed=step)
+            if step == 1:
+                x[1, 2, 33] = value
+            seen.append((*parties.round(x, step), memories(parties.worker, ...), parties.server))
+        (ballots, _, direction, *states), (expected, _, other, *others) = seen
+        assert ballots.valid.tolist() == [[step > 1 or (i, b) != (1, 2) for b in range(B)] for i in range(M)]
+        assert same(ballots.valid, expected.valid) and same(direction, other)
+        assert all(same(a, b) for a, b in zip(states, others, strict=True))
+
+
 @pytest.mark.parametrize("aggregator", flat(AGGREGATORS))
 def test_what_an_abstaining_block_holds_does_not_matter(aggregator: Aggregator) -> None:
     x, valid = updates(5, B, N), torch.ones(5, B, dtype=torch.bool)

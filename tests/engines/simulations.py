@@ -28,12 +28,8 @@ def run(algorithm, num_workers=5, faults=(), steps=4, seed=3):
 
 
 def memories(sim):
-    """The workers' error memories (M, d) or None."""
-
-    def found(state):
-        return state["memory"] if "memory" in state else found(state["codec"])
-
-    return torch.cat([found(state).flatten(1) for state in sim.workers], -1)
+    """What the workers have not sent (M, d)."""
+    return torch.cat([sim.protocol.algorithm.unsent(state).flatten(1) for state in sim.workers], -1)
 
 
 def mean(x):

@@ -12,16 +12,18 @@ import gradvote
 from gradvote import algorithms
 from gradvote.distributed import Exchange, Stats
 from gradvote.engines.distributed import chunking
+from tests.engines.leftovers import with_leftovers
 from tests.engines.workers import exchange_steps, lr_at, new_model
 
 ALGORITHM = algorithms.dist_ef_sgdm()
 
 
 def trained(model: nn.Module, steps: range, group: Any = None, state: Any = None, **options: Any) -> Exchange:
-    optimizer = torch.optim.SGD(model.parameters(), lr_at(0))
-    exchange = Exchange(
-        model.named_parameters(), ALGORITHM, optimizer=optimizer, seed=3, timeout=60, group=group, **options
+    optimizer, shared = (
+        torch.optim.SGD(model.parameters(), lr_at(0)),
+        {"algorithm": ALGORITHM, "seed": 3, "timeout": 60},
     )
+    exchange = Exchange(model.named_parameters(), optimizer=optimizer, group=group, **{**shared, **options})
     if state is not None:
         exchange.load_state_dict(state)
     exchange_steps(model, exchange, optimizer, steps)
@@ -43,8 +45,20 @@ def checkpoints(folder: str) -> dict[str, Any]:
         result["loaded"] = again.state_dict()
         result["went on"] = trained(new_model(), range(5, 8), pair, smaller[rank], placement="replicated").stats().steps
     trained(new_model(), range(5, 6), None, larger[rank], placement="central")
+    result["leftovers"] = _of_another_package(pair)
     result["refused"] = _refused(first, {**states[rank], "rank": 5})
     return result
+
+
+def _of_another_package(pair: Any) -> list[Any]:
+    """The states of 3 ranks, and those of 2 as loaded by them, with a memory that has keys of its own."""
+    states, rank = [None] * 3, dist.get_rank()
+    dist.all_gather_object(states, trained(new_model(), range(2), algorithm=with_leftovers()).state_dict())
+    smaller = gradvote.distributed.resize(states, 2)  # type: ignore[arg-type]  # all have arrived
+    if rank < 2:
+        again = trained(new_model(), range(2, 4), pair, smaller[rank], algorithm=with_leftovers())
+        assert again.stats().steps == 2
+    return [states, smaller]
 
 
 def _through_dcp(folder: str, exchange: Exchange) -> bool:

@@ -28,6 +28,19 @@ def test_checkpoints_fit_other_numbers_of_ranks_and_torchs_own_format(ranks: lis
                 assert torch.allclose(before, after, atol=1e-9)
 
 
+def test_a_memory_of_another_package_is_merged_as_it_says(ranks: list[Any]) -> None:
+    states, smaller = ranks[0]["leftovers"]
+    for param, tensors in states[0]["worker"].items():
+        before = [s["worker"][param]["codec.leftover"] for s in states]
+        after = [s["worker"][param]["codec.leftover"] for s in smaller]
+        assert (
+            bool(before[2].any()) and torch.equal(after[0], before[0] + before[2]) and torch.equal(after[1], before[1])
+        )
+        assert all(
+            torch.equal(smaller[0]["worker"][param][name], own) for name, own in tensors.items() if "lef" not in name
+        )
+
+
 def test_server_memory_survives_a_change_of_ranks(ranks: list[Any]) -> None:
     states = ranks[0]
     blocks = [b for s in states["states"] for p in s["server"].values() for b in p["blocks"].tolist()]

@@ -26,13 +26,15 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def coordinates(shape: tuple[int, ...], dtype: torch.dtype, seed: int, layout: str = "contiguous") -> Tensor:
-    """Gaussian numbers, some zeros of both signs; in every third tensor also NaN, infinities and the tiniest number."""
+    """Gaussian numbers, some zeros of both signs; in every third tensor also NaN, infinities, 1e30, the tiniest."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=generator)
     x = torch.where(x.abs() < 0.3, x.sign() * 0.0, x).to(dtype)
     if seed % 3 == 0 and x.numel():
-        odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 5e-324 if dtype == torch.float64 else 1e-45]).to(dtype)
-        x.view(-1)[torch.randint(x.numel(), (4,), generator=generator)] = odd
+        odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 1e30, 5e-324 if dtype == torch.float64 else 1e-45]).to(
+            dtype
+        )
+        x.view(-1)[torch.randint(x.numel(), (5,), generator=generator)] = odd
     return LAYOUTS[layout](x)
 
 

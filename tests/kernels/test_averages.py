@@ -26,7 +26,7 @@ def test_averages(shape: tuple[int, ...], n: int, beta: float, gain: float, layo
 
 
 @pytest.mark.parametrize("place", [0, 63, 64, 128])
-@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf, 2.0**64, -1e38])
 def test_a_block_that_is_not_finite_keeps_what_it_had(odd: float, place: int) -> None:
     old, x = torch.randn(3, 129), torch.randn(3, 129)
     x[1, place] = odd
@@ -34,6 +34,16 @@ def test_a_block_that_is_not_finite_keeps_what_it_had(odd: float, place: int) ->
     assert not sent[1].isfinite().all()
     assert torch.equal(kept[1], old[1])
     assert torch.equal(kept[[0, 2]], sent[[0, 2]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_greatest_number_that_is_taken(dtype: torch.dtype) -> None:
+    """The same in float64: what is sent of it travels as float32."""
+    old, x = torch.zeros(2, 65, dtype=dtype), torch.zeros(2, 65, dtype=dtype)
+    x[:, 3] = torch.tensor([2.0**64 * (1 - 2**-24), 2.0**64], dtype=dtype)
+    sent, kept = averages.moving_average(old, 0.9, x, 0.5)
+    assert sent[:, 3].tolist() == [2.0**63 * (1 - 2**-24), torch.inf]
+    assert torch.equal(kept[0], sent[0]) and torch.equal(kept[1], old[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])

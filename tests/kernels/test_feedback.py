@@ -13,6 +13,8 @@ from gradvote.rng import Draw
 
 SIZES = (0, 1, 7, 63, 64, 65, 1025, 16384, 16385)
 MOVES = (None, False, True)
+BELOW = 2.0**64 * (1 - 2**-24)
+"""The greatest number below `reference.LIMIT`."""
 
 
 def _inputs(n: int, lead: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,10 +68,23 @@ def test_step_has_the_bits_of_its_definition(n: int, nesterov: bool | None, l1: 
 
 
 @pytest.mark.parametrize("l1", [False, True])
-@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 3e38])
-def test_blocks_that_are_not_finite_keep_their_state(broken: float, l1: bool) -> None:
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 3e38, -(2.0**64), BELOW])
+def test_blocks_that_are_not_finite_or_too_large_keep_their_state(broken: float, l1: bool) -> None:
     for nesterov in MOVES:
         _check(65, (2, 3), nesterov, l1, 1, broken)
+
+
+@pytest.mark.parametrize("broken", [-(2.0**64), 1e38, BELOW])
+@pytest.mark.parametrize("nesterov", MOVES)
+def test_what_is_too_large_enters_no_state(nesterov: bool | None, broken: float) -> None:
+    """At 2⁶⁴ and beyond neither; just below the momentum takes it, but x + μm is beyond, and the memory does not."""
+    x, memory, momentum = _inputs(65, (1,))
+    x[0, 3] = broken
+    inertia = None if nesterov is None else Inertia(momentum, 0.9, nesterov)
+    step = feedback.feedback_step(x, memory, torch.ones(1), inertia, None, True, torch.tensor(0.5))
+    assert step.valid.tolist() == [broken == BELOW and not nesterov]
+    assert step.valid.item() or torch.equal(step.memory, memory)
+    assert step.momentum is None or torch.equal(step.momentum, momentum) == (broken != BELOW)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

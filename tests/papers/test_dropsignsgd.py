@@ -69,9 +69,9 @@ class LiteralDropSign(DropSign):
 def test_equals_the_paper(num_workers: int, zero: str) -> None:
     paper = DropSign(num_workers, zero=zero)
     rounds = assert_same(dropsignsgd(zero=zero), paper, num_workers)
-    assert_equal(rounds.memories(rounds.server, "memory"), paper.e_server)
+    assert_equal(rounds.unsent(rounds.algorithm.down, rounds.server), paper.e_server)
     for i in range(num_workers):
-        assert_equal(rounds.memories(rounds.workers[i], "codec", "memory"), paper.e[i])
+        assert_equal(rounds.unsent(rounds.algorithm.up, rounds.workers[i]), paper.e[i])
         assert_equal(rounds.memories(rounds.workers[i], "0", "momentum"), paper.m[i])
 
 

@@ -31,9 +31,9 @@ class FlexCompress(DistEF):
 def test_equals_the_reconstruction(num_workers: int, zero: str) -> None:
     paper = FlexCompress(num_workers, zero=zero)
     rounds = assert_same(flexcompress(zero=zero), paper, num_workers)
-    assert_equal(rounds.memories(rounds.server, "memory"), paper.e_server)
+    assert_equal(rounds.unsent(rounds.algorithm.down, rounds.server), paper.e_server)
     for i in range(num_workers):
-        assert_equal(rounds.memories(rounds.workers[i], "codec", "memory"), paper.e[i])
+        assert_equal(rounds.unsent(rounds.algorithm.up, rounds.workers[i]), paper.e[i])
 
 
 def test_keeping_all_is_dist_ef_sgdm() -> None:

@@ -1,39 +1,56 @@
 """Checkpoints for another number of ranks, or another placement. Nothing unsent is lost.
 
-The error memories of leaving worker i are added to those of worker i mod M', in units of the latter's learning rate;
-joining workers begin with empty memories; momenta stay with their workers and are dropped with them. The server's
-memories belong to blocks and move with them.
+What leaving worker i has not sent is taken over by worker i mod M', as the algorithm's parts say (`Part.merge`): error
+memories are added, in units of the latter's learning rate. Joining workers begin with empty memories; momenta stay with
+their workers and are dropped with them. The server's memories belong to blocks and move with them.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
+from gradvote import recipes
+from gradvote.core import Algorithm
 from gradvote.engines.distributed.placement import PLACEMENTS, Placement
-from gradvote.engines.distributed.states import Rows, Saved, flat_rows, rows_from
+from gradvote.engines.distributed.states import (
+    Rows,
+    Saved,
+    flat_rows,
+    owners_of,
+    rows_from,
+    saved_by_size,
+    states_by_size,
+)
 from gradvote.errors import unknown
 
 Checkpoint = dict[str, Any]
 
 
-def resize(states: Sequence[Checkpoint], num_ranks: int, placement: Placement | None = None) -> list[Checkpoint]:
+def resize(
+    states: Sequence[Checkpoint],
+    num_ranks: int,
+    placement: Placement | None = None,
+    algorithm: Algorithm | None = None,
+) -> list[Checkpoint]:
     """The `state_dict`s of all ranks as those of `num_ranks` ranks, which resume at the same step.
 
-    Σ_i e_i over the workers stays the same. `placement` changes the placement too.
+    What all workers together have not sent stays the same. `placement` changes the placement too. `algorithm`, that of
+    the run, is needed only where workers leave and its parts are of another package that is not imported.
 
     Raises:
-        ValueError: the states are not those of all ranks of one run at one step.
+        ValueError: the states are not those of all ranks of one run at one step, or not those of `algorithm`.
     """
     old = _complete(states)
     if num_ranks < 1:
         raise ValueError(f"There must be at least one rank; got {num_ranks}.")
     if placement is not None and placement not in PLACEMENTS:
         raise unknown("placement", placement, PLACEMENTS)
+    sizes = old[0]["block_sizes"].tolist()
     workers: list[Saved] = [s["worker"] for s in old[:num_ranks]] + [{}] * (num_ranks - len(old))
-    for i, leaving in enumerate(old[num_ranks:], start=num_ranks):
-        workers[i % num_ranks] = _absorbed(workers[i % num_ranks], leaving["worker"], old[0]["block_sizes"].tolist())
-    server = _united([s["server"] for s in old], old[0]["block_sizes"].tolist())
+    if num_ranks < len(old):
+        known = _algorithm_of(old[0]["recipe"], algorithm)
+        for i, leaving in enumerate(old[num_ranks:], start=num_ranks):
+            workers[i % num_ranks] = _absorbed(known, workers[i % num_ranks], leaving["worker"], sizes)
+    server = _united([s["server"] for s in old], sizes)
     place = placement or old[0]["placement"]
     common = {**old[0], "num_ranks": num_ranks, "placement": place, "server": server}
     return [{**common, "rank": rank, "worker": worker} for rank, worker in enumerate(workers)]
@@ -50,25 +67,23 @@ def _complete(states: Sequence[Checkpoint]) -> list[Checkpoint]:
     return ordered
 
 
-def _absorbed(own: Saved, leaving: Saved, sizes: list[int]) -> Saved:
-    merged: Saved = {}
-    for param, tensors in own.items():
-        mine, theirs = (rows_from({param: side}, sizes) for side in (tensors, leaving[param]))
-        for name in mine:
-            if name.split(".")[-1] == "memory":
-                _add(mine, theirs, name)
-        merged[param] = flat_rows(mine)
-    return merged
+def _algorithm_of(recipe: str, given: Algorithm | None) -> Algorithm:
+    """The algorithm of a run, read from its recipe, the text of (algorithm, ...), where it is not given."""
+    if given is None:
+        try:
+            return recipes.first_of(recipe)
+        except ValueError as error:
+            raise ValueError(f"{error} Or give resize the run's algorithm: resize(..., algorithm=...).") from error
+    if not recipe.startswith(f"({given!r}, "):
+        raise ValueError(f"These checkpoints are of another algorithm than {given!r}: they have recipe {recipe}.")
+    return given
 
 
-def _add(mine: Rows, theirs: Rows, name: str) -> None:
-    rates = name.removesuffix("memory") + "lr"
-    for block, memory in mine[name].items():
-        own, other = mine[rates][block], theirs[rates][block]
-        known = (own > 0) & (other > 0)
-        ratio = torch.where(known, other / torch.where(known, own, 1.0), 1.0)
-        mine[name][block] = memory + theirs[name][block] * ratio
-        mine[rates][block] = torch.where(own > 0, own, other)
+def _absorbed(algorithm: Algorithm, own: Saved, leaving: Saved, sizes: list[int]) -> Saved:
+    owners = owners_of(own) | owners_of(leaving)
+    mine, theirs = (states_by_size(algorithm.up, side, sizes, owners) for side in (own, leaving))
+    merged = [(blocks, algorithm.merge(a, b)) for (blocks, a), (_, b) in zip(mine, theirs, strict=True)]
+    return saved_by_size(merged, owners)
 
 
 def _united(parts: Sequence[Saved], sizes: list[int]) -> Saved:

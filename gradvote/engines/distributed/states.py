@@ -5,12 +5,12 @@ tensor to its rows by block number. In checkpoints a parameter's rows stand behi
 beside the numbers of the blocks they belong to.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import torch
 from torch import Tensor
 
-from gradvote.core import State
+from gradvote.core import Part, State
 from gradvote.layout import Layout
 
 Rows = dict[str, dict[int, Tensor]]
@@ -61,6 +61,42 @@ def rows_from(saved: Saved, sizes: Sequence[int]) -> Rows:
     return rows
 
 
+def states_by_size(
+    part: Part, saved: Saved, sizes: Sequence[int], blocks: Iterable[int]
+) -> list[tuple[list[int], State]]:
+    """Saved states as `part` knows them: some `blocks` of one size with their state (B, ...), size by size.
+
+    Blocks that were not saved have the state before the first step.
+
+    Raises:
+        ValueError: these are the states of another part.
+    """
+    rows, grouped = rows_from(saved, sizes), dict[int, list[int]]()
+    for block in sorted(blocks):
+        grouped.setdefault(sizes[block], []).append(block)
+    found = []
+    for size, own in grouped.items():
+        fresh = part.init(torch.zeros(len(own), size))
+        _check_names(part, {name for name, _ in leaves(fresh)}, rows.keys())
+        found.append((own, _filled(fresh, own, rows)))
+    return found
+
+
+def saved_by_size(states: Iterable[tuple[Sequence[int], State]], owners: Mapping[int, str]) -> Saved:
+    """The inverse of `states_by_size`; `owners` has the parameter of each block."""
+    by_param: dict[str, Rows] = {}
+    for blocks, state in states:
+        for name, leaf in leaves(state):
+            for block, row in zip(blocks, leaf, strict=True):
+                by_param.setdefault(owners[block], {}).setdefault(name, {})[block] = row
+    return {param: flat_rows(rows) for param, rows in by_param.items()}
+
+
+def owners_of(saved: Saved) -> dict[int, str]:
+    """The parameter of each saved block."""
+    return {int(block): param for param, tensors in saved.items() for block in tensors["blocks"]}
+
+
 def leaves(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors of a state with their dotted names."""
     for key, value in state.items():
@@ -68,6 +104,14 @@ def leaves(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def _check_names(part: Part, own: Set[str], saved: Set[str]) -> None:
+    if saved and own != saved:
+        raise ValueError(
+            f"The checkpoint holds the states {', '.join(sorted(saved))}, but {part!r} has "
+            f"{', '.join(sorted(own)) or 'none'}. Use the algorithm it was saved with."
+        )
 
 
 def _filled(state: State, blocks: Sequence[int], rows: Rows, prefix: str = "") -> State:

@@ -1,5 +1,6 @@
 """Moving averages in one pass: what is multiplied, added and looked at for infinities is read once."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.blocks import result_rows, rows_of
 from gradvote.kernels.cpu.jit import program
-from gradvote.kernels.cpu.lanes import FLOAT32, INT8, Builder, Scalar, load, splat, store, store_word
+from gradvote.kernels.cpu.lanes import FLOAT32, INT8, Builder, Scalar, Vector, load, splat, store, store_word
 from gradvote.kernels.cpu.loops import each_group, group_at, group_to
 from gradvote.kernels.cpu.signs import INFINITY, if_any
 from gradvote.kernels.cpu.spare import spare
@@ -18,6 +19,7 @@ from gradvote.kernels.cpu.threads import split
 LANES = 64
 GRAIN = 1 << 10
 """Groups that are worth a thread."""
+_LIMIT = int(np.float32(reference.LIMIT).view(np.int32))
 
 
 def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Tensor, Tensor]:
@@ -30,6 +32,11 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
     job = (np.float32(beta), np.float32(gain), *places, whole.data_ptr(), target.groups)
     split(lambda start, stop: _average(*job, start, stop), target.total, GRAIN)
     return new, new if bool(whole.all()) else torch.where(whole[..., None], new, old)
+
+
+def bounded(x: Vector) -> Vector:
+    """`reference.bounded`."""
+    return (x.magnitude() < _LIMIT).where(x, x * math.inf)
 
 
 @program
@@ -45,11 +52,11 @@ def _average(
     start: Scalar,
     stop: Scalar,
 ) -> None:
-    """Writes β·old + γ·x of each group; the flag of its row falls where that is not finite."""
+    """Writes β·old + γ·x of each group, x `bounded`; the flag of its row falls where that is not finite."""
     factors = [splat(builder, factor, LANES) for factor in (beta, gain)]
     with each_group(builder, start, stop, groups) as (row, group):
         before, added = (load(builder, group_at(builder, p, row, group, LANES, 4), FLOAT32, LANES) for p in (old, x))
-        result = before * factors[0] + added * factors[1]
+        result = before * factors[0] + bounded(added) * factors[1]
         with group_to(builder, new, row, group, LANES, 4) as target:
             store(result, target)
         with if_any(result.magnitude() >= INFINITY[32]):

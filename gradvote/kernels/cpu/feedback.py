@@ -13,6 +13,7 @@ from llvmlite import ir
 from torch import Tensor
 
 from gradvote.kernels import feedback_reference, reference
+from gradvote.kernels.cpu.averages import bounded
 from gradvote.kernels.cpu.blocks import Rows, Scales, Words, per_row, result_rows, rows_of
 from gradvote.kernels.cpu.jit import program
 from gradvote.kernels.cpu.lanes import (
@@ -259,11 +260,11 @@ def _advance(
     words = [INT64(0)] * 3
     for first in range(0, WORD, LANES):
         offset = INT64(4 * first)
-        moved = load(builder, builder.add(x, offset), FLOAT32, LANES)
+        moved = bounded(load(builder, builder.add(x, offset), FLOAT32, LANES))
         if len(kind) > len(PLAIN):
             m = load(builder, builder.add(momentum, offset), FLOAT32, LANES) * splat(builder, mu, LANES) + moved
             store(m, builder.add(new_momentum, offset))
-            moved = moved + m * splat(builder, mu, LANES) if len(kind) == len(NESTEROV) else m
+            moved = bounded(moved + m * splat(builder, mu, LANES) if len(kind) == len(NESTEROV) else m)
         moved = moved + load(builder, builder.add(memory, offset), FLOAT32, LANES) * splat(builder, ratio, LANES)
         store(moved, builder.add(p, offset))
         unbounded = (moved.cast(INT32) & 0x7FFFFFFF) > INFINITY[32] - 1

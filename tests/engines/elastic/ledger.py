@@ -43,8 +43,9 @@ class Ledger:
         self.group.advance = self._advancing  # type: ignore[method-assign]
 
     def _memory(self) -> list[tuple[Tensor, Tensor]]:
-        momenta, memories = leaves(self.replica.worker, "momentum"), leaves(self.replica.worker, "memory")
-        return [(m.clone(), e.clone()) for m, e in zip(momenta, memories, strict=True)]
+        algorithm = self.replica.protocol.algorithm
+        momenta, memories = leaves(self.replica.worker, "momentum"), map(algorithm.unsent, self.replica.worker)
+        return [(m.clone(), e.clone()) for m, e in zip(momenta, memories, strict=True) if e is not None]
 
     def _voting(self, slot: Slot) -> Ballot:
         for (m, e), (momentum, memory) in zip(self.books, self._memory(), strict=True):

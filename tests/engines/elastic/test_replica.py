@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from gradvote import algorithms
+from gradvote.core import State
 from gradvote.engines.elastic.ballots import agreed_rates
 from gradvote.engines.elastic.records import Slot
 from gradvote.engines.elastic.replica import Replica
@@ -46,14 +47,15 @@ def test_what_did_not_count_stays_unsent(name: str) -> None:
     ballot = own.vote(Slot(0))
     assert all(torch.equal(a, b) for a, b in zip(leaves(before), leaves(own.state_dict()), strict=True))
     own.keep(ballot, counted=False)
-    memory = torch.cat([state_memory(s).flatten() for s in own.worker])
+    memory = torch.cat([unsent(own, s).flatten() for s in own.worker])
     scale = 1.9 if name in ("dist-ef-sgdm", "dropsignsgd") else 1.0
     torch.testing.assert_close(memory.sort().values, (scale * gradient).sort().values)
 
 
-def state_memory(state: dict[str, object]) -> torch.Tensor:
-    found = [t for key, t in named_leaves(state) if key == "memory"]
-    return found[0]
+def unsent(own: Replica, state: State) -> torch.Tensor:
+    found = own.protocol.algorithm.unsent(state)
+    assert found is not None
+    return found
 
 
 def named_leaves(value: object, name: str = "") -> list[tuple[str, torch.Tensor]]:
@@ -75,9 +77,9 @@ def test_a_snapshot_makes_alike_and_leaves_the_own_memory() -> None:
     a.keep(ballot, counted=True)
     a.apply(Slot(0), {0: ballot.body})
     b.keep(b.vote(Slot(0)), counted=False)
-    memory = state_memory(b.worker[0]).clone()
+    memory = unsent(b, b.worker[0]).clone()
     b.restore(a.snapshot())
-    assert a.digest() == b.digest() and torch.equal(state_memory(b.worker[0]), memory)
+    assert a.digest() == b.digest() and torch.equal(unsent(b, b.worker[0]), memory)
 
 
 def test_a_foreign_snapshot_changes_nothing() -> None:
