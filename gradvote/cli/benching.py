@@ -1,6 +1,5 @@
 """`gradvote bench`: this machine's figures, each verified before it is printed."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from gradvote.bench import kernel_report, report
 from gradvote.bench.exchange import NAMES, run_locally
 from gradvote.bench.kernels import load, run_kernels
 from gradvote.errors import unknown
+from gradvote.files import check_results, to_json, write_text
 
 bench = App(name="bench", help="Measure this machine; a figure is printed only when its result was checked.")
 
@@ -50,12 +50,14 @@ def exchange(
     for name in names:
         if name not in NAMES:
             raise unknown("contestant", name, NAMES)
+    if out is not None:
+        check_results(out, "bytes_sent")
     console = Console(highlight=False)
     with console.status(f"Exchanging between {ranks} processes"):
         results = run_locally(quantities.count(params), ranks, names or NAMES, repeats)
     console.print(report.table(results))
     if out is not None:
-        out.write_text(json.dumps([vars(r) for r in results], indent=1), encoding="utf-8")
+        write_text(out, to_json([vars(r) for r in results], indent=1))
         console.print(f"Figures: {out}")
 
 
@@ -78,6 +80,7 @@ def kernels(
         if threads < 1:
             raise ValueError(f"threads must be at least 1; got {threads}.")
         torch.set_num_threads(threads)
+    _check_kernels(out)
     chosen = [quantities.count(size) for size in sizes] or None
     console = Console(highlight=False)
     with _progress(console) as bar:
@@ -96,6 +99,15 @@ def kernels(
     if result["left_out"]:
         console.print(f"Left out, as memory is too small: {', '.join(result['left_out'])}")
     console.print("Written:", out / "kernels.json", *kernel_report.draw(found, kernel_report.heading(result), out))
+
+
+def _check_kernels(folder: Path) -> None:
+    """Raise ValueError where the folder holds files of those names that this command has not made."""
+    figures, plots = folder / "kernels.json", [folder / name for name in kernel_report.PLOTS]
+    check_results(figures, "bandwidth")
+    foreign = [plot for plot in plots if plot.exists() and not figures.exists()]
+    if foreign:
+        raise ValueError(f"{foreign[0]} is there without a kernels.json, so it is not replaced. Choose another --out.")
 
 
 def _progress(console: Console) -> Progress:

@@ -10,8 +10,9 @@ from rich.console import Console
 from gradvote import data
 from gradvote.cli.options import DEFAULTS, Options, configs_of, option, parse_spec
 from gradvote.cli.ranks import Ended, check_ranks, start_ranks, under_torchrun
-from gradvote.cli.showing import SPEC, Board, Events, Out, Overwrite, command, event_files, finish, prepared
+from gradvote.cli.showing import SPEC, Board, Events, Out, Overwrite, command, event_files, finish, inside, prepared
 from gradvote.cli.watch import watch
+from gradvote.files import check_page
 from gradvote.train import Config, Run, honest, ready, silent
 
 Algorithms = Annotated[tuple[str, ...], Parameter(help=SPEC, negative=())]
@@ -39,7 +40,8 @@ def compare(
 
     With faults on fixed workers, "sgd-honest" stands beside them: mean SGD on the data of the other workers.
     """
-    console, folder = prepared(options), out / name
+    console, folder = prepared(options), inside(out, name)
+    check_page(folder / "report.html")
     configs = dict(zip(labels(algorithms), configs_of(options, algorithms), strict=True))
     configs |= _baseline(configs)
     with event_files(tensorboard) as board:

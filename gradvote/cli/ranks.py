@@ -1,6 +1,5 @@
 """Training on real workers: processes started here, or those that torchrun has started."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from rich.console import Console
 
 from gradvote.cli.watch import watch
 from gradvote.engines.launch import spawn
+from gradvote.files import from_json
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
-from gradvote.train.config import from_json
+from gradvote.train.config import from_json as config_from
 from gradvote.train.interrupt import ctrl_c_calls
 from gradvote.train.ranks import RankFolder, RankRun
 
@@ -41,6 +41,7 @@ class Job:
     folder: str
     command: str
     label: str | None
+    overwrite: bool
     resume: bool
     tensorboard: bool
 
@@ -55,14 +56,15 @@ def start_ranks(
         WorkerFailed: a worker failed; the text holds its traceback.
     """
     check_ranks(config, folder, overwrite)
-    return _run(Job(config.to_json(), str(folder), command, label, False, tensorboard))
+    place = RunFolder(folder)
+    return _run(place, Job(config.to_json(), str(folder), command, label, overwrite, False, tensorboard))
 
 
 def check_ranks(config: Config, folder: Path, overwrite: bool) -> None:
     """Raise ValueError where `start_ranks` could not even begin."""
     if config.mode != "loop":
         raise ValueError(f"The mode '{config.mode}' is for simulated workers; leave it out with the engine ddp.")
-    RunFolder(folder).check(overwrite)
+    RunFolder(folder).check(overwrite, config.engine)
     prepare(config)
 
 
@@ -77,28 +79,31 @@ def resume_ranks(folder: Path, chosen: Mapping[str, Any], command: str, tensorbo
     config = continued(place, checkpoints.load(place.checkpoint), chosen)
     prepare(config)
     label = place.described("label")
-    return _run(Job(config.to_json(), str(folder), place.commands(command), label, True, tensorboard))
+    return _run(place, Job(config.to_json(), str(folder), place.commands(command), label, False, True, tensorboard))
 
 
 def engine_of(folder: Path) -> str:
     """The engine of the run in a folder; the default where that cannot be told."""
     try:
-        return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["engine"])
+        return str(from_json((folder / "run.json").read_text(encoding="utf-8"))["config"]["engine"])
     except (OSError, ValueError, KeyError, TypeError):
         return Config.engine
 
 
-def _run(job: Job) -> Ended | None:
-    config = from_json(job.config)
+def _run(place: RunFolder, job: Job) -> Ended | None:
+    config = config_from(job.config)
     if under_torchrun():
         dist.init_process_group("gloo")
+        _held_by_the_first(place)
         outcomes = [_work(job)]
         first = dist.get_rank() == 0
         dist.destroy_process_group()
     else:
+        place.hold()
         with ctrl_c_calls(lambda: None):
             outcomes = spawn(_work, config.workers, job, threads=max(1, torch.get_num_threads() // config.workers))
         first = True
+    place.release()
     status, message = outcomes[0]
     if status == MISTAKE:
         raise ValueError(message)
@@ -107,14 +112,27 @@ def _run(job: Job) -> Ended | None:
     return Ended(RunFolder(Path(job.folder)), config, job.label or config.algorithm, status, message)
 
 
+def _held_by_the_first(place: RunFolder) -> None:
+    """Rank 0 takes the folder. Raises ValueError on all ranks where it cannot."""
+    refused: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            place.hold()
+        except ValueError as error:
+            refused = [str(error)]
+    dist.broadcast_object_list(refused)
+    if refused[0] is not None:
+        raise ValueError(refused[0])
+
+
 def _work(job: Job) -> tuple[str, str]:
     place = RankFolder(Path(job.folder))
     try:
-        run = RankRun(prepare(from_json(job.config)), place, job.command, job.label)
+        run = RankRun(prepare(config_from(job.config)), place, job.command, job.label)
         if job.resume:
             run.resume(checkpoints.load(place.checkpoint))
         else:
-            run.check(overwrite=True)
+            run.check(job.overwrite)
             run.open()
     except ValueError as error:
         return MISTAKE, str(error)

@@ -45,6 +45,20 @@ def event_files(wanted: bool) -> Iterator[Board]:
         yield lambda run: writers.enter_context(events(run.place.events, run.step))
 
 
+def inside(out: Path, name: str) -> Path:
+    """The folder of that name in `out`.
+
+    Raises:
+        ValueError: it would not lie inside.
+    """
+    place = Path(name)
+    if place.is_absolute() or not place.parts or ".." in place.parts:
+        raise ValueError(
+            f"--name {name} would lie outside of --out {out}. Give a name, and another --out for elsewhere."
+        )
+    return out / place
+
+
 def finish(runs: Sequence[Run | Ended], console: Console, folder: Path, title: str) -> None:
     """Print the table and what must be said about the runs, and write the report."""
     loaded = tuple(load_run(run.place.path) for run in runs)

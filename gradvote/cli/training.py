@@ -9,9 +9,10 @@ from rich.console import Console
 from gradvote.cli.elastic_runs import Script, resume_elastic, start_elastic
 from gradvote.cli.options import DEFAULTS, Options, chosen, configs_of, number, option
 from gradvote.cli.ranks import Ended, engine_of, resume_ranks, start_ranks
-from gradvote.cli.showing import SPEC, Events, Out, Overwrite, command, event_files, finish, prepared
+from gradvote.cli.showing import SPEC, Events, Out, Overwrite, command, event_files, finish, inside, prepared
 from gradvote.cli.watch import watch
-from gradvote.train import Config, Run, ready, reopen
+from gradvote.files import check_page
+from gradvote.train import Config, Run, RunFolder, ready, reopen
 
 Algorithm = Annotated[str | None, option("Algorithm", SPEC, Config.algorithm)]
 Name = Annotated[str | None, option("Output", "Name of the run's folder.", "the algorithm's")]
@@ -66,7 +67,9 @@ def train(
         done = _continued(resume, options, algorithm, console, tensorboard, script)
     else:
         config = configs_of(options, [Config.algorithm if algorithm is None else algorithm])[0]
-        done = _begun(config, out / (name or config.algorithm), console, overwrite, tensorboard, script)
+        done = _begun(
+            config, inside(out, config.algorithm if name is None else name), console, overwrite, tensorboard, script
+        )
     if done is None:
         return 0
     finish([done], console, done.place.path, f"{done.config.algorithm} on {done.config.data}")
@@ -91,6 +94,7 @@ def _continued(
     folder: Path, options: Options, algorithm: str | None, console: Console, tensorboard: bool, script: Script
 ) -> Run | Ended | None:
     given = chosen(options, algorithm)
+    check_page(RunFolder(folder).report)
     if engine_of(folder) == "elastic":
         return resume_elastic(folder, given, command(), script)
     script.check_unused()

@@ -1,10 +1,12 @@
 """A run's progress on the terminal."""
 
+from math import nan
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from gradvote.files import number
 from gradvote.train import Progress as Callback
 from gradvote.train import Run
 
@@ -23,7 +25,8 @@ def columns() -> tuple[ProgressColumn, ...]:
 
 def news_of(record: dict[str, Any]) -> str:
     """The figures of a record worth a glance."""
-    return f"loss {record['loss']:.3g}, test {record['test_accuracy']:.3f}"
+    loss, accuracy = (nan if (value := number(record.get(key))) is None else value for key in ("loss", "test_accuracy"))
+    return f"loss {loss:.3g}, test {accuracy:.3f}"
 
 
 def watch(run: Run, console: Console, *callbacks: Callback) -> Run:

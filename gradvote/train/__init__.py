@@ -60,9 +60,12 @@ def reopen(
     Of the options in `chosen`, which a `Config` has, only a larger number of steps may differ from the run's own.
 
     Raises:
-        ValueError: no usable checkpoint, or `chosen` contradicts it; nothing has been changed.
+        ValueError: no usable checkpoint, `chosen` contradicts it, or another process goes on with it; nothing has been
+            changed.
     """
     place = RunFolder(Path(folder))
+    if place.checkpoint.is_file():
+        place.hold()
     state = checkpoint.load(place.checkpoint)
     config = continued(place, state, chosen or {})
     if config.engine != "simulation":

@@ -39,7 +39,7 @@ class Run:
         self.engine: Any = self._engine()
         self.observer = self._observer()
         self.step, self.seconds, self.status, self.message = 0, 0.0, "running", ""
-        self._stopped = False
+        self._stopped = self._overwrite = False
 
     def _models(self) -> list[nn.Module]:
         num_models = self.config.workers if diverging(self.setup.faults) else 1
@@ -55,9 +55,10 @@ class Run:
         """Look at the first loss and at the folder; nothing is written.
 
         Raises:
-            ValueError: the first loss is not finite, or the folder holds a run and `overwrite` is False.
+            ValueError: the first loss is not finite, or the run must not be written there (`RunFolder.check`).
         """
-        self.place.check(overwrite)
+        self._overwrite = overwrite
+        self.place.check(overwrite, self.config.engine)
         losses = self.observer.first_losses()
         if not bool(losses.isfinite().all()):
             worker = int((~losses.isfinite()).nonzero()[0])
@@ -67,8 +68,8 @@ class Run:
             )
 
     def open(self) -> None:
-        """Make the folder, without an earlier run's files, with the recipe and the checkpoint of step 0."""
-        self.place.create()
+        """Take the folder, without an earlier run's files, with the recipe and the checkpoint of step 0."""
+        self.place.create(self._overwrite, self.config.engine)
         self._describe()
         self._save()
 
@@ -95,6 +96,7 @@ class Run:
 
     def train(self, progress: Progress = silent) -> None:
         """Run to the last step. Ctrl-C, or `stop`, ends it after the step in progress; a checkpoint is left always."""
+        self.place.hold()
         try:
             with ctrl_c_calls(self.stop):
                 self._describe()
@@ -106,6 +108,7 @@ class Run:
             raise
         finally:
             self._describe()
+            self.place.release()
 
     def _steps(self, progress: Progress) -> None:
         while self.step < self.config.steps and self.status == "running" and not self._stopped:
