@@ -68,8 +68,10 @@ def finish(runs: Sequence[Run | Ended], console: Console, folder: Path, title: s
             console.print(f"[yellow]{escape(run.label)}:[/] {escape(text)}")
     write([Scene(title, "", loaded)], folder / "report.html", title, console)
     if runs[-1].status == "interrupted":
-        place = shlex.quote(str(runs[-1].place.path))
-        console.print(f"Continue with: gradvote train --resume {place}", soft_wrap=True)
+        words = ["gradvote", "train", "--resume", str(runs[-1].place.path)]
+        model = runs[-1].config.model
+        words += ["--model", model] if ":" in model else []
+        console.print(f"Continue with: {escape(shlex.join(words))}", soft_wrap=True)
 
 
 def write(scenes: list[Scene], path: Path, title: str, console: Console, intro: str = "") -> None:

@@ -57,7 +57,9 @@ def reopen(
 ) -> Run:
     """The run in `folder` at its checkpoint: `run.train()` continues it, bit for bit.
 
-    Of the options in `chosen`, which a `Config` has, only a larger number of steps may differ from the run's own.
+    Of the options in `chosen`, which a `Config` has, only the number of steps, if it is larger, and the place of the
+    data may differ from the run's own. A model of the user's, "package.module:factory", must be among them: a file does
+    not choose which code is run.
 
     Raises:
         ValueError: no usable checkpoint, `chosen` contradicts it, or another process goes on with it; nothing has been
@@ -66,22 +68,26 @@ def reopen(
     place = RunFolder(Path(folder))
     if place.checkpoint.is_file():
         place.hold()
-    state = checkpoint.load(place.checkpoint)
-    config = continued(place, state, chosen or {})
-    if config.engine != "simulation":
-        raise ValueError(
-            f"The run in {folder} has the engine '{config.engine}'; `gradvote train --resume` goes on with it."
-        )
-    run = Run(prepare(config, samples), place, place.commands(command), place.described("label"))
-    run.resume(state)
+    try:
+        state = checkpoint.load(place.checkpoint)
+        config = continued(place, state, chosen or {})
+        if config.engine != "simulation":
+            raise ValueError(
+                f"The run in {folder} has the engine '{config.engine}'; `gradvote train --resume` goes on with it."
+            )
+        run = Run(prepare(config, samples), place, place.commands(command), place.described("label"))
+        run.resume(state)
+    except BaseException:
+        place.release()
+        raise
     return run
 
 
 def continued(place: RunFolder, state: Mapping[str, Any], chosen: Mapping[str, Any]) -> Config:
-    """The options of a checkpoint's run, with the number of steps in `chosen`.
+    """The options of a checkpoint's run, with the number of steps and the place of the data in `chosen`.
 
     Raises:
-        ValueError: the checkpoint holds none, or `chosen` contradicts them.
+        ValueError: the checkpoint holds none, `chosen` contradicts them, or they name a factory that `chosen` does not.
     """
     return _continued(_config_in(state, place.checkpoint), state["step"], chosen, place)
 
@@ -101,11 +107,16 @@ def _config_in(state: Mapping[str, Any], path: Path) -> Config:
 
 
 def _continued(config: Config, step: int, chosen: Mapping[str, Any], place: RunFolder) -> Config:
-    different = config.contradicted({key: value for key, value in chosen.items() if key != "steps"})
+    different = config.contradicted({key: value for key, value in chosen.items() if key not in ("steps", "data_dir")})
     if different:
         raise ValueError(
             f"The run in {place.path} has other values of {', '.join(different)}. A resumed run keeps its options but "
-            "for steps; leave them out, or start a new run."
+            "for steps and the place of the data; leave them out, or start a new run."
+        )
+    if ":" in config.model and "model" not in chosen:
+        raise ValueError(
+            f"The run in {place.path} has a model that does not come with gradvote, and a checkpoint does not choose "
+            f"which code is run. If you trust it, name it: --model {config.model}"
         )
     steps = chosen.get("steps", config.steps)
     if steps < step:
@@ -115,7 +126,13 @@ def _continued(config: Config, step: int, chosen: Mapping[str, Any], place: RunF
             f"The run in {place.path} has the learning-rate schedule '{config.schedule}' over {config.steps} steps, "
             "so another number of steps would be another run. Leave the steps out, or start a new run."
         )
-    return replace(config, steps=steps)
+    return replace(config, steps=steps, data_dir=chosen.get("data_dir", _place_of_data(config)))
+
+
+def _place_of_data(config: Config) -> str | None:
+    """Where the data were; the usual places where that folder is gone."""
+    named = config.data_dir
+    return named if named is not None and Path(named).expanduser().is_dir() else None
 
 
 __all__ = [

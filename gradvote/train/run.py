@@ -77,8 +77,13 @@ class Run:
         """Continue from a checkpoint's content.
 
         Raises:
-            ValueError: the content is not that of such a run.
+            ValueError: the content is not that of such a run, or the run began with other data.
         """
+        if state.get("data", self.setup.data.fingerprint) != self.setup.data.fingerprint:
+            raise ValueError(
+                f"The run in {self.place.path} began with other data than this {self.setup.data}. Name the folder of "
+                "its own with --data-dir, or start a new run."
+            )
         try:
             for model, saved in zip(self.models, state["models"], strict=True):
                 model.load_state_dict(saved)
@@ -181,6 +186,7 @@ class Run:
         return {
             "step": self.step,
             "config": self.config.to_json(),
+            "data": self.setup.data.fingerprint,
             "models": [model.state_dict() for model in self.models],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "engine": self.engine.state_dict(),
