@@ -9,6 +9,7 @@ from rich.markup import escape
 
 import gradvote
 from gradvote.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
+from gradvote.cli.plain import plain_characters
 from gradvote.engines.launch import WorkerFailed
 from gradvote.errors import MissingExtra
 
@@ -25,6 +26,7 @@ for module in (listing, training, launching, comparing, reporting, planning, ben
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and give its exit status: 0, 1 (the run diverged), 2 (a mistake), 130 (Ctrl-C)."""
+    plain_characters()
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: errors.print(f"[yellow]Warning:[/] {escape(str(message))}")

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
+from gradvote.cli.plain import plain_characters
 from gradvote.cli.watch import watch
 from gradvote.engines.launch import spawn
 from gradvote.files import from_json
@@ -126,6 +127,7 @@ def _held_by_the_first(place: RunFolder) -> None:
 
 
 def _work(job: Job) -> tuple[str, str]:
+    plain_characters()
     place = RankFolder(Path(job.folder))
     try:
         run = RankRun(prepare(config_from(job.config)), place, job.command, job.label)

@@ -28,7 +28,7 @@ def kernel(function: F) -> F:
     """
     function.__qualname__ += f"_{_digest()}"
     try:
-        compiled = _compiled(cache=True)(function)
+        compiled: Any = _compiled(cache=True)(function)
     except (OSError, RuntimeError):  # there is no folder to keep it in
         compiled = _compiled()(function)
     compiled._cache = Kept(compiled._cache)
