@@ -99,7 +99,7 @@ def _called(spec: str, factory: Callable[..., object], input_shape: tuple[int, .
         parameters = inspect.signature(factory).parameters
         arguments = {name: value for name, value in given.items() if name in parameters}
         net = factory(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if spec.replace("-", "_") in _factories():
             raise
         raise ValueError(f"The factory of the model '{spec}' failed ({type(error).__name__}: {error}).") from error
@@ -115,7 +115,7 @@ def _check_fit(spec: str, net: nn.Module, input_shape: tuple[int, ...], num_clas
     try:
         with torch.no_grad():
             out = net.eval()(torch.zeros(2, *input_shape, device=device))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"The model '{spec}' fails on samples of shape {input_shape} ({type(error).__name__}: {error})."
         ) from error

@@ -102,7 +102,7 @@ def train(config: Config, folder: Path | str, *, overwrite: bool = False, progre
 def _config_in(state: Mapping[str, Any], path: Path) -> Config:
     try:
         return from_json(state["config"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold the options of a run: {error}") from error
 
 

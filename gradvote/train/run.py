@@ -92,6 +92,8 @@ class Run:
             self.engine.load_state_dict(state["engine"])
             self.observer.resumed_round = dict(state["round"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            if not 0 <= self.seconds < math.inf:
+                raise ValueError(f"it took {self.seconds} seconds.")
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{self.place.checkpoint} does not fit the run it names: {error}") from error
 

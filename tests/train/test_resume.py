@@ -168,6 +168,30 @@ class TestMistakes:
             with pytest.raises(ValueError, match=r"checkpoint.pt does not fit the run it names: "):
                 reopened(tmp_path / "mine")
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "[" * 100_000 + "]" * 100_000,
+            '{"options": ' * 100_000 + "1" + "}" * 100_000,
+            '{"steps": 1e400, "faults": []}',
+            f'{{"steps": {"9" * 5000}, "faults": []}}',
+            f'{{"steps": {"9" * 400}, "faults": []}}',
+            f'{{"lr": {"9" * 400}, "faults": []}}',
+            '{"seed": -1e400, "faults": []}',
+        ],
+        ids=lambda text: text[:20],
+    )
+    def test_deep_and_huge_options(self, text, tmp_path):
+        self.test_options_of_something_else(text, tmp_path)
+
+    @pytest.mark.parametrize("numbers", [{"step": 10**5000}, {"step": 2**53}, {"seconds": 10**400}, {"seconds": 1e400}])
+    def test_huge_numbers_in_a_checkpoint(self, numbers, tmp_path):
+        trained(tmp_path, 7)
+        path = tmp_path / "checkpoint.pt"
+        checkpoint.save(checkpoint.load(path) | numbers, path)
+        with pytest.raises(ValueError, match=r"its step is|does not fit the run it names|cannot be read"):
+            reopened(tmp_path)
+
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"steps": 3}', '{"faults": [], "colour": 3}', "null"])
     def test_options_of_something_else(self, text, tmp_path):
         trained(tmp_path, 7)
