@@ -10,8 +10,7 @@ from rich.markup import escape
 import gradvote
 from gradvote.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
 from gradvote.cli.plain import plain_characters
-from gradvote.engines.launch import WorkerFailed
-from gradvote.errors import MissingExtra
+from gradvote.errors import MissingExtra, WorkerFailed
 
 app = App(
     name="gradvote",

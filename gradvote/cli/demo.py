@@ -8,7 +8,6 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from gradvote.cli.showing import command, write
-from gradvote.cli.side_by_side import Crew
 from gradvote.files import check_page
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
@@ -72,6 +71,8 @@ def demo(
     check_page(out / "report.html")
     for folder in (folder for _, _, configs in plan for folder in configs):
         RunFolder(folder).check(overwrite=True)
+    from gradvote.cli.side_by_side import Crew
+
     scenes: list[Scene] = []
     with Crew(os.cpu_count() or 1) as crew:
         for _, _, configs in plan:

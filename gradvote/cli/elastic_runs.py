@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from gradvote.cli.ranks import Ended
+from gradvote.cli.script import Script
+from gradvote.cli.showing import Ended
 from gradvote.cli.watch import columns, news_of
 from gradvote.engines.elastic.launcher import Launcher
 from gradvote.files import from_json, write_text
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
 from gradvote.train.elastic import Job, Kill, Stop
-
-
-@dataclass(frozen=True)
-class Script:
-    """What is special to an elastic run: how few may vote, how long to wait, and who suffers when."""
-
-    min_workers: int | None = None
-    deadline: float | None = None
-    kill: tuple[str, ...] = ()
-    stop: tuple[str, ...] = ()
-    keys: Path | None = None
-
-    def check_unused(self) -> None:
-        """Raise ValueError where one was given, for another engine."""
-        if self != Script():
-            raise ValueError("--min-workers, --deadline, --kill, --stop and --keys need --engine elastic.")
 
 
 def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, script: Script, resume: bool) -> Ended:

@@ -1,6 +1,5 @@
 """Training on real workers: processes started here, or those that torchrun has started."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,27 +10,16 @@ import torch.distributed as dist
 from rich.console import Console
 
 from gradvote.cli.plain import plain_characters
+from gradvote.cli.showing import Ended, under_torchrun
 from gradvote.cli.watch import watch
 from gradvote.engines.launch import spawn
-from gradvote.files import from_json
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
-from gradvote.train.config import from_json as config_from
+from gradvote.train.config import from_json
 from gradvote.train.interrupt import ctrl_c_calls
 from gradvote.train.ranks import RankFolder, RankRun
 
 MISTAKE = "mistake"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A run that other processes have done."""
-
-    place: RunFolder
-    config: Config
-    label: str
-    status: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -69,11 +57,6 @@ def check_ranks(config: Config, folder: Path, overwrite: bool) -> None:
     prepare(config)
 
 
-def under_torchrun() -> bool:
-    """Whether this process is a rank of somebody else's."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
 def resume_ranks(folder: Path, chosen: Mapping[str, Any], command: str, tensorboard: bool) -> Ended | None:
     """Continue a run of `start_ranks`, bit for bit, with as many processes."""
     place = RunFolder(folder)
@@ -83,16 +66,8 @@ def resume_ranks(folder: Path, chosen: Mapping[str, Any], command: str, tensorbo
     return _run(place, Job(config.to_json(), str(folder), place.commands(command), label, False, True, tensorboard))
 
 
-def engine_of(folder: Path) -> str:
-    """The engine of the run in a folder; the default where that cannot be told."""
-    try:
-        return str(from_json((folder / "run.json").read_text(encoding="utf-8"))["config"]["engine"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return Config.engine
-
-
 def _run(place: RunFolder, job: Job) -> Ended | None:
-    config = config_from(job.config)
+    config = from_json(job.config)
     if under_torchrun():
         dist.init_process_group("gloo")
         _held_by_the_first(place)
@@ -130,7 +105,7 @@ def _work(job: Job) -> tuple[str, str]:
     plain_characters()
     place = RankFolder(Path(job.folder))
     try:
-        run = RankRun(prepare(config_from(job.config)), place, job.command, job.label)
+        run = RankRun(prepare(from_json(job.config)), place, job.command, job.label)
         if job.resume:
             run.resume(checkpoints.load(place.checkpoint))
         else:
@@ -150,7 +125,7 @@ def _show(run: RankRun, tensorboard: bool) -> None:
     if not tensorboard:
         watch(run, console)
         return
-    from gradvote.train.tensorboard import events  # noqa: PLC0415  # tensorboard is an extra, for --tensorboard only
+    from gradvote.train.tensorboard import events  # tensorboard is an extra, for --tensorboard only
 
     with events(run.place.events, run.step) as board:
         watch(run, console, board)

@@ -1,14 +1,16 @@
 """A run's progress on the terminal."""
 
 from math import nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from gradvote.files import number
-from gradvote.train import Progress as Callback
-from gradvote.train import Run
+
+if TYPE_CHECKING:
+    from gradvote.train import Progress as Callback
+    from gradvote.train import Run
 
 
 def columns() -> tuple[ProgressColumn, ...]:
@@ -29,7 +31,7 @@ def news_of(record: dict[str, Any]) -> str:
     return f"loss {loss:.3g}, test {accuracy:.3f}"
 
 
-def watch(run: Run, console: Console, *callbacks: Callback) -> Run:
+def watch(run: "Run", console: Console, *callbacks: "Callback") -> "Run":
     """Train with a progress bar; `callbacks` see every step too."""
     with Progress(*columns(), console=console) as bar:
         task = bar.add_task(run.label, total=run.config.steps, completed=run.step, news="", rate="")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradvote.arguments import checked, hints_of
-from gradvote.engines.gradients import MODES
 from gradvote.errors import unknown
 from gradvote.files import from_json as read_json
 
@@ -15,6 +14,7 @@ ENGINES = {
     "ddp": "M processes, here or under torchrun, with votes behind DistributedDataParallel",
     "elastic": "M processes here that may die, stall and come back; see --kill and --stop",
 }
+MODES = ("loop", "vectorized")
 PLACEMENTS = {
     "sharded": "every worker is the server of a part of the blocks; engine elastic: with a buddy that has a copy",
     "central": "engine ddp: rank 0 is the server",

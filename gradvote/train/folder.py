@@ -4,15 +4,10 @@ Beside them the command line puts `report.html` and, where asked for, TensorBoar
 files of these names that it has made, and nothing else: a folder in which one of them is somebody else's is refused.
 """
 
-import os
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import gradvote
 from gradvote.files import from_json, is_page, number, to_json, write_text
 from gradvote.locks import FolderLock
 
@@ -96,6 +91,13 @@ class RunFolder:
         if self.events.is_dir() and not any(self.events.iterdir()):
             self.events.rmdir()
 
+    def check_checkpoint(self) -> None:
+        """Raise ValueError where there is no checkpoint."""
+        if not self.checkpoint.is_file():
+            raise ValueError(
+                f"There is no checkpoint at {self.checkpoint}. Give the folder of a run that has written one."
+            )
+
     def check_lock(self) -> None:
         """Raise ValueError where another process is writing here."""
         self._lock.check()
@@ -112,6 +114,12 @@ class RunFolder:
         """Write the recipe, atomically, with the names of the files that the run owns."""
         files = self._about().get("files") if self.claimed is None else self.claimed
         write_text(self.about, to_json({**about, **({"files": files} if files else {})}, indent=1))
+
+    def engine(self) -> str | None:
+        """The engine of the run that is here; None where that cannot be told."""
+        config = self._about().get("config")
+        named = config.get("engine") if isinstance(config, dict) else None
+        return named if isinstance(named, str) else None
 
     def described(self, key: str) -> str | None:
         """A text of the recipe, or None."""
@@ -140,16 +148,6 @@ class RunFolder:
             return
         lines = [line for line in self.records.read_text(encoding="utf-8").splitlines() if _step(line) < step]
         write_text(self.records, "".join(line + "\n" for line in lines))
-
-
-def versions() -> dict[str, str]:
-    """What this process runs on."""
-    return {"gradvote": gradvote.__version__, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def hardware() -> str:
-    """The machine, in words."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.system()}"
 
 
 def _step(line: str) -> float:

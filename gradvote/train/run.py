@@ -14,7 +14,7 @@ from gradvote import data
 from gradvote.engines.gradients import trainable
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import diverging
-from gradvote.train import checkpoint, folder
+from gradvote.train import checkpoint, machine
 from gradvote.train.folder import RunFolder
 from gradvote.train.interrupt import ctrl_c_calls
 from gradvote.train.observe import Observer, Record
@@ -207,8 +207,8 @@ class Run:
                 "command": self.command,
                 "config": dict(vars(self.config)),
                 "seed": self.config.seed,
-                "versions": folder.versions(),
-                "hardware": folder.hardware(),
+                "versions": machine.versions(),
+                "hardware": machine.hardware(),
                 "num_parameters": s.protocol.layout.size,
                 "num_workers": self.config.workers,
                 "class_histogram": histogram.tolist(),
