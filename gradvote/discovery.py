@@ -81,15 +81,17 @@ def keys_in(file: Path, table: str) -> list[str]:
 def on_first_use(package: dict[str, Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
     """The `__getattr__` of a package (given by its `globals()`) whose names are imported when they are first used.
 
-    `homes` gives the module of each name.
+    `homes` gives the module of each name; the package's own files can be had by their names, too.
     """
     name_of_package = package["__name__"]
 
     def first_use(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module '{name_of_package}' has no attribute '{name}'")
-        package[name] = getattr(importlib.import_module(homes[name]), name)
-        return package[name]
+        if name in homes:
+            package[name] = getattr(importlib.import_module(homes[name]), name)
+            return package[name]
+        if any(name == module.name for module in pkgutil.iter_modules(package["__path__"])):
+            return importlib.import_module(f"{name_of_package}.{name}")
+        raise AttributeError(f"module '{name_of_package}' has no attribute '{name}'")
 
     return first_use
 

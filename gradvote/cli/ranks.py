@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
+from gradvote.cli.notices import shown_on
 from gradvote.cli.plain import plain_characters
 from gradvote.cli.showing import Ended, under_torchrun
 from gradvote.cli.watch import watch
@@ -116,7 +117,8 @@ def _work(job: Job) -> tuple[str, str]:
     if dist.get_rank() != 0:
         run.train()
     else:
-        _show(run, job.tensorboard)
+        with shown_on(Console(stderr=True, highlight=False)):
+            _show(run, job.tensorboard)
     return run.status, run.message
 
 
