@@ -109,8 +109,7 @@ def test_what_the_sources_tell_of_other_parts_is_true():
         assert data.describe_partition(name)
     for name in models.model_names():
         factory = getattr(models.nets, name.replace("-", "_"))
-        assert models.describe_model(name) == inspect.getdoc(factory).split("
-")[0]
+        assert models.describe_model(name) == inspect.getdoc(factory).split("\n")[0]
     assert keys_in(Path(quantiles.__file__), "QUANTILES") == list(quantiles.QUANTILES)
 
 
