@@ -4,6 +4,10 @@ import difflib
 from collections.abc import Iterable
 
 
+class WorkerFailed(RuntimeError):
+    """A rank failed; the text holds its own traceback."""
+
+
 class MissingExtra(ImportError):
     """An optional dependency is absent; the message names the extra that brings it."""
 

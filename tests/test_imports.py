@@ -15,7 +15,7 @@ import gradvote
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "errors", "quantities"},
+    {"__init__", "core", "discovery", "errors", "files", "locks", "quantities"},
     {"arguments", "rng", "layout", "wire", "schedules"},
     {"kernels"},
     {"transforms", "aggregators"},
@@ -31,7 +31,7 @@ TIERS: list[set[str]] = [
 ONLY = {
     "core": set(),
     "kernels": {"core", "errors", "rng"},
-    "algorithms": {"core", "errors", "arguments", "schedules", "transforms", "codecs", "aggregators"},
+    "algorithms": {"core", "discovery", "errors", "arguments", "schedules", "transforms", "codecs", "aggregators"},
     "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes"},
     "optim": set(),
 }

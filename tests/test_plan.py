@@ -54,6 +54,10 @@ def test_quantities() -> None:
     assert quantities.count("25.6M") == 25_600_000
     assert quantities.bandwidth("100Mbit") == quantities.bandwidth("0.1gbit/s") == quantities.bandwidth("1e8") == 1e8
     assert quantities.seconds("20ms") == 0.02 and quantities.seconds("0.3s") == 0.3 and quantities.seconds("2") == 2
+    assert quantities.count("7B") == 7 * 10**9 and quantities.count("2.5k") == 2500 == quantities.count("2.5e3")
+    for text in ("2.5", "0.1", "1e400", "9" * 50, "1e", "٣", "1B/s", ""):
+        with pytest.raises(ValueError, match="number of parameters"):
+            quantities.count(text)
     for read, text in ((quantities.count, "25 cows"), (quantities.bandwidth, "fast"), (quantities.seconds, "1h")):
         with pytest.raises(ValueError, match="cannot be read"):
             read(text)

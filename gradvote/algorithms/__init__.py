@@ -2,60 +2,88 @@
 
 import importlib
 import inspect
-import pkgutil
+import sys
 from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from gradvote.arguments import checked, hints_of
-from gradvote.core import Algorithm
+from gradvote.discovery import file_of, function_in, module_names, summary_of
 from gradvote.errors import unknown
 
-_MODULES = {
-    info.name: importlib.import_module(f"{__name__}.{info.name}")
-    for info in pkgutil.iter_modules(__path__)
-    if not info.name.startswith("_")
-}
-_FUNCTIONS: dict[str, Callable[..., Algorithm]] = {name: getattr(m, name) for name, m in _MODULES.items()}
-globals().update(_FUNCTIONS)
+if TYPE_CHECKING:
+    from gradvote.core import Algorithm
+
+_NAMES = module_names(__path__)
 
 
-def __getattr__(name: str) -> Callable[..., Algorithm]:
-    raise AttributeError(str(unknown("algorithm", name, _FUNCTIONS)))
+class _Catalogue(ModuleType):
+    """This package, in which the name of an algorithm is its function, and never the file that holds it.
+
+    An import puts the file there, whoever does it.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        holds = isinstance(value, ModuleType) and name in _NAMES
+        super().__setattr__(name, getattr(value, name) if holds else value)
+
+
+sys.modules[__name__].__class__ = _Catalogue
+
+
+def __getattr__(name: str) -> "Callable[..., Algorithm]":
+    if name not in _NAMES:
+        raise AttributeError(str(unknown("algorithm", name, _NAMES)))
+    return _imported(name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_NAMES]
 
 
 def names() -> list[str]:
     """The algorithms by their CLI names."""
-    return [name.replace("_", "-") for name in _FUNCTIONS if name != "noisy"]
+    return [name.replace("_", "-") for name in _NAMES if name != "noisy"]
 
 
 def summary(name: str) -> str:
     """One line about an algorithm."""
-    _function(name)
-    first = (inspect.getdoc(_MODULES[_base(name)]) or "").split("\n", 1)[0]
+    _check_name(name)
+    first = summary_of(file_of(__path__, _base(name)))
     return f"noise before {first}" if _is_noisy(name) else first
 
 
 def default_lr(name: str) -> float:
     """A learning rate to begin with; a noisy form has that of the algorithm inside."""
-    _function(name)
-    return float(_MODULES[_base(name)].LR)
+    _check_name(name)
+    return float(_module(_base(name)).LR)
 
 
 def options(name: str) -> dict[str, object]:
     """The options an algorithm takes, with their defaults."""
     parameters = dict(inspect.signature(_function(name)).parameters)
     if _is_noisy(name):
-        parameters |= inspect.signature(_FUNCTIONS["noisy"]).parameters
+        parameters |= inspect.signature(_imported("noisy")).parameters
         del parameters["algorithm"]
     return {k: None if p.default is p.empty else p.default for k, p in parameters.items()}
 
 
-def create(name: str, **chosen: object) -> Algorithm:
+def option_names(name: str) -> list[str]:
+    """The names of these options, from the sources alone where they tell."""
+    _check_name(name)
+    told = [function_in(file_of(__path__, part), part).options for part in _parts(name)]
+    if any(own is None for own in told):
+        return list(options(name))
+    return [option for own in told for option in own or () if option != "algorithm"]
+
+
+def create(name: str, **chosen: object) -> "Algorithm":
     """The algorithm by its CLI name; "noisy-NAME" wraps any of them in `noisy`.
 
     Raises:
         ValueError: no such algorithm or option; the sentence lists the valid ones and the nearest.
     """
-    function, noisy = _function(name), _FUNCTIONS["noisy"]
+    function, noisy = _function(name), _imported("noisy")
     if not _is_noisy(name):
         return function(**checked(name, chosen, hints_of(function)))
     own, hints = hints_of(noisy), hints_of(function)
@@ -73,7 +101,24 @@ def _base(name: str) -> str:
     return name.replace("-", "_").removeprefix("noisy_")
 
 
-def _function(name: str) -> Callable[..., Algorithm]:
-    if _base(name) not in _FUNCTIONS or _base(name) == "noisy":
+def _parts(name: str) -> list[str]:
+    return [_base(name), *(["noisy"] if _is_noisy(name) else [])]
+
+
+def _check_name(name: str) -> None:
+    if _base(name) not in _NAMES or _base(name) == "noisy":
         raise unknown("algorithm", name, [*names(), *(f"noisy-{n}" for n in names())])
-    return _FUNCTIONS[_base(name)]
+
+
+def _function(name: str) -> "Callable[..., Algorithm]":
+    _check_name(name)
+    return _imported(_base(name))
+
+
+def _imported(module: str) -> "Callable[..., Algorithm]":
+    function: Callable[..., Algorithm] = getattr(_module(module), module)
+    return function
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")

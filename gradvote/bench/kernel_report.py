@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OURS, RIVAL, MEMORY = LIGHT_SERIES[0], LIGHT_SERIES[1], LIGHT["muted"]
+PLOTS = ("kernels-sizes.png", "kernels-workers.png")
 TITLES = {
     "pack": "Sign and pack",
     "noisy": "Noisy sign and pack, Gaussian",
@@ -62,7 +63,7 @@ def draw(found: Sequence[Measurement], heading: str, out: Path) -> list[Path]:
     for axes, operation in zip(workers.subplots(1, 2).flat, ("vote", "median"), strict=True):
         _against_workers(axes, operation, [m for m in found if m.operation == operation and m.part != "sizes"])
     paths = []
-    for figure, name in ((sizes, "kernels-sizes.png"), (workers, "kernels-workers.png")):
+    for figure, name in zip((sizes, workers), PLOTS, strict=True):
         figure.suptitle(heading, fontsize=11, color=LIGHT["muted"])
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         paths.append(out / name)

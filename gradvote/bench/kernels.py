@@ -16,6 +16,7 @@ from gradvote.bench import cases
 from gradvote.bench.cases import MEDIAN, MODEL, Case
 from gradvote.bench.measure import Measurement, growth, measure
 from gradvote.bench.timing import SHORTEST, bandwidth, free_bytes, machine
+from gradvote.files import to_json, write_text
 
 SIZES = tuple(round(10 ** (k / 2)) for k in range(6, 17))
 QUICK_MODEL, QUICK_MEDIAN, QUICK_SIZES = 1_000_000, 100_000, (1_000, 10_000, 100_000, 1_000_000, 4_000_000)
@@ -72,7 +73,7 @@ def run_kernels(
         "left_out": left_out,
         "results": [m.as_dict() for m in found],
     }
-    (out / "kernels.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    write_text(out / "kernels.json", to_json(result, indent=1))
     return result
 
 

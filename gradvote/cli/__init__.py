@@ -9,8 +9,9 @@ from rich.markup import escape
 
 import gradvote
 from gradvote.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
-from gradvote.engines.launch import WorkerFailed
-from gradvote.errors import MissingExtra
+from gradvote.cli.notices import shown_on
+from gradvote.cli.plain import plain_characters
+from gradvote.errors import MissingExtra, WorkerFailed
 
 app = App(
     name="gradvote",
@@ -25,8 +26,9 @@ for module in (listing, training, launching, comparing, reporting, planning, ben
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and give its exit status: 0, 1 (the run diverged), 2 (a mistake), 130 (Ctrl-C)."""
+    plain_characters()
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), shown_on(errors):
         warnings.showwarning = lambda message, *_: errors.print(f"[yellow]Warning:[/] {escape(str(message))}")
         try:
             status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

@@ -1,21 +1,19 @@
 """`gradvote bench`: this machine's figures, each verified before it is printed."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from gradvote import quantities
-from gradvote.bench import kernel_report, report
-from gradvote.bench.exchange import NAMES, run_locally
-from gradvote.bench.kernels import load, run_kernels
+from gradvote.cli.showing import check_threads, use_threads
 from gradvote.errors import unknown
+from gradvote.files import check_results, to_json, write_text
 
+PLOTS = ("kernels-sizes.png", "kernels-workers.png")
 bench = App(name="bench", help="Measure this machine; a figure is printed only when its result was checked.")
 
 
@@ -47,15 +45,21 @@ def exchange(
     prediction `gradvote plan`. "against fp32" is how many times as fast as the float32 all-reduce; MB are those that
     one process sends. Takes half a minute and 2 GB at the default size.
     """
+    d = quantities.count(params)
+    if out is not None:
+        check_results(out, "bytes_sent")
+    from gradvote.bench import report
+    from gradvote.bench.exchange import NAMES, run_locally
+
     for name in names:
         if name not in NAMES:
             raise unknown("contestant", name, NAMES)
     console = Console(highlight=False)
     with console.status(f"Exchanging between {ranks} processes"):
-        results = run_locally(quantities.count(params), ranks, names or NAMES, repeats)
+        results = run_locally(d, ranks, names or NAMES, repeats)
     console.print(report.table(results))
     if out is not None:
-        out.write_text(json.dumps([vars(r) for r in results], indent=1), encoding="utf-8")
+        write_text(out, to_json([vars(r) for r in results], indent=1))
         console.print(f"Figures: {out}")
 
 
@@ -74,11 +78,13 @@ def kernels(
     Signs, noisy signs, votes, medians, DropSignSGD's step and unpacking, from 10³ to 10⁸ coordinates and from 1 to 33
     workers: a table, two plots and JSON with the machine and the versions. It takes ten minutes or more, and 12 GB.
     """
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1; got {threads}.")
-        torch.set_num_threads(threads)
+    check_threads(threads)
+    _check_kernels(out)
     chosen = [quantities.count(size) for size in sizes] or None
+    use_threads(threads)
+    from gradvote.bench import kernel_report
+    from gradvote.bench.kernels import load, run_kernels
+
     console = Console(highlight=False)
     with _progress(console) as bar:
         task = bar.add_task("memory", total=None)
@@ -96,6 +102,15 @@ def kernels(
     if result["left_out"]:
         console.print(f"Left out, as memory is too small: {', '.join(result['left_out'])}")
     console.print("Written:", out / "kernels.json", *kernel_report.draw(found, kernel_report.heading(result), out))
+
+
+def _check_kernels(folder: Path) -> None:
+    """Raise ValueError where the folder holds files of those names that this command has not made."""
+    figures, plots = folder / "kernels.json", [folder / name for name in PLOTS]
+    check_results(figures, "bandwidth")
+    foreign = [plot for plot in plots if plot.exists() and not figures.exists()]
+    if foreign:
+        raise ValueError(f"{foreign[0]} is there without a kernels.json, so it is not replaced. Choose another --out.")
 
 
 def _progress(console: Console) -> Progress:

@@ -2,17 +2,33 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from gradvote import data
 from gradvote.cli.options import DEFAULTS, Options, configs_of, option, parse_spec
-from gradvote.cli.ranks import Ended, check_ranks, start_ranks, under_torchrun
-from gradvote.cli.showing import SPEC, Board, Events, Out, Overwrite, command, event_files, finish, prepared
+from gradvote.cli.showing import (
+    SPEC,
+    Board,
+    Ended,
+    Events,
+    Out,
+    Overwrite,
+    check_threads,
+    command,
+    event_files,
+    finish,
+    inside,
+    under_torchrun,
+    use_threads,
+)
 from gradvote.cli.watch import watch
-from gradvote.train import Config, Run, honest, ready, silent
+from gradvote.files import check_page
+from gradvote.train import Config, RunFolder
+
+if TYPE_CHECKING:
+    from gradvote.train import Run
 
 Algorithms = Annotated[tuple[str, ...], Parameter(help=SPEC, negative=())]
 Name = Annotated[str, option("Output", "Name of the folder of these runs.", "compare")]
@@ -39,8 +55,13 @@ def compare(
 
     With faults on fixed workers, "sgd-honest" stands beside them: mean SGD on the data of the other workers.
     """
-    console, folder = prepared(options), out / name
+    console, folder = Console(highlight=False), inside(out, name)
+    check_threads(options.threads)
+    check_page(folder / "report.html")
     configs = dict(zip(labels(algorithms), configs_of(options, algorithms), strict=True))
+    for label, config in configs.items():
+        RunFolder(folder / _file_name(label)).check(overwrite, config.engine)
+    use_threads(options.threads)
     configs |= _baseline(configs)
     with event_files(tensorboard) as board:
         if options.engine == "ddp":
@@ -51,19 +72,22 @@ def compare(
     return 130 if done[-1].status == "interrupted" else 0
 
 
-def all_ready(configs: Mapping[str, Config], folder: Path, overwrite: bool) -> list[Run]:
+def all_ready(configs: Mapping[str, Config], folder: Path, overwrite: bool) -> "list[Run]":
     """A run for each, by its label, in a folder of its own in `folder`: all are checked, nothing is written."""
+    from gradvote import data
+    from gradvote.train import ready
+
     first = next(iter(configs.values()))
     samples = data.load(first.data, first.data_dir)
 
-    def one(label: str, config: Config) -> Run:
+    def one(label: str, config: Config) -> "Run":
         place = folder / _file_name(label)
         return ready(config, place, overwrite=overwrite, command=command(), label=label, samples=samples)
 
     return [one(label, config) for label, config in configs.items()]
 
 
-def watch_all(runs: Sequence[Run], console: Console, board: Board = lambda run: silent) -> list[Run]:
+def watch_all(runs: "Sequence[Run]", console: Console, board: Board = lambda run: _unheard) -> "list[Run]":
     """Train one after the other, to the end or the first Ctrl-C; gives the runs that were begun."""
     done = []
     for run in runs:
@@ -74,7 +98,13 @@ def watch_all(runs: Sequence[Run], console: Console, board: Board = lambda run: 
     return done
 
 
+def _unheard(step: int, record: object) -> None:
+    """Nobody else looks."""
+
+
 def _ranks_in_turn(configs: Mapping[str, Config], folder: Path, overwrite: bool, tensorboard: bool) -> list[Ended]:
+    from gradvote.cli.ranks import check_ranks, start_ranks
+
     if under_torchrun():
         raise ValueError("`gradvote compare` starts processes of its own; under torchrun use `gradvote train`.")
     for label, config in configs.items():
@@ -105,6 +135,8 @@ def labels(specs: Sequence[str]) -> list[str]:
 
 def _baseline(configs: Mapping[str, Config]) -> dict[str, Config]:
     """With fixed faulty workers: mean SGD on the data of the others, which robustness is judged by."""
+    from gradvote.train import honest
+
     config = honest(next((c for c in configs.values() if c.algorithm == "sgd"), next(iter(configs.values()))))
     return {} if config is None else {"sgd-honest": config}
 

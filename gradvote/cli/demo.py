@@ -8,10 +8,10 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from gradvote.cli.showing import command, write
-from gradvote.cli.side_by_side import Crew
+from gradvote.files import check_page
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
-from gradvote.train import Config
+from gradvote.train import Config, RunFolder
 
 INTRO = (
     "Five workers train one network (64-128-10, ReLU) on scikit-learn's handwritten digits. In each step every worker "
@@ -68,6 +68,11 @@ def demo(
         ("Every worker has other digits", HETEROGENEOUS, _placed(first, out / "heterogeneous")),
         ("One bad link, one broken worker", FAULTY, _placed(second, out / "faulty")),
     )
+    check_page(out / "report.html")
+    for folder in (folder for _, _, configs in plan for folder in configs):
+        RunFolder(folder).check(overwrite=True)
+    from gradvote.cli.side_by_side import Crew
+
     scenes: list[Scene] = []
     with Crew(os.cpu_count() or 1) as crew:
         for _, _, configs in plan:

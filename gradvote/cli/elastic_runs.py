@@ -1,10 +1,8 @@
 """Training on workers that may die and come back: `gradvote train --engine elastic`."""
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-from gradvote.cli.ranks import Ended
+from gradvote.cli.script import Script
+from gradvote.cli.showing import Ended
 from gradvote.cli.watch import columns, news_of
 from gradvote.engines.elastic.launcher import Launcher
+from gradvote.files import from_json, write_text
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
 from gradvote.train.elastic import Job, Kill, Stop
-
-
-@dataclass(frozen=True)
-class Script:
-    """What is special to an elastic run: how few may vote, how long to wait, and who suffers when."""
-
-    min_workers: int | None = None
-    deadline: float | None = None
-    kill: tuple[str, ...] = ()
-    stop: tuple[str, ...] = ()
-    keys: Path | None = None
-
-    def check_unused(self) -> None:
-        """Raise ValueError where one was given, for another engine."""
-        if self != Script():
-            raise ValueError("--min-workers, --deadline, --kill, --stop and --keys need --engine elastic.")
 
 
 def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, script: Script, resume: bool) -> Ended:
@@ -57,15 +41,17 @@ def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, s
         say=lambda text: console.print(escape(text), soft_wrap=True),
     )
     prepare(config)
-    if not resume:
-        place.check(overwrite)
-        place.create()
-        for old in folder.glob("worker-*.pt"):
-            old.unlink()
-    paper.write_text(job.to_json(), encoding="utf-8")
+    if resume:
+        place.hold()
+    else:
+        place.check(overwrite, config.engine)
+        place.create(overwrite, config.engine)
+        place.describe({"config": dict(vars(config))})  # until the first worker does: the files here are a run's
+    write_text(paper, job.to_json())
     with Progress(*columns(), console=console) as bar:
         task = bar.add_task(config.algorithm, total=config.steps, news="", rate="")
         status = launcher.run(lambda: _show(place, bar, task))
+    place.release()
     return Ended(place, config, config.algorithm, *_end_of(place, status))
 
 
@@ -108,7 +94,7 @@ def _place(text: str, pattern: str, example: str, config: Config) -> tuple[int, 
 
 def _show(place: RunFolder, bar: Progress, task: TaskID) -> None:
     try:
-        record = json.loads(place.records.read_text(encoding="utf-8").splitlines()[-1])
+        record = from_json(place.records.read_text(encoding="utf-8").splitlines()[-1])
     except (OSError, IndexError, ValueError):
         return
     bar.update(task, completed=record["step"], news=news_of(record))

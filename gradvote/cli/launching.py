@@ -6,8 +6,6 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from gradvote.engines.elastic.launcher import Launcher
-
 
 def register(app: App) -> None:
     """Add the commands."""
@@ -33,6 +31,8 @@ def launch(
     """
     if not script.is_file():
         raise ValueError(f"There is no script {script}.")
+    from gradvote.engines.elastic.launcher import Launcher
+
     quorum = workers // 2 + 1 if min_workers is None else min_workers
     command = [sys.executable, str(script), *arguments]
     return Launcher(command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys).run()
@@ -53,7 +53,7 @@ def keys(
 
     For instance: gradvote keys secrets --workers 7
     """
-    from gradvote.engines.elastic.signing import write  # noqa: PLC0415  # cryptography, which only this needs here, is an extra
+    from gradvote.engines.elastic.signing import write  # cryptography is an extra
 
     made = write(folder, workers)
     for number in made:

@@ -1,17 +1,20 @@
 """`gradvote list`."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from cyclopts import App
 from rich.console import Console
 from rich.table import Table
 
+import gradvote
 from gradvote import algorithms, data, faults, models
+from gradvote.discovery import keys_in
 from gradvote.errors import unknown
-from gradvote.kernels.quantiles import QUANTILES
 from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, SCHEDULES, WEIGHTS
 
 Rows = list[tuple[str, str]]
+QUANTILES = Path(gradvote.__file__).parent / "kernels" / "quantiles.py"
 
 
 NOISES = {
@@ -27,7 +30,10 @@ def _described(names: list[str], describe: Callable[[str], str]) -> Rows:
 
 
 def _noises() -> Rows:
-    return [(name, NOISES.get(name, "symmetric, unimodal, mean 0, variance 1")) for name in sorted(QUANTILES)]
+    return [
+        (name, NOISES.get(name, "symmetric, unimodal, mean 0, variance 1"))
+        for name in sorted(keys_in(QUANTILES, "QUANTILES"))
+    ]
 
 
 def _algorithms() -> Rows:

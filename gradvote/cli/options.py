@@ -12,8 +12,9 @@ from cyclopts import Group, Parameter, Token
 
 from gradvote import algorithms, faults
 from gradvote.arguments import checked, hints_of
-from gradvote.data import partition_options
+from gradvote.data import describe, partition_options
 from gradvote.errors import unknown
+from gradvote.models import describe_model
 from gradvote.train import Config
 
 GROUPS = {
@@ -136,7 +137,7 @@ def chosen(options: Options, spec: str | None = None, known: Sequence[str] | Non
     name, own = parse_spec(spec or "")
     found = {key: getattr(options, key) for key in _PLAIN}
     found |= {"lr": own.pop("lr", options.lr), "algorithm": name or None}
-    found["data_dir"] = None if options.data_dir is None else str(options.data_dir)
+    found["data_dir"] = None if options.data_dir is None else str(options.data_dir.expanduser().absolute())
     shared = shared_options(options)
     found["options"] = {k: v for k, v in shared.items() if known is None or k in known} | own
     found["partition_options"] = _partition_options(options)
@@ -156,12 +157,26 @@ def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:
     Raises:
         ValueError: an option that none of the algorithms has, or a wrong value.
     """
-    known = [algorithms.options(parse_spec(spec)[0]) for spec in specs]
+    known = [algorithms.option_names(parse_spec(spec)[0]) for spec in specs]
+    for spec, names in zip(specs, known, strict=True):
+        _check_known(*parse_spec(spec), names)
     everything = sorted({key for own in known for key in own})
     for key in shared_options(options):
         if key not in everything:
             raise unknown(f"option of {' or '.join(parse_spec(spec)[0] for spec in specs)}", key, everything)
-    return [Config(**chosen(options, spec, list(own))) for spec, own in zip(specs, known, strict=True)]
+    configs = [Config(**chosen(options, spec, own)) for spec, own in zip(specs, known, strict=True)]
+    for config in configs:
+        describe(config.data)  # raises for a name that does not exist, as the next one does
+        if ":" not in config.model:
+            describe_model(config.model)
+    return configs
+
+
+def _check_known(name: str, given: dict[str, Any], known: list[str]) -> None:
+    """The names of an algorithm's own options, before anything heavy is imported for their values."""
+    for key in given:
+        if key not in ("lr", *known):
+            raise unknown(f"option of {name}", key, known)
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
@@ -207,11 +222,14 @@ def _faults(options: Options) -> tuple[dict[str, Any], ...]:
 
 def _fault(spec: str, options: Options) -> dict[str, Any]:
     name, own = parse_spec(spec)
-    faults.fault_class(name)
+    known = dict.fromkeys(faults.option_names(name), Any)
     if isinstance(own.get("workers"), int):
         own["workers"] = (own["workers"],)
     shared = {"place": options.fault_place or "worker", "redraw": options.fault_redraw, "num": _num_faulty(options)}
-    checked(f"the fault {name}", {k: v for k, v in own.items() if k in shared}, hints_of(faults.Faulty))
+    placing = {key: value for key, value in own.items() if key in shared}
+    checked(f"the fault {name}", {k: v for k, v in own.items() if k not in (*shared, "workers")}, known)
+    if placing:
+        checked(f"the fault {name}", placing, hints_of(faults.Faulty))
     return {"fault": name, **shared, **own}
 
 

@@ -1,13 +1,16 @@
 """`gradvote plan`: what an exchange will cost, and whether compression pays."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from gradvote import algorithms as catalogue
 from gradvote import quantities
-from gradvote.plan import ALL_REDUCE, DEFAULT, Link, Plan, Prediction, predict
+
+if TYPE_CHECKING:
+    from gradvote.plan import Plan, Prediction
 
 
 def register(app: App) -> None:
@@ -16,7 +19,7 @@ def register(app: App) -> None:
 
 
 def plan(
-    algorithms: Annotated[tuple[str, ...], Parameter(help="Algorithms to compare.", negative=())] = DEFAULT,
+    algorithms: Annotated[tuple[str, ...], Parameter(help="Algorithms to compare, or a choice.", negative=())] = (),
     /,
     *,
     params: Annotated[str, Parameter(help="Parameters of the model, for instance 25.6M.")],
@@ -29,16 +32,20 @@ def plan(
 
     The work of packing, voting and unpacking is measured here; bytes follow from the formats.
     """
-    link = Link(quantities.bandwidth(bandwidth), quantities.seconds(latency))
+    rate, delay = quantities.bandwidth(bandwidth), quantities.seconds(latency)
     d, seconds = quantities.count(params), quantities.seconds(compute)
+    for name in algorithms:
+        catalogue.option_names(name)
+    from gradvote.plan import DEFAULT, Link, predict
+
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        found = predict(d, workers, link, seconds, names=algorithms)
+        found = predict(d, workers, Link(rate, delay), seconds, names=algorithms or DEFAULT)
     console.print(_table(found))
     console.print(_verdict(found))
 
 
-def _table(found: Plan) -> Table:
+def _table(found: "Plan") -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for title in ("Algorithm", "Placement"):
         table.add_column(title, no_wrap=True)
@@ -50,7 +57,7 @@ def _table(found: Plan) -> Table:
     return table
 
 
-def _verdict(found: Plan) -> str:
+def _verdict(found: "Plan") -> str:
     best, plain = found.best, _plain(found)
     if not found.pays:
         return f"Compression does not pay here: {plain.name} needs {_seconds(plain.step)}, the best vote hardly less."
@@ -60,7 +67,9 @@ def _verdict(found: Plan) -> str:
     )
 
 
-def _plain(found: Plan) -> Prediction:
+def _plain(found: "Plan") -> "Prediction":
+    from gradvote.plan import ALL_REDUCE
+
     return min((p for p in found.predictions if p.placement == ALL_REDUCE), key=lambda p: p.step)
 
 

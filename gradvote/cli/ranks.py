@@ -1,7 +1,5 @@
 """Training on real workers: processes started here, or those that torchrun has started."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,9 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
+from gradvote.cli.notices import shown_on
+from gradvote.cli.plain import plain_characters
+from gradvote.cli.showing import Ended, under_torchrun
 from gradvote.cli.watch import watch
 from gradvote.engines.launch import spawn
 from gradvote.train import Config, RunFolder, continued, prepare
@@ -23,17 +24,6 @@ MISTAKE = "mistake"
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A run that other processes have done."""
-
-    place: RunFolder
-    config: Config
-    label: str
-    status: str
-    message: str
-
-
-@dataclass(frozen=True)
 class Job:
     """What every rank is told; picklable."""
 
@@ -41,6 +31,7 @@ class Job:
     folder: str
     command: str
     label: str | None
+    overwrite: bool
     resume: bool
     tensorboard: bool
 
@@ -55,20 +46,16 @@ def start_ranks(
         WorkerFailed: a worker failed; the text holds its traceback.
     """
     check_ranks(config, folder, overwrite)
-    return _run(Job(config.to_json(), str(folder), command, label, False, tensorboard))
+    place = RunFolder(folder)
+    return _run(place, Job(config.to_json(), str(folder), command, label, overwrite, False, tensorboard))
 
 
 def check_ranks(config: Config, folder: Path, overwrite: bool) -> None:
     """Raise ValueError where `start_ranks` could not even begin."""
     if config.mode != "loop":
         raise ValueError(f"The mode '{config.mode}' is for simulated workers; leave it out with the engine ddp.")
-    RunFolder(folder).check(overwrite)
+    RunFolder(folder).check(overwrite, config.engine)
     prepare(config)
-
-
-def under_torchrun() -> bool:
-    """Whether this process is a rank of somebody else's."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def resume_ranks(folder: Path, chosen: Mapping[str, Any], command: str, tensorboard: bool) -> Ended | None:
@@ -77,28 +64,23 @@ def resume_ranks(folder: Path, chosen: Mapping[str, Any], command: str, tensorbo
     config = continued(place, checkpoints.load(place.checkpoint), chosen)
     prepare(config)
     label = place.described("label")
-    return _run(Job(config.to_json(), str(folder), place.commands(command), label, True, tensorboard))
+    return _run(place, Job(config.to_json(), str(folder), place.commands(command), label, False, True, tensorboard))
 
 
-def engine_of(folder: Path) -> str:
-    """The engine of the run in a folder; the default where that cannot be told."""
-    try:
-        return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["engine"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return Config.engine
-
-
-def _run(job: Job) -> Ended | None:
+def _run(place: RunFolder, job: Job) -> Ended | None:
     config = from_json(job.config)
     if under_torchrun():
         dist.init_process_group("gloo")
+        _held_by_the_first(place)
         outcomes = [_work(job)]
         first = dist.get_rank() == 0
         dist.destroy_process_group()
     else:
+        place.hold()
         with ctrl_c_calls(lambda: None):
             outcomes = spawn(_work, config.workers, job, threads=max(1, torch.get_num_threads() // config.workers))
         first = True
+    place.release()
     status, message = outcomes[0]
     if status == MISTAKE:
         raise ValueError(message)
@@ -107,21 +89,36 @@ def _run(job: Job) -> Ended | None:
     return Ended(RunFolder(Path(job.folder)), config, job.label or config.algorithm, status, message)
 
 
+def _held_by_the_first(place: RunFolder) -> None:
+    """Rank 0 takes the folder. Raises ValueError on all ranks where it cannot."""
+    refused: list[str | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            place.hold()
+        except ValueError as error:
+            refused = [str(error)]
+    dist.broadcast_object_list(refused)
+    if refused[0] is not None:
+        raise ValueError(refused[0])
+
+
 def _work(job: Job) -> tuple[str, str]:
+    plain_characters()
     place = RankFolder(Path(job.folder))
     try:
         run = RankRun(prepare(from_json(job.config)), place, job.command, job.label)
         if job.resume:
             run.resume(checkpoints.load(place.checkpoint))
         else:
-            run.check(overwrite=True)
+            run.check(job.overwrite)
             run.open()
     except ValueError as error:
         return MISTAKE, str(error)
     if dist.get_rank() != 0:
         run.train()
     else:
-        _show(run, job.tensorboard)
+        with shown_on(Console(stderr=True, highlight=False)):
+            _show(run, job.tensorboard)
     return run.status, run.message
 
 
@@ -130,7 +127,7 @@ def _show(run: RankRun, tensorboard: bool) -> None:
     if not tensorboard:
         watch(run, console)
         return
-    from gradvote.train.tensorboard import events  # noqa: PLC0415  # tensorboard is an extra, for --tensorboard only
+    from gradvote.train.tensorboard import events  # tensorboard is an extra, for --tensorboard only
 
     with events(run.place.events, run.step) as board:
         watch(run, console, board)

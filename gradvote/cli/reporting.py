@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from gradvote.cli.showing import write
+from gradvote.files import check_page
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
 
@@ -24,6 +25,7 @@ def report(
     title: Annotated[str, Parameter(help="Its heading.")] = "gradvote runs",
 ) -> None:
     """Show runs side by side: a table here, and one self-contained HTML file."""
+    check_page(out)
     loaded = tuple(load_run(folder) for folder in runs)
     console = Console(highlight=False)
     console.print(table(loaded))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.markup import escape
@@ -37,8 +36,10 @@ def reproduce(
     threads: Annotated[int, Parameter(help="Threads of each.")] = 1,
 ) -> int:
     """Run the papers' figures, theorems and tables, and say which of their claims hold."""
-    from gradvote.experiments import session  # noqa: PLC0415  # --help works without the extras report and theory
-    from gradvote.experiments.crew import Crew  # noqa: PLC0415  # --help works without the extras report and theory
+    import torch  # --help works at once
+
+    from gradvote.experiments import session  # --help works without the extras report and theory
+    from gradvote.experiments.crew import Crew  # --help works without the extras report and theory
 
     console = Console(highlight=False)
     if list_ or not claims:
@@ -103,8 +104,8 @@ def _verdicts(finding: "Finding") -> Table:
 
 
 def _write(findings: "Sequence[Finding]", out: Path, docs: Path | None, console: Console) -> None:
-    from gradvote.experiments.document import write_document  # noqa: PLC0415  # --help works without the extra report
-    from gradvote.experiments.page import write_page  # noqa: PLC0415  # --help works without the extra report
+    from gradvote.experiments.document import write_document  # --help works without the extra report
+    from gradvote.experiments.page import write_page  # --help works without the extra report
 
     if not findings:
         return

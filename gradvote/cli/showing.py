@@ -1,52 +1,95 @@
 """What the commands that train have in common: where results go, and how they are shown."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 
-from gradvote.cli.options import Options, option
-from gradvote.cli.ranks import Ended
+from gradvote.cli.options import option
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
-from gradvote.train import Progress, Run, misfit, silent
+from gradvote.train import Config, RunFolder
+
+if TYPE_CHECKING:
+    from gradvote.train import Progress, Run
 
 SPEC = "NAME, or NAME:key=value,... with its options and lr; see `gradvote list algorithms`."
 Out = Annotated[Path, option("Output", "Folder of the runs' folders.", "runs")]
 Overwrite = Annotated[bool, option("Output", "Replace runs of that name.", negative=())]
 Events = Annotated[bool, option("Output", "Write TensorBoard event files too.", negative=())]
-Board = Callable[[Run], Progress]
+Board = Callable[["Run"], "Progress"]
 
 
-def prepared(options: Options) -> Console:
-    """A console, with PyTorch on as many threads as asked for."""
-    if options.threads is not None:
-        if options.threads < 1:
-            raise ValueError(f"threads must be at least 1; got {options.threads}.")
-        torch.set_num_threads(options.threads)
-    return Console(highlight=False)
+@dataclass(frozen=True)
+class Ended:
+    """A run that other processes have done."""
+
+    place: RunFolder
+    config: Config
+    label: str
+    status: str
+    message: str
+
+
+def under_torchrun() -> bool:
+    """Whether this process is a rank of somebody else's."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise ValueError for a number of threads that cannot be."""
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1; got {threads}.")
+
+
+def use_threads(threads: int | None) -> None:
+    """Have PyTorch work on as many threads as asked for; from here on it is imported."""
+    import torch
+
+    check_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
 def event_files(wanted: bool) -> Iterator[Board]:
     """What makes a run's TensorBoard writer, or a writer of nothing."""
+    from gradvote.train import silent
+
     if not wanted:
         yield lambda run: silent
         return
-    from gradvote.train.tensorboard import events  # noqa: PLC0415  # tensorboard is an extra, for --tensorboard only
+    from gradvote.train.tensorboard import events  # tensorboard is an extra, for --tensorboard only
 
     with ExitStack() as writers:
         yield lambda run: writers.enter_context(events(run.place.events, run.step))
 
 
-def finish(runs: Sequence[Run | Ended], console: Console, folder: Path, title: str) -> None:
+def inside(out: Path, name: str) -> Path:
+    """The folder of that name in `out`.
+
+    Raises:
+        ValueError: it would not lie inside.
+    """
+    place = Path(name)
+    if place.is_absolute() or not place.parts or ".." in place.parts:
+        raise ValueError(
+            f"--name {name} would lie outside of --out {out}. Give a name, and another --out for elsewhere."
+        )
+    return out / place
+
+
+def finish(runs: "Sequence[Run | Ended]", console: Console, folder: Path, title: str) -> None:
     """Print the table and what must be said about the runs, and write the report."""
+    from gradvote.train import misfit
+
     loaded = tuple(load_run(run.place.path) for run in runs)
     console.print(table(loaded))
     for run, records in zip(runs, (run.records for run in loaded), strict=True):
@@ -54,14 +97,16 @@ def finish(runs: Sequence[Run | Ended], console: Console, folder: Path, title: s
             console.print(f"[yellow]{escape(run.label)}:[/] {escape(text)}")
     write([Scene(title, "", loaded)], folder / "report.html", title, console)
     if runs[-1].status == "interrupted":
-        place = shlex.quote(str(runs[-1].place.path))
-        console.print(f"Continue with: gradvote train --resume {place}", soft_wrap=True)
+        words = ["gradvote", "train", "--resume", str(runs[-1].place.path)]
+        model = runs[-1].config.model
+        words += ["--model", model] if ":" in model else []
+        console.print(f"Continue with: {escape(shlex.join(words))}", soft_wrap=True)
 
 
 def write(scenes: list[Scene], path: Path, title: str, console: Console, intro: str = "") -> None:
     """Write the HTML report and say where it is; without the extra, say how to get it."""
     try:
-        from gradvote.report.html import write_report  # noqa: PLC0415  # runs end well without the extra report
+        from gradvote.report.html import write_report  # runs end well without the extra report
     except ImportError as error:
         console.print(f"No HTML report: {escape(str(error))}", soft_wrap=True)
         return

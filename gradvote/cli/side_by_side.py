@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from gradvote.cli.ranks import Ended
+from gradvote.cli.showing import Ended
 from gradvote.cli.watch import columns, news_of
 from gradvote.train import Config, Run, RunFolder, start
 from gradvote.train.config import from_json

@@ -1,17 +1,32 @@
 """`gradvote train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App
 from rich.console import Console
 
-from gradvote.cli.elastic_runs import Script, resume_elastic, start_elastic
 from gradvote.cli.options import DEFAULTS, Options, chosen, configs_of, number, option
-from gradvote.cli.ranks import Ended, engine_of, resume_ranks, start_ranks
-from gradvote.cli.showing import SPEC, Events, Out, Overwrite, command, event_files, finish, prepared
+from gradvote.cli.script import Script
+from gradvote.cli.showing import (
+    SPEC,
+    Ended,
+    Events,
+    Out,
+    Overwrite,
+    check_threads,
+    command,
+    event_files,
+    finish,
+    inside,
+    use_threads,
+)
 from gradvote.cli.watch import watch
-from gradvote.train import Config, Run, ready, reopen
+from gradvote.files import check_page
+from gradvote.train import Config, RunFolder
+
+if TYPE_CHECKING:
+    from gradvote.train import Run
 
 Algorithm = Annotated[str | None, option("Algorithm", SPEC, Config.algorithm)]
 Name = Annotated[str | None, option("Output", "Name of the run's folder.", "the algorithm's")]
@@ -57,7 +72,8 @@ def train(
 
     For instance: gradvote train --algorithm noisy-signsgd --noise-std 0.01
     """
-    console = prepared(options)
+    console = Console(highlight=False)
+    check_threads(options.threads)
     script = Script(min_workers, deadline, kill, stop, keys)
     done: Run | Ended | None
     if resume is not None:
@@ -66,7 +82,8 @@ def train(
         done = _continued(resume, options, algorithm, console, tensorboard, script)
     else:
         config = configs_of(options, [Config.algorithm if algorithm is None else algorithm])[0]
-        done = _begun(config, out / (name or config.algorithm), console, overwrite, tensorboard, script)
+        folder = inside(out, config.algorithm if name is None else name)
+        done = _begun(config, options.threads, folder, console, overwrite, tensorboard, script)
     if done is None:
         return 0
     finish([done], console, done.place.path, f"{done.config.algorithm} on {done.config.data}")
@@ -74,14 +91,29 @@ def train(
 
 
 def _begun(
-    config: Config, folder: Path, console: Console, overwrite: bool, tensorboard: bool, script: Script
-) -> Run | Ended | None:
+    config: Config,
+    threads: int | None,
+    folder: Path,
+    console: Console,
+    overwrite: bool,
+    tensorboard: bool,
+    script: Script,
+) -> "Run | Ended | None":
+    if config.engine != "elastic":
+        script.check_unused()
+    RunFolder(folder).check(overwrite, config.engine)
+    use_threads(threads)
     if config.engine == "elastic":
+        from gradvote.cli.elastic_runs import start_elastic
+
         return start_elastic(config, folder, overwrite, command(), script, resume=False)
-    script.check_unused()
     with event_files(tensorboard) as board:
         if config.engine == "ddp":
+            from gradvote.cli.ranks import start_ranks
+
             return start_ranks(config, folder, overwrite, command(), None, tensorboard)
+        from gradvote.train import ready
+
         run = ready(config, folder, overwrite=overwrite, command=command())
         run.open()
         return watch(run, console, board(run))
@@ -89,13 +121,24 @@ def _begun(
 
 def _continued(
     folder: Path, options: Options, algorithm: str | None, console: Console, tensorboard: bool, script: Script
-) -> Run | Ended | None:
-    given = chosen(options, algorithm)
-    if engine_of(folder) == "elastic":
+) -> "Run | Ended | None":
+    given, place = chosen(options, algorithm), RunFolder(folder)
+    check_page(place.report)
+    engine = place.engine()
+    if engine != "elastic":
+        script.check_unused()
+    place.check_checkpoint()
+    use_threads(options.threads)
+    if engine == "elastic":
+        from gradvote.cli.elastic_runs import resume_elastic
+
         return resume_elastic(folder, given, command(), script)
-    script.check_unused()
     with event_files(tensorboard) as board:
-        if engine_of(folder) == "ddp":
+        if engine == "ddp":
+            from gradvote.cli.ranks import resume_ranks
+
             return resume_ranks(folder, given, command(), tensorboard)
+        from gradvote.train import reopen
+
         run = reopen(folder, chosen=given, command=command())
         return watch(run, console, board(run))

@@ -1,12 +1,16 @@
 """A run's progress on the terminal."""
 
-from typing import Any
+from math import nan
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from gradvote.train import Progress as Callback
-from gradvote.train import Run
+from gradvote.files import number
+
+if TYPE_CHECKING:
+    from gradvote.train import Progress as Callback
+    from gradvote.train import Run
 
 
 def columns() -> tuple[ProgressColumn, ...]:
@@ -23,10 +27,11 @@ def columns() -> tuple[ProgressColumn, ...]:
 
 def news_of(record: dict[str, Any]) -> str:
     """The figures of a record worth a glance."""
-    return f"loss {record['loss']:.3g}, test {record['test_accuracy']:.3f}"
+    loss, accuracy = (nan if (value := number(record.get(key))) is None else value for key in ("loss", "test_accuracy"))
+    return f"loss {loss:.3g}, test {accuracy:.3f}"
 
 
-def watch(run: Run, console: Console, *callbacks: Callback) -> Run:
+def watch(run: "Run", console: Console, *callbacks: "Callback") -> "Run":
     """Train with a progress bar; `callbacks` see every step too."""
     with Progress(*columns(), console=console) as bar:
         task = bar.add_task(run.label, total=run.config.steps, completed=run.step, news="", rate="")

@@ -14,6 +14,9 @@ from gradvote.errors import unknown
 from gradvote.rng import Draw, Stream, draw
 from gradvote.schedules import Schedule, evaluate
 
+LARGEST = 3.4e38
+"""About the largest float32, in which scales travel."""
+
 Zero = Literal["random", "positive", "abstain"]
 ZEROS = ("random", "positive", "abstain")
 
@@ -35,8 +38,8 @@ class Sign(Codec):
             raise unknown("rule for zeros", self.zero, ZEROS)
         if isinstance(self.scale, str) and self.scale != "l1":
             raise unknown("scale of signs", self.scale, ["l1"])
-        if isinstance(self.scale, int | float) and not 0 < self.scale < float("inf"):
-            raise ValueError(f"The scale of signs must be positive and finite; got {self.scale}.")
+        if isinstance(self.scale, int | float) and not 0 < self.scale <= LARGEST:
+            raise ValueError(f"The scale of signs must be positive and finite, a float32; got {self.scale}.")
 
     def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
         bits = Plane("bits", torch.int64, kernels.num_words(n))

@@ -5,22 +5,29 @@ gives each worker its sample indices; :class:`Batches` says which of them a step
 function of its seed.
 """
 
-from gradvote.data.batches import Batches
-from gradvote.data.dataset import Data, from_datasets
+from typing import TYPE_CHECKING
+
 from gradvote.data.folders import DataNotFoundError
-from gradvote.data.partitions import (
-    ByClass,
-    Dirichlet,
-    Iid,
-    Partition,
-    Unequal,
-    class_histogram,
-    describe_partition,
-    partition_named,
-    partition_names,
-    partition_options,
-)
+from gradvote.data.partitions import describe_partition, partition_named, partition_names, partition_options
 from gradvote.data.sources import describe, load, names
+from gradvote.discovery import on_first_use
+
+if TYPE_CHECKING:
+    from gradvote.data.batches import Batches
+    from gradvote.data.dataset import Data, from_datasets
+    from gradvote.data.partitions import ByClass, Dirichlet, Iid, Partition, Unequal, class_histogram
+
+_IN_PARTITIONS = ("ByClass", "Dirichlet", "Iid", "Partition", "Unequal", "class_histogram")
+if not TYPE_CHECKING:  # a type checker would take any name for right
+    __getattr__ = on_first_use(
+        globals(),
+        {
+            "Batches": "gradvote.data.batches",
+            "Data": "gradvote.data.dataset",
+            "from_datasets": "gradvote.data.dataset",
+            **dict.fromkeys(_IN_PARTITIONS, "gradvote.data.partitions"),
+        },
+    )
 
 __all__ = [
     "Batches",

@@ -19,7 +19,6 @@ from gradvote.layout import Layout
 from gradvote.rng import Stream, derive_key
 
 Mode = Literal["loop", "vectorized"]
-MODES = ("loop", "vectorized")
 Tensors = dict[str, Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]
 

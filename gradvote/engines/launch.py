@@ -17,11 +17,9 @@ import torch.distributed as dist
 from torch import multiprocessing as mp
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in torch's `__all__`
 
+from gradvote.errors import WorkerFailed
+
 GRACE = 10.0
-
-
-class WorkerFailed(RuntimeError):
-    """A rank failed; the text holds its own traceback."""
 
 
 @dataclass(frozen=True)

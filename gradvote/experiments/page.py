@@ -5,7 +5,8 @@ from pathlib import Path
 
 from gradvote import report
 from gradvote.errors import MissingExtra
-from gradvote.experiments.findings import Finding, write
+from gradvote.experiments.findings import Finding
+from gradvote.files import PAGE_MARK, check_page, write_text
 from gradvote.report.format import duration
 from gradvote.report.style import variables
 from gradvote.report.svg import to_svg
@@ -32,8 +33,10 @@ def write_page(findings: Sequence[Finding], out: Path) -> Path:
             {"of": f, "svg": Markup(to_svg(f.figure, f.name, f.claim.title)), "time": duration(f.seconds)}
             for f in findings
         ],
+        mark=Markup(PAGE_MARK),
         css=Markup(style),
         light=variables(dark=False),
         dark=variables(dark=True),
     )
-    return write(out, page)
+    check_page(out)
+    return write_text(out, page)

@@ -2,14 +2,20 @@
 
 import hashlib
 import json
-import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradvote
 from gradvote.experiments.claim import Cell, Claim, Record, Scale
+from gradvote.files import from_json, number, to_json, write_text
+
+_SCRATCH = re.compile(r"[0-9a-f]{16}")
+_RECORD = re.compile(r"[0-9a-f]{16}\.json|\.\d+\.partial|\..*\.tmp")
+"""What files of a store are called: a record and one half written; a folder in which a cell is measured."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +39,23 @@ class Store:
         if not path.is_file():
             return None
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            return Record(raw["cell"], raw["numbers"], raw["seconds"])
+            raw = from_json(path.read_text(encoding="utf-8"))
+            return Record(raw["cell"], _read(raw["numbers"]), raw["seconds"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a record. Delete it, or measure again with --fresh.") from error
 
     def save(self, record: Record) -> None:
         """Write a record atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = {**vars(record), "gradvote": gradvote.__version__}
-        partial = self.folder / f".{os.getpid()}.partial"
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        partial.replace(self.path(record.cell))
+        write_text(self.path(record.cell), to_json(content, indent=1))
 
     def forget(self) -> None:
-        """Delete every record."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete every record, and what measurements that were stopped have left; nothing else in the folder."""
+        for path in self.folder.glob("*") if self.folder.is_dir() else ():
+            if _RECORD.fullmatch(path.name):
+                path.unlink()
+            elif _SCRATCH.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def known(claim: Claim, scale: Scale, store: Store) -> list[Record] | None:
@@ -67,4 +74,14 @@ def describe(cell: Cell) -> str:
 
 def export(records: Sequence[Record]) -> str:
     """Records as JSON lines, without the seconds, which differ from machine to machine."""
-    return "".join(json.dumps({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)
+    return "".join(to_json({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)
+
+
+def _read(value: Any) -> Any:
+    """Numbers as they were, those included that JSON writes as texts."""
+    if isinstance(value, dict):
+        return {key: _read(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [_read(own) for own in value]
+    named = number(value) if isinstance(value, str) else None
+    return value if named is None else named

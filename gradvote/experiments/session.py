@@ -9,8 +9,12 @@ from gradvote.experiments.claims import claim_named, names
 from gradvote.experiments.crew import Crew, Job, Progress
 from gradvote.experiments.findings import Finding
 from gradvote.experiments.records import Store
+from gradvote.files import check_page
+from gradvote.locks import FolderLock
 
 ALL = "all"
+_locks: dict[Path, FolderLock] = {}
+"""Those of the folders that are being measured into, by folder."""
 
 
 def catalogue() -> list[tuple[str, str]]:
@@ -40,8 +44,15 @@ def scale_named(name: str) -> Scale:
 
 
 def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job:
-    """Have measured what was not measured yet, or with `fresh` all of it."""
+    """Have measured what was not measured yet, or with `fresh` all of it.
+
+    Raises:
+        ValueError: another process is measuring into that folder, or its report.html is not a page of ours.
+    """
     store = Store(folder / scale / name)
+    check_page(folder / "report.html")
+    lock = _locks.setdefault(store.folder, FolderLock(store.folder))
+    lock.hold()
     if fresh:
         store.forget()
     return crew.begin(claim_named(name), scale, store)
@@ -53,4 +64,8 @@ def end(name: str, scale: Scale, crew: Crew, job: Job, progress: Progress) -> Fi
     Raises:
         DataNotFoundError: the claim's data set is not there.
     """
-    return Finding(name, job.claim, scale, crew.end(job, progress))
+    try:
+        return Finding(name, job.claim, scale, crew.end(job, progress))
+    finally:
+        if job.store.folder in _locks:
+            _locks.pop(job.store.folder).release()

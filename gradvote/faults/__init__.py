@@ -2,16 +2,22 @@
 
 import importlib
 import inspect
-import pkgutil
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from gradvote.arguments import checked, hints_of
+from gradvote.discovery import file_of, module_names, on_first_use, only_class_in
 from gradvote.errors import unknown
-from gradvote.faults._base import Fault
-from gradvote.faults._plan import PLACES, Faulty, diverging, dropped, on_gradients, on_link
 
-_INFRASTRUCTURE = "_"
-_NAMES = [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith(_INFRASTRUCTURE)]
+if TYPE_CHECKING:
+    from gradvote.faults._base import Fault
+    from gradvote.faults._plan import PLACES, Faulty, diverging, dropped, on_gradients, on_link
+
+_NAMES = module_names(__path__)
+_IN_PLAN = ("PLACES", "Faulty", "diverging", "dropped", "on_gradients", "on_link")
+if not TYPE_CHECKING:  # a type checker would take any name for right
+    __getattr__ = on_first_use(
+        globals(), {"Fault": "gradvote.faults._base", **dict.fromkeys(_IN_PLAN, "gradvote.faults._plan")}
+    )
 
 
 def names() -> list[str]:
@@ -19,19 +25,25 @@ def names() -> list[str]:
     return [name.replace("_", "-") for name in _NAMES]
 
 
-def fault_class(name: str) -> type[Fault]:
+def fault_class(name: str) -> "type[Fault]":
     """The class of a fault by its CLI name."""
-    if name.replace("-", "_") not in _NAMES:
-        raise unknown("fault", name, names())
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    module = importlib.import_module(f"{__name__}.{_found(name)}")
     return next(v for v in vars(module).values() if _defines(v, module.__name__))
 
 
-def _defines(value: object, module: str) -> TypeGuard[type[Fault]]:
+def _found(name: str) -> str:
+    if name.replace("-", "_") not in _NAMES:
+        raise unknown("fault", name, names())
+    return name.replace("-", "_")
+
+
+def _defines(value: object, module: str) -> "TypeGuard[type[Fault]]":
+    from gradvote.faults._base import Fault  # noqa: PLC0415  # names and help do without PyTorch
+
     return inspect.isclass(value) and issubclass(value, Fault) and value.__module__ == module
 
 
-def create(name: str, **options: object) -> Fault:
+def create(name: str, **options: object) -> "Fault":
     """A fault by its CLI name.
 
     Raises:
@@ -43,7 +55,13 @@ def create(name: str, **options: object) -> Fault:
 
 def summary(name: str) -> str:
     """One line about a fault."""
-    return (inspect.getdoc(fault_class(name)) or "").split("\n", 1)[0]
+    return only_class_in(file_of(__path__, _found(name)), "Fault").summary
+
+
+def option_names(name: str) -> list[str]:
+    """The options of a fault, from its source alone where that tells."""
+    told = only_class_in(file_of(__path__, _found(name)), "Fault").options
+    return list(hints_of(fault_class(name))) if told is None else list(told)
 
 
 __all__ = [
@@ -57,5 +75,6 @@ __all__ = [
     "names",
     "on_gradients",
     "on_link",
+    "option_names",
     "summary",
 ]

@@ -11,18 +11,7 @@ from torch import Tensor, nn
 
 from gradvote.errors import unknown
 from gradvote.models import nets
-
-ARGUMENTS = ["input_shape", "num_classes"]
-
-
-def model_names() -> list[str]:
-    """The names of the models, as written on the command line."""
-    return sorted(name.replace("_", "-") for name in _factories())
-
-
-def describe_model(name: str) -> str:
-    """One line about a model. Raises ``ValueError`` for an unknown name."""
-    return (_named(name).__doc__ or "").strip().partition("\n")[0]
+from gradvote.models.names import factory_named
 
 
 def build(spec: str, input_shape: Sequence[int], num_classes: int, seed: int) -> nn.Module:
@@ -39,7 +28,7 @@ def build(spec: str, input_shape: Sequence[int], num_classes: int, seed: int) ->
     """
     if num_classes < 1:
         raise ValueError(f"The number of classes is {num_classes}; a model needs at least 1.")
-    factory = _imported(spec) if ":" in spec else _named(spec)
+    factory = _imported(spec) if ":" in spec else getattr(nets, factory_named(spec))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         net = _called(spec, factory, tuple(input_shape), num_classes)
@@ -47,23 +36,6 @@ def build(spec: str, input_shape: Sequence[int], num_classes: int, seed: int) ->
     if not any(p.requires_grad and p.numel() > 0 for p in net.parameters()):
         raise ValueError(f"The model '{spec}' has no trainable parameters, so there is nothing to train.")
     return net
-
-
-def _factories() -> dict[str, Callable[..., object]]:
-    """The public functions of ``nets`` that take the arguments of a factory."""
-    functions = inspect.getmembers(nets, inspect.isfunction)
-    return {
-        name: function
-        for name, function in functions
-        if not name.startswith("_") and list(inspect.signature(function).parameters)[:2] == ARGUMENTS
-    }
-
-
-def _named(name: str) -> Callable[..., object]:
-    found = _factories().get(name.replace("-", "_"))
-    if found is None:
-        raise unknown("model", name, [*model_names(), "package.module:factory"])
-    return found
 
 
 def _imported(spec: str) -> Callable[..., object]:
@@ -99,8 +71,8 @@ def _called(spec: str, factory: Callable[..., object], input_shape: tuple[int, .
         parameters = inspect.signature(factory).parameters
         arguments = {name: value for name, value in given.items() if name in parameters}
         net = factory(**arguments)
-    except Exception as error:
-        if spec.replace("-", "_") in _factories():
+    except (Exception, SystemExit) as error:
+        if ":" not in spec:
             raise
         raise ValueError(f"The factory of the model '{spec}' failed ({type(error).__name__}: {error}).") from error
     if not isinstance(net, nn.Module):
@@ -115,7 +87,7 @@ def _check_fit(spec: str, net: nn.Module, input_shape: tuple[int, ...], num_clas
     try:
         with torch.no_grad():
             out = net.eval()(torch.zeros(2, *input_shape, device=device))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"The model '{spec}' fails on samples of shape {input_shape} ({type(error).__name__}: {error})."
         ) from error

@@ -1,10 +1,10 @@
 """The report: one HTML file that holds everything it shows, and reads without a network and without JavaScript."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from gradvote.errors import MissingExtra
+from gradvote.files import PAGE_MARK, check_page, write_text
 from gradvote.report.columns import COLUMNS
 from gradvote.report.records import Scene, unique_labels
 from gradvote.report.style import styles, variables
@@ -29,13 +29,14 @@ def write_report(scenes: Sequence[Scene], out: Path | str, title: str, intro: st
     recipes. A label keeps its colour throughout. The raw records are inside, as download links.
 
     Raises:
-        ValueError: no scene, or a scene without a run.
+        ValueError: no scene, a scene without a run, or `out` holds something else than a report.
         MissingExtra: on import, without matplotlib or jinja2 (extra `report`).
     """
     if not scenes or any(not scene.runs for scene in scenes):
         raise ValueError("A report needs a scene, and every scene at least one run. Give the runs to show.")
     look = styles(label for scene in scenes for label in unique_labels(scene.runs))
     page = _template().render(
+        mark=Markup(PAGE_MARK),
         title=title,
         intro=intro,
         facts=facts([run for scene in scenes for run in scene.runs]),
@@ -46,7 +47,8 @@ def write_report(scenes: Sequence[Scene], out: Path | str, title: str, intro: st
         css=_part("style.css"),
         script=_part("script.js"),
     )
-    return _replace(Path(out), page)
+    check_page(Path(out))
+    return write_text(Path(out), page)
 
 
 def _template() -> Template:
@@ -63,15 +65,3 @@ def _template() -> Template:
 def _part(name: str) -> Markup:
     """A file of ours, to stand in the page as it is."""
     return Markup((_FOLDER / name).read_text(encoding="utf-8"))
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write beside `path`, then put in its place: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path

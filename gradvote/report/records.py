@@ -1,11 +1,12 @@
 """A run folder read back: `run.json` (what was run) and `records.jsonl` (what was measured, step by step)."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from gradvote.files import from_json, number
 
 Counts = tuple[tuple[float, ...], ...]
 """Samples of each class, one row per worker."""
@@ -138,7 +139,7 @@ def _run(about: dict[str, object], name: str, path: Path, raw: bytes, lines: lis
 
 def _object(raw: bytes, where: str) -> dict[str, object]:
     try:
-        value = json.loads(raw)
+        value = from_json(raw)
     except ValueError as error:
         raise ValueError(f"{where} is not valid JSON ({error}). Was it cut short or edited? Run it again.") from error
     if not isinstance(value, dict):
@@ -162,7 +163,7 @@ def _complete_lines(path: Path) -> list[tuple[str, Record]]:
 
 
 def _numbers(record: dict[str, object]) -> Record:
-    return {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
+    return {key: value for key, own in record.items() if (value := number(own)) is not None}
 
 
 def _text(about: dict[str, object], key: str) -> str:
@@ -187,7 +188,7 @@ def _list(about: dict[str, object], key: str) -> list[object]:
 
 def _histogram(about: dict[str, object], path: Path) -> Counts:
     rows = _list(about, "class_histogram")
-    counts = [tuple(float(n) for n in row if isinstance(n, int | float)) for row in rows if isinstance(row, list)]
+    counts = [tuple(n for own in row if (n := number(own)) is not None) for row in rows if isinstance(row, list)]
     kept = [len(row) for row in counts] == [len(row) for row in rows if isinstance(row, list)]
     if len(counts) != len(rows) or not kept or len({len(row) for row in counts}) > 1:
         raise ValueError(f"class_histogram in {path} must be one list of counts per worker, all of equal length.")

@@ -1,119 +1,31 @@
 """Train a model over workers with any algorithm, and leave behind records, a recipe and a checkpoint."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from gradvote.data import Data
-from gradvote.train import checkpoint
-from gradvote.train.baseline import honest
-from gradvote.train.config import Config, from_json
+from gradvote.discovery import on_first_use
+from gradvote.train.config import Config
 from gradvote.train.folder import RunFolder
-from gradvote.train.metrics import misfit
-from gradvote.train.observe import Record
-from gradvote.train.run import Progress, Run, silent
-from gradvote.train.setup import prepare
 
+if TYPE_CHECKING:
+    from gradvote.train.baseline import honest
+    from gradvote.train.metrics import misfit
+    from gradvote.train.observe import Record
+    from gradvote.train.run import Progress, Run, silent
+    from gradvote.train.running import continued, ready, reopen, start, train
+    from gradvote.train.setup import prepare
 
-def ready(
-    config: Config,
-    folder: Path | str,
-    *,
-    overwrite: bool = False,
-    command: str = "",
-    label: str | None = None,
-    samples: Data | None = None,
-) -> Run:
-    """A run as `config` says, checked, on `samples` or the data set it names; nothing is written before `run.open()`.
-
-    Raises:
-        ValueError: an option is wrong, the first loss is not finite, or the folder holds a run already.
-    """
-    if config.engine != "simulation":
-        raise ValueError(f"The engine '{config.engine}' needs a process for each worker; use `gradvote train`.")
-    run = Run(prepare(config, samples), RunFolder(Path(folder)), command, label)
-    run.check(overwrite)
-    return run
-
-
-def start(
-    config: Config,
-    folder: Path | str,
-    *,
-    overwrite: bool = False,
-    command: str = "",
-    label: str | None = None,
-    samples: Data | None = None,
-) -> Run:
-    """The same with its folder made: `run.train()` does the work, its results stand in `folder`."""
-    run = ready(config, folder, overwrite=overwrite, command=command, label=label, samples=samples)
-    run.open()
-    return run
-
-
-def reopen(
-    folder: Path | str, *, chosen: Mapping[str, Any] | None = None, command: str = "", samples: Data | None = None
-) -> Run:
-    """The run in `folder` at its checkpoint: `run.train()` continues it, bit for bit.
-
-    Of the options in `chosen`, which a `Config` has, only a larger number of steps may differ from the run's own.
-
-    Raises:
-        ValueError: no usable checkpoint, or `chosen` contradicts it; nothing has been changed.
-    """
-    place = RunFolder(Path(folder))
-    state = checkpoint.load(place.checkpoint)
-    config = continued(place, state, chosen or {})
-    if config.engine != "simulation":
-        raise ValueError(
-            f"The run in {folder} has the engine '{config.engine}'; `gradvote train --resume` goes on with it."
-        )
-    run = Run(prepare(config, samples), place, place.commands(command), place.described("label"))
-    run.resume(state)
-    return run
-
-
-def continued(place: RunFolder, state: Mapping[str, Any], chosen: Mapping[str, Any]) -> Config:
-    """The options of a checkpoint's run, with the number of steps in `chosen`.
-
-    Raises:
-        ValueError: the checkpoint holds none, or `chosen` contradicts them.
-    """
-    return _continued(_config_in(state, place.checkpoint), state["step"], chosen, place)
-
-
-def train(config: Config, folder: Path | str, *, overwrite: bool = False, progress: Progress = silent) -> Run:
-    """Train as `config` says; the results stand in `folder`. Raises as `start` does."""
-    run = start(config, folder, overwrite=overwrite)
-    run.train(progress)
-    return run
-
-
-def _config_in(state: Mapping[str, Any], path: Path) -> Config:
-    try:
-        return from_json(state["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold the options of a run: {error}") from error
-
-
-def _continued(config: Config, step: int, chosen: Mapping[str, Any], place: RunFolder) -> Config:
-    different = config.contradicted({key: value for key, value in chosen.items() if key != "steps"})
-    if different:
-        raise ValueError(
-            f"The run in {place.path} has other values of {', '.join(different)}. A resumed run keeps its options but "
-            "for steps; leave them out, or start a new run."
-        )
-    steps = chosen.get("steps", config.steps)
-    if steps < step:
-        raise ValueError(f"The run in {place.path} is at step {step} already, beyond {steps} steps.")
-    if steps != config.steps and config.schedule != "constant":
-        raise ValueError(
-            f"The run in {place.path} has the learning-rate schedule '{config.schedule}' over {config.steps} steps, "
-            "so another number of steps would be another run. Leave the steps out, or start a new run."
-        )
-    return replace(config, steps=steps)
-
+if not TYPE_CHECKING:  # a type checker would take any name for right
+    __getattr__ = on_first_use(
+        globals(),
+        {
+            "honest": "gradvote.train.baseline",
+            "misfit": "gradvote.train.metrics",
+            "Record": "gradvote.train.observe",
+            **dict.fromkeys(("Progress", "Run", "silent"), "gradvote.train.run"),
+            **dict.fromkeys(("continued", "ready", "reopen", "start", "train"), "gradvote.train.running"),
+            "prepare": "gradvote.train.setup",
+        },
+    )
 
 __all__ = [
     "Config",

@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read back without executing anything."""
 
 import os
+import reprlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,9 @@ def _checked(state: Any, path: Path) -> dict[str, Any]:
     if missing:
         problem = f"it lacks {', '.join(missing)}"
     elif state["format"] != FORMAT:
-        problem = f"it has format {state['format']}"
-    elif type(state["step"]) is not int or state["step"] < 0:
-        problem = f"its step is {state['step']!r}"
+        problem = f"it has format {reprlib.repr(state['format'])}"
+    elif type(state["step"]) is not int or not 0 <= state["step"] < 2**53:
+        problem = f"its step is {reprlib.repr(state['step'])}"
     else:
         return dict(state)
     raise ValueError(f"{path} is not a checkpoint of this version of gradvote (format {FORMAT}); {problem}.")

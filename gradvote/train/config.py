@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradvote.arguments import checked, hints_of
-from gradvote.engines.gradients import MODES
 from gradvote.errors import unknown
+from gradvote.files import from_json as read_json
 
 ENGINES = {
     "simulation": "M workers in one process, with real bytes between them",
     "ddp": "M processes, here or under torchrun, with votes behind DistributedDataParallel",
     "elastic": "M processes here that may die, stall and come back; see --kill and --stop",
 }
+MODES = ("loop", "vectorized")
 PLACEMENTS = {
     "sharded": "every worker is the server of a part of the blocks; engine elastic: with a buddy that has a copy",
     "central": "engine ddp: rank 0 is the server",
@@ -30,6 +31,8 @@ OPTIMIZERS = {
     "nesterov-decay": "dist-EF-SGDM's weight decay with a local momentum of its own",
     "adamw": "torch.optim.AdamW on the decision",
 }
+LARGEST = 3.4e38
+"""About the largest float32, in which parameters are updated."""
 WEIGHTS = {"equal": "every worker counts the same", "samples": "by number of samples"}
 
 
@@ -83,14 +86,18 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}.")
+            if value is not None and value >= 2**53:
+                raise ValueError(f"{name} must be below 2**53; got a number of {value.bit_length()} bits.")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"The seed must be at least 0 and below 2**63; got {self.seed}.")
-        if self.lr is not None and not 0 <= self.lr < float("inf"):
-            raise ValueError(f"The learning rate must be finite and not negative; got {self.lr}.")
-        if self.max_norm is not None and not 0 < self.max_norm < float("inf"):
+        for what, rate in (("learning rate", self.lr), ("weight decay", self.weight_decay)):
+            if rate is not None and not 0 <= rate <= LARGEST:
+                raise ValueError(
+                    f"The {what} must be finite and not negative; got {rate}."
+                    + (f" A float32 holds at most {LARGEST:g}." if LARGEST < rate < float("inf") else "")
+                )
+        if self.max_norm is not None and not 0 < self.max_norm <= LARGEST:
             raise ValueError(f"max_norm must be positive and finite, or left out; got {self.max_norm}.")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"The weight decay must be finite and not negative; got {self.weight_decay}.")
 
     def _check_plain(self) -> None:
         try:
@@ -133,5 +140,5 @@ class Config:
 
 def from_json(text: str) -> Config:
     """The options that `to_json` wrote."""
-    raw = json.loads(text)
+    raw = read_json(text)
     return Config(**{**raw, "faults": tuple(raw["faults"])})

@@ -5,6 +5,7 @@ writes `checkpoint.pt`, which holds the run's options.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradvote.engines import elastic
+from gradvote.engines.elastic.environment import NUMBER
 from gradvote.engines.elastic.launcher import RESTARTS
 from gradvote.engines.gradients import worker_seed
 from gradvote.train import checkpoint, metrics
@@ -209,4 +211,7 @@ def work(job: Job) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if os.environ.get(NUMBER) == "0":  # one of them says that it compiles
+        logging.getLogger("gradvote").addHandler(logging.StreamHandler())
+        logging.getLogger("gradvote").setLevel(logging.INFO)
     work(job_from(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -25,11 +25,17 @@ from gradvote.train.setup import Setup
 
 
 class RankFolder(RunFolder):
-    """The run's folder, written by rank 0."""
+    """The run's folder, written by rank 0; whoever has started the ranks holds it for them."""
 
-    def create(self) -> None:
+    def check_lock(self) -> None:
+        pass
+
+    def hold(self) -> None:
+        pass
+
+    def create(self, overwrite: bool = False, engine: str = "") -> None:
         if dist.get_rank() == 0:
-            super().create()
+            super().create(overwrite, engine)
         dist.barrier()
 
     def describe(self, about: dict[str, Any]) -> None:

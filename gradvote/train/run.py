@@ -13,7 +13,7 @@ from gradvote import data
 from gradvote.engines.gradients import set_gradients, trainable
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import diverging
-from gradvote.train import checkpoint, folder
+from gradvote.train import checkpoint, machine
 from gradvote.train.folder import RunFolder
 from gradvote.train.interrupt import ctrl_c_calls
 from gradvote.train.observe import Observer, Record
@@ -38,7 +38,7 @@ class Run:
         self.engine: Any = self._engine()
         self.observer = self._observer()
         self.step, self.seconds, self.status, self.message = 0, 0.0, "running", ""
-        self._stopped = False
+        self._stopped = self._overwrite = False
 
     def _models(self) -> list[nn.Module]:
         num_models = self.config.workers if diverging(self.setup.faults) else 1
@@ -54,9 +54,10 @@ class Run:
         """Look at the first loss and at the folder; nothing is written.
 
         Raises:
-            ValueError: the first loss is not finite, or the folder holds a run and `overwrite` is False.
+            ValueError: the first loss is not finite, or the run must not be written there (`RunFolder.check`).
         """
-        self.place.check(overwrite)
+        self._overwrite = overwrite
+        self.place.check(overwrite, self.config.engine)
         losses = self.observer.first_losses()
         if not bool(losses.isfinite().all()):
             worker = int((~losses.isfinite()).nonzero()[0])
@@ -66,8 +67,8 @@ class Run:
             )
 
     def open(self) -> None:
-        """Make the folder, without an earlier run's files, with the recipe and the checkpoint of step 0."""
-        self.place.create()
+        """Take the folder, without an earlier run's files, with the recipe and the checkpoint of step 0."""
+        self.place.create(self._overwrite, self.config.engine)
         self._describe()
         self._save()
 
@@ -75,8 +76,13 @@ class Run:
         """Continue from a checkpoint's content.
 
         Raises:
-            ValueError: the content is not that of such a run.
+            ValueError: the content is not that of such a run, or the run began with other data.
         """
+        if state.get("data", self.setup.data.fingerprint) != self.setup.data.fingerprint:
+            raise ValueError(
+                f"The run in {self.place.path} began with other data than this {self.setup.data}. Name the folder of "
+                "its own with --data-dir, or start a new run."
+            )
         try:
             for model, saved in zip(self.models, state["models"], strict=True):
                 model.load_state_dict(saved)
@@ -85,6 +91,8 @@ class Run:
             self.engine.load_state_dict(state["engine"])
             self.observer.resumed_round = dict(state["round"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            if not 0 <= self.seconds < math.inf:
+                raise ValueError(f"it took {self.seconds} seconds.")
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{self.place.checkpoint} does not fit the run it names: {error}") from error
 
@@ -94,6 +102,7 @@ class Run:
 
     def train(self, progress: Progress = silent) -> None:
         """Run to the last step. Ctrl-C, or `stop`, ends it after the step in progress; a checkpoint is left always."""
+        self.place.hold()
         try:
             with ctrl_c_calls(self.stop):
                 self._describe()
@@ -105,6 +114,7 @@ class Run:
             raise
         finally:
             self._describe()
+            self.place.release()
 
     def _steps(self, progress: Progress) -> None:
         while self.step < self.config.steps and self.status == "running" and not self._stopped:
@@ -173,6 +183,7 @@ class Run:
         return {
             "step": self.step,
             "config": self.config.to_json(),
+            "data": self.setup.data.fingerprint,
             "models": [model.state_dict() for model in self.models],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "engine": self.engine.state_dict(),
@@ -191,8 +202,8 @@ class Run:
                 "command": self.command,
                 "config": dict(vars(self.config)),
                 "seed": self.config.seed,
-                "versions": folder.versions(),
-                "hardware": folder.hardware(),
+                "versions": machine.versions(),
+                "hardware": machine.hardware(),
                 "num_parameters": s.protocol.layout.size,
                 "num_workers": self.config.workers,
                 "class_histogram": histogram.tolist(),

@@ -19,6 +19,7 @@ from gradvote.faults import Faulty
 from gradvote.optim import NesterovDecay
 from gradvote.schedules import Constant, Cosine, Schedule, Step
 from gradvote.train.config import Config
+from gradvote.train.lean import lean
 
 
 @dataclass
@@ -64,8 +65,8 @@ def optimizer_for(config: Config, model: nn.Module, lr: float) -> torch.optim.Op
     if config.optimizer == "nesterov-decay":
         return NesterovDecay(params, lr, weight_decay=config.weight_decay)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(params, lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(params, lr, weight_decay=config.weight_decay)
+        return lean(torch.optim.AdamW)(params, lr=lr, weight_decay=config.weight_decay)  # type: ignore[call-arg]  # of AdamW
+    return lean(torch.optim.SGD)(params, lr=lr, weight_decay=config.weight_decay)  # type: ignore[call-arg]  # of SGD
 
 
 def faults_of(config: Config) -> tuple[Faulty, ...]:

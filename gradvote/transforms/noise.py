@@ -16,6 +16,10 @@ from gradvote.rng import Stream, draw
 _RELATIVE = re.compile("relative(?::([^:]+))?(?::([^:]+))?")
 
 
+LARGEST = 1e37
+"""The largest b: times the largest ξ, 15.7, it is still a float32."""
+
+
 @dataclass(frozen=True)
 class Relative:
     """b_W = factor · max|g_W| per block W, the maxima of all workers combined by "median" (default) or "max".
@@ -102,3 +106,7 @@ class Noise(Transform):
 def _check_std(value: float) -> None:
     if not 0 <= value < float("inf"):
         raise ValueError(f"The noise standard deviation b must be finite and not negative; got {value}.")
+    if value > LARGEST:
+        raise ValueError(
+            f"The noise standard deviation b must be at most {LARGEST:g}, as b·ξ is a float32; got {value:g}."
+        )

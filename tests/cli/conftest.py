@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from gradvote import cli
+from gradvote.files import PAGE_MARK
 from gradvote.report import html
 from tests.train.small import FACTORY
 
@@ -38,7 +39,7 @@ def gradvote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     real = html.write_report
 
     def stub(scenes: object, path: Path, title: str, intro: str = "") -> Path:
-        path.write_text(title)  # drawing the real one takes a second
+        path.write_text(f"{PAGE_MARK}{title}")  # drawing the real one takes a second
         return path
 
     def run(*arguments: str, small: bool = True, page: bool = False) -> Result:

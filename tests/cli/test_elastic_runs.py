@@ -28,7 +28,7 @@ def models(folder: str, name: str) -> list[dict[str, torch.Tensor]]:
 def test_resume_equals_the_simulation(gradvote: Run) -> None:
     assert gradvote(*COMMAND, "--name", "whole", "--steps", "8").status == 0
     assert gradvote(*COMMAND, "--engine", "elastic", "--deadline", "15", "--name", "part", "--steps", "4").status == 0
-    resumed = gradvote("train", "--resume", "runs/part", "--steps", "8", "--deadline", "15", small=False)
+    resumed = gradvote("train", "--resume", "runs/part", "--steps", "8", "--deadline", "15")
     assert resumed.status == 0, resumed.text
     assert RunFolder(Path("runs/part")).described("status") == "finished"
     [expected] = models("whole", "checkpoint.pt")

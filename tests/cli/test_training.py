@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gradvote.cli.options import Options, chosen
-from gradvote.train import Run
+from gradvote.train import Run, checkpoint
+from tests.train.small import FACTORY
 
 
 def about(folder):
@@ -149,9 +150,10 @@ class TestResume:
         assert gradvote("train", "--steps", "6", "--name", "whole").status == 0
         found = self.stopped(gradvote, monkeypatch, "train", "--steps", "6")
         assert found.status == 130 and "stopped by the user at step 2" in found.text
-        assert "Continue with: gradvote train --resume runs/signsgd" in found.text
+        again = f"train --resume runs/signsgd --model {FACTORY}"
+        assert f"Continue with: gradvote {again}" in found.text
         assert (tmp_path / "runs/signsgd/report.html").exists()
-        assert gradvote("train", "--resume", "runs/signsgd", small=False).status == 0
+        assert gradvote(*again.split(), small=False).status == 0
         one, other = (
             torch.load(tmp_path / "runs" / name / "checkpoint.pt")["models"][0] for name in ("whole", "signsgd")
         )
@@ -188,9 +190,35 @@ class TestResume:
     def test_contradictions(self, flags, name, gradvote, monkeypatch):
         monkeypatch.setattr(Run, "train", lambda run, progress: None)
         assert gradvote("train", "--algorithm", "noisy-signsgd").status == 0
-        found = gradvote("train", "--resume", "runs/noisy-signsgd", *flags, small=False)
+        found = gradvote("train", "--resume", "runs/noisy-signsgd", "--model", FACTORY, *flags, small=False)
         assert found.status == (0 if name is None else 2)
         assert name is None or f"other values of {name}." in found.text
+
+    def test_the_place_of_the_data_may_be_another(self, gradvote, tmp_path, monkeypatch):
+        (tmp_path / "data").mkdir()
+        assert gradvote("train", "--data-dir", "data").status == 0
+        assert config(tmp_path / "runs/signsgd")["data_dir"] == str(tmp_path / "data")  # found from everywhere
+        (tmp_path / "data").rename(tmp_path / "moved")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        for more, place in (([], None), (["--data-dir", "../moved"], str(tmp_path / "elsewhere/../moved"))):
+            found = gradvote("train", "--resume", "../runs/signsgd", *more, "--steps", "9")
+            assert found.status == 0 and config(tmp_path / "runs/signsgd")["data_dir"] == place
+
+    @pytest.mark.parametrize("engine", ["simulation", "ddp", "elastic"])
+    def test_a_checkpoint_does_not_choose_what_is_run(self, engine, gradvote, tmp_path):
+        assert gradvote("train").status == 0
+        folder = tmp_path / "runs/signsgd"
+        state = checkpoint.load(folder / "checkpoint.pt")
+        bad = json.loads(state["config"]) | {"model": "bad_module:f", "engine": engine}
+        checkpoint.save(state | {"config": json.dumps(bad)}, folder / "checkpoint.pt")
+        (folder / "run.json").write_text(json.dumps(about(folder) | {"config": bad}))
+        (tmp_path / "bad_module.py").write_text("open('called', 'w'); f = None")
+        found = gradvote("train", "--resume", "runs/signsgd", small=False)
+        assert found.status == 2 and "If you trust it, name it: --model bad_module:f" in found.text
+        found = gradvote("train", "--resume", "runs/signsgd")  # names another one
+        assert found.status == 2 and "other values of model" in found.text
+        assert not (tmp_path / "called").exists()
 
 
 class TestCompare:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradvote.engines.launch import WorkerFailed, spawn
+from gradvote.engines.launch import spawn
+from gradvote.errors import WorkerFailed
 from tests.engines import failing_workers
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from gradvote.engines.launch import WorkerFailed, spawn
+from gradvote.engines.launch import spawn
+from gradvote.errors import WorkerFailed
 
 
 def rank_and_tensor(scale: float) -> tuple[int, torch.Tensor]:

@@ -32,6 +32,16 @@ OWN = """
     def needs_more(depth):
         return plain()
 
+    def leaving():
+        raise SystemExit("bye")
+
+    class Quitter(Linear):
+        def __init__(self):
+            super().__init__((2, 3), 4)
+
+        def forward(self, x):
+            raise SystemExit(7)
+
     def broken():
         raise RuntimeError("no luck")
 
@@ -118,6 +128,8 @@ def test_own_factories(own, factory):
         ("my_models:not_a_factory", "is not a function or class"),
         ("my_models:needs_more", "failed .TypeError.*'depth'"),
         ("my_models:broken", "failed .RuntimeError: no luck"),
+        ("my_models:leaving", "failed .SystemExit: bye"),
+        ("my_models:Quitter", "fails on samples .* .SystemExit: 7"),
         ("my_models:number", "gave int instead of an nn.Module"),
         ("my_models:frozen", "no trainable parameters"),
         ("my_models:empty", "no trainable parameters"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradvote.errors import MissingExtra
+from gradvote.files import is_page
 from gradvote.report import Run, Scene
 from gradvote.report.html import write_report
 
@@ -136,6 +137,7 @@ def test_a_failed_write_leaves_the_old_report(
 ) -> None:
     scene = Scene("", "", (make_run("a"),))
     out = write_report([scene], tmp_path / "report.html", "Old")
+    assert is_page(out)
 
     def fail(*_: object) -> None:
         raise OSError("disk full")

@@ -1,6 +1,7 @@
 """A run small enough to be repeated often: 120 digits of ten classes, a net of 602 parameters."""
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from gradvote import data
 from gradvote.data import Data
-from gradvote.train import Config, Run, reopen, start
+from gradvote.train import Config, Run, RunFolder, reopen, start
 
 FACTORY = f"{__name__}:tiny"
 
@@ -79,8 +80,16 @@ def trained(folder: Path, until: int | None = None, /, **options: Any) -> Run:
     return finished(start(config(**options), folder, samples=samples()), until)
 
 
+def reopened(folder: Path, chosen: Mapping[str, Any] | None = None, command: str = "") -> Run:
+    """The run at its checkpoint; its factory, one of those here, is named by whoever asks for it."""
+    about = RunFolder(folder)._about()
+    return reopen(
+        folder, chosen={"model": about["config"]["model"], **(chosen or {})}, command=command, samples=samples()
+    )
+
+
 def resumed(folder: Path, **chosen: Any) -> Run:
-    return finished(reopen(folder, chosen=chosen, samples=samples()))
+    return finished(reopened(folder, chosen))
 
 
 def finished(run: Run, until: int | None = None) -> Run:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradvote.train import checkpoint, reopen
-from tests.train.small import samples, trained
+from gradvote.train import checkpoint
+from tests.train.small import reopened, trained
 
 STATE = {key: 0 for key in checkpoint.KEYS if key != "format"}
 
@@ -111,7 +111,7 @@ class TestRuns:
         (folder / "checkpoint.pt").write_bytes(content)
         before = {p.name: p.read_bytes() for p in folder.iterdir()}
         with pytest.raises(ValueError, match=r"checkpoint.pt cannot be read as a checkpoint: it"):
-            reopen(folder, samples=samples())
+            reopened(folder)
         assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
     def test_cut_short_anywhere(self, tmp_path):

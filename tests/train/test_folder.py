@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from gradvote.train.folder import RunFolder
+from gradvote.files import PAGE_MARK
+from gradvote.train.folder import OF_ENGINE, RunFolder
 
 
 @pytest.fixture
@@ -22,22 +23,92 @@ def test_checking_writes_nothing(place):
     assert not place.path.exists() and not place.path.parent.exists()
 
 
-@pytest.mark.parametrize("name", ["run.json", "records.jsonl", "checkpoint.pt"])
-def test_any_of_its_files_is_a_run(place, name):
+RUN = {"config": {"engine": "simulation"}}
+
+
+def described(place, **about):
     place.create()
-    (place.path / name).write_text("")
+    place.describe({**RUN, **about})
+    place.release()
+    return place
+
+
+def test_a_run_is_replaced_only_when_asked(place):
+    described(place)
     with pytest.raises(ValueError, match=r"There is a run in .*Choose another --name, .* --resume .* --overwrite"):
         place.check(overwrite=False)
     place.check(overwrite=True)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("run.json", ""),
+        ("records.jsonl", ""),
+        ("checkpoint.pt", ""),
+        ("report.html", ""),
+        ("events/events.out.tfevents.1", ""),
+        ("job.json", "elastic"),
+        ("worker-0.pt", "elastic"),
+        ("checkpoint-3.rank0.pt", "ddp"),
+    ],
+)
+def test_a_file_that_no_run_has_made_is_nobody_s_to_replace(place, name, engine, overwrite):
+    theirs = place.path / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    for attempt in (place.check, place.create):
+        with pytest.raises(ValueError, match=rf"{theirs} is there, which no run of gradvote has made"):
+            attempt(overwrite, engine)
+    assert [p for p in place.path.rglob("*") if p.is_file()] == [theirs] and theirs.read_text() == "mine"
+    if engine:
+        place.check(overwrite=False)  # another engine has no file of that name
+
+
 def test_replacing_forgets_all_of_the_old_run_and_nothing_else(place):
-    place.create()
-    place.events.mkdir()
-    for name in ("run.json", "records.jsonl", "checkpoint.pt", "report.html", "events/scalars", "mine.txt"):
+    described(place)
+    (place.path / "events").mkdir()
+    theirs = {"mine.txt", "job.json", "events/notes", "worker-0.pt"}  # no run on the simulation writes the last
+    for name in {"records.jsonl", "checkpoint.pt", "events/events.out.tfevents.1"} | theirs:
         (place.path / name).write_text("old")
-    place.create()
-    assert [p.name for p in place.path.iterdir()] == ["mine.txt"]
+    place.report.write_text(PAGE_MARK)
+    place.create(overwrite=True)
+    place.release()
+    assert {str(p.relative_to(place.path)) for p in place.path.rglob("*") if p.is_file()} == theirs
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("engine", OF_ENGINE)
+def test_the_files_of_an_engine_go_with_its_run(engine, listed, place):
+    """Also where an older version, or a worker in a process of its own, has written the recipe without a list."""
+    place.create(engine=engine)
+    place.claimed = place.claimed if listed else None
+    place.describe({"config": {"engine": engine}})
+    place.release()
+    for name in (*OF_ENGINE[engine], "mine.pt"):
+        (place.path / name.replace("*", "1")).write_text("old")
+    place.create(overwrite=True)
+    place.release()
+    assert [p.name for p in place.path.iterdir()] == ["mine.pt"]
+
+
+def test_a_page_of_the_user_s_in_the_folder_of_a_run_stays(place):
+    described(place)
+    place.report.write_text("mine")
+    with pytest.raises(ValueError, match=r"report\.html is there, which no run"):
+        place.create(overwrite=True)
+    assert place.about.is_file() and place.report.read_text() == "mine"
+
+
+def test_what_a_recipe_claims_beyond_a_run_s_names_is_not_believed(place):
+    described(place)
+    (place.path.parent / "precious").write_text("mine")
+    about = json.loads(place.about.read_text())
+    place.about.write_text(json.dumps({**about, "files": ["../precious", "run.json", "*"]}))
+    (place.path / "mine.txt").write_text("mine")
+    RunFolder(place.path).create(overwrite=True)
+    assert (place.path.parent / "precious").exists() and (place.path / "mine.txt").exists()
 
 
 def test_description(place):
@@ -46,6 +117,7 @@ def test_description(place):
     place.describe({"label": "ö", "steps": 3})
     assert place.described("label") == "ö"
     assert place.described("steps") is None is place.described("nothing")  # a number is no text
+    place.release()
     assert [p.name for p in place.path.iterdir()] == ["run.json"]
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.train.small import (
     finished,
     parameters,
     records,
+    reopened,
     resumed,
     samples,
     trained,
@@ -72,7 +74,7 @@ def test_again_and_again(tmp_path):
     whole = trained(tmp_path / "whole")
     trained(tmp_path / "part", 2)
     for until in (5, 6, 10, None):
-        run = finished(reopen(tmp_path / "part", samples=samples()), until)
+        run = finished(reopened(tmp_path / "part"), until)
     assert_same(run, whole)
 
 
@@ -93,7 +95,7 @@ def test_with_more_steps(tmp_path):
 def test_what_it_was_called_and_how(tmp_path):
     run = start(config(), tmp_path, command="gradvote train", label="my own", samples=samples())
     finished(run, 5)
-    again = finished(reopen(tmp_path, command="gradvote train --resume x", samples=samples()))
+    again = finished(reopened(tmp_path, command="gradvote train --resume x"))
     assert about(again)["label"] == "my own"
     assert about(again)["command"] == "gradvote train; gradvote train --resume x"
     assert about(again)["status"] == "finished" and about(again)["message"] == ""
@@ -123,23 +125,35 @@ class TestMistakes:
         trained(tmp_path, 7)
         before = contents(tmp_path)
         with pytest.raises(ValueError, match=words):
-            reopen(tmp_path, chosen=chosen, samples=samples())
+            reopened(tmp_path, chosen=chosen)
         assert contents(tmp_path) == before
 
     def test_the_same_options_may_be_repeated(self, tmp_path):
         trained(tmp_path, 7, options={"zero": "abstain"}, faults=(UP,))
         chosen = {"lr": 0.01, "algorithm": "signsgd", "options": {"zero": "abstain"}, "faults": (UP,)}
-        assert reopen(tmp_path, chosen=chosen, samples=samples()).step == 7
+        assert reopened(tmp_path, chosen=chosen).step == 7
 
     def test_a_schedule_over_the_whole_run_cannot_be_lengthened(self, tmp_path):
         trained(tmp_path, 7, schedule="cosine")
         with pytest.raises(ValueError, match="schedule 'cosine' over 12 steps"):
-            reopen(tmp_path, chosen={"steps": 20}, samples=samples())
+            reopened(tmp_path, chosen={"steps": 20})
+
+    def test_other_data(self, tmp_path):
+        trained(tmp_path, 7)
+        before, other = contents(tmp_path), replace(samples(), train_x=samples().train_x.flip(0))
+        with pytest.raises(ValueError, match="began with other data than this Data"):
+            reopen(tmp_path, chosen={"model": FACTORY}, samples=other)
+        assert contents(tmp_path) == before
+
+    def test_a_factory_that_nobody_has_named(self, tmp_path):
+        trained(tmp_path, 7)
+        with pytest.raises(ValueError, match=f"a checkpoint does not choose .* name it: --model {FACTORY}"):
+            reopen(tmp_path, samples=samples())
 
     def test_reopening_alone_changes_nothing(self, tmp_path):
         trained(tmp_path, 7)
         before = contents(tmp_path)
-        reopen(tmp_path, samples=samples())
+        reopened(tmp_path)
         assert contents(tmp_path) == before
 
     def test_a_state_of_another_run(self, tmp_path):
@@ -152,7 +166,31 @@ class TestMistakes:
         for key, value in broken:
             checkpoint.save(mine | {key: value}, tmp_path / "mine" / "checkpoint.pt")
             with pytest.raises(ValueError, match=r"checkpoint.pt does not fit the run it names: "):
-                reopen(tmp_path / "mine", samples=samples())
+                reopened(tmp_path / "mine")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "[" * 100_000 + "]" * 100_000,
+            '{"options": ' * 100_000 + "1" + "}" * 100_000,
+            '{"steps": 1e400, "faults": []}',
+            f'{{"steps": {"9" * 5000}, "faults": []}}',
+            f'{{"steps": {"9" * 400}, "faults": []}}',
+            f'{{"lr": {"9" * 400}, "faults": []}}',
+            '{"seed": -1e400, "faults": []}',
+        ],
+        ids=lambda text: text[:20],
+    )
+    def test_deep_and_huge_options(self, text, tmp_path):
+        self.test_options_of_something_else(text, tmp_path)
+
+    @pytest.mark.parametrize("numbers", [{"step": 10**5000}, {"step": 2**53}, {"seconds": 10**400}, {"seconds": 1e400}])
+    def test_huge_numbers_in_a_checkpoint(self, numbers, tmp_path):
+        trained(tmp_path, 7)
+        path = tmp_path / "checkpoint.pt"
+        checkpoint.save(checkpoint.load(path) | numbers, path)
+        with pytest.raises(ValueError, match=r"its step is|does not fit the run it names|cannot be read"):
+            reopened(tmp_path)
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"steps": 3}', '{"faults": [], "colour": 3}', "null"])
     def test_options_of_something_else(self, text, tmp_path):
@@ -160,7 +198,7 @@ class TestMistakes:
         path = tmp_path / "checkpoint.pt"
         checkpoint.save(checkpoint.load(path) | {"config": text}, path)
         with pytest.raises(ValueError, match=r"checkpoint.pt does not hold the options of a run: "):
-            reopen(tmp_path, samples=samples())
+            reopened(tmp_path)
 
 
 LONG = {"algorithm": "ef-signsgd", "steps": 60, "eval_every": 7, "checkpoint_every": 5}
@@ -168,7 +206,7 @@ LONG = {"algorithm": "ef-signsgd", "steps": 60, "eval_every": 7, "checkpoint_eve
 
 def train_there(folder):
     """The work of the process that is interrupted or killed."""
-    run = reopen(folder, samples=samples()) if folder.exists() else start(config(**LONG), folder, samples=samples())
+    run = reopened(folder) if folder.exists() else start(config(**LONG), folder, samples=samples())
     run.train()
 
 
@@ -205,7 +243,7 @@ class TestFromOutside:
         os.kill(child.pid, signal.SIGINT)
         child.join(60)
         assert child.exitcode == 0
-        run = reopen(tmp_path / "part", samples=samples())
+        run = reopened(tmp_path / "part")
         assert 7 <= run.step < 60 and about(run)["status"] == "interrupted"
         assert about(run)["message"] == f"stopped by the user at step {run.step}"
         assert_same(finished(run), trained(tmp_path / "whole", **LONG))
@@ -220,7 +258,7 @@ class TestFromOutside:
             child.join(chance.uniform(0, whole.seconds))
             child.kill()
             child.join()
-            assert reopen(part, samples=samples()).step % 5 == 0
+            assert reopened(part).step % 5 == 0
         assert_same(resumed(part), whole)
         left = sorted(path.name for path in part.iterdir() if "partial" not in path.name)
         assert left == ["checkpoint.pt", "records.jsonl", "run.json"]

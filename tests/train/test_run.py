@@ -136,7 +136,7 @@ class TestFaults:
         assert about(run)["message"].startswith("the loss became ") and about(run)["message"].endswith(
             f"step {run.step}"
         )
-        assert not math.isfinite(records(run)[-1]["loss"]) and run.step < 12
+        assert not math.isfinite(float(records(run)[-1]["loss"])) and run.step < 12
 
 
 class TestUsersOwn:

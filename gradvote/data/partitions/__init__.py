@@ -1,15 +1,19 @@
 """How samples are split over workers: one file per partition, its name is the partition's."""
 
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import cast
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from gradvote.data.discovery import module_named, module_names, summary
-from gradvote.data.partitions._common import Partition, class_histogram
-from gradvote.data.partitions.by_class import ByClass
-from gradvote.data.partitions.dirichlet import Dirichlet
-from gradvote.data.partitions.iid import Iid
-from gradvote.data.partitions.unequal import Unequal
+from gradvote.data.discovery import found, module_named
+from gradvote.discovery import file_of, module_names, on_first_use, only_class_in
 from gradvote.errors import unknown
+
+if TYPE_CHECKING:
+    from gradvote.data.partitions._common import Partition, class_histogram
+    from gradvote.data.partitions.by_class import ByClass
+    from gradvote.data.partitions.dirichlet import Dirichlet
+    from gradvote.data.partitions.iid import Iid
+    from gradvote.data.partitions.unequal import Unequal
 
 __all__ = [
     "ByClass",
@@ -24,6 +28,20 @@ __all__ = [
     "partition_options",
 ]
 
+_HERE = "gradvote.data.partitions"
+if not TYPE_CHECKING:  # a type checker would take any name for right
+    __getattr__ = on_first_use(
+        globals(),
+        {
+            "Partition": f"{_HERE}._common",
+            "class_histogram": f"{_HERE}._common",
+            "ByClass": f"{_HERE}.by_class",
+            "Dirichlet": f"{_HERE}.dirichlet",
+            "Iid": f"{_HERE}.iid",
+            "Unequal": f"{_HERE}.unequal",
+        },
+    )
+
 
 def partition_names() -> list[str]:
     """The names of the partitions, as written on the command line."""
@@ -32,15 +50,20 @@ def partition_names() -> list[str]:
 
 def describe_partition(name: str) -> str:
     """One line about a partition. Raises ``ValueError`` for an unknown name."""
-    return summary(_class_named(name))
+    return only_class_in(_file(name)).summary
 
 
 def partition_options(name: str) -> list[str]:
     """The options that a partition accepts. Raises ``ValueError`` for an unknown name."""
-    return [option.name for option in _fields(name)]
+    told = only_class_in(_file(name)).options
+    return [option.name for option in _fields(name)] if told is None else list(told)
 
 
-def partition_named(name: str, **options: float | None) -> Partition:
+def _file(name: str) -> Path:
+    return file_of(__path__, found("partition", name, __path__))
+
+
+def partition_named(name: str, **options: float | None) -> "Partition":
     """Build a partition, e.g. ``partition_named("dirichlet", alpha=0.1)``.
 
     Raises ``ValueError`` for an unknown name, an option the partition does not have, and a missing or invalid
@@ -64,7 +87,7 @@ def _fields(name: str) -> tuple[Field[object], ...]:
     return fields(kind)
 
 
-def _class_named(name: str) -> type[Partition]:
+def _class_named(name: str) -> "type[Partition]":
     module = module_named("partition", name, __name__, __path__)
     own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
     assert len(own) == 1, f"{module.__name__} must define exactly one class"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+from gradvote.engines.elastic.addresses import joined
 from gradvote.engines.elastic.register import Register, store_at
 from gradvote.engines.elastic.seals import Seals, Signed, Unsigned
 
@@ -31,7 +32,7 @@ def store_of(store: Store | str | None, timeout: float) -> Store:
         return store
     address = store or env(STORE)
     if address is None and "MASTER_ADDR" in os.environ:
-        address = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT', '')}"
+        address = joined(os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT", ""))
     if address is None:
         raise ValueError(
             "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+from gradvote.engines.elastic.addresses import bare, joined, listening
 from gradvote.engines.elastic.environment import HOST, KEYS, MIN_WORKERS, NUMBER, STORE, WORKERS
 from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.stopping import signals_call
@@ -59,9 +60,11 @@ class Launcher:
             raise ValueError("There is nothing to launch; name a Python script: gradvote launch --workers 3 train.py")
         self._command, self._say, self.max_restarts = list(command), say, max_restarts
         self.workers, self.min_workers, self._stopping = workers, min_workers, False
+        host = bare(host)
+        listening(host).close()  # a store that cannot be reached would be waited for
         self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
         self.environment = {
-            STORE: f"{host}:{self._store.port}", HOST: host, WORKERS: str(workers), MIN_WORKERS: str(min_workers),
+            STORE: joined(host, self._store.port), HOST: host, WORKERS: str(workers), MIN_WORKERS: str(min_workers),
         }  # fmt: skip
         if keys is not None:
             check_keys(keys, workers)

@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Iterator
 
+from gradvote.engines.elastic.addresses import bare, listening
 from gradvote.engines.elastic.frames import Frame, Kind, read
 from gradvote.engines.elastic.links import Inbox, Link
 from gradvote.engines.elastic.records import Member, Slot
@@ -30,8 +31,8 @@ class Mesh:
 
     def __init__(self, register: Register, host: str, recipe: int, inbox: Inbox, limits: dict[Kind, int]) -> None:
         self._register, self.recipe, self._inbox, self._limits = register, recipe, inbox, limits
-        self._server = socket.create_server((host, 0), backlog=128)
-        self.host, self.port = host, int(self._server.getsockname()[1])
+        self._server = listening(bare(host))
+        self.host, self.port = bare(host), int(self._server.getsockname()[1])
         self.links: dict[int, Link] = {}
         self.ended: set[int] = set()
         self.strangers: dict[int, tuple[int, int]] = {}

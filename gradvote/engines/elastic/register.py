@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+from gradvote.engines.elastic.addresses import families, split
 from gradvote.engines.elastic.records import Proof, Record, Slot, proofs_from_raw, proofs_to_raw, record_from
 
 PREFIX = "gradvote/elastic"
@@ -140,12 +141,11 @@ def store_at(address: str, timeout: float) -> TCPStore:
     """A client of the store at HOST:PORT.
 
     Raises:
-        ValueError: the address is not of that form, or nobody answers there.
+        ValueError: the address is not of that form, its name does not resolve, or nobody answers there.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f"The address of a store is HOST:PORT, for instance 127.0.0.1:29500; got '{address}'.")
+    host, port = split(address)
+    families(host)
     try:
-        return TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=timeout))
+        return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=timeout))
     except RuntimeError as error:
         raise ValueError(f"No store answers at {address}. Start the run with `gradvote launch` or torchrun.") from error

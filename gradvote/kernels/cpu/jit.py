@@ -12,6 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from gradvote.kernels.cpu.kept_code import Kept
+
 F = TypeVar("F", bound=Callable[..., Any])
 _compiled = functools.partial(
     numba.njit, nogil=True, error_model="numpy", boundscheck=False, fastmath=False, no_cfunc_wrapper=True
@@ -26,9 +28,11 @@ def kernel(function: F) -> F:
     """
     function.__qualname__ += f"_{_digest()}"
     try:
-        return cast(F, _compiled(cache=True)(function))
-    except RuntimeError:
-        return cast(F, _compiled()(function))
+        compiled: Any = _compiled(cache=True)(function)
+    except (OSError, RuntimeError):  # there is no folder to keep it in
+        compiled = _compiled()(function)
+    compiled._cache = Kept(compiled._cache)
+    return cast(F, compiled)
 
 
 def emitted(typing: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,109 @@
+"""What a folder of parts holds, read from its sources: nothing is imported, so that names and help come at once.
+
+`gradvote list`, `--help` and the answer to a typo need names, first lines of docstrings and options, but not PyTorch.
+"""
+
+import ast
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Described:
+    """A function or class as its source tells: the docstring's first line, and the names of its parameters.
+
+    `options` is None where the source alone does not tell them: another class is inherited from, or there is no
+    function or class of that name at all.
+    """
+
+    summary: str
+    options: tuple[str, ...] | None
+
+
+def module_names(path: Iterable[str]) -> list[str]:
+    """The sorted names of the public modules in a package's `__path__`."""
+    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+
+
+def file_of(path: Iterable[str], module: str) -> Path:
+    """The source of a module, or package, in a package's `__path__`."""
+    places = [Path(folder) / name for folder in path for name in (f"{module}.py", f"{module}/__init__.py")]
+    return next(place for place in places if place.is_file())
+
+
+def summary_of(file: Path) -> str:
+    """The first line of a module's docstring."""
+    return _first_line(_tree(file))
+
+
+def function_in(file: Path, name: str) -> Described:
+    """The function `name` of a file."""
+    for node in _tree(file).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name and node.args.kwarg is None:
+            return Described(_first_line(node), _parameters(node))
+    return Described("", None)
+
+
+def functions_in(file: Path) -> dict[str, Described]:
+    """The public functions of a file."""
+    names = [node.name for node in _tree(file).body if isinstance(node, ast.FunctionDef)]
+    return {name: function_in(file, name) for name in names if not name.startswith("_")}
+
+
+def only_class_in(file: Path, base: str = "") -> Described:
+    """The one public class of a file, a dataclass that inherits from nothing, or from `base` without any fields."""
+    classes = [node for node in _tree(file).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    if len(classes) != 1:
+        return Described("", None)
+    [own] = classes
+    fields = tuple(n.target.id for n in own.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name))
+    known = {ast.unparse(parent) for parent in own.bases} <= {base}
+    return Described(_first_line(own), fields if known else None)
+
+
+def keys_in(file: Path, table: str) -> list[str]:
+    """The keys of the dictionary of texts that a file assigns to the name `table`."""
+    for node in _tree(file).body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        named = any(isinstance(target, ast.Name) and target.id == table for target in targets)
+        if named and isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
+    return []
+
+
+def on_first_use(package: dict[str, Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package (given by its `globals()`) whose names are imported when they are first used.
+
+    `homes` gives the module of each name; the package's own files can be had by their names, too.
+    """
+    name_of_package = package["__name__"]
+
+    def first_use(name: str) -> Any:
+        if name in homes:
+            package[name] = getattr(importlib.import_module(homes[name]), name)
+            return package[name]
+        if any(name == module.name for module in pkgutil.iter_modules(package["__path__"])):
+            return importlib.import_module(f"{name_of_package}.{name}")
+        raise AttributeError(f"module '{name_of_package}' has no attribute '{name}'")
+
+    return first_use
+
+
+@functools.cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _first_line(node: ast.Module | ast.FunctionDef | ast.ClassDef) -> str:
+    return (ast.get_docstring(node) or "").strip().partition("\n")[0]
+
+
+def _parameters(node: ast.FunctionDef) -> tuple[str, ...]:
+    return tuple(own.arg for own in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs))

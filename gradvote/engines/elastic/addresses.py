@@ -1,0 +1,60 @@
+"""Addresses as people write them: 10.0.0.7:29500, node-3:29500, [::1]:29500."""
+
+import socket
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT, without the brackets of an IPv6 address.
+
+    Raises:
+        ValueError: the address is not of that form.
+    """
+    host, _, port = address.rpartition(":")
+    if not bare(host) or not (port.isascii() and port.isdecimal()) or int(port) >= 1 << 16:
+        raise ValueError(
+            f"The address of a store is HOST:PORT, for instance 127.0.0.1:29500 or [::1]:29500; got '{address}'."
+        )
+    return bare(host), int(port)
+
+
+def joined(host: str, port: int | str) -> str:
+    """HOST:PORT, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def bare(host: str) -> str:
+    """A host without the brackets that an IPv6 address may have."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def families(host: str) -> list[socket.AddressFamily]:
+    """How a host can be reached: IPv4, IPv6 or both, in the order to be tried.
+
+    Raises:
+        ValueError: its name does not resolve; that is known at once, without waiting for anybody.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ValueError(
+            f"The host '{host}' is not known here ({error}). Give an address of this network, for instance 10.0.0.7, "
+            "or a name that resolves."
+        ) from error
+    return list(dict.fromkeys(family for family, *_ in found))
+
+
+def listening(host: str) -> socket.socket:
+    """A socket that listens at a free port of an address of this machine.
+
+    Raises:
+        ValueError: the name does not resolve, or the address is another machine's.
+    """
+    refusal: OSError | None = None
+    for family in families(host):
+        try:
+            return socket.create_server((host, 0), family=family, backlog=128)
+        except OSError as error:
+            refusal = error
+    raise ValueError(
+        f"Nothing can listen at '{host}' ({refusal}): it must be an address of this machine that the others can reach."
+    ) from refusal

@@ -1,0 +1,53 @@
+"""Machine code on disk: a cache that cannot be read or written costs time, and never a run."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+LOG = logging.getLogger("gradvote.kernels")
+_said: set[str] = set()
+
+
+class Kept:
+    """numba's cache of one kernel, whose failures are no errors: it is then compiled, and not kept."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """The machine code for a signature, or None if it is to be compiled."""
+        try:
+            found = self._cache.load_overload(signature, target)
+        except OSError as error:
+            self._warn("read", error.strerror or str(error))
+            found = None
+        except Exception:  # what a damaged file raises is for pickle and llvmlite to choose
+            found = None
+        if found is None:
+            _once("compiling", lambda: LOG.info("Compiling kernels for this processor, which takes some seconds."))
+        return found
+
+    def save_overload(self, signature: Any, code: Any) -> None:
+        """Keep machine code, if there is room."""
+        try:
+            self._cache.save_overload(signature, code)
+        except OSError as error:
+            self._warn("written", error.strerror or str(error))
+
+    def _warn(self, verb: str, why: str) -> None:
+        text = (
+            f"The cache of compiled kernels in {self._cache.cache_path} cannot be {verb} ({why}), so each process "
+            "compiles them anew. Mend that, or name another folder in NUMBA_CACHE_DIR."
+        )
+        _once("cache", lambda: warnings.warn(text, stacklevel=2))
+
+
+def _once(what: str, say: Callable[[], None]) -> None:
+    """Say something once in a process."""
+    if what not in _said:
+        _said.add(what)
+        say()

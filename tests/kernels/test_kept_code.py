@@ -1,0 +1,76 @@
+"""Machine code that cannot be kept on disk: the first call works all the same, and one warning says so."""
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradvote.kernels.cpu import kept_code
+from gradvote.kernels.cpu.jit import kernel
+from gradvote.kernels.cpu.kept_code import Kept
+
+
+def _plus_one(x: Any) -> Any:
+    return x + 1
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_code, "_said", set())
+
+
+def failing(verb: str, error: Exception) -> Any:
+    """A cache that fails when it is to load or to save."""
+
+    def refuse(*_: Any) -> None:
+        raise error
+
+    plain = {"load_overload": lambda *_: None, "save_overload": lambda *_: None, "cache_path": "there"}
+    return SimpleNamespace(**{**plain, f"{verb}_overload": refuse})
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("verb", ["load", "save"])
+def test_a_folder_that_fails_at_the_first_call(verb: str, number: int) -> None:
+    """Full, forbidden, read-only, over quota."""
+    one, two = (kernel(type(_plus_one)(_plus_one.__code__, globals(), f"{verb}_{number}_{i}")) for i in (1, 2))
+    for compiled in (one, two):
+        compiled._cache = Kept(failing(verb, OSError(number, os.strerror(number))))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert one(np.int64(1)) == 2 and two(2.5) == 3.5
+    [warning] = [w for w in caught if "cache of compiled kernels" in str(w.message)]
+    assert os.strerror(number) in str(warning.message) and "NUMBA_CACHE_DIR" in str(warning.message)
+
+
+def test_a_damaged_file_is_compiled_anew() -> None:
+    compiled = kernel(type(_plus_one)(_plus_one.__code__, globals(), "damaged"))
+    compiled._cache = Kept(failing("load", EOFError("Ran out of input")))
+    assert compiled(np.int64(1)) == 2
+
+
+def test_compiling_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="gradvote"):
+        for i in (1, 2):
+            compiled = kernel(type(_plus_one)(_plus_one.__code__, globals(), f"told_{i}"))
+            compiled._cache = Kept(failing("load", EOFError()))
+            compiled(np.int64(1))
+    assert [r.message for r in caplog.records if "Compiling" in r.message] == [caplog.records[0].message]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_forbidden_folder(mode: int, tmp_path: Path) -> None:
+    tmp_path.chmod(mode)
+    code = "import torch; from gradvote import kernels; print(kernels.pack_signs(torch.ones(64), True).tolist())"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[-1]"
