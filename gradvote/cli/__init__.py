@@ -10,6 +10,7 @@ from rich.markup import escape
 import gradvote
 from gradvote.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
 from gradvote.engines.launch import WorkerFailed
+from gradvote.engines.stopping import sigterm_interrupts
 from gradvote.errors import MissingExtra
 
 app = App(
@@ -24,9 +25,9 @@ for module in (listing, training, launching, comparing, reporting, planning, ben
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line and give its exit status: 0, 1 (the run diverged), 2 (a mistake), 130 (Ctrl-C)."""
+    """Run the command line and give its exit status: 0, 1 (the run diverged), 2 (a mistake), 130 (Ctrl-C, SIGTERM)."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    with warnings.catch_warnings():
+    with sigterm_interrupts(), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: errors.print(f"[yellow]Warning:[/] {escape(str(message))}")
         try:
             status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

@@ -16,7 +16,6 @@ from gradvote.engines.launch import spawn
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
 from gradvote.train.config import from_json
-from gradvote.train.interrupt import ctrl_c_calls
 from gradvote.train.ranks import RankFolder, RankRun
 
 MISTAKE = "mistake"
@@ -96,8 +95,8 @@ def _run(job: Job) -> Ended | None:
         first = dist.get_rank() == 0
         dist.destroy_process_group()
     else:
-        with ctrl_c_calls(lambda: None):
-            outcomes = spawn(_work, config.workers, job, threads=max(1, torch.get_num_threads() // config.workers))
+        threads = max(1, torch.get_num_threads() // config.workers)
+        outcomes = spawn(_work, config.workers, job, threads=threads, graceful=True)
         first = True
     status, message = outcomes[0]
     if status == MISTAKE:
