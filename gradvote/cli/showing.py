@@ -46,16 +46,20 @@ def event_files(wanted: bool) -> Iterator[Board]:
 
 
 def finish(runs: Sequence[Run | Ended], console: Console, folder: Path, title: str) -> None:
-    """Print the table and what must be said about the runs, and write the report."""
+    """Print the table and what must be said about the runs, and write the report, unless a run was interrupted."""
     loaded = tuple(load_run(run.place.path) for run in runs)
     console.print(table(loaded))
     for run, records in zip(runs, (run.records for run in loaded), strict=True):
         for text in filter(None, (run.message, misfit(records))):
             console.print(f"[yellow]{escape(run.label)}:[/] {escape(text)}")
-    write([Scene(title, "", loaded)], folder / "report.html", title, console)
-    if runs[-1].status == "interrupted":
-        place = shlex.quote(str(runs[-1].place.path))
-        console.print(f"Continue with: gradvote train --resume {place}", soft_wrap=True)
+    if runs[-1].status != "interrupted":
+        write([Scene(title, "", loaded)], folder / "report.html", title, console)
+        return
+    places = [
+        shlex.quote(str(run.place.path)) for run in runs
+    ]  # drawing takes seconds; who has stopped it does not wait
+    console.print(f"Report, if wanted: gradvote report {' '.join(places)}", soft_wrap=True)
+    console.print(f"Continue with: gradvote train --resume {places[-1]}", soft_wrap=True)
 
 
 def write(scenes: list[Scene], path: Path, title: str, console: Console, intro: str = "") -> None:

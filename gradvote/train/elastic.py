@@ -217,3 +217,6 @@ if __name__ == "__main__":
     end_with_parent()
     torch.set_num_threads(1)
     work(job_from(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # all is on disk; to take torch apart takes seconds on a busy machine, and the user waits
