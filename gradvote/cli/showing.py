@@ -55,9 +55,8 @@ def finish(runs: Sequence[Run | Ended], console: Console, folder: Path, title: s
     if runs[-1].status != "interrupted":
         write([Scene(title, "", loaded)], folder / "report.html", title, console)
         return
-    places = [
-        shlex.quote(str(run.place.path)) for run in runs
-    ]  # drawing takes seconds; who has stopped it does not wait
+    # Drawing takes seconds; who has stopped it does not wait for that.
+    places = [shlex.quote(str(run.place.path)) for run in runs]
     console.print(f"Report, if wanted: gradvote report {' '.join(places)}", soft_wrap=True)
     console.print(f"Continue with: gradvote train --resume {places[-1]}", soft_wrap=True)
 
