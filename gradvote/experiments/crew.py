@@ -6,7 +6,7 @@ import queue
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Self
@@ -65,16 +65,19 @@ class Crew:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is None:
             return
-        processes = list((self._pool._processes or {}).values())  # `kill_workers` is newer than Python 3.13
         if kind is not None:
-            self._stopped.set()
-        if kind is not None and not self._present:  # they still import torch, and have nothing to save
-            _kill(processes)
+            self._stop(list((self._pool._processes or {}).values()))  # `kill_workers` is newer than Python 3.13
+        self._pool.shutdown(cancel_futures=True)
+
+    def _stop(self, processes: Sequence[BaseProcess]) -> None:
+        """End what is being measured; the processes then have nothing left to do, and are not waited for."""
+        self._stopped.set()
+        working = [future for future in self._futures.values() if not future.cancel()]
         try:
-            self._pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:
-            _kill(processes)
-            raise
+            wait(working if self._present else [])  # before, they import torch
+        finally:
+            for process in processes:
+                process.kill()
 
     def begin(self, claim: Claim, scale: Scale, store: Store) -> Job:
         """Have the cells without a record measured."""
@@ -83,7 +86,7 @@ class Crew:
         job = Job(claim, store, cells, {str(store.path(group[0])): group for group in missing})
         self.board.before += len(cells) - sum(map(len, missing))
         for key, group in job.missing.items():
-            self.board.pieces[key] = Piece(store.folder.name, _named(group), len(group))
+            self.board.pieces[key] = Piece(store.folder.name, _named(group, cells), len(group))
         if self._pool is not None:
             with deaf_children():
                 job.futures = {
@@ -128,13 +131,13 @@ class Crew:
 
     def _listen(self) -> None:
         """Take what the processes say, for a moment; and who has ended."""
-        wait = OFTEN
+        patience = OFTEN
         while True:
             try:
-                key, step, steps, note = self._news.get(timeout=wait) if wait else self._news.get_nowait()
+                key, step, steps, note = self._news.get(timeout=patience) if patience else self._news.get_nowait()
             except queue.Empty:
                 break
-            wait, self._present = 0.0, True
+            patience, self._present = 0.0, True
             if key in self.board.pieces and self.board.pieces[key].seconds is None:
                 self.board.tell(key, step / max(steps, 1), _place(step, steps, note))
         for key, future in self._futures.items():
@@ -158,20 +161,15 @@ def groups(claim: Claim, cells: Sequence[Cell]) -> list[list[Cell]]:
     return list(found.values())
 
 
-def _kill(processes: Sequence[BaseProcess]) -> None:
-    for process in processes:
-        process.kill()
-
-
 def _place(step: int, steps: int, note: str) -> str:
     return ", ".join(filter(None, (f"step {step} of {steps}" if steps else "", note)))
 
 
-def _named(group: Sequence[Cell]) -> str:
-    """A group in words."""
-    if len(group) == 1:
-        return describe(group[0])
-    return describe({key: value for key, value in group[0].items() if key not in SWEPT}) + f", {len(group)} runs"
+def _named(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
+    """A group in words: what tells it from the other cells of its claim."""
+    first, alone = group[0], len(group) == 1
+    own = {k: v for k, v in first.items() if any(cell.get(k) != v for cell in cells) and (alone or k not in SWEPT)}
+    return ", ".join(filter(None, (describe(own), "" if alone else f"{len(group)} runs")))
 
 
 def _measured(claim: Claim, group: Sequence[Cell], store: Store, tell: Tell = unheard) -> None:

@@ -103,7 +103,11 @@ class Board:
 
 def said(piece: Piece) -> str:
     """What is measured, and how far it is."""
-    return f"{piece.claim} ({piece.name})" + (f" {piece.share:.0%}, {piece.note}" if piece.note else "")
+    return (
+        piece.claim
+        + (f" ({piece.name})" if piece.name else "")
+        + (f" {piece.share:.0%}, {piece.note}" if piece.note else "")
+    )
 
 
 def lasting(seconds: float) -> str:

@@ -24,7 +24,7 @@ def cells(scale: Scale) -> list[Cell]:
 
 
 def square(cell: Cell, bench: Bench) -> Numbers:
-    bench.tell("half way")
+    bench.tell(1, 2, "half way")
     bench.folder.mkdir(parents=True, exist_ok=True)
     MEASURED.append(cell)
     if cell["x"] == 3.0 and len(MEASURED) == 3:
