@@ -36,7 +36,7 @@ class Hand:
     """This process: `news` goes to its parent, `stopped` comes from there."""
 
     def __init__(self, news: "multiprocessing.Queue[News]", stopped: Event) -> None:
-        self.news, self.stopped = news, stopped
+        self.news, self.stopped, self._parent = news, stopped, multiprocessing.parent_process()
         self._lock, self._busy = threading.Lock(), False
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -45,13 +45,13 @@ class Hand:
         """Within, SIGTERM interrupts, and the parent's word to stop is a SIGTERM; outside, SIGTERM ends the process.
 
         Raises:
-            KeyboardInterrupt: the word has come.
+            KeyboardInterrupt: the word has come, or nobody is there any more to give it.
         """
         signal.signal(signal.SIGTERM, interrupts)
         try:
             with self._lock:
                 self._busy = True
-            if self.stopped.is_set():
+            if self.stopped.is_set() or (self._parent is not None and not self._parent.is_alive()):
                 raise KeyboardInterrupt
             yield
         finally:
