@@ -1,4 +1,4 @@
-"""The scripts of docs/clusters.md: Slurm's variables, torchrun on two hosts (network namespaces), Kubernetes' fields."""
+"""The scripts of docs/clusters.md: Slurm's variables, torchrun on two hosts (namespaces), Kubernetes' fields."""
 
 import importlib.util
 import os
