@@ -42,7 +42,7 @@ class Shown:
 
     def _draw(self, bars: Progress, board: Board) -> None:
         left = board.left()
-        ahead = "" if left is None else f", about {lasting(left)} left"
+        ahead = f", about {lasting(left)} left" if left else ""
         bars.update(self._all, completed=board.share, description=f"{board.done} of {board.total} cells{ahead}")
         running = {key: piece for key, piece in board.pieces.items() if piece.running}
         for key in self._tasks.keys() - running.keys():

@@ -96,7 +96,7 @@ class Board:
     def __str__(self) -> str:
         """One line."""
         left = self.left()
-        ahead = "" if left is None else f", about {lasting(left)} left"
+        ahead = f", about {lasting(left)} left" if left else ""
         work = "; ".join(map(said, self.running))
         return f"{self.done} of {self.total} cells, {self.share:.0%}{ahead}" + (f"; at work: {work}" if work else "")
 
