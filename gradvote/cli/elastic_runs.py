@@ -18,6 +18,7 @@ from gradvote.files import from_json, write_text
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
 from gradvote.train.elastic import Job, Kill, Stop
+from gradvote.train.setup import Setup
 
 
 def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, script: Script, resume: bool) -> Ended:
@@ -40,13 +41,13 @@ def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, s
         keys=script.keys,
         say=lambda text: console.print(escape(text), soft_wrap=True),
     )
-    prepare(config)
+    setup = prepare(config)
     if resume:
         place.hold()
     else:
         place.check(overwrite, config.engine)
         place.create(overwrite, config.engine)
-        place.describe({"config": dict(vars(config))})  # until the first worker does: the files here are a run's
+        _describe_beginning(place, setup, command)
     write_text(paper, job.to_json())
     with Progress(*columns(), console=console) as bar:
         task = bar.add_task(config.algorithm, total=config.steps, news="", rate="")
@@ -100,9 +101,24 @@ def _show(place: RunFolder, bar: Progress, task: TaskID) -> None:
     bar.update(task, completed=record["step"], news=news_of(record))
 
 
+def _describe_beginning(place: RunFolder, setup: Setup, command: str) -> None:
+    """What `--resume` needs, before any worker is there to write it: a run may be stopped while they come together."""
+    config, num = setup.config, setup.protocol.layout.size
+    about = {"name": place.path.resolve().name, "label": config.algorithm, "algorithm": repr(setup.protocol.algorithm)}
+    more = {"num_parameters": num, "num_workers": config.workers, "status": "running", "message": ""}
+    place.describe({**about, "command": command, "config": dict(vars(config)), "seed": config.seed, **more})
+    nothing: dict[str, Any] = {"optimizers": [], "engine": {}, "round": {}, "seconds": 0.0}
+    models = [setup.model.state_dict()]
+    checkpoints.save({"step": 0, "config": config.to_json(), "models": models, **nothing}, place.checkpoint)
+
+
 def _end_of(place: RunFolder, status: int) -> tuple[str, str]:
     how, message = place.described("status"), place.described("message")
     if status == 130:
+        if how == "running":  # the worker that writes it was not there, or not at work yet
+            message = "stopped by the user"
+            about = from_json(place.about.read_text(encoding="utf-8"))
+            place.describe({**about, "status": "interrupted", "message": message})
         return "interrupted", message or "stopped by the user"
     if status or how is None:
         raise ValueError("Too few workers were left; look at what they said above. --resume continues the run.")

@@ -27,6 +27,9 @@ def launch(
 ) -> int:
     """Start workers that train with gradvote.elastic, and start those again that die.
 
+    Ctrl-C and SIGTERM are passed on: the workers finish their step and leave, a second one ends them at once. Where
+    this process itself is killed, they go on among themselves until one has to be left out or let in.
+
     For instance: gradvote launch --workers 7 --min-workers 4 train.py
     """
     if not script.is_file():
@@ -35,7 +38,7 @@ def launch(
 
     quorum = workers // 2 + 1 if min_workers is None else min_workers
     command = [sys.executable, str(script), *arguments]
-    return Launcher(command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys).run()
+    return Launcher(command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys, outlived=True).run()
 
 
 def keys(

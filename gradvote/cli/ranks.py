@@ -17,7 +17,6 @@ from gradvote.engines.launch import spawn
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
 from gradvote.train.config import from_json
-from gradvote.train.interrupt import ctrl_c_calls
 from gradvote.train.ranks import RankFolder, RankRun
 
 MISTAKE = "mistake"
@@ -77,8 +76,8 @@ def _run(place: RunFolder, job: Job) -> Ended | None:
         dist.destroy_process_group()
     else:
         place.hold()
-        with ctrl_c_calls(lambda: None):
-            outcomes = spawn(_work, config.workers, job, threads=max(1, torch.get_num_threads() // config.workers))
+        threads = max(1, torch.get_num_threads() // config.workers)
+        outcomes = spawn(_work, config.workers, job, threads=threads, graceful=True)
         first = True
     place.release()
     status, message = outcomes[0]

@@ -1,13 +1,13 @@
 """`gradvote reproduce`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gradvote.data import DataNotFoundError
@@ -35,9 +35,13 @@ def reproduce(
     processes: Annotated[int, Parameter(help="Measurements at the same time.")] = 2,
     threads: Annotated[int, Parameter(help="Threads of each.")] = 1,
 ) -> int:
-    """Run the papers' figures, theorems and tables, and say which of their claims hold."""
+    """Run the papers' figures, theorems and tables, and say which of their claims hold.
+
+    What was measured is kept: after Ctrl-C the same command goes on where it was.
+    """
     import torch  # --help works at once
 
+    from gradvote.cli.progress import Shown  # --help works at once
     from gradvote.experiments import session  # --help works without the extras report and theory
     from gradvote.experiments.crew import Crew  # --help works without the extras report and theory
 
@@ -50,11 +54,10 @@ def reproduce(
             raise ValueError(f"{option} must be at least 1; got {value}.")
     torch.set_num_threads(threads)
     chosen, size, findings = session.expand(claims), session.scale_named(scale), []
-    with Crew(processes) as crew:
+    with _told(console), Crew(processes) as crew, Shown(console) as shown:
         for name, job in [(name, session.begin(name, size, out, fresh, crew)) for name in chosen]:
             try:
-                with _Bar(name, console) as bar:
-                    findings.append(session.end(name, size, crew, job, bar.show))
+                findings.append(session.end(name, size, crew, job, shown.show))
             except DataNotFoundError as error:
                 if session.ALL not in claims:
                     raise
@@ -65,24 +68,14 @@ def reproduce(
     return 0
 
 
-class _Bar:
-    """A progress bar over the cells of a claim."""
-
-    def __init__(self, name: str, console: Console) -> None:
-        columns = (SpinnerColumn(), BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self.name, self.progress = name, Progress(*columns, console=console)
-        self.task = self.progress.add_task(name)
-
-    def __enter__(self) -> "_Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def show(self, done: int, total: int, text: str) -> None:
-        said = f"{self.name}: {text}" if text else self.name
-        self.progress.update(self.task, completed=done, total=total, description=escape(said))
+@contextmanager
+def _told(console: Console) -> Iterator[None]:
+    """Who stops it is told what becomes of what was measured."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("What was measured is kept; the same command goes on from here.")
+        raise
 
 
 def _listing(rows: Sequence[tuple[str, str]]) -> Table:

@@ -87,7 +87,7 @@ def inside(out: Path, name: str) -> Path:
 
 
 def finish(runs: "Sequence[Run | Ended]", console: Console, folder: Path, title: str) -> None:
-    """Print the table and what must be said about the runs, and write the report."""
+    """Print the table and what must be said about the runs, and write the report, unless a run was interrupted."""
     from gradvote.train import misfit
 
     loaded = tuple(load_run(run.place.path) for run in runs)
@@ -95,12 +95,15 @@ def finish(runs: "Sequence[Run | Ended]", console: Console, folder: Path, title:
     for run, records in zip(runs, (run.records for run in loaded), strict=True):
         for text in filter(None, (run.message, misfit(records))):
             console.print(f"[yellow]{escape(run.label)}:[/] {escape(text)}")
-    write([Scene(title, "", loaded)], folder / "report.html", title, console)
-    if runs[-1].status == "interrupted":
-        words = ["gradvote", "train", "--resume", str(runs[-1].place.path)]
-        model = runs[-1].config.model
-        words += ["--model", model] if ":" in model else []
-        console.print(f"Continue with: {escape(shlex.join(words))}", soft_wrap=True)
+    if runs[-1].status != "interrupted":
+        write([Scene(title, "", loaded)], folder / "report.html", title, console)
+        return
+    # Drawing takes seconds; who has stopped it does not wait for that.
+    places = [str(run.place.path) for run in runs]
+    console.print(f"Report, if wanted: {escape(shlex.join(['gradvote', 'report', *places]))}", soft_wrap=True)
+    model = runs[-1].config.model
+    words = ["gradvote", "train", "--resume", places[-1], *(["--model", model] if ":" in model else [])]
+    console.print(f"Continue with: {escape(shlex.join(words))}", soft_wrap=True)
 
 
 def write(scenes: list[Scene], path: Path, title: str, console: Console, intro: str = "") -> None:

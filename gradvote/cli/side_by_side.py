@@ -2,7 +2,6 @@
 
 import multiprocessing
 import queue
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
@@ -17,9 +16,9 @@ from rich.progress import Progress
 
 from gradvote.cli.showing import Ended
 from gradvote.cli.watch import columns, news_of
+from gradvote.engines.stopping import deaf_children, end_with_parent, signals_call
 from gradvote.train import Config, Run, RunFolder, start
 from gradvote.train.config import from_json
-from gradvote.train.interrupt import ctrl_c_calls
 
 News = tuple[str, int, dict[str, Any] | None]
 Outcome = tuple[str, str] | None
@@ -30,7 +29,8 @@ OFTEN = 0.2
 class Crew:
     """`jobs` processes that train runs in the order in which they were submitted; a context manager.
 
-    Ctrl-C ends every run after the step it is in, and those that have not begun never will.
+    Ctrl-C or SIGTERM ends every run after the step it is in, and those that have not begun never will; a second one
+    ends all at once. Where this process is killed, the runs end after their steps, too.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -45,19 +45,26 @@ class Crew:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        asked_before = self._stopped.is_set()
+        if kind is not None:
+            self._stopped.set()
+        if kind is not None and asked_before:
+            for process in dict(self._pool._processes).values():  # `kill_workers` is newer than Python 3.13
+                process.kill()
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, configs: Mapping[Path, Config], command: str) -> None:
         """Have each config trained in its folder; an earlier run there is replaced."""
         self._configs |= configs
-        for folder, config in configs.items():
-            self._work[folder] = self._pool.submit(_train, config.to_json(), str(folder), command)
+        with deaf_children():
+            for folder, config in configs.items():
+                self._work[folder] = self._pool.submit(_train, config.to_json(), str(folder), command)
 
     def watch(self, folders: Iterable[Path], console: Console) -> list[Ended]:
         """Show a progress bar for each of these runs until all have ended; those that never began are left out."""
         chosen = {folder: self._work[folder] for folder in folders}
-        with ctrl_c_calls(self._cancel):
+        with signals_call(self._cancel):
             self._show(chosen, console)
         outcomes = {folder: _outcome(future) for folder, future in chosen.items()}
         return [
@@ -119,39 +126,35 @@ _SHARED: "tuple[multiprocessing.Queue[News], Event] | None" = None
 
 
 def _begin(news: "multiprocessing.Queue[News]", stopped: Event) -> None:
-    """What a process of the crew knows before it gets work; it can only be interrupted in a run."""
+    """What a process of the crew knows before it gets work."""
     global _SHARED  # noqa: PLW0603  # a pool has no other way to hand a queue to its work
     _SHARED = news, stopped
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     torch.set_num_threads(1)
 
 
 def _train(config_json: str, folder: str, command: str) -> Outcome:
     assert _SHARED is not None
     news, stopped = _SHARED
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        if stopped.is_set():
-            return None
-        run = start(from_json(config_json), Path(folder), overwrite=True, command=command, label=Path(folder).name)
-        run.train(_teller(run, folder, news.put))
-    except KeyboardInterrupt:
+    if stopped.is_set():
         return None
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run = start(from_json(config_json), Path(folder), overwrite=True, command=command, label=Path(folder).name)
+    run.train(_teller(run, folder, news.put, stopped))
     return run.status, run.message
 
 
-def _teller(run: Run, folder: str, tell: Callable[[News], None]) -> Callable[[int, dict[str, Any] | None], None]:
-    """Tells of a run a few times a second, and ends it where nobody listens any more."""
-    parent, told = multiprocessing.parent_process(), 0.0
+def _teller(
+    run: Run, folder: str, tell: Callable[[News], None], stopped: Event
+) -> Callable[[int, dict[str, Any] | None], None]:
+    """Tells of a run a few times a second, and ends it where it should."""
+    told = 0.0
 
     def progress(step: int, record: dict[str, Any] | None) -> None:
         nonlocal told
         if record is not None or time.monotonic() - told > OFTEN:
             told = time.monotonic()
             tell((folder, step, record))
-            if parent is not None and not parent.is_alive():
+            if stopped.is_set():
                 run.stop()
 
     return progress

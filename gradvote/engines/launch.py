@@ -2,13 +2,12 @@
 
 import os
 import pickle
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import timedelta
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -17,9 +16,10 @@ import torch.distributed as dist
 from torch import multiprocessing as mp
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in torch's `__all__`
 
+from gradvote.engines.stopping import deaf_children, end_with_parent, signals_call
 from gradvote.errors import WorkerFailed
 
-GRACE = 10.0
+GRACE, LEAVING = 10.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -29,33 +29,80 @@ class _Outcome:
     victim: bool = False
 
 
-def spawn(fn: Callable[..., Any], num_ranks: int, *args: Any, timeout: float = 300.0, threads: int = 1) -> list[Any]:
+@dataclass
+class _Ranks:
+    """The processes, and whether they were asked to stop."""
+
+    processes: list[Any] = field(default_factory=list)
+    asked: bool = False
+
+    def stop(self) -> None:
+        """Ask each of them once."""
+        if not self.asked:
+            self.asked = True
+            for process in self.processes:
+                process.terminate()
+
+    def end(self, patience: float) -> None:
+        """Wait for them so long, then end them."""
+        for end_of in ("terminate", "kill"):
+            until = time.monotonic() + patience
+            for process in self.processes:
+                process.join(max(until - time.monotonic(), 0.0))
+                if process.is_alive():
+                    getattr(process, end_of)()
+            patience = LEAVING
+
+
+def spawn(
+    fn: Callable[..., Any],
+    num_ranks: int,
+    *args: Any,
+    timeout: float = 300.0,
+    threads: int = 1,
+    graceful: bool = False,
+) -> list[Any]:
     """The results of `fn(*args)` in `num_ranks` processes with torch.distributed set up, in order of their ranks.
 
     `fn` and its arguments must be picklable. `timeout` (seconds) is that of the group. When a rank fails, the others
-    have a moment to end by themselves and are then ended.
+    have a moment to end by themselves and are then ended; so do all of them when this process ends, however it ends.
+    Ctrl-C ends them. With `graceful` (in the main thread), SIGTERM or Ctrl-C gives each of them a SIGTERM, once, upon
+    which `fn` should soon return; a second one ends them.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C; with `graceful`, only where not all have returned.
         WorkerFailed: a rank raised an exception or died; where several did, the one that was at fault.
     """
     if num_ranks < 1:
         raise ValueError(f"There must be at least one process; got {num_ranks}.")
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    context = mp.get_context("spawn")
-    processes, ends = [], []
-    try:
-        for rank in range(num_ranks):
-            here, there = context.Pipe(duplex=False)
-            job = (there, rank, num_ranks, store.port, timeout, threads, fn, args)
-            processes.append(context.Process(target=_child, args=job, daemon=False))
-            processes[-1].start()
-            there.close()
-            ends.append(here)
-        outcomes = _collect(ends, processes)
-    finally:
-        _end(processes)
-    _raise_first(outcomes)
+    ranks, ends = _Ranks(), list[Connection]()
+    patience = 0.0
+    with ExitStack() as signals:
+        if graceful:
+            signals.enter_context(signals_call(ranks.stop))
+        try:
+            for rank in range(num_ranks):
+                ends.append(_started(ranks, rank, num_ranks, store.port, timeout, threads, fn, args))
+            outcomes = _collect(ends, ranks)
+            patience = LEAVING
+        finally:
+            ranks.end(patience)
+    _raise_first(outcomes, ranks)
     return [outcomes[rank].value for rank in range(num_ranks)]
+
+
+def _started(ranks: _Ranks, *job: Any) -> Connection:
+    """Start a process, unless all were asked to stop before it was there; the end of its pipe."""
+    context = mp.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    with there, deaf_children():
+        process = context.Process(target=_child, args=(there, *job), daemon=False)
+        process.start()
+    ranks.processes.append(process)
+    if ranks.asked:
+        process.terminate()
+    return here
 
 
 def _child(
@@ -68,7 +115,7 @@ def _child(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(num_ranks), LOCAL_RANK=str(rank))
         torch.set_num_threads(threads)
@@ -81,13 +128,6 @@ def _child(
         _send(end, _Outcome(error="interrupted", victim=True))
     except BaseException as error:
         _send(end, _Outcome(error=traceback.format_exc(), victim=_is_victim(error)))
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _send(end: Connection, outcome: _Outcome) -> None:
@@ -103,7 +143,7 @@ def _is_victim(error: BaseException) -> bool:
     return isinstance(error, ExchangeError | dist.DistError) or any(text in str(error) for text in told)
 
 
-def _collect(ends: list[Connection], processes: list[Any]) -> dict[int, _Outcome]:
+def _collect(ends: list[Connection], ranks: _Ranks) -> dict[int, _Outcome]:
     outcomes: dict[int, _Outcome] = {}
     deadline: float | None = None
     while len(outcomes) < len(ends):
@@ -114,9 +154,9 @@ def _collect(ends: list[Connection], processes: list[Any]) -> dict[int, _Outcome
             break
         for end in ready:
             rank = ends.index(end)  # type: ignore[arg-type]  # `wait` gives back what it was given
-            outcomes[rank] = _outcome_of(ends[rank], rank, processes[rank])
+            outcomes[rank] = _outcome_of(ends[rank], rank, ranks.processes[rank])
             if outcomes[rank].error and deadline is None:
-                deadline = time.monotonic() + GRACE
+                deadline = time.monotonic() + (LEAVING if ranks.asked else GRACE)
     return outcomes
 
 
@@ -129,18 +169,10 @@ def _outcome_of(end: Connection, rank: int, process: Any) -> _Outcome:
         return _Outcome(error=f"The process of rank {rank} ended with exit code {process.exitcode}.")
 
 
-def _end(processes: list[Any]) -> None:
-    for process in processes:
-        process.join(timeout=1.0)
-        if process.is_alive():
-            process.terminate()
-            process.join(timeout=5.0)
-        if process.is_alive():
-            process.kill()
-
-
-def _raise_first(outcomes: dict[int, _Outcome]) -> None:
+def _raise_first(outcomes: dict[int, _Outcome], ranks: _Ranks) -> None:
     failed = {rank: o for rank, o in outcomes.items() if o.error}
+    if ranks.asked and (failed or len(outcomes) < len(ranks.processes)):
+        raise KeyboardInterrupt
     if failed:
         rank = min(failed, key=lambda r: (failed[r].victim, r))
         raise WorkerFailed(f"Rank {rank} failed:\n\n{failed[rank].error}")

@@ -57,7 +57,7 @@ class Bench:
     """Where a cell may keep what it needs to be resumed, and how it says how far it is."""
 
     folder: Path
-    tell: Callable[[str], None] = lambda text: None
+    tell: Callable[[int, int, str], None] = lambda step, steps, note: None
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from gradvote import algorithms
 from gradvote.engines.gradients import loop_gradients, set_gradients, trainable
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
+from gradvote.engines.stopping import signals_call
 from gradvote.experiments.claim import Bench, Cell, Numbers
 from gradvote.schedules import Schedule
 from gradvote.train import checkpoint
 
-REPORTS, SECONDS = 20, 20.0
-"""How often a run says where it is, and the time between two checkpoints."""
+SECONDS = 20.0
+"""The time between two checkpoints."""
 UNUSED: dict[str, Any] = {"config": "", "round": {}, "seconds": 0.0}
 """What a checkpoint has beside what is needed here."""
 
@@ -46,7 +47,7 @@ class Loop(ABC):
         algorithm = algorithms.create(cell["algorithm"], **cell.get("options", {}))
         self.engine = Simulation(protocol_for(self.params, algorithm, cell["seed"]), cell["workers"])
         self.optimizer = _optimizer(cell, self.params)
-        self.step, self.diverged, self.recent = 0, False, list[float]()
+        self.step, self.diverged, self.stopped, self.recent = 0, False, False, list[float]()
         self.points: dict[str, list[float]] = {k: [] for k in ("step", "train_loss", "bytes", *self.curves)}
 
     @abstractmethod
@@ -58,21 +59,29 @@ class Loop(ABC):
         """A value for each of `curves`."""
 
     def run(self, bench: Bench) -> Numbers:
-        """To the last step, from the last checkpoint if there is one; the curves, the size, and whether it diverged."""
+        """To the last step, from the last checkpoint if there is one; the curves, the size, and whether it diverged.
+
+        SIGTERM or Ctrl-C ends it after its step, with KeyboardInterrupt; the checkpoint stays.
+        """
         path, saved = bench.folder / "checkpoint.pt", time.monotonic()
-        every = max(1, self.cell["steps"] // REPORTS)
         bench.folder.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             self.load(checkpoint.load(path))
-        while self.step < self.cell["steps"] and not self.diverged:
-            self._one_step()
-            if time.monotonic() >= saved + SECONDS:
-                checkpoint.save(self.state(), path)
-                saved = time.monotonic()
-            if self.step % every == 0:
-                bench.tell(f"step {self.step} of {self.cell['steps']}")
+        with signals_call(self.stop):
+            while self.step < self.cell["steps"] and not self.diverged and not self.stopped:
+                self._one_step()
+                if self.stopped or time.monotonic() >= saved + SECONDS:
+                    checkpoint.save(self.state(), path)
+                    saved = time.monotonic()
+                bench.tell(self.step, self.cell["steps"], "")
+        if self.stopped and self.step < self.cell["steps"] and not self.diverged:
+            raise KeyboardInterrupt
         self._look()
         return {**self.points, "parameters": self.engine.protocol.layout.size, "diverged": self.diverged}
+
+    def stop(self) -> None:
+        """Ask `run` to end after the step it is in, with a checkpoint."""
+        self.stopped = True
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""

@@ -61,7 +61,7 @@ class Sweep:
             losses, gradients = self.gradients(self._batches(step))
             if step % self.config.evaluate_every == 0:
                 self._look(step, (losses, gradients) if self._is_full else self.gradients(self.whole))
-                bench.tell(f"step {step} of {self.config.steps}, {len(self.setups)} runs at once")
+            bench.tell(step, self.config.steps, f"{len(self.setups)} runs at once")
             self._round(gradients, step)
         self._look(self.config.steps, self.gradients(self.whole))
         return [

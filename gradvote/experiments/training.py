@@ -42,7 +42,7 @@ def train(
     else:
         run.check(overwrite=True)
         run.open()
-    run.train(lambda step, record: bench.tell(f"step {step} of {cell['steps']}") if record else None)
+    run.train(lambda step, record: bench.tell(step, cell["steps"], ""))
     if run.status == "interrupted":
         raise KeyboardInterrupt
     records = load_run(bench.folder).records

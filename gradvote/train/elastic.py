@@ -22,6 +22,7 @@ from gradvote.engines import elastic
 from gradvote.engines.elastic.environment import NUMBER
 from gradvote.engines.elastic.launcher import RESTARTS
 from gradvote.engines.gradients import worker_seed
+from gradvote.engines.stopping import end_with_parent
 from gradvote.train import checkpoint, metrics
 from gradvote.train.config import from_json
 from gradvote.train.folder import RunFolder
@@ -110,7 +111,7 @@ class ElasticRun(Run):
         self.engine.stop()
 
     def train(self, progress: Progress = silent) -> None:
-        """Vote to the last step; SIGTERM or Ctrl-C ends it after the step in progress."""
+        """Vote to the last step; SIGTERM or Ctrl-C ends it after the step in progress, or while it waits for others."""
         with self.engine as vote:
             self.step = vote.step_number
             if self._is_first():
@@ -139,7 +140,8 @@ class ElasticRun(Run):
             if self.status == "running":
                 self._end("finished")
             self._describe()
-        self._save()
+        if self.engine.members:  # who was asked to stop before it joined knows nothing worth keeping
+            self._save()
 
     def _is_first(self) -> bool:
         members = self.engine.members
@@ -210,8 +212,12 @@ def work(job: Job) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     torch.set_num_threads(1)
     if os.environ.get(NUMBER) == "0":  # one of them says that it compiles
         logging.getLogger("gradvote").addHandler(logging.StreamHandler())
         logging.getLogger("gradvote").setLevel(logging.INFO)
     work(job_from(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # all is on disk; to take torch apart takes seconds on a busy machine, and the user waits

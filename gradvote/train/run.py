@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 from gradvote import data
 from gradvote.engines.gradients import set_gradients, trainable
 from gradvote.engines.simulation import Simulation
+from gradvote.engines.stopping import signals_call
 from gradvote.faults import diverging
 from gradvote.train import checkpoint, machine
 from gradvote.train.folder import RunFolder
-from gradvote.train.interrupt import ctrl_c_calls
 from gradvote.train.observe import Observer, Record
 from gradvote.train.setup import Setup, optimizer_for
 
@@ -101,10 +101,10 @@ class Run:
         self._stopped = True
 
     def train(self, progress: Progress = silent) -> None:
-        """Run to the last step. Ctrl-C, or `stop`, ends it after the step in progress; a checkpoint is left always."""
+        """Run to the last step. SIGTERM, Ctrl-C or `stop` ends it after its step; a checkpoint is left always."""
         self.place.hold()
         try:
-            with ctrl_c_calls(self.stop):
+            with signals_call(self.stop):
                 self._describe()
                 self.place.forget_from(self.step)
                 self._steps(progress)

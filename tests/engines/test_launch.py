@@ -1,4 +1,9 @@
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,3 +43,37 @@ def test_the_rank_at_fault_shows_its_own_traceback(kind: str, text: str) -> None
 def test_a_world_needs_a_rank() -> None:
     with pytest.raises(ValueError, match="at least one process"):
         spawn(rank_and_tensor, 0, 1.0)
+
+
+def waiting(folder: str) -> str:
+    """Until SIGTERM, which is answered once."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    Path(folder, str(os.getpid())).touch()
+    while not asked:
+        time.sleep(0.01)
+    time.sleep(0.3)  # a second SIGTERM would be seen here
+    return f"asked {len(asked)} times"
+
+
+def run_until_asked(folder: str) -> None:
+    print(spawn(waiting, 2, folder, graceful=True))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc, to see whether a process has ended")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ranks_are_asked_once_and_never_outlive_their_parent(tmp_path: Path, how: signal.Signals) -> None:
+    call = f"from {__name__} import run_until_asked as go; go({str(tmp_path)!r})"
+    parent = subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        until = time.monotonic() + 120
+        while len(ranks := [int(path.name) for path in tmp_path.iterdir()]) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        os.killpg(parent.pid, how) if how == signal.SIGINT else parent.send_signal(how)
+        out, _ = parent.communicate(timeout=30)
+        while any(Path(f"/proc/{rank}").exists() for rank in ranks) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert len(ranks) == 2 and not any(Path(f"/proc/{rank}").exists() for rank in ranks)
+        assert out.strip() == ("" if how == signal.SIGKILL else "['asked 1 times', 'asked 1 times']")
+    finally:
+        parent.kill()

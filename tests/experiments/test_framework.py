@@ -24,7 +24,7 @@ def cells(scale: Scale) -> list[Cell]:
 
 
 def square(cell: Cell, bench: Bench) -> Numbers:
-    bench.tell("half way")
+    bench.tell(1, 2, "half way")
     bench.folder.mkdir(parents=True, exist_ok=True)
     MEASURED.append(cell)
     if cell["x"] == 3.0 and len(MEASURED) == 3:
@@ -69,11 +69,12 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         measure(CLAIM, "quick", store)
     assert known(CLAIM, "quick", store) is None
-    said: list[tuple[int, int, str]] = []
-    records = measure(CLAIM, "quick", store, lambda *news: said.append(news))
+    said: list[str] = []
+    records = measure(CLAIM, "quick", store, lambda board: said.append(str(board)))
     assert [r["y"] for r in records] == [1, 4, 9]
     assert [c["x"] for c in MEASURED] == [1, 2, 3, 3]
-    assert (2, 3, "x 3, scale quick: half way") in said and said[-1] == (3, 3, "")
+    assert any(line.startswith("2 of 3 cells, 83%") for line in said) and said[-1] == "3 of 3 cells, 100%"
+    assert any(line.endswith(f"at work: {tmp_path.name} (x 3) 50%, step 1 of 2, half way") for line in said)
     assert [r.numbers for r in known(CLAIM, "quick", store) or []] == [r.numbers for r in records]
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
@@ -81,9 +82,9 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path: Path) -> 
 def test_two_processes_measure_the_same(tmp_path: Path) -> None:
     claim = replace(CLAIM, measure=cube)
     said: list[int] = []
-    both = measure(claim, "quick", Store(tmp_path / "both"), lambda done, total, text: said.append(done), processes=2)
+    both = measure(claim, "quick", Store(tmp_path / "both"), lambda board: said.append(board.done), processes=2)
     assert [r["y"] for r in both] == [1, 8, 27]
-    assert said == [0, 1, 2, 3, 3]
+    assert said == sorted(said) and said[0] == 0 and said[-1] == 3
 
 
 def test_a_failure_in_a_process_is_raised_here_and_keeps_what_was_measured(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from gradvote.engines.elastic.trays import Cut
 
 
 class Delivery:
-    """`run` gives what was decided; None where the others have gone on without this process."""
+    """`run` gives what was decided; None where the others have gone on without this process, or it is to stop."""
 
     def __init__(self, vote: Round, tray: Cut, sharding: Sharding, record: Record) -> None:
         self.group, self.slot, self.record, self.sharding = vote.group, vote.slot, record, sharding
@@ -48,6 +48,8 @@ class Delivery:
         for early in self.vote.ahead:
             self._handle(early)
         while not self._complete() and not self.behind:
+            if self.group.leaving and time.monotonic() > self._started + self.group.timeouts.settled:
+                return None
             for event in self.group.events(min(IDLE, self.group.timeouts.grace)):
                 self._handle(event)
             self._look_at_clock()

@@ -20,7 +20,7 @@ from gradvote.engines.elastic.timeouts import TooFewWorkers
 
 
 def join(group: Group, num_expected: int) -> None:
-    """Become a member: as a founder, or by learning from the members.
+    """Become a member: as a founder, or by learning from the members. Who is asked to stop meanwhile stays outside.
 
     Raises:
         TooFewWorkers: not enough workers came together in time.
@@ -35,7 +35,7 @@ def join(group: Group, num_expected: int) -> None:
     mesh.start(me)
     started, mesh.probing = time.monotonic(), True
     try:
-        while not _began(group) and not _learned(group):
+        while not group.leaving and not _began(group) and not _learned(group):
             _check(group, started)
             waited = time.monotonic() - started
             if _may_found(group, num_expected, waited):
@@ -57,7 +57,7 @@ def _meet(group: Group) -> None:
     """Founders were all connected to the first of them; give them time to reach each other as well."""
     end = time.monotonic() + group.timeouts.deadline
     while group.members.keys() - group.mesh.links.keys() - group.mesh.ended - {group.me.ticket}:
-        if time.monotonic() > end:
+        if time.monotonic() > end or group.leaving:
             return
         _hear(group)
 

@@ -27,7 +27,10 @@ NOTE = 300
 
 
 class Group:
-    """One process among others. `slot` is the round it is about to take part in, `members` those of that round."""
+    """One process among others. `slot` is the round it is about to take part in, `members` those of that round.
+
+    `leaving`: it was asked to stop, and waits for nobody who may stay away.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class Group:
         self.inbox, self.tallies, self.seals = inbox, Tallies(), seals or Unsigned()
         self.me, self.slot, self.generation = Member(0, replica.number), Slot(), 0
         self.members: dict[int, Member] = {}
-        self.inside = False
+        self.inside = self.leaving = False
         self.left: set[int] = set()
         self.reached: dict[int, Slot] = {}
         self.proofs: dict[int, Proof] = {}

@@ -14,13 +14,17 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # document
 from gradvote.engines.elastic.addresses import bare, joined, listening
 from gradvote.engines.elastic.environment import HOST, KEYS, MIN_WORKERS, NUMBER, STORE, WORKERS
 from gradvote.engines.elastic.register import Register
-from gradvote.engines.elastic.stopping import signals_call
+from gradvote.engines.stopping import PARENT, signals_call
 
 POLL, LEAVING = 0.05, 30.0
 EARLY = 10.0
 EARLY_DEATHS = 3
 
 RESTARTS = "GRADVOTE_RESTARTS"
+OUTLIVED = (
+    "gradvote launch: Ctrl-C or SIGTERM ends the workers, too. Where this process is killed (kill -9), they go on "
+    "among themselves, without its store: nobody can be left out or let in any more."
+)
 
 Say = Callable[[str], None]
 
@@ -40,7 +44,9 @@ class Launcher:
 
     A worker that dies three times in a row within ten seconds of its start is given up. The run has failed when fewer
     than `min_workers` can still be at work or have finished. SIGTERM and Ctrl-C are passed on as SIGTERM: the workers
-    finish their step and leave. With `keys`, a folder of `gradvote keys`, all ballots are signed.
+    finish their step and leave; a second one ends them at once. With `keys`, a folder of `gradvote keys`, all ballots
+    are signed. `outlived`: workers go on where this process is killed; otherwise those that call
+    `stopping.end_with_parent` leave then, too.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class Launcher:
         max_restarts: int = 100,
         host: str = "127.0.0.1",
         keys: Path | None = None,
+        outlived: bool = False,
         say: Say = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
         if not 1 <= min_workers <= workers:
@@ -66,6 +73,8 @@ class Launcher:
         self.environment = {
             STORE: joined(host, self._store.port), HOST: host, WORKERS: str(workers), MIN_WORKERS: str(min_workers),
         }  # fmt: skip
+        if not outlived:
+            self.environment[PARENT] = str(os.getpid())
         if keys is not None:
             check_keys(keys, workers)
             self.environment[KEYS] = str(keys.resolve())
@@ -77,6 +86,8 @@ class Launcher:
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> int:
         """Until all workers have finished: 0; 1 where too few were left; 130 where it was stopped."""
         self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; store at {self._address}")
+        if PARENT not in self.environment:
+            self._say(OUTLIVED)
         with signals_call(self.stop):
             try:
                 for number in range(self.workers):

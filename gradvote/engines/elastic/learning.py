@@ -29,7 +29,8 @@ class Learner:
     def run(self, founded: Callable[[], bool] | None = None) -> bool:
         """Until this process is a member, or has seen the last step.
 
-        With `founded` (is this process a founder by now?) it gives up where nobody is a member, or where it is one.
+        With `founded` (is this process a founder by now?) it gives up where nobody is a member, or where it is one; and
+        always where this process was asked to stop.
 
         Raises:
             TooFewWorkers: no member could be reached for too long.
@@ -37,6 +38,8 @@ class Learner:
         started = time.monotonic()
         self.group.inside = False
         while not self._done():
+            if self.group.leaving:
+                return False
             self._ask(founded is not None)
             if founded is not None and self._nobody():
                 return False

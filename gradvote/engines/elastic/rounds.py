@@ -22,7 +22,7 @@ SHARDS = (Kind.DECISION, Kind.DIGEST, Kind.WANT, Kind.MEMORY)
 
 
 class Round:
-    """`run` gives the decision; None where the others have gone on without this process.
+    """`run` gives the decision; None where the others have gone on without this process, or it is to stop.
 
     After an error it can be run again, and must be: what this process has promised to the others still binds it.
     """
@@ -66,6 +66,8 @@ class Round:
             self._handle(early)
         while not self.behind and agreement.decision is None:
             self._act()
+            if agreement.decision is None and self._gives_up:
+                break
             if agreement.decision is None:
                 for event in group.events(self._patience()):
                     self._handle(event)
@@ -74,6 +76,17 @@ class Round:
         group.suspects = frozenset(agreement.doubted)
         group.convict(agreement.proofs.values())
         return agreement.decision
+
+    @property
+    def _gives_up(self) -> bool:
+        """Whether a process that was asked to stop would wait for others that have left, or for long.
+
+        All is as it was before the step then, and to the others this process has died: they decide without it.
+        """
+        group = self.group
+        here = self.agreement.members.keys() - self.agreement.gone - group.left
+        late = time.monotonic() > self._started + group.timeouts.settled
+        return group.leaving and (len(here) < group.quorum or late)
 
     @property
     def _others(self) -> set[int]:

@@ -38,6 +38,11 @@ class Timeouts:
     gather: float = 30.0
     timeout: float = 300.0
 
+    @property
+    def settled(self) -> float:
+        """How long a vote takes at most, as long as enough members answer."""
+        return self.deadline + 3 * self.grace
+
     def __post_init__(self) -> None:
         if not 0 < self.grace < self.deadline < self.timeout:
             raise ValueError(

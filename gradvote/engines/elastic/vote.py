@@ -34,14 +34,17 @@ from gradvote.engines.elastic.replica import VERSION, Replica, check_given
 from gradvote.engines.elastic.rounds import Round
 from gradvote.engines.elastic.seals import SIGNED, Seals
 from gradvote.engines.elastic.sharding import SHARDED, Sharding
-from gradvote.engines.elastic.stopping import signals_call
 from gradvote.engines.elastic.tallies import Stats
-from gradvote.engines.elastic.timeouts import Timeouts
+from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
 from gradvote.engines.elastic.trays import Whole
+from gradvote.engines.stopping import signals_call
 from gradvote.faults import Faulty
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing import Keys
+
+LEAVING = 1.0
+"""The longest that a worker which was asked to stop stays for what the others still want of it, in seconds."""
 
 
 def attach(
@@ -141,7 +144,7 @@ class Vote:
         self._round: Round | None = None
         self._num_expected = num_expected
         self._until: int | None = None
-        self._stopping, self._signals = False, contextlib.ExitStack()
+        self._signals = contextlib.ExitStack()
 
     @property
     def worker(self) -> int:
@@ -161,32 +164,38 @@ class Vote:
     @property
     def stopping(self) -> bool:
         """Whether `stop`, SIGTERM or Ctrl-C asked this worker to leave after its step."""
-        return self._stopping
+        return self._group.leaving
 
     def stop(self) -> None:
-        """Leave after the step in progress; `steps` ends."""
-        self._stopping = True
+        """Leave after the step in progress; `steps` ends. Whatever waits for others meanwhile soon gives up."""
+        self._group.leaving = True
 
     def steps(self, until: int) -> Iterator[int]:
         """The steps this worker takes part in, up to `until`; numbers are missing where it was away."""
         self._until = until
-        while self.step_number < until and not self._stopping:
+        while self.step_number < until and not self.stopping:
             yield self.step_number
 
     def step(self) -> None:
         """One vote on the gradients of now, and the optimizer's step with what was agreed on.
 
         On return this worker is a member again, even if it was left out meanwhile; its gradient of then is in its error
-        memory, where the algorithm has one.
+        memory, where the algorithm has one. A worker that was asked to stop does not wait for what cannot come soon
+        (a member that has left, too): it returns without the step, with all as it was before.
 
         Raises:
             Equivocation: a worker told different things to different members, in a run without signatures; nothing was
                 applied.
             Excluded: that was this worker, in a run with signatures.
-            TooFewWorkers: fewer than `min_workers` for too long; nothing was applied.
+            TooFewWorkers: fewer than `min_workers` for too long, or this worker has left; nothing was applied.
             ShardLost: both holders of a shard ended within this step (placement `sharded`); nothing was applied.
             RegisterLost: the store is gone, and something out of the ordinary had to be agreed on.
         """
+        if self.stopping and not self._group.inside:
+            raise TooFewWorkers(
+                f"Worker {self.worker} was asked to stop and has left the run at step {self.step_number}. End the loop "
+                "where vote.stopping is true, as `for step in vote.steps(...)` does."
+            )
         while True:
             if not self._group.inside:
                 return self._learn(self._ballot())
@@ -270,7 +279,7 @@ class Vote:
         if kind is None and group.inside and self._until is not None and self.step_number >= self._until:
             with contextlib.suppress(RegisterLost):
                 group.register.end(group.generation, self.step_number)
-        if kind is None and not self._stopping:
+        if kind is None and not self.stopping:
             self._linger(lambda: group.num_waiting > 0)
         group.send(list(group.mesh.links), Frame(Kind.BYE, group.me.ticket, group.slot))
         if kind is None:
@@ -281,7 +290,8 @@ class Vote:
             self._linger(lambda: any(not link.idle for link in links))
 
     def _linger(self, needed: Callable[[], bool]) -> None:
-        end = time.monotonic() + self._group.timeouts.deadline
+        limit = self._group.timeouts.deadline
+        end = time.monotonic() + (min(limit, LEAVING) if self.stopping else limit)
         while needed() and time.monotonic() < end:
             self._group.take(0.01)
 

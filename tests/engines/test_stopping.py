@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from gradvote.train.interrupt import ctrl_c_calls
+from gradvote.engines.stopping import signals_call
 
 
 def ctrl_c():
@@ -15,7 +15,7 @@ def ctrl_c():
 
 def test_the_first_is_noted_the_second_raises():
     noted = []
-    with pytest.raises(KeyboardInterrupt), ctrl_c_calls(lambda: noted.append(1)):
+    with pytest.raises(KeyboardInterrupt), signals_call(lambda: noted.append(1)):
         ctrl_c()
         assert noted == [1]
         ctrl_c()
@@ -23,7 +23,7 @@ def test_the_first_is_noted_the_second_raises():
 
 
 def test_afterwards_all_is_as_before():
-    with ctrl_c_calls(list):
+    with signals_call(list):
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -32,7 +32,7 @@ def test_a_programs_own_handler_is_kept():
     noted = []
     old = signal.signal(signal.SIGINT, lambda *_: noted.append("own"))
     try:
-        with ctrl_c_calls(lambda: noted.append("ours")):
+        with signals_call(lambda: noted.append("ours")):
             ctrl_c()
     finally:
         signal.signal(signal.SIGINT, old)
@@ -44,7 +44,7 @@ def test_in_another_thread_nothing_happens():
 
     def work():
         try:
-            with ctrl_c_calls(list):
+            with signals_call(list):
                 pass
         except ValueError as error:  # what signal.signal raises there
             failures.append(error)
