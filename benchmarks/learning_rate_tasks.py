@@ -60,9 +60,9 @@ def judges() -> dict[str, Callable[[], Task]]:
     return {
         "MNIST non-iid, MLP": lambda: images("mnist", 2, mlp(196, 64), spread=0.5),
         "CIFAR-10, CNN": lambda: images("cifar10", 2, cnn(), samples=8000, cosine=False),
-        "Shakespeare, transformer": language,
         "Shakespeare, embeddings": authorship,
         "MNIST, autoencoder": autoencoder,
+        "Shakespeare, transformer": language,
         "CIFAR-10, residual": lambda: images("cifar10", 4, Residual, samples=8000),
     }
 
@@ -170,13 +170,13 @@ class Bag(nn.Module):
 
 
 class Residual(nn.Module):
-    """Four residual blocks without normalisation on 8 by 8 pixels."""
+    """Three residual blocks without normalisation on 8 by 8 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 12, 3, padding=1, stride=2)
-        self.blocks = nn.ModuleList(nn.Conv2d(12, 12, 3, padding=1) for _ in range(4))
-        self.head = nn.Linear(12, 10)
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, stride=2)
+        self.blocks = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+        self.head = nn.Linear(8, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)

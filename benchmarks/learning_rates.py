@@ -21,6 +21,7 @@ import torch
 from learning_rate_tasks import Task, development, judges
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import SGD, AdamW, Optimizer
 
 import gradvote
@@ -30,8 +31,8 @@ from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 
 PRESENT: dict[str, tuple[Callable[..., Optimizer], Sequence[float]]] = {
-    "SGD": (lambda params, lr: SGD(params, lr, momentum=0.9), [10 ** (k / 2) for k in range(-7, 2)]),
-    "AdamW": (AdamW, [10 ** (k / 2) for k in range(-8, 0)]),
+    "SGD": (lambda params, lr: SGD(params, lr, momentum=0.9), [10 ** (k / 2) for k in range(-6, 2)]),
+    "AdamW": (AdamW, [10 ** (k / 2) for k in range(-7, 0)]),
 }
 CONTESTANTS: dict[str, Callable[[], Algorithm]] = {
     "signsgd": algorithms.signsgd,
@@ -117,10 +118,8 @@ def suggested(task: Task, present: dict[str, float], algorithm: Algorithm) -> di
     return found
 
 
-def around(train: Callable[[Sequence[float]], list[float]], rates: dict[str, float]) -> Losses:
-    """The losses at the suggested rates and around their middle, until the best is not at an end."""
-    middle = math.prod(rates.values()) ** (1 / len(rates))
-    asked = sorted({*rates.values(), *(middle * factor for factor in FACTORS)})
+def explored(train: Callable[[Sequence[float]], list[float]], asked: Sequence[float]) -> tuple[float, Losses]:
+    """The best rate and all losses, at the rates asked for and further until the best is not at an end."""
     losses = dict(zip(asked, train(asked), strict=True))
     for _ in range(MOST_EXTENSIONS):
         best, ends = min(losses, key=losses.__getitem__), (min(losses), max(losses))
@@ -128,22 +127,27 @@ def around(train: Callable[[Sequence[float]], list[float]], rates: dict[str, flo
             break
         further = [best * (10**0.5 if best == ends[1] else 10**-0.5) ** k for k in (1, 2)]
         losses |= dict(zip(further, train(further), strict=True))
-    return losses
+    return min(losses, key=losses.__getitem__), losses
+
+
+def around(rates: dict[str, float]) -> list[float]:
+    """The suggested rates and a grid around their middle."""
+    middle = math.prod(rates.values()) ** (1 / len(rates))
+    return sorted({*rates.values(), *(middle * factor for factor in FACTORS)})
 
 
 def judge(task: Task, done: dict[str, Any], keep: Callable[[], None]) -> None:
     """Fill `done` with the present optimizers' rates and, for each algorithm, rates with their losses."""
     for name, (make, grid) in PRESENT.items():
         if name not in done:
-            losses = dict(zip(grid, train_present(task, make, grid), strict=True))
-            done[name] = {"losses": losses, "lr": min(losses, key=losses.__getitem__)}
+            best, losses = explored(lambda asked, m=make: train_present(task, m, asked), grid)
+            done[name] = {"lr": best, "losses": losses}
             keep()
     for name, algorithm in CONTESTANTS.items():
         if name not in done:
             began = time.perf_counter()
             rates = suggested(task, {key: done[key]["lr"] for key in PRESENT}, algorithm())
-            losses = around(lambda asked, a=algorithm: train_voting(task, a(), asked), rates)
-            best = min(losses, key=losses.__getitem__)
+            best, losses = explored(lambda asked, a=algorithm: train_voting(task, a(), asked), around(rates))
             ratios = {key: losses[rate] / losses[best] for key, rate in rates.items()}
             done[name] = {"suggested": rates, "best": best, "loss": losses[best], "ratios": ratios, "losses": losses}
             keep()
@@ -173,9 +177,10 @@ if __name__ == "__main__":
     for title, make_task in chosen.items():
         if (options.only or "") in title:
             print(title, flush=True)
-            judge(
-                make_task(),
-                results.setdefault(title, {}),
-                lambda: options.out.write_text(json.dumps(results, indent=1), encoding="utf-8") and None,
-            )
+            with sdpa_kernel(SDPBackend.MATH):  # the fast attention has no batching rule for many models
+                judge(
+                    make_task(),
+                    results.setdefault(title, {}),
+                    lambda: options.out.write_text(json.dumps(results, indent=1), encoding="utf-8") and None,
+                )
     print(table(results))

@@ -9,6 +9,7 @@ others by `benchmarks/learning_rates.py`.
 import inspect
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,20 +100,25 @@ class _Form:
 
 def _form(algorithm: Algorithm) -> _Form:
     """Read from its parts, so that an algorithm of one's own has a rate, too."""
-    *wrappers, sender = _parts(algorithm.up)
-    down = _parts(algorithm.down)[-1]
+    (*wrappers, sender), (*around, down) = _parts(algorithm.up), _parts(algorithm.down)
     if not isinstance(sender, Dense | Sign) or not isinstance(down, Dense | Sign):
         raise ValueError(
             f"suggest_lr knows directions made of signs and of numbers, not those of {algorithm}. Try its rate on a "
             "grid, with factors of 3."
         )
-    scale, memory = _scale(sender), any(isinstance(part, ErrorFeedback) for part in wrappers)
-    if scale is not None and not memory:
+    ballot, decision = _size(wrappers, sender), _size(around, down)
+    if ballot or decision:
         noisy = any(isinstance(part, Noise) and part.std != 0 for part in wrappers)
-        return _Form(True, size=scale if isinstance(down, Dense) else _scale(down) or 1.0, noisy=noisy)
+        return _Form(True, size=decision or ballot or 1.0, noisy=noisy)
     momentum = max([0.0, *(part.mu for part in wrappers if isinstance(part, Momentum))])
     keep = math.prod(_at_start(part.keep) for part in wrappers if isinstance(part, Masked))
-    return _Form(False, momentum=momentum, keep=keep, memory=memory or isinstance(sender, Sign), c=scale)
+    return _Form(False, momentum=momentum, keep=keep, memory=isinstance(sender, Sign), c=_scale(sender))
+
+
+def _size(wrappers: Sequence[object], sender: object) -> float | None:
+    """|sign| where each step forgets what it did not send; None where values or memories are in gradient units."""
+    remembers = any(isinstance(part, ErrorFeedback) for part in wrappers)
+    return None if remembers else _scale(sender)
 
 
 def _parts(codec: Codec) -> list[object]:

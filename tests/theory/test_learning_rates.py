@@ -91,6 +91,10 @@ class TestTheRule:
     def test_an_algorithm_of_ones_own_is_read_from_its_parts(self) -> None:
         scaled = replace(a.signsgd(), up=Sign(0.01), down=Sign(0.01))
         assert gradvote.suggest_lr(AdamW(fresh(), lr=5e-3), scaled) == pytest.approx(0.1)
+        sign_of_a_median = replace(a.mediansgd(), down=Sign())
+        assert gradvote.suggest_lr(AdamW(fresh(), lr=5e-3), sign_of_a_median) == pytest.approx(1e-3)
+        mean_of_signs = replace(a.sgd(), up=Sign())
+        assert gradvote.suggest_lr(AdamW(fresh(), lr=5e-3), mean_of_signs) == pytest.approx(1e-3)
         median_of_scaled_signs = replace(a.ef_signsgd(), up=Sign("l1"))
         assert gradvote.suggest_lr(SGD(fresh(), lr=0.5), median_of_scaled_signs) == pytest.approx(0.5)
 
@@ -104,6 +108,13 @@ class TestTheRule:
                 rate = gradvote.suggest_lr(optimizer, a.create(name))
                 assert isinstance(rate, float)
                 assert 0 < rate < 10
+
+
+    def test_the_catalogues_defaults_agree_with_it(self) -> None:
+        """All of them are what the rule makes of SGD at 0.1 and gradients of size 0.05, up to a factor of 2."""
+        present = SGD(with_gradient(0.05), lr=0.1)
+        for name in a.names():
+            assert gradvote.suggest_lr(present, a.create(name)) == pytest.approx(a.default_lr(name), rel=0.51)
 
 
 class TestGroupsAndSchedulers:
