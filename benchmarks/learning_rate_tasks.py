@@ -1,4 +1,4 @@
-"""Small tasks to try learning rates on: four on which the rule of `gradvote.suggest_lr` was made, six that judge it.
+"""Small tasks to try learning rates on: four on which the rule of `gradvote.suggest_lr` was made, five that judge it.
 
 Workers draw their batches at random, from all samples or (`parts`) from their own. Models have no buffers and no
 dropout, so that runs of many rates are one call.
@@ -63,7 +63,6 @@ def judges() -> dict[str, Callable[[], Task]]:
         "Shakespeare, embeddings": authorship,
         "MNIST, autoencoder": autoencoder,
         "Shakespeare, transformer": language,
-        "CIFAR-10, residual": lambda: images("cifar10", 4, Residual, samples=8000),
     }
 
 
@@ -166,21 +165,4 @@ class Bag(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.rows(x).mean(-2))
-        return logits
-
-
-class Residual(nn.Module):
-    """Three residual blocks without normalisation on 8 by 8 pixels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1, stride=2)
-        self.blocks = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
-        self.head = nn.Linear(8, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = x + block(functional.relu(x))
-        logits: Tensor = self.head(x.mean((-2, -1)))
         return logits

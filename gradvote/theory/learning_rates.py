@@ -48,7 +48,7 @@ def suggest_lr(optimizer: Optimizer, algorithm: Algorithm) -> float | list[float
     With η̂ = η(1−τ)/(1−μ) of SGD, u = η of Adam (5η of Lion), and u = η̂·rms(g):
 
     - votes (signsgd, signum, lion): u/5, with noise before the sign 2u/5; divided by the scale of the signs, if any
-    - sgd, mediansgd: η̂, and half of it from an optimizer with momentum; ef_signsgd: η̂
+    - sgd, mediansgd, ef_signsgd: η̂, and half of it from an optimizer with momentum (Adam, Lion), as they have none
     - dist_ef_sgdm: (1−μ)·η̂ with the algorithm's μ; flexcompress: ½·keep·(1−μ)·η̂
     - dropsignsgd: keep_up·(1−μ)·η̂·max(1, 4·rms(g)/c)
     - noise changes nothing in the others
@@ -68,7 +68,7 @@ def suggest_lr(optimizer: Optimizer, algorithm: Algorithm) -> float | list[float
     rms = gradient_rms(optimizer) if in_gradients == wanted.votes or wanted.c else 1.0
     _warn_of_scale(max(known) * rms if in_gradients and wanted.votes else 0.0)
     unit = rms if in_gradients else 1 / rms
-    had_momentum = not in_gradients or any(group.get("momentum", 0) for group in optimizer.param_groups)
+    had_momentum = not in_gradients or any(_gathers(group) for group in optimizer.param_groups)
     share = wanted.share(rms, had_momentum) * (unit if in_gradients == wanted.votes else 1.0)
     rates = [movement * share for movement in known]
     return rates[0] if len(rates) == 1 else rates
@@ -82,7 +82,6 @@ class _Form:
     size: float = 1.0
     momentum: float = 0.0
     keep: float = 1.0
-    memory: bool = False
     noisy: bool = False
     c: float | None = None
 
@@ -90,9 +89,7 @@ class _Form:
         """The rate as a share of u (votes) or of η̂."""
         if self.votes:
             return VOTE * (NOISY if self.noisy else 1.0) / self.size
-        if not self.memory and not self.momentum:
-            return PLAIN if had_momentum else 1.0
-        share = self.keep * (1 - self.momentum)
+        share = self.keep * (1 - self.momentum) * (PLAIN if had_momentum and not self.momentum else 1.0)
         if self.c is not None:
             return share * max(1.0, CATCH_UP * rms / self.c)
         return share * (PARTLY if self.keep < 1 else 1.0)
@@ -112,7 +109,7 @@ def _form(algorithm: Algorithm) -> _Form:
         return _Form(True, size=decision or ballot or 1.0, noisy=noisy)
     momentum = max([0.0, *(part.mu for part in wrappers if isinstance(part, Momentum))])
     keep = math.prod(_at_start(part.keep) for part in wrappers if isinstance(part, Masked))
-    return _Form(False, momentum=momentum, keep=keep, memory=isinstance(sender, Sign), c=_scale(sender))
+    return _Form(False, momentum=momentum, keep=keep, c=_scale(sender))
 
 
 def _size(wrappers: Sequence[object], sender: object) -> float | None:
@@ -162,13 +159,17 @@ def _movement(group: dict[str, Any], kind: str) -> float:
         raise ValueError(f"The optimizer's rate must be finite and not negative; got {lr}.")
     if kind == "Lion":
         return lr / VOTE
-    # NesterovDecay's momentum is for its decay alone: it has no dampening to say that gradients are averaged.
-    if kind == "Adam" or "dampening" not in group:
+    if kind == "Adam" or not _gathers(group):
         return lr
     mu = float(group["momentum"])
     if mu >= 1:
         raise ValueError(f"The optimizer's momentum must be less than 1; got {mu}.")
-    return lr * (1 - float(group["dampening"]) * (mu > 0)) / (1 - mu)
+    return lr * (1 - float(group["dampening"])) / (1 - mu)
+
+
+def _gathers(group: dict[str, Any]) -> bool:
+    """Whether gradients have momentum: that of `NesterovDecay`, which has no dampening, is for its decay alone."""
+    return "dampening" in group and float(group["momentum"]) > 0
 
 
 def _warn_of_scale(movement: float) -> None:

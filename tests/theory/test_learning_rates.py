@@ -67,7 +67,7 @@ class TestTheRule:
             (a.sgd(), 0.5),
             (a.mediansgd(), 0.5),
             (a.noisy(a.mediansgd(), 0.1), 0.5),
-            (a.ef_signsgd(), 1.0),
+            (a.ef_signsgd(), 0.5),
             (a.dist_ef_sgdm(), 0.1),
             (a.dist_ef_sgdm(mu=0.5), 0.5),
             (a.flexcompress(), 0.1 * 0.3 / 2),
@@ -79,7 +79,9 @@ class TestTheRule:
         assert found == pytest.approx(0.5 * factor, rel=1e-4)
 
     def test_sgd_without_momentum_stays_as_it_is(self) -> None:
-        assert gradvote.suggest_lr(SGD(fresh(), lr=0.3), a.sgd()) == pytest.approx(0.3)
+        for optimizer in (SGD(fresh(), lr=0.3), NesterovDecay(fresh(), lr=0.3)):
+            for algorithm in (a.sgd(), a.mediansgd(), a.ef_signsgd()):
+                assert gradvote.suggest_lr(optimizer, algorithm) == pytest.approx(0.3)
 
     def test_dropsign_follows_sgd_where_c_fits_and_makes_up_where_it_does_not(self) -> None:
         sgd = SGD(with_gradient(0.01), lr=0.05, momentum=0.9)
@@ -108,7 +110,6 @@ class TestTheRule:
                 rate = gradvote.suggest_lr(optimizer, a.create(name))
                 assert isinstance(rate, float)
                 assert 0 < rate < 10
-
 
     def test_the_catalogues_defaults_agree_with_it(self) -> None:
         """All of them are what the rule makes of SGD at 0.1 and gradients of size 0.05, up to a factor of 2."""
