@@ -4,6 +4,7 @@ Workers draw their batches at random, from all samples or (`parts`) from their o
 dropout, so that runs of many rates are one call.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -127,10 +128,11 @@ def restarted(layers: Sequence[nn.Module]) -> Callable[[], nn.Module]:
     """A net of these layers, from a fresh start at each call."""
 
     def make() -> nn.Module:
-        for layer in layers:
+        net = copy.deepcopy(nn.Sequential(*layers))
+        for layer in net:
             if isinstance(layer, nn.Linear | nn.LayerNorm | nn.Conv2d):
                 layer.reset_parameters()
-        return nn.Sequential(*layers)
+        return net
 
     return make
 

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ CONTESTANTS: dict[str, Callable[[], Algorithm]] = {
     "dropsignsgd": algorithms.dropsignsgd,
 }
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
-STEPS, MOST_EXTENSIONS = 300, 3
+STEPS, MOST_EXTENSIONS, DIVERGED = 300, 3, 10.0
 Losses = dict[float, float]
 
 
@@ -156,13 +157,23 @@ def judge(task: Task, done: dict[str, Any], keep: Callable[[], None]) -> None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Loss at the suggested rate over the best loss, from SGD / from AdamW, by algorithm and task."""
-    names = [name for name in CONTESTANTS if all(name in done for done in results.values())]
-    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for task, done in results.items():
-        cells = [" / ".join(f"{done[name]['ratios'][key]:.2f}" for key in PRESENT) for name in names]
-        lines.append(f"| {task} | {' | '.join(cells)} |")
+    """Loss at the suggested rate over the best loss, from SGD / from AdamW, by algorithm and task, and a summary."""
+    lines = [f"| | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|"]
+    for name in CONTESTANTS:
+        cells = [" / ".join(_shown(done, name, key) for key in PRESENT) for done in results.values()]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    found = sorted(
+        done[n]["ratios"][key] for done in results.values() for n in CONTESTANTS if n in done for key in PRESENT
+    )
+    if found:
+        close = ", ".join(f"{sum(r <= limit for r in found)} within {limit}" for limit in (1.1, 1.3, 2.0))
+        lines.append(f"\n{len(found)} suggestions: {close}; median {median(found):.2f}")
     return "\n".join(lines)
+
+
+def _shown(done: dict[str, Any], name: str, key: str) -> str:
+    ratio = done[name]["ratios"][key] if name in done else math.nan
+    return "diverged" if ratio > DIVERGED else f"{ratio:.2f}"
 
 
 if __name__ == "__main__":

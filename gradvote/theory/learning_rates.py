@@ -1,9 +1,8 @@
 """Which learning rate: from that of the optimizer a script has now to that of the one that applies directions.
 
 Two sizes carry every rate over. η̂ is how far a lasting gradient moves the model, per unit of gradient: η(1−τ)/(1−μ) of
-SGD with momentum μ and dampening τ. u is how far one step moves one weight: η of Adam, whatever the gradient. The
-gradient's root mean square ties them: u = η̂·rms(g). The constants were chosen on four small tasks and are judged on
-others by `benchmarks/learning_rates.py`.
+SGD with momentum μ and dampening τ. u is how far one step moves one weight: η of Adam, whatever the gradient. They are
+tied by u = η̂·rms(g). Constants were chosen on small tasks and are judged on others by `benchmarks/learning_rates.py`.
 """
 
 import inspect
@@ -50,8 +49,7 @@ def suggest_lr(optimizer: Optimizer, algorithm: Algorithm) -> float | list[float
     - votes (signsgd, signum, lion): u/5, with noise before the sign 2u/5; divided by the scale of the signs, if any
     - sgd, mediansgd, ef_signsgd: η̂, and half of it from an optimizer with momentum (Adam, Lion), as they have none
     - dist_ef_sgdm: (1−μ)·η̂ with the algorithm's μ; flexcompress: ½·keep·(1−μ)·η̂
-    - dropsignsgd: keep_up·(1−μ)·η̂·max(1, 4·rms(g)/c)
-    - noise changes nothing in the others
+    - dropsignsgd: keep_up·(1−μ)·η̂·max(1, 4·rms(g)/c); noise changes nothing here and in the two lines above
 
     rms(g) is needed from SGD to votes, from Adam or Lion to the others, and for dropsignsgd: call it after one
     `loss.backward()` on a worker's batch, before anything is attached. Where torch.distributed runs, all ranks must
@@ -114,8 +112,7 @@ def _form(algorithm: Algorithm) -> _Form:
 
 def _size(wrappers: Sequence[object], sender: object) -> float | None:
     """|sign| where each step forgets what it did not send; None where values or memories are in gradient units."""
-    remembers = any(isinstance(part, ErrorFeedback) for part in wrappers)
-    return None if remembers else _scale(sender)
+    return None if any(isinstance(part, ErrorFeedback) for part in wrappers) else _scale(sender)
 
 
 def _parts(codec: Codec) -> list[object]:
