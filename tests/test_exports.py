@@ -45,6 +45,8 @@ def test_every_module_says_what_it_is(module: ModuleType) -> None:
 
 def test_submodules_are_loaded_when_first_used() -> None:
     assert {"algorithms", "codecs", "core", "ddp", "distributed", "engines", "train"} <= set(dir(gradvote))
+    assert "suggest_lr" in dir(gradvote)
+    assert gradvote.suggest_lr is gradvote.theory.suggest_lr
     assert gradvote.algorithms is importlib.import_module("gradvote.algorithms")
     with pytest.raises(AttributeError, match="It has: "):
         _ = gradvote.nothing

@@ -10,7 +10,7 @@ from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
 from gradvote.transforms import Momentum
 
-LR = 0.01
+LR = 0.003  # below dist-EF-SGDM's: what waits to be sent arrives large
 
 
 def flexcompress(keep: float = 0.3, mu: float = 0.9, zero: Zero = "random", granularity: int = 1) -> Algorithm:

@@ -18,6 +18,7 @@ from gradvote.theory.bounds import (
     signsgd_bound,
     signsgd_prescription,
 )
+from gradvote.theory.learning_rates import suggest_lr
 from gradvote.theory.noisy_median import (
     expected_noisy_median,
     median_mean_gap,
@@ -47,5 +48,6 @@ __all__ = [
     "one_worker_prescription",
     "signsgd_bound",
     "signsgd_prescription",
+    "suggest_lr",
     "suggest_noise",
 ]

@@ -1,0 +1,55 @@
+"""How large the gradients are that an optimizer is about to apply."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def gradient_rms(optimizer: Optimizer) -> float:
+    """√(mean g²) over all parameters with a gradient, and over the ranks of torch.distributed where it runs.
+
+    Raises:
+        ValueError: there is no gradient, or it is zero, not finite, or a direction of a vote already.
+    """
+    gradients = [
+        p.grad.detach().to_dense() for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
+    count = sum(g.numel() for g in gradients)
+    found = torch.zeros(3)
+    if count:
+        found[0] = 1
+        found[1] = sum(float(g.double().square().sum()) for g in gradients) / count
+        found[2] = _are_directions(gradients)
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        found = found.to(gradients[0].device if gradients else optimizer.param_groups[0]["params"][0].device)
+        dist.all_reduce(found)
+    with_gradients, total, directions = found.tolist()
+    mean = total / with_gradients if with_gradients else 0.0
+    if directions or not (math.isfinite(mean) and mean > 0):
+        raise ValueError(_why(with_gradients, mean, directions))
+    return math.sqrt(mean)
+
+
+def _are_directions(gradients: Sequence[Tensor]) -> bool:
+    """Whether every tensor holds one size only, as what a vote or scaled signs have left does."""
+    sizes = [g[g != 0].abs() for g in gradients if g.numel() > 1]
+    sizes = [size for size in sizes if size.numel() > 1]
+    return bool(sizes) and all(bool((size == size[0]).all()) for size in sizes)
+
+
+def _why(with_gradients: float, mean: float, directions: float) -> str:
+    """The sentence for gradients that say nothing about a rate."""
+    if not with_gradients:
+        problem = "no parameter of the optimizer has one"
+    elif directions:
+        problem = "these are directions of a vote already, all of one size"
+    else:
+        problem = "these are all zero" if mean == 0 else "these are not finite"
+    return (
+        f"This rate depends on the size of the gradients, and {problem}. Call loss.backward() on one batch of one "
+        "worker first, before a vote is attached (under a GradScaler also unscale_), and then suggest_lr."
+    )
