@@ -21,10 +21,12 @@ class MajorityVote(Aggregator):
 
     By Proposition 1 of Chen et al. 2020 the sign of the coordinate-wise median. A tie, also where nobody voted, is
     "random" (a fair public bit), "positive" or "abstain" (zero). Bernstein et al. 2018. `weights` default to 1.
+    `still=True`: a unit (`Context.units`) on which nobody voted is no tie, and becomes zero.
     """
 
     tie: Literal["random", "positive", "abstain"] = "random"
     weights: tuple[float, ...] | None = None
+    still: bool = False
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
@@ -42,6 +44,9 @@ class MajorityVote(Aggregator):
         n = x.shape[-1]
         tied = total == 0
         decided = torch.where(tied, self._tie_values(ctx, n), total.sign())
+        if self.still:
+            blank = kernels.pack_bits((votes == 0).all(0))
+            decided = _outside(decided, kernels.whole_units(blank, n, ctx.units), ctx, n)
         return torch.where(valid.any(0)[..., None], decided, torch.nan).float()
 
     def vote(self, words: Tensor, counted: Tensor | None, valid: Tensor, ctx: Context, n: int) -> Tensor:
@@ -50,6 +55,7 @@ class MajorityVote(Aggregator):
         decided = kernels.unpack_signs(won, n)
         if self.tie == "abstain":
             decided = torch.where(kernels.unpack_bits(tied, n), 0.0, decided)
+        decided = _outside(decided, self.silent(counted, valid, ctx, n), ctx, n)
         return torch.where(valid.any(0)[..., None], decided, torch.nan)
 
     def winners(
@@ -60,6 +66,16 @@ class MajorityVote(Aggregator):
         ties = self._tie_words(ctx, n) if can_tie else torch.zeros_like(words[0])
         return kernels.majority(words, counted, valid, ties)
 
+    def silent(self, counted: Tensor | None, valid: Tensor, ctx: Context, n: int) -> Tensor:
+        """Words (..., B, U) that mark the units on which nobody spoke: none without `still`, or where all did."""
+        if counted is None or not self.still:
+            width = kernels.num_words(ctx.units.count(n))
+            return torch.zeros(*valid.shape[1:], width, dtype=torch.int64, device=valid.device)
+        spoke = torch.zeros_like(counted[0])
+        for own, flag in zip(counted, valid, strict=True):
+            spoke |= own.where(flag[..., None], 0)
+        return kernels.whole_units(~spoke, n, ctx.units)
+
     def _tie_words(self, ctx: Context, n: int) -> Tensor:
         if self.tie == "random":
             return kernels.random_bits(draw(ctx.as_server(), Stream.TIE), n)
@@ -68,3 +84,10 @@ class MajorityVote(Aggregator):
 
     def _tie_values(self, ctx: Context, n: int) -> Tensor:
         return torch.zeros(()) if self.tie == "abstain" else kernels.unpack_signs(self._tie_words(ctx, n), n)
+
+
+def _outside(x: Tensor, marked: Tensor, ctx: Context, n: int) -> Tensor:
+    """x (..., B, n) with zeros in the units marked in words (..., B, U)."""
+    if not bool(marked.any()):
+        return x
+    return torch.where(kernels.unpack_bits(kernels.outside_units(marked, n, ctx.units), n), x, 0.0)
