@@ -62,7 +62,7 @@ class MajorityVote(Aggregator):
         self, words: Tensor, counted: Tensor | None, valid: Tensor, ctx: Context, n: int
     ) -> tuple[Tensor, Tensor]:
         """Words (..., B, W) of the winners, ties broken, and words that mark the ties."""
-        can_tie = counted is not None or bool((valid.sum(0) % 2 == 0).any())
+        can_tie = counted is not None or _is_even(valid)
         ties = self._tie_words(ctx, n) if can_tie else torch.zeros_like(words[0])
         return kernels.majority(words, counted, valid, ties)
 
@@ -91,3 +91,10 @@ def _outside(x: Tensor, marked: Tensor, ctx: Context, n: int) -> Tensor:
     if not bool(marked.any()):
         return x
     return torch.where(kernels.unpack_bits(kernels.outside_units(marked, n, ctx.units), n), x, 0.0)
+
+
+def _is_even(valid: Tensor) -> bool:
+    """Whether the number of valid workers (M, ..., B) is even for some block."""
+    if bool(valid.all()):
+        return len(valid) % 2 == 0
+    return bool((valid.sum(0) % 2 == 0).any())

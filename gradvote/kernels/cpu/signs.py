@@ -31,7 +31,9 @@ NEGATIVE, POSITIVE, RANDOM = 0, 1, 2
 """What the bit of an exact zero is."""
 
 NOTHING, UNITS, WORDS = 0, 1, 2
-"""What is written about exact zeros: nothing, a bit for each word of them, or the words with a bit for each of them."""
+"""What is written about exact zeros: nothing; a bit for each word of them; or words with a bit for each of them, and
+behind the words of all rows whether there are any.
+"""
 
 Zeros = tuple[int, int, Words, Words]
 
@@ -68,14 +70,18 @@ def still_pack_signs(x: Tensor, zeros: Draw | bool, units: Units) -> tuple[Tenso
     if units.are_words:
         flags = torch.zeros((*shape, num_words(units.count(n))), dtype=torch.int64)
         return *_checked(x, zeros, shape, (UNITS, flags.data_ptr(), flags.shape[-1])), flags
-    blank = spare.empty((*shape, num_words(n)), torch.int64).zero_()
-    return *_checked(x, zeros, shape, (WORDS, blank.data_ptr(), blank.shape[-1])), whole_units(blank, n, units)
+    blank = spare.empty((shape.numel() * num_words(n) + 1,), torch.int64).zero_()
+    words, valid = _checked(x, zeros, shape, (WORDS, blank.data_ptr(), num_words(n)))
+    if not blank.numpy()[-1]:
+        return words, valid, torch.zeros((*shape, num_words(units.count(n))), dtype=torch.int64)
+    return words, valid, whole_units(blank[:-1].view(*shape, num_words(n)), n, units)
 
 
-def _checked(x: Tensor, zeros: Draw | bool, shape: torch.Size, about: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def _checked(x: Tensor, zeros: Draw | bool, shape: torch.Size, told: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Words and flags of rows of this shape; what, where and how many words a row to write about exact zeros."""
     rows = rows_of(x, WORD, shape)
     words, valid = spare.empty((*shape, rows.groups), torch.int64), torch.ones(shape, dtype=torch.bool)
+    about = (*told, told[1] + 8 * told[2] * shape.numel())
     job = (FORMATS[x.dtype], rows.place, rows.n, zeros_of(zeros, shape), about, words.data_ptr(), valid.data_ptr())
     split(lambda start, stop: _pack(*job, start, stop), words.numel(), GRAIN)
     return words, valid
@@ -175,10 +181,12 @@ def _tell(builder: Builder, about: Any, row: Scalar, index: Scalar, own: Scalar,
 
     Other threads write to the same word of flags.
     """
-    what, start, width = about
+    what, start, width, found = about
     zero, line = builder.and_(zero, own), at(builder, start, (builder.mul(row, width), 8))
-    with builder.if_then(builder.icmp_signed("==", what, INT64(WORDS))):
+    some = builder.icmp_signed("!=", zero, INT64(0))
+    with builder.if_then(builder.and_(some, builder.icmp_signed("==", what, INT64(WORDS)))):
         store_word(builder, zero, at(builder, line, (index, 8)))
+        store_word(builder, INT64(1), found)
     whole = builder.and_(builder.icmp_signed("==", what, INT64(UNITS)), builder.icmp_signed("==", zero, own))
     with builder.if_then(whole):
         flags = builder.inttoptr(at(builder, line, (builder.ashr(index, INT64(6)), 8)), INT64.as_pointer())
