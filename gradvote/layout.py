@@ -2,8 +2,8 @@
 
 A flat vector (d,) holds the coordinates in group order, so that each group is a view (B, n) of it: parts see full
 rectangles. A block is at most `block_size` consecutive coordinates of one tensor; blocks are numbered in the order of
-the parameters, and keep their numbers in a layout of some of the parameters (a bucket, a shard). Blocks of one group have
-units of zeros of one length, too (`unit_of`).
+the parameters, and keep their numbers in a layout of some of the parameters (a bucket, a shard). The blocks of a group
+also have units of zeros of one length (`unit_of`).
 """
 
 import math
@@ -141,9 +141,7 @@ def _arrange(
             pieces.append(Piece(param, start, n * count, offset))
             offset += n * count
         cut = block_size is not None and block_size % unit != 0
-        groups.append(
-            Group(n, tuple(blocks), tuple(owners), start_of_group, unit, tuple(phases) if cut else None)
-        )
+        groups.append(Group(n, tuple(blocks), tuple(owners), start_of_group, unit, tuple(phases) if cut else None))
     return Layout(numels, units, block_size, params, tuple(groups), tuple(pieces))
 
 

@@ -24,8 +24,8 @@ def noisy(
 
     `noise_std` is b in gradient units, or `Relative(0.1)`: b per block from the workers' largest gradients (32 more
     bits per block and direction). `noise`: gaussian, laplace, uniform or logistic. `position="gradient"` adds it
-    before the momentum, `"vote"` just before the sign (or the sending). Noise leaves no zeros: with a b > 0 the units of
-    zeros (`still`) are not asked for. With `Relative` they are, as a block of zeros has none.
+    before the momentum, `"vote"` just before the sign (or the sending). A b > 0 leaves no units of zeros, which are
+    then not asked for (`still`); a `Relative` one does, in a block that is all zeros.
     """
     if position not in ("gradient", "vote"):
         raise unknown("position of the noise", position, ["gradient", "vote"])

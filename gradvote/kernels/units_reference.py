@@ -1,7 +1,7 @@
 """The definition of the kernels on units of zeros: which units of a block are all zero, and where nothing is said.
 
-Shapes as in `reference`; U = ⌈`units.count(n)`/64⌉ words of flags. Unit u of a block is bit u % 64 of word u // 64; bits
-beyond the units that a block touches are zero.
+Shapes as in `reference`; U = ⌈`units.count(n)`/64⌉ words of flags. Unit u of a block is bit u % 64 of word u // 64;
+bits beyond the units that a block touches are zero.
 """
 
 import torch

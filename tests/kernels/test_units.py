@@ -31,7 +31,9 @@ def blanked(x: Tensor, own: Units) -> Tensor:
 
 
 @patient
-@given(shape=shapes, n=st.sampled_from(SIZES), length=lengths, cut=st.booleans(), dtype=dtypes, layout=layouts, seed=seeds)
+@given(
+    shape=shapes, n=st.sampled_from(SIZES), length=lengths, cut=st.booleans(), dtype=dtypes, layout=layouts, seed=seeds
+)
 def test_signs_and_units(
     shape: tuple[int, ...], n: int, length: int, cut: bool, dtype: torch.dtype, layout: str, seed: int
 ) -> None:

@@ -82,7 +82,7 @@ def _noise(block_size: int | None, step: int, sender: int, distribution: str) ->
 class Signs:
     """sign(x), where the sign of an exact zero is "random", "positive" or "abstain".
 
-    `still`: of a unit that is all zeros the signs are zero. A unit is 64 coordinates of a tensor, cut where a block ends.
+    `still`: of a unit that is all zeros the signs are zero. A unit is 64 coordinates of a tensor, cut at blocks' ends.
     """
 
     def __init__(self, generator: Generator, zero: str, still: bool = False) -> None:
@@ -165,7 +165,7 @@ def zeros() -> Tensors:
 
 @cache
 def gradients(num_workers: int, steps: int) -> list[list[Tensors]]:
-    """[step][worker][tensor]: workers that differ in direction and size; some exact zeros, also many in a row, ties and repetitions."""
+    """[step][worker][tensor]: workers that differ in direction and size; exact zeros, many in a row, ties, repetitions."""
     generator = torch.Generator().manual_seed(num_workers)
     lasting = [[torch.randn(n, generator=generator) for n in NUMELS] for _ in range(num_workers)]
 

@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from gradvote.algorithms import signsgd
 from tests.papers.compare import CASES, assert_same
-from tests.papers.shared import NUMELS, Generator, Signs, Tensors
+from tests.papers.shared import Generator, Signs, Tensors
 
 
 class SignSGD:

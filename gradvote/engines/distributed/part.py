@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradvote.core import Payload, Plane
 from gradvote.engines.protocol import Protocol
-from gradvote.layout import Group, Layout, Piece
+from gradvote.layout import Layout, Piece
 
 Rows = slice | Tensor
 """Row numbers, as a slice where they are evenly spaced: a view then takes them."""

@@ -1,6 +1,6 @@
 """Units of zeros: `units_reference` on the CPU, word by word."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,12 +79,10 @@ def _all_set(words: Words, first: int, last: int) -> bool:
     begin, end = first >> 6, last >> 6
     if begin == end:
         return words[begin] & (low & high) == low & high
-    if words[begin] & low != low or words[end] & high != high:
-        return False
+    whole = words[begin] & low == low and words[end] & high == high
     for index in range(begin + 1, end):
-        if words[index] != -1:
-            return False
-    return True
+        whole = whole and words[index] == -1
+    return whole
 
 
 @kernel
