@@ -151,7 +151,7 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     size = plane.dtype.itemsize
     *strides, step = raw.stride()
-    if step != 1 or reduce(or_, strides, raw.data_ptr() | raw.storage_offset()) % size:
+    if step != 1 or reduce(or_, strides, raw.data_ptr() | int(raw.storage_offset())) % size:
         raw = raw.clone(memory_format=torch.contiguous_format)
     rows = plane.rows
     width = rows if isinstance(rows, int) else int(rows.max(initial=0))

@@ -165,7 +165,7 @@ def zeros() -> Tensors:
 
 @cache
 def gradients(num_workers: int, steps: int) -> list[list[Tensors]]:
-    """[step][worker][tensor]: workers that differ in direction and size; exact zeros, many in a row, ties, repetitions."""
+    """[step][worker][tensor]: workers that differ in direction and size; zeros, also in a row, ties, repetitions."""
     generator = torch.Generator().manual_seed(num_workers)
     lasting = [[torch.randn(n, generator=generator) for n in NUMELS] for _ in range(num_workers)]
 

@@ -73,7 +73,7 @@ def _outside(flags: Lines, n: int, length: int, phases: Words, words: Lines, sta
 
 
 @kernel
-def _all_set(words: Words, first: int, last: int) -> bool:
+def _all_set(words: Words, first: int, last: int) -> Any:
     """Whether bits `first` to `last` are set."""
     low, high = np.int64(-1) << (first & 63), _up_to(last & 63)
     begin, end = first >> 6, last >> 6
