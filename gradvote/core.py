@@ -141,6 +141,10 @@ class Aggregator(ABC):
     @abstractmethod
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor: ...
 
+    def ties(self, up: "Codec", ballots: Payload, ctx: Context, n: int) -> int:
+        """Coordinates of ballots (M, ..., B) on which a vote is split evenly; a unit on which nobody voted is none."""
+        return 0
+
 
 class Codec(Part, ABC):
     """Vectors to payloads and back. Codecs that wrap another one pass every call on to it."""

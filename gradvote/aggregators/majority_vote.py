@@ -1,6 +1,6 @@
 """The majority vote over signs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradvote import kernels
 from gradvote.aggregators.weights import check_weights, weights_of
-from gradvote.core import Aggregator, Context
+from gradvote.core import Aggregator, Codec, Context, Payload
 from gradvote.errors import unknown
 from gradvote.rng import Stream, draw
 
@@ -75,6 +75,12 @@ class MajorityVote(Aggregator):
         for own, flag in zip(counted, valid, strict=True):
             spoke |= own.where(flag[..., None], 0)
         return kernels.whole_units(~spoke, n, ctx.units)
+
+    def ties(self, up: Codec, ballots: Payload, ctx: Context, n: int) -> int:
+        undecided = up.reduce(ballots, replace(self, tie="abstain"), ctx, n) == 0
+        if self.still and bool(undecided.any()):
+            undecided &= up.reduce(ballots, replace(self, tie="positive"), ctx, n) != 0
+        return int(undecided.sum())
 
     def _tie_words(self, ctx: Context, n: int) -> Tensor:
         if self.tie == "random":

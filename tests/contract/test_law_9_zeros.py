@@ -107,6 +107,14 @@ def test_who_has_zeros_is_outvoted_by_one_who_has_not() -> None:
     assert mean.tolist() == [[-0.25, 0.25, 0, 0, 0, 0.5, 0.5]]
 
 
+def test_silence_is_no_tie() -> None:
+    ctx = context(senders(4), 1, units=Units(1))
+    ballots, _ = Sign(still=True).encode(torch.tensor([[0.0, 0], [0, 0], [1, 0], [-1, 0]])[:, None], {}, ctx)
+    assert MajorityVote(still=True).ties(Sign(still=True), ballots, ctx, 2) == 1
+    vote = Sign(still=True).reduce(ballots, MajorityVote("positive", still=True), ctx, 2)
+    assert vote.tolist() == [[1, 0]]
+
+
 def test_masks_leave_units_alone_on_which_nobody_speaks() -> None:
     codec, n = Masked(0.5, Sign(still=True)), 640
     algorithm, ctx = Algorithm(codec, MajorityVote(still=True), Sign(still=True)), context(senders(3), 1)
