@@ -71,10 +71,10 @@ class MajorityVote(Aggregator):
         if counted is None or not self.still:
             width = kernels.num_words(ctx.units.count(n))
             return torch.zeros(*valid.shape[1:], width, dtype=torch.int64, device=valid.device)
-        spoke = torch.zeros_like(counted[0])
+        spoke, everyone = torch.zeros_like(counted[0]), bool(valid.all())
         for own, flag in zip(counted, valid, strict=True):
-            spoke |= own.where(flag[..., None], 0)
-        return kernels.whole_units(~spoke, n, ctx.units)
+            spoke |= own if everyone else own.where(flag[..., None], 0)
+        return kernels.whole_units(spoke.bitwise_not_(), n, ctx.units)
 
     def ties(self, up: Codec, ballots: Payload, ctx: Context, n: int) -> int:
         undecided = up.reduce(ballots, replace(self, tie="abstain"), ctx, n) == 0

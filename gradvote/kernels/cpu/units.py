@@ -53,7 +53,10 @@ def _whole(words: Lines, n: int, length: int, phases: Words, flags: Lines, start
             some |= word
         if some == 0:
             continue
-        for unit in range((phases[row] + n - 1) // length + 1):
+        aligned = n >> 6 if length == 64 and phases[row] == 0 else 0
+        for unit in range(aligned):
+            found[unit >> 6] |= np.int64(own[unit] == -1) << (unit & 63)
+        for unit in range(aligned, (phases[row] + n - 1) // length + 1):
             begin = max(unit * length - phases[row], 0)
             if _all_set(own, begin, min((unit + 1) * length - phases[row], n) - 1):
                 found[unit >> 6] |= np.int64(1) << (unit & 63)
@@ -66,7 +69,10 @@ def _outside(flags: Lines, n: int, length: int, phases: Words, words: Lines, sta
         own[:] = -1
         if n & 63:
             own[-1] = (np.int64(1) << (n & 63)) - 1
-        for unit in range((phases[row] + n - 1) // length + 1 if n else 0):
+        aligned = n >> 6 if length == 64 and phases[row] == 0 else 0
+        for unit in range(aligned):
+            own[unit] = (flags[row, unit >> 6] >> (unit & 63) & 1) - 1
+        for unit in range(aligned, (phases[row] + n - 1) // length + 1 if n else 0):
             if flags[row, unit >> 6] >> (unit & 63) & 1:
                 begin = max(unit * length - phases[row], 0)
                 _clear(own, begin, min((unit + 1) * length - phases[row], n) - 1)
