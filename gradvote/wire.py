@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gradvote.core import Payload, Plane
 
-MAGIC = b"GVT1"
+MAGIC = b"GVT2"
 FIXED, CHECKSUM = struct.Struct("<4sBxxxIIQQI"), struct.Struct("<I")
 HEADER_BYTES = FIXED.size + CHECKSUM.size
 
