@@ -30,11 +30,39 @@ def _number(value: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Units:
+    """The units of zeros: `length` consecutive coordinates of a tensor each, known to both ends from shapes.
+
+    `phase` (B,) says how far into a unit each block begins; None: all begin with one. Of a unit that the border of a
+    block cuts, each block has a unit of its own.
+    """
+
+    length: int = 64
+    phase: Tensor | None = None
+
+    def count(self, n: int) -> int:
+        """The most units that a block of n coordinates can have, whatever its phase."""
+        if self.phase is None or not n:
+            return -(-n // self.length)
+        return (n + self.length - 2) // self.length + 1
+
+    @property
+    def are_words(self) -> bool:
+        """Whether each unit is one word of packed bits."""
+        return self.length == 64 and self.phase is None
+
+
+UNITS = Units()
+"""The units of blocks of which no shape is known."""
+
+
+@dataclass(frozen=True)
 class Context:
     """What both ends know without being told; `block` and `sender` broadcast against the leading axes (..., B).
 
     `secret` keys a worker's private draws (noise, signs of zeros) and never leaves it; None derives it from the seed:
-    reproducible, and then the noise protects nobody. `memo` holds what has been worked out about this round (masks).
+    reproducible, and then the noise protects nobody. `units` are those of the blocks' zeros. `memo` holds what has been
+    worked out about this round (masks).
     """
 
     seed: int
@@ -44,6 +72,7 @@ class Context:
     lr: float | Tensor = 1.0
     attempt: int = 0
     secret: bytes | None = field(default=None, repr=False)
+    units: Units = field(default=UNITS, repr=False, compare=False)
     memo: dict[Any, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -57,7 +86,7 @@ class Context:
 
     @cached_property
     def _server(self) -> "Context":
-        return Context(self.seed, self.step, self.block, SERVER, self.lr, self.attempt)
+        return Context(self.seed, self.step, self.block, SERVER, self.lr, self.attempt, units=self.units)
 
 
 @dataclass(frozen=True)
@@ -127,6 +156,10 @@ class Aggregator(ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor: ...
+
+    def ties(self, up: "Codec", ballots: Payload, ctx: Context, n: int) -> int:
+        """Coordinates of ballots (M, ..., B) on which a vote is split evenly; a unit on which nobody voted is none."""
+        return 0
 
 
 class Codec(Part, ABC):

@@ -2,15 +2,19 @@
 
 A flat vector (d,) holds the coordinates in group order, so that each group is a view (B, n) of it: parts see full
 rectangles. A block is at most `block_size` consecutive coordinates of one tensor; blocks are numbered in the order of
-the parameters, and keep their numbers in a layout of some of the parameters (a bucket, a shard).
+the parameters, and keep their numbers in a layout of some of the parameters (a bucket, a shard). The blocks of a group
+also have units of zeros of one length (`unit_of`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from gradvote.core import UNITS, Units
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class Group:
-    """Blocks of n coordinates each: their numbers, their parameters, and where they begin in the flat vector."""
+    """Blocks of n coordinates each: their numbers, their parameters, and where they begin in the flat vector.
+
+    `unit` is the length of their units of zeros, `phases` how far into one each begins (None: all begin with one).
+    """
 
     n: int
     blocks: tuple[int, ...]
     owners: tuple[int, ...]
     offset: int
+    unit: int = UNITS.length
+    phases: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -47,12 +56,27 @@ class Group:
         """The numbers of the blocks (B,) int64."""
         return torch.tensor(self.blocks, dtype=torch.int64)
 
+    @cached_property
+    def units(self) -> Units:
+        """The units of zeros of the blocks."""
+        return Units(self.unit, None if self.phases is None else torch.tensor(self.phases, dtype=torch.int64))
+
+    def some(self, rows: Sequence[int], offset: int) -> "Group":
+        """The blocks of some rows, beginning at `offset` of another flat vector."""
+        blocks, owners = (tuple(of[i] for i in rows) for of in (self.blocks, self.owners))
+        phases = None if self.phases is None else tuple(self.phases[i] for i in rows)
+        return Group(self.n, blocks, owners, offset, self.unit, phases)
+
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of tensors of `numels` coordinates, in blocks of `block_size` (None: whole tensors)."""
+    """The layout of tensors of `numels` coordinates, in blocks of `block_size` (None: whole tensors).
+
+    `units` are the lengths of their units of zeros.
+    """
 
     numels: tuple[int, ...]
+    units: tuple[int, ...]
     block_size: int | None
     params: tuple[int, ...]
     groups: tuple[Group, ...]
@@ -84,45 +108,59 @@ class Layout:
 
     def subset(self, params: Sequence[int]) -> "Layout":
         """The layout of some of the parameters; blocks keep their numbers."""
-        return _arrange(self.numels, self.block_size, tuple(params))
+        return _arrange(self.numels, self.units, self.block_size, tuple(params))
 
 
-def layout_of(numels: Sequence[int], block_size: int | None) -> Layout:
-    """The layout of tensors with these numbers of elements.
+def unit_of(shape: Sequence[int]) -> int:
+    """The length of the units of zeros of a tensor: 64 where no row is cut by that, else a row (a slice along axis 0).
+
+    Of a tensor without rows, with at most one axis, they are 64 coordinates.
+    """
+    row = math.prod(shape[1:]) if len(shape) > 1 else 0
+    return row if row % UNITS.length else UNITS.length
+
+
+def layout_of(numels: Sequence[int], block_size: int | None, units: Sequence[int] | None = None) -> Layout:
+    """The layout of tensors with these numbers of elements, and with units of zeros of these lengths (`unit_of`).
 
     Raises:
         ValueError: `block_size` is not positive.
     """
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, or None for whole tensors; got {block_size}.")
-    return _arrange(tuple(numels), block_size, tuple(range(len(numels))))
+    own = (UNITS.length,) * len(numels) if units is None else tuple(units)
+    return _arrange(tuple(numels), own, block_size, tuple(range(len(numels))))
 
 
-def _arrange(numels: tuple[int, ...], block_size: int | None, params: tuple[int, ...]) -> Layout:
-    runs = _runs_by_size(numels, block_size, params)
+def _arrange(
+    numels: tuple[int, ...], units: tuple[int, ...], block_size: int | None, params: tuple[int, ...]
+) -> Layout:
+    runs = _runs_by_kind(numels, units, block_size, params)
     groups, pieces, offset = [], [], 0
-    for n in sorted(runs, reverse=True):
-        blocks, owners, start_of_group = list[int](), list[int](), offset
-        for param, start, first_block, count in runs[n]:
+    for n, unit in sorted(runs, key=lambda kind: (-kind[0], kind[1])):
+        blocks, owners, phases, start_of_group = list[int](), list[int](), list[int](), offset
+        for param, start, first_block, count in runs[n, unit]:
             blocks += range(first_block, first_block + count)
             owners += [param] * count
+            phases += [(start + n * i) % unit for i in range(count)]
             pieces.append(Piece(param, start, n * count, offset))
             offset += n * count
-        groups.append(Group(n, tuple(blocks), tuple(owners), start_of_group))
-    return Layout(numels, block_size, params, tuple(groups), tuple(pieces))
+        cut = block_size is not None and block_size % unit != 0
+        groups.append(Group(n, tuple(blocks), tuple(owners), start_of_group, unit, tuple(phases) if cut else None))
+    return Layout(numels, units, block_size, params, tuple(groups), tuple(pieces))
 
 
-def _runs_by_size(
-    numels: tuple[int, ...], block_size: int | None, params: tuple[int, ...]
-) -> dict[int, list[tuple[int, int, int, int]]]:
-    """For each block size: (parameter, first coordinate, first block number, number of blocks) of each run."""
-    chosen, runs, number = set(params), dict[int, list[tuple[int, int, int, int]]](), 0
-    for param, numel in enumerate(numels):
+def _runs_by_kind(
+    numels: tuple[int, ...], units: tuple[int, ...], block_size: int | None, params: tuple[int, ...]
+) -> dict[tuple[int, int], list[tuple[int, int, int, int]]]:
+    """By block size and unit: (parameter, first coordinate, first block number, number of blocks) of each run."""
+    chosen, runs, number = set(params), dict[tuple[int, int], list[tuple[int, int, int, int]]](), 0
+    for param, (numel, unit) in enumerate(zip(numels, units, strict=True)):
         size = min(block_size or numel, numel)
         full, tail = divmod(numel, size) if size else (0, 0)
         if param in chosen and full:
-            runs.setdefault(size, []).append((param, 0, number, full))
+            runs.setdefault((size, unit), []).append((param, 0, number, full))
         if param in chosen and tail:
-            runs.setdefault(tail, []).append((param, full * size, number + full, 1))
+            runs.setdefault((tail, unit), []).append((param, full * size, number + full, 1))
         number += full + bool(tail)
     return runs

@@ -9,6 +9,8 @@ import enum
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from gradvote.core import Payload, Plane
 
-MAGIC = b"GVT1"
+MAGIC = b"GVT2"
 FIXED, CHECKSUM = struct.Struct("<4sBxxxIIQQI"), struct.Struct("<I")
 HEADER_BYTES = FIXED.size + CHECKSUM.size
 
@@ -79,7 +81,7 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
         arrays = {}
         for plane in group:
             size = _plane_size(plane, blocks)
-            arrays[plane.name] = _plane_from(body[..., at : at + size], plane, blocks)
+            arrays[plane.name] = _plane_from(body.narrow(-1, at, size), plane, blocks)
             at += size
         payloads.append(Payload(valid, arrays))
     return payloads
@@ -148,7 +150,8 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
 
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     size = plane.dtype.itemsize
-    if raw.stride(-1) != 1 or any(k % size for k in (raw.data_ptr(), raw.storage_offset(), *raw.stride()[:-1])):
+    *strides, step = raw.stride()
+    if step != 1 or reduce(or_, strides, raw.data_ptr() | int(raw.storage_offset())) % size:
         raw = raw.clone(memory_format=torch.contiguous_format)
     rows = plane.rows
     width = rows if isinstance(rows, int) else int(rows.max(initial=0))
@@ -156,8 +159,8 @@ def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     if not raw.numel():
         return torch.zeros(*raw.shape[:-1], num_blocks, width, dtype=plane.dtype)
     if mask is None:
-        items: Tensor = raw.view(plane.dtype).unflatten(-1, (num_blocks, width))
-        return items
+        items = raw.view(plane.dtype)
+        return items.view(*items.shape[:-1], num_blocks, width)
     array = torch.zeros(num_blocks, width, dtype=plane.dtype)
     _raw(array)[mask] = raw.numpy().view(_raw(array).dtype)
     return array

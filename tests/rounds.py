@@ -25,7 +25,7 @@ class Rounds:
         self.ballots: list[list[Payload]] = []
 
     def contexts(self, step: int, sender: int | Tensor, lr: float) -> list[Context]:
-        return [Context(11, step, group.block, sender, lr) for group in self.layout.groups]
+        return [Context(11, step, group.block, sender, lr, units=group.units) for group in self.layout.groups]
 
     def step(self, gradients: Sequence[Tensors], step: int, lr: float) -> Tensors:
         self.ballots = [self.send(i, self._flat(g), step, lr) for i, g in enumerate(gradients)]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradvote.layout import Layout, layout_of
+from gradvote.layout import Layout, layout_of, unit_of
 
 NUMELS = st.lists(st.sampled_from([0, 1, 2, 7, 63, 64, 65, 130]) | st.integers(0, 200), max_size=8)
 BLOCK_SIZES = st.none() | st.sampled_from([1, 2, 63, 64, 65, 16384])
@@ -50,6 +50,32 @@ def test_blocks(numels: list[int], block_size: int | None) -> None:
     assert sorted(found) == list(range(len(found)))
     assert [found[b] for b in sorted(found)] == sorted(found.values())
     assert len({g.n for g in layout.groups}) == len(layout.groups)
+
+
+@pytest.mark.parametrize(
+    ("shape", "unit"),
+    [((), 64), ((1000,), 64), ((1000, 64), 64), ((7, 640), 64), ((64, 64, 3, 3), 64), ((1000, 16), 16), ((9, 1), 1),
+     ((1000, 100), 100), ((16, 3, 3, 3), 27), ((5, 0), 64), ((0, 3), 3)],
+)  # fmt: skip
+def test_the_units_of_a_tensor_are_64_coordinates_or_a_row(shape: tuple[int, ...], unit: int) -> None:
+    assert unit_of(shape) == unit
+
+
+@given(numels=NUMELS, block_size=BLOCK_SIZES, data=st.data())
+def test_blocks_begin_in_the_units_of_their_tensor(
+    numels: list[int], block_size: int | None, data: st.DataObject
+) -> None:
+    units = data.draw(st.lists(st.sampled_from([1, 5, 64, 100]), min_size=len(numels), max_size=len(numels)))
+    layout = layout_of(numels, block_size, units)
+    places = owners(layout)
+    for group in layout.groups:
+        assert (group.phases is None) == (block_size is None or block_size % group.unit == 0)
+        for i, owner in enumerate(group.owners):
+            start = places[group.offset + i * group.n][1]
+            assert group.unit == units[owner]
+            assert start % group.unit == (group.phases[i] if group.phases else 0)
+            touched = (start + group.n - 1) // group.unit - start // group.unit + 1
+            assert touched <= group.units.count(group.n) <= touched + 1
 
 
 @given(numels=NUMELS, block_size=BLOCK_SIZES)

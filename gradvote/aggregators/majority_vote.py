@@ -1,6 +1,6 @@
 """The majority vote over signs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradvote import kernels
 from gradvote.aggregators.weights import check_weights, weights_of
-from gradvote.core import Aggregator, Context
+from gradvote.core import Aggregator, Codec, Context, Payload
 from gradvote.errors import unknown
 from gradvote.rng import Stream, draw
 
@@ -21,10 +21,12 @@ class MajorityVote(Aggregator):
 
     By Proposition 1 of Chen et al. 2020 the sign of the coordinate-wise median. A tie, also where nobody voted, is
     "random" (a fair public bit), "positive" or "abstain" (zero). Bernstein et al. 2018. `weights` default to 1.
+    `still=True`: a unit (`Context.units`) on which nobody voted is no tie, and becomes zero.
     """
 
     tie: Literal["random", "positive", "abstain"] = "random"
     weights: tuple[float, ...] | None = None
+    still: bool = False
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
@@ -42,6 +44,9 @@ class MajorityVote(Aggregator):
         n = x.shape[-1]
         tied = total == 0
         decided = torch.where(tied, self._tie_values(ctx, n), total.sign())
+        if self.still:
+            blank = kernels.pack_bits((votes == 0).all(0))
+            decided = _outside(decided, kernels.whole_units(blank, n, ctx.units), ctx, n)
         return torch.where(valid.any(0)[..., None], decided, torch.nan).float()
 
     def vote(self, words: Tensor, counted: Tensor | None, valid: Tensor, ctx: Context, n: int) -> Tensor:
@@ -50,15 +55,32 @@ class MajorityVote(Aggregator):
         decided = kernels.unpack_signs(won, n)
         if self.tie == "abstain":
             decided = torch.where(kernels.unpack_bits(tied, n), 0.0, decided)
+        decided = _outside(decided, self.silent(counted, valid, ctx, n), ctx, n)
         return torch.where(valid.any(0)[..., None], decided, torch.nan)
 
     def winners(
         self, words: Tensor, counted: Tensor | None, valid: Tensor, ctx: Context, n: int
     ) -> tuple[Tensor, Tensor]:
         """Words (..., B, W) of the winners, ties broken, and words that mark the ties."""
-        can_tie = counted is not None or bool((valid.sum(0) % 2 == 0).any())
+        can_tie = counted is not None or _is_even(valid)
         ties = self._tie_words(ctx, n) if can_tie else torch.zeros_like(words[0])
         return kernels.majority(words, counted, valid, ties)
+
+    def silent(self, counted: Tensor | None, valid: Tensor, ctx: Context, n: int) -> Tensor:
+        """Words (..., B, U) that mark the units on which nobody spoke: none without `still`, or where all did."""
+        if counted is None or not self.still:
+            width = kernels.num_words(ctx.units.count(n))
+            return torch.zeros(*valid.shape[1:], width, dtype=torch.int64, device=valid.device)
+        spoke, everyone = torch.zeros_like(counted[0]), bool(valid.all())
+        for own, flag in zip(counted, valid, strict=True):
+            spoke |= own if everyone else own.where(flag[..., None], 0)
+        return kernels.whole_units(spoke.bitwise_not_(), n, ctx.units)
+
+    def ties(self, up: Codec, ballots: Payload, ctx: Context, n: int) -> int:
+        undecided = up.reduce(ballots, replace(self, tie="abstain"), ctx, n) == 0
+        if self.still and bool(undecided.any()):
+            undecided &= up.reduce(ballots, replace(self, tie="positive"), ctx, n) != 0
+        return int(undecided.sum())
 
     def _tie_words(self, ctx: Context, n: int) -> Tensor:
         if self.tie == "random":
@@ -68,3 +90,17 @@ class MajorityVote(Aggregator):
 
     def _tie_values(self, ctx: Context, n: int) -> Tensor:
         return torch.zeros(()) if self.tie == "abstain" else kernels.unpack_signs(self._tie_words(ctx, n), n)
+
+
+def _outside(x: Tensor, marked: Tensor, ctx: Context, n: int) -> Tensor:
+    """x (..., B, n) with zeros in the units marked in words (..., B, U)."""
+    if not bool(marked.any()):
+        return x
+    return torch.where(kernels.unpack_bits(kernels.outside_units(marked, n, ctx.units), n), x, 0.0)
+
+
+def _is_even(valid: Tensor) -> bool:
+    """Whether the number of valid workers (M, ..., B) is even for some block."""
+    if bool(valid.all()):
+        return len(valid) % 2 == 0
+    return bool((valid.sum(0) % 2 == 0).any())

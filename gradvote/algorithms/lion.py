@@ -13,11 +13,16 @@ LR = 1e-3
 
 
 def lion(
-    beta1: float = 0.9, beta2: float = 0.99, zero: Zero = "random", weights: tuple[float, ...] | None = None
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    zero: Zero = "random",
+    weights: tuple[float, ...] | None = None,
+    still: bool = True,
 ) -> Algorithm:
     """δ = sign(β₁m + (1−β₁)g); m ← β₂m + (1−β₂)g; x ← x − η·sign(Σδ_i): Lion by majority vote, 1 + 1 bits.
 
     The decoupled decay, x ← x − η(sign + λx), is the optimizer's: torch.optim.SGD with `weight_decay=λ`.
+    `still` as in `signsgd` (1/64 + 1/64 bits), for momenta that were never touched.
     """
-    up = chain(LionMomentum(beta1, beta2), Sign(zero=zero))
-    return Algorithm(up, MajorityVote(zero, weights), Sign(zero=zero))
+    sign = Sign(zero=zero, still=still)
+    return Algorithm(chain(LionMomentum(beta1, beta2), sign), MajorityVote(zero, weights, still), sign)

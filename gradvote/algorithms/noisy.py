@@ -7,8 +7,9 @@ NeurIPS 2020, Algorithms 3 (noisy signSGD) and 4 (noisy medianSGD).
 from dataclasses import replace
 from typing import Literal
 
-from gradvote.codecs import Chain, ErrorFeedback, chain
-from gradvote.core import Algorithm, Codec
+from gradvote.aggregators import MajorityVote
+from gradvote.codecs import Chain, ErrorFeedback, Masked, Sign, chain
+from gradvote.core import Aggregator, Algorithm, Codec
 from gradvote.errors import unknown
 from gradvote.transforms import Noise, Relative
 
@@ -23,11 +24,14 @@ def noisy(
 
     `noise_std` is b in gradient units, or `Relative(0.1)`: b per block from the workers' largest gradients (32 more
     bits per block and direction). `noise`: gaussian, laplace, uniform or logistic. `position="gradient"` adds it
-    before the momentum, `"vote"` just before the sign (or the sending).
+    before the momentum, `"vote"` just before the sign (or the sending). A b > 0 leaves no units of zeros, which are
+    then not asked for (`still`); a `Relative` one does, in a block that is all zeros.
     """
     if position not in ("gradient", "vote"):
         raise unknown("position of the noise", position, ["gradient", "vote"])
     part = Noise(noise_std, noise)
+    if not part.relative and part.std != 0:
+        algorithm = _without_zeros(algorithm)
     up = chain(part, algorithm.up) if position == "gradient" else _before_sending(algorithm.up, part)
     return replace(algorithm, up=up)
 
@@ -38,3 +42,21 @@ def _before_sending(codec: Codec, part: Noise) -> Codec:
     if isinstance(codec, ErrorFeedback):
         return replace(codec, codec=_before_sending(codec.codec, part))
     return chain(part, codec)
+
+
+def _without_zeros(algorithm: Algorithm) -> Algorithm:
+    """The algorithm where no unit is all zeros."""
+    up, down = _bare(algorithm.up), _bare(algorithm.down)
+    return replace(algorithm, up=up, aggregate=_deciding(algorithm.aggregate), down=down)
+
+
+def _bare(codec: Codec) -> Codec:
+    if isinstance(codec, Sign):
+        return replace(codec, still=False)
+    if isinstance(codec, Masked):
+        return replace(codec, codec=replace(codec.codec, still=False))
+    return replace(codec, codec=_bare(codec.codec)) if isinstance(codec, Chain | ErrorFeedback) else codec
+
+
+def _deciding(rule: Aggregator) -> Aggregator:
+    return replace(rule, still=False) if isinstance(rule, MajorityVote) else rule

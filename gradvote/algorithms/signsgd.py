@@ -14,11 +14,13 @@ from gradvote.core import Algorithm
 LR = 1e-3
 
 
-def signsgd(zero: Zero = "random", weights: tuple[float, ...] | None = None) -> Algorithm:
-    """x ← x − η·sign(Σ sign(g_i)): a majority vote on signs, 1 + 1 bits per coordinate.
+def signsgd(zero: Zero = "random", weights: tuple[float, ...] | None = None, still: bool = True) -> Algorithm:
+    """x ← x − η·sign(Σ sign(g_i)): a majority vote on signs, 1 + 1 bits per coordinate, and 1/64 each for `still`.
 
     `zero` says what the sign of an exact zero is and how a tie is broken: "random" (a fair shared bit), "positive",
-    "abstain" (sign(0) = 0, the papers' rule; 2 + 2 bits). On data that differ between workers the vote, the sign of
-    the median, need not be the sign of the mean: see `noisy`.
+    "abstain" (sign(0) = 0, the papers' rule; 2 + 2 bits). With `still`, units of zeros (64 coordinates, or a row of
+    the tensor where that is not aligned: an embedding's) are no votes, and stay where they are if nobody votes. On data
+    that differ between workers the vote, the sign of the median, need not be the sign of the mean: see `noisy`.
     """
-    return Algorithm(Sign(zero=zero), MajorityVote(zero, weights), Sign(zero=zero))
+    sign = Sign(zero=zero, still=still)
+    return Algorithm(sign, MajorityVote(zero, weights, still), sign)

@@ -13,10 +13,13 @@ from gradvote.transforms import Ema
 LR = 1e-3
 
 
-def signum(beta: float = 0.9, zero: Zero = "random", weights: tuple[float, ...] | None = None) -> Algorithm:
+def signum(
+    beta: float = 0.9, zero: Zero = "random", weights: tuple[float, ...] | None = None, still: bool = True
+) -> Algorithm:
     """v ← βv + (1−β)g; x ← x − η·sign(Σ sign(v_i)): a vote on the signs of momenta, 1 + 1 bits per coordinate.
 
     β = 0 is signSGD. The paper's decoupled decay, x ← x − η(sign + λx), is the optimizer's: torch.optim.SGD with
-    `weight_decay=λ`, no momentum.
+    `weight_decay=λ`, no momentum. `still` as in `signsgd` (1/64 + 1/64 bits), for momenta that were never touched.
     """
-    return Algorithm(chain(Ema(beta), Sign(zero=zero)), MajorityVote(zero, weights), Sign(zero=zero))
+    sign = Sign(zero=zero, still=still)
+    return Algorithm(chain(Ema(beta), sign), MajorityVote(zero, weights, still), sign)

@@ -13,6 +13,8 @@ from gradvote.rng import Stream, draw
 from gradvote.schedules import Schedule, evaluate
 
 UNITS = 65536
+KEPT = ("bits", "nonzero")
+"""The planes with a bit for each coordinate that is sent."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Masked(Codec):
 
     def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
         widths = self._widths(n, ctx)
-        return tuple(Plane(p.name, p.dtype, widths) if p.dtype == torch.int64 else p for p in self.codec.planes(n, ctx))
+        return tuple(Plane(p.name, p.dtype, widths) if p.name in KEPT else p for p in self.codec.planes(n, ctx))
 
     def mask(self, n: int, ctx: Context) -> Tensor:
         """The kept coordinates (..., B, W); drawn once for a context, not to be written to."""
@@ -91,7 +93,7 @@ class Masked(Codec):
         if not self.codec.elects(aggregator, down):
             return None
         keep = self.mask(n, ctx)
-        return self.codec.elect_kept(_expanded(payload, keep), keep, aggregator, ctx, n)
+        return self.codec.elect_kept(_expanded(payload, keep), keep, aggregator, down, ctx, n)
 
 
 def _threshold(keep: Tensor) -> Tensor:
@@ -108,5 +110,5 @@ def _expanded(payload: Payload, keep: Tensor) -> Payload:
 
 
 def _bit_planes(payload: Payload, change: Callable[[Tensor], Tensor]) -> Payload:
-    planes = {k: change(p) if p.dtype == torch.int64 else p for k, p in payload.planes.items()}
+    planes = {k: change(p) if k in KEPT else p for k, p in payload.planes.items()}
     return Payload(payload.valid, planes)

@@ -1,6 +1,7 @@
 """One bit per coordinate: signs, optionally with one scale per block."""
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal, TypeGuard
 
 import torch
@@ -27,11 +28,13 @@ class Sign(Codec):
 
     n counts the coordinates sent. One bit per coordinate, 32 more per block for "l1". What the sign of an exact zero
     is: "random" (a fair bit of the sender), "positive", or "abstain" (a second bit plane: sign(0) = 0).
+    `still=True`: units of exact zeros (`Context.units`: 64 coordinates, or a row) decode to zero; one bit per unit.
     A block with a non-finite value abstains.
     """
 
     scale: float | Schedule | Literal["l1"] | None = None
     zero: Zero = "random"
+    still: bool = False
 
     def __post_init__(self) -> None:
         if self.zero not in ZEROS:
@@ -44,16 +47,21 @@ class Sign(Codec):
     def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
         bits = Plane("bits", torch.int64, kernels.num_words(n))
         nonzero = (Plane("nonzero", torch.int64, kernels.num_words(n)),) if self.zero == "abstain" else ()
+        still = (Plane("still", torch.int64, kernels.num_words(ctx.units.count(n))),) if self.marks else ()
         scale = (Plane("scale", torch.float32, 1),) if self.scale == "l1" else ()
-        return (bits, *nonzero, *scale)
+        return (bits, *nonzero, *still, *scale)
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         return self.encode_kept(x, None, ctx), state
 
     def encode_kept(self, x: Tensor, keep: Tensor | None, ctx: Context) -> Payload:
         """The payload of x (..., B, n) whose l1 scale counts only the coordinates set in `keep` (..., B, W)."""
-        bits, valid = kernels.checked_pack_signs(x, self.zeros(ctx))
-        planes = {"bits": bits}
+        if self.marks:
+            bits, valid, still = kernels.still_pack_signs(x, self.zeros(ctx), ctx.units)
+            planes = {"bits": bits, "still": still}
+        else:
+            bits, valid = kernels.checked_pack_signs(x, self.zeros(ctx))
+            planes = {"bits": bits}
         if self.zero == "abstain":
             planes["nonzero"] = kernels.pack_bits(x != 0)
         if self.scale == "l1":
@@ -63,15 +71,27 @@ class Sign(Codec):
         return Payload(valid, planes)
 
     @property
+    def marks(self) -> bool:
+        """Whether units of zeros are marked in a plane of their own: one of all zeros would repeat it."""
+        return self.still and self.zero != "abstain"
+
+    @property
     def takes_noise(self) -> bool:
         """Whether noise and sign can be one pass: neither a scale nor a second plane needs the noisy values."""
         return self.scale != "l1" and self.zero != "abstain"
 
     def encode_noisy(self, x: Tensor, std: float | Tensor, distribution: str, ctx: Context) -> Payload:
-        """`encode` of x + b·ξ in one pass."""
+        """`encode` of x + b·ξ in one pass. Units of zeros are looked for where b is zero: noise leaves none."""
         noise = draw(ctx, Stream.NOISE)
         bits, valid = kernels.noisy_pack_signs(x, std, noise, distribution, self.zeros(ctx))
-        return Payload(valid, {"bits": bits})
+        if not self.marks:
+            return Payload(valid, {"bits": bits})
+        silent = torch.as_tensor(std, device=x.device).eq(0).expand(valid.shape)
+        still = bits.new_zeros(*valid.shape, kernels.num_words(ctx.units.count(x.shape[-1])))
+        if bool(silent.any()):
+            *_, still = kernels.still_pack_signs(x.expand(*valid.shape, -1), True, ctx.units)
+            still = still.where(silent[..., None], 0)
+        return Payload(valid, {"bits": bits, "still": still})
 
     def zeros(self, ctx: Context) -> Draw | bool:
         """What the bit of an exact zero is: a draw or a constant."""
@@ -97,26 +117,32 @@ class Sign(Codec):
     ) -> Tensor:
         """`reduce`, where ballots speak only on the coordinates set in `keep` (M, ..., B, W)."""
         if self._votes(aggregator):
-            return aggregator.vote(payload["bits"], _spoken(payload, keep), payload.valid, ctx, n)
+            return aggregator.vote(payload["bits"], self._spoken(payload, keep, ctx, n), payload.valid, ctx, n)
         if type(aggregator) is Mean and aggregator.weights is None:
             return self._mean(payload, keep, ctx, n)
         return aggregator(self.decode_kept(payload, keep, ctx, n), payload.valid, ctx)
 
     def elects(self, aggregator: Aggregator, down: Codec) -> bool:
         """Whether the winners' bits are what `down` sends."""
-        sends_bits = type(down) is Sign and down.scale != "l1" and down.zero != "abstain"
-        return sends_bits and self._votes(aggregator) and aggregator.tie != "abstain"
+        if type(down) is not Sign or down.scale == "l1" or down.zero == "abstain" or not self._votes(aggregator):
+            return False
+        return aggregator.tie != "abstain" and (down.still or not aggregator.still)
 
     def elect(self, payload: Payload, aggregator: Aggregator, down: Codec, ctx: Context, n: int) -> Payload | None:
-        return self.elect_kept(payload, None, aggregator, ctx, n) if self.elects(aggregator, down) else None
+        return self.elect_kept(payload, None, aggregator, down, ctx, n) if self.elects(aggregator, down) else None
 
     def elect_kept(
-        self, payload: Payload, keep: Tensor | None, aggregator: Aggregator, ctx: Context, n: int
+        self, payload: Payload, keep: Tensor | None, aggregator: Aggregator, down: Codec, ctx: Context, n: int
     ) -> Payload:
         """`elect`, where ballots speak only on the coordinates set in `keep`, and `elects` is true."""
-        assert isinstance(aggregator, MajorityVote)
-        won, _ = aggregator.winners(payload["bits"], _spoken(payload, keep), payload.valid, ctx, n)
-        return Payload(payload.valid.any(0), {"bits": won})
+        assert isinstance(aggregator, MajorityVote) and isinstance(down, Sign)
+        spoken = self._spoken(payload, keep, ctx, n)
+        won, _ = aggregator.winners(payload["bits"], spoken, payload.valid, ctx, n)
+        planes = {"bits": won}
+        if down.still:
+            quiet = spoken is None and self.marks
+            planes["still"] = payload["still"][0] if quiet else aggregator.silent(spoken, payload.valid, ctx, n)
+        return Payload(payload.valid.any(0), planes)
 
     def decode_kept(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
         """`decode`, zero outside `keep`."""
@@ -126,7 +152,7 @@ class Sign(Codec):
 
     def decode_kept_into(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int, out: Tensor) -> None:
         """`decode_kept` written into `out`."""
-        bits, spoken, scales = payload["bits"], _spoken(payload, keep), self._scales(payload, ctx)
+        bits, spoken, scales = payload["bits"], self._spoken(payload, keep, ctx, n), self._scales(payload, ctx)
         if spoken is None:
             kernels.unpack_signs(bits, n, scales, out)
         else:
@@ -136,7 +162,8 @@ class Sign(Codec):
         """The mean of what is decoded, without all of it standing beside each other."""
         count = payload.valid.sum(0).float()
         count = count.where(count > 0, torch.nan)
-        return kernels.mean_signs(payload["bits"], _spoken(payload, keep), n, self._scales(payload, ctx), count)
+        spoken = self._spoken(payload, keep, ctx, n)
+        return kernels.mean_signs(payload["bits"], spoken, n, self._scales(payload, ctx), count)
 
     def _votes(self, aggregator: Aggregator) -> TypeGuard[MajorityVote]:
         """Whether the rule is a vote that needs the bits alone."""
@@ -153,10 +180,14 @@ class Sign(Codec):
             return None
         return evaluate(1.0 if self.scale is None else self.scale, ctx)
 
+    def _spoken(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor | None:
+        """Words that mark the coordinates a ballot speaks on; None: all."""
+        still = payload.planes.get("still")
+        marked = kernels.outside_units(still, n, ctx.units) if still is not None and _any_set(still) else None
+        words = [w for w in (keep, payload.planes.get("nonzero"), marked) if w is not None]
+        return reduce(torch.bitwise_and, words) if words else None
 
-def _spoken(payload: Payload, keep: Tensor | None) -> Tensor | None:
-    """Words that mark the coordinates a ballot speaks on; None: all."""
-    nonzero = payload.planes.get("nonzero")
-    if keep is None or nonzero is None:
-        return keep if nonzero is None else nonzero
-    return keep & nonzero
+
+def _any_set(words: Tensor) -> bool:
+    """Whether any bit is set; of a few words numpy says it in a third of the time."""
+    return bool(words.numpy().any()) if words.is_cpu else bool(words.any())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import SERVER, Algorithm, Context, Payload, Plane, State
-from gradvote.layout import Layout, layout_of
+from gradvote.layout import Layout, layout_of, unit_of
 from gradvote.wire import Header, Kind
 
 Planes = list[tuple[Plane, ...]]
@@ -49,7 +49,7 @@ class Protocol:
     ) -> list[Context]:
         """The context of each group; `lr` is one rate, or one for each parameter of the whole layout."""
         return [
-            Context(self.seed, step, group.block, sender, _rates(lr, group.owners), attempt, secret)
+            Context(self.seed, step, group.block, sender, _rates(lr, group.owners), attempt, secret, group.units)
             for group in self.layout.groups
         ]
 
@@ -150,7 +150,8 @@ def protocol_for(
         raise ValueError("There are no trainable parameters; at least one tensor must have requires_grad=True.")
     called = [str(i) for i in range(len(params))] if names is None else names
     tensors = tuple((name, tuple(p.shape)) for name, p in zip(called, params, strict=True))
-    return Protocol(algorithm, layout_of([p.numel() for p in params], algorithm.block_size), seed, tensors)
+    numels, units = [p.numel() for p in params], [unit_of(p.shape) for p in params]
+    return Protocol(algorithm, layout_of(numels, algorithm.block_size, units), seed, tensors)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -159,4 +159,4 @@ class Simulation:
         )
 
     def _one(self, ctx: Context, worker: int) -> Context:
-        return Context(ctx.seed, ctx.step, ctx.block, worker, ctx.lr, ctx.attempt)
+        return Context(ctx.seed, ctx.step, ctx.block, worker, ctx.lr, ctx.attempt, units=ctx.units)

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from gradvote.kernels import feedback_reference, reference
+from gradvote.kernels import feedback_reference, reference, units_reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.kernels.reference import at_least_float32, bounded, num_words
 from gradvote.rng import Draw
@@ -38,15 +38,18 @@ CPU_ROOMS = {
     "moving_average": "averages",
     "noise": "noisy",
     "noisy_pack_signs": "noisy",
+    "outside_units": "units",
     "pack_bits": "bits",
     "pack_signs": "signs",
     "random_bits": "draws",
     "random_words": "draws",
+    "still_pack_signs": "signs",
     "tree_sum": "trees",
     "trimmed_mean": "order",
     "unpack_bits": "bits",
     "unpack_kept": "kept",
     "unpack_signs": "bits",
+    "whole_units": "units",
 }
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
@@ -96,15 +99,18 @@ median = _by_device(reference.median)
 moving_average = _by_device(reference.moving_average)
 noise = _by_device(reference.noise)
 noisy_pack_signs = _by_device(reference.noisy_pack_signs)
+outside_units = _by_device(units_reference.outside_units)
 pack_bits = _by_device(reference.pack_bits)
 pack_signs = _by_device(reference.pack_signs)
 random_bits = _by_device(reference.random_bits)
 random_words = _by_device(reference.random_words)
+still_pack_signs = _by_device(units_reference.still_pack_signs)
 tree_sum = _by_device(reference.tree_sum)
 trimmed_mean = _by_device(reference.trimmed_mean)
 unpack_bits = _by_device(reference.unpack_bits)
 unpack_kept = _by_device(reference.unpack_kept)
 unpack_signs = _by_device(reference.unpack_signs)
+whole_units = _by_device(units_reference.whole_units)
 
 __all__ = [
     "CPU_ROOMS",
@@ -130,13 +136,16 @@ __all__ = [
     "noise",
     "noisy_pack_signs",
     "num_words",
+    "outside_units",
     "pack_bits",
     "pack_signs",
     "random_bits",
     "random_words",
+    "still_pack_signs",
     "tree_sum",
     "trimmed_mean",
     "unpack_bits",
     "unpack_kept",
     "unpack_signs",
+    "whole_units",
 ]

@@ -59,9 +59,8 @@ def ties(simulation: Simulation, step: int, lr: float) -> int | None:
     vote = algorithm.aggregate
     if not isinstance(vote, MajorityVote) or not simulation.ballots:
         return None
-    undecided = replace(vote, tie="abstain")
     groups = zip(simulation.ballots, simulation.contexts(step, lr), simulation.protocol.layout.groups, strict=True)
-    return sum(int((algorithm.up.reduce(b, undecided, c, g.n) == 0).sum()) for b, c, g in groups)
+    return sum(vote.ties(algorithm.up, b, c, g.n) for b, c, g in groups)
 
 
 def memory_norm(algorithm: Algorithm, states: Sequence[State], num_workers: int) -> float | None:

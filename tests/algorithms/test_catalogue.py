@@ -15,15 +15,16 @@ def masked(keep: float) -> ErrorFeedback:
     return ErrorFeedback(Masked(keep, Sign(6e-3)), track_lr=False)
 
 
+STILL = Sign(still=True)
 TABLE = {
     "sgd": Algorithm(Dense(), Mean(), Dense()),
     "mediansgd": Algorithm(Dense(), Median(), Dense()),
-    "signsgd": Algorithm(Sign(), MajorityVote(), Sign()),
-    "signum": Algorithm(chain(Ema(0.9), Sign()), MajorityVote(), Sign()),
+    "signsgd": Algorithm(STILL, MajorityVote(still=True), STILL),
+    "signum": Algorithm(chain(Ema(0.9), STILL), MajorityVote(still=True), STILL),
     "ef-signsgd": Algorithm(SCALED, Mean(), Dense(), None),
     "dist-ef-sgdm": Algorithm(chain(Momentum(0.9, nesterov=True), SCALED), Mean(), SCALED, None),
     "dropsignsgd": Algorithm(chain(Momentum(0.9, nesterov=True), masked(0.3)), Mean(), masked(0.5)),
-    "lion": Algorithm(chain(LionMomentum(0.9, 0.99), Sign()), MajorityVote(), Sign()),
+    "lion": Algorithm(chain(LionMomentum(0.9, 0.99), STILL), MajorityVote(still=True), STILL),
     "flexcompress": Algorithm(
         chain(Momentum(0.9, nesterov=True), ErrorFeedback(Masked(0.3, Sign("l1")))), Mean(), SCALED, None
     ),
@@ -37,7 +38,8 @@ def test_defaults_are_the_papers(name: str) -> None:
 
 @pytest.mark.parametrize("name", algorithms.names())
 def test_noise_on_the_gradient_comes_first(name: str) -> None:
-    plain, noisy = algorithms.create(name), algorithms.create(f"noisy-{name}", noise_std=0.5, noise="laplace")
+    own = {"still": False} if "still" in algorithms.options(name) else {}
+    plain, noisy = algorithms.create(name, **own), algorithms.create(f"noisy-{name}", noise_std=0.5, noise="laplace")
     assert noisy.up == chain(Noise(0.5, "laplace"), plain.up)
     assert (noisy.aggregate, noisy.down, noisy.block_size) == (plain.aggregate, plain.down, plain.block_size)
 
@@ -45,7 +47,7 @@ def test_noise_on_the_gradient_comes_first(name: str) -> None:
 def test_noise_at_the_vote_comes_last() -> None:
     noise = Noise(Relative())
     signum = algorithms.create("noisy-signum", noise_std=Relative(), position="vote")
-    assert signum.up == chain(Ema(0.9), noise, Sign())
+    assert signum.up == chain(Ema(0.9), noise, STILL)
     drop = algorithms.create("noisy-dropsignsgd", noise_std=Relative(), position="vote")
     inner = ErrorFeedback(chain(noise, Masked(0.3, Sign(6e-3))), track_lr=False)
     assert drop.up == chain(Momentum(0.9, nesterov=True), inner)
@@ -73,5 +75,16 @@ def test_zero_and_tie_rules_go_together() -> None:
     for zero in ("random", "positive", "abstain"):
         for name in ("signsgd", "signum", "lion"):
             algorithm = algorithms.create(name, zero=zero)
-            assert algorithm.down == Sign(zero=zero)  # type: ignore[arg-type]
-            assert algorithm.aggregate == MajorityVote(zero)  # type: ignore[arg-type]
+            assert algorithm.down == Sign(zero=zero, still=True)  # type: ignore[arg-type]
+            assert algorithm.aggregate == MajorityVote(zero, still=True)  # type: ignore[arg-type]
+            without = algorithms.create(name, zero=zero, still=False)
+            assert (without.down, without.aggregate) == (Sign(zero=zero), MajorityVote(zero))  # type: ignore[arg-type]
+
+
+def test_noise_leaves_no_zeros_but_where_there_is_none() -> None:
+    """Units of zeros cost bits only where there can be any."""
+    for name in ("signsgd", "signum", "lion"):
+        for position in ("gradient", "vote"):
+            assert "still=True" not in repr(algorithms.create(f"noisy-{name}", noise_std=0.1, position=position))
+            for silent in (0.0, Relative()):
+                assert "still=True" in repr(algorithms.create(f"noisy-{name}", noise_std=silent, position=position))

@@ -15,7 +15,7 @@ from torch import Tensor
 from gradvote import aggregators, algorithms, codecs, schedules, transforms
 from gradvote.aggregators import MajorityVote, Mean, Median, TrimmedMean
 from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Sign, chain
-from gradvote.core import Aggregator, Algorithm, Codec, Context, Payload, Transform
+from gradvote.core import UNITS, Aggregator, Algorithm, Codec, Context, Payload, Transform, Units
 from gradvote.schedules import Constant, Cosine, PerWorker, Schedule, Step
 from gradvote.transforms import Clip, Ema, LionMomentum, Momentum, Noise, Relative
 
@@ -38,6 +38,10 @@ CODECS: dict[type, list[Codec]] = {
         Sign(Step(0.25, (2,), (2.0,)), "abstain"),
         Sign("l1"),
         Sign("l1", "abstain"),
+        Sign(still=True),
+        Sign(0.5, "positive", still=True),
+        Sign(zero="abstain", still=True),
+        Sign("l1", still=True),
     ],
     Masked: [
         Masked(0.3, Sign()),
@@ -45,17 +49,20 @@ CODECS: dict[type, list[Codec]] = {
         Masked(KEEPS, Sign(0.1, "abstain")),
         Masked(0.4, Sign("l1", "abstain"), 64),
         Masked(1.0, Sign(zero="positive")),
+        Masked(0.4, Sign(still=True)),
     ],
     ErrorFeedback: [
         ErrorFeedback(Sign("l1")),
         ErrorFeedback(Masked(0.3, Sign(0.05)), track_lr=False),
         ErrorFeedback(Dense("bfloat16")),
         ErrorFeedback(chain(Noise(0.1), Masked(0.5, Sign("l1")))),
+        ErrorFeedback(Sign(still=True)),
     ],
     Chain: [
         chain(Momentum(0.9), Sign()),
         chain(Noise(0.5), Sign()),
         chain(Noise(Relative()), Sign(zero="positive")),
+        chain(Noise(Relative()), Sign(still=True)),
         chain(Clip(1.0), Ema(0.9), Noise(0.5, "logistic"), Sign("l1", "abstain")),
         chain(Momentum(0.9, nesterov=True), ErrorFeedback(Sign("l1"))),
         chain(Noise(Relative()), LionMomentum(), ErrorFeedback(Masked(0.5, Sign(0.1)))),
@@ -68,6 +75,8 @@ AGGREGATORS: dict[type, list[Aggregator]] = {
         MajorityVote("positive"),
         MajorityVote("abstain"),
         MajorityVote("random", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25)),
+        MajorityVote(still=True),
+        MajorityVote("positive", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25), still=True),
     ],
     Median: [Median()],
     TrimmedMean: [TrimmedMean(0), TrimmedMean(1), TrimmedMean(3)],
@@ -144,9 +153,10 @@ def context(
     seed: int = 7,
     attempt: int = 0,
     secret: bytes | None = None,
+    units: Units = UNITS,
 ) -> Context:
     block = torch.arange(10, 10 + blocks) if isinstance(blocks, int) else blocks
-    return Context(seed, step, block, sender, lr, attempt, secret)
+    return Context(seed, step, block, sender, lr, attempt, secret, units)
 
 
 def senders(num_workers: int) -> Tensor:
@@ -162,6 +172,15 @@ def updates(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> T
     buffer = torch.full((x.numel() + 128,), torch.nan, dtype=dtype)
     buffer[64 : 64 + x.numel()] = x.flatten()
     return buffer[64 : 64 + x.numel()].view(shape)
+
+
+def blanked(x: Tensor, units: Units, seed: int = 0) -> Tensor:
+    """x (..., B, n) with about half of its units all zeros, whole blocks among them; in the same memory."""
+    number = torch.arange(x.shape[-1]) if units.phase is None else torch.arange(x.shape[-1]) + units.phase[:, None]
+    number = (number // units.length).expand(x.shape)
+    chosen = torch.rand(*x.shape[:-1], int(number.amax()) + 1, generator=torch.Generator().manual_seed(seed))
+    chosen[..., :1, :] = 0
+    return x.masked_fill_(chosen.gather(-1, number) < 0.5, 0.0)
 
 
 def rows(payload: Payload, i: int) -> Payload:

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from gradvote.core import Aggregator, Algorithm, Codec, Transform
+from gradvote.core import Aggregator, Algorithm, Codec, Transform, Units
 from tests.contract.parts import (
     AGGREGATORS,
     ALGORITHMS,
     CODECS,
     TRANSFORMS,
+    blanked,
     context,
     flat,
     row,
@@ -21,6 +22,7 @@ from tests.contract.parts import (
 
 M, B = 3, 2
 SIZES = (1, 65, 130)
+UNITS = Units(27, torch.tensor([0, 20]))
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -44,13 +46,13 @@ def test_codecs(codec: Codec, n: int) -> None:
     together = codec.init(torch.zeros(M, B, n))
     alone = [codec.init(torch.zeros(B, n)) for _ in range(M)]
     for step in range(2):
-        x = updates(M, B, n, seed=step)
+        x = blanked(updates(M, B, n, seed=step), UNITS, step)
         x[1, 0, 0] = torch.inf if step == 1 else x[1, 0, 0]
-        many = context(senders(M), B, step)
+        many = context(senders(M), B, step, units=UNITS)
         payload, together = codec.encode(x, together, many)
         decoded = codec.decode(payload, many, n)
         for i in range(M):
-            one = context(i, B, step)
+            one = context(i, B, step, units=UNITS)
             own, alone[i] = codec.encode(x[i], alone[i], one)
             assert same_payload(rows(payload, i), own)
             assert same(decoded[i], codec.decode(own, one, n))
@@ -64,14 +66,14 @@ def test_codecs(codec: Codec, n: int) -> None:
 @pytest.mark.parametrize("num_workers", [1, 2, 5])
 def test_aggregators(aggregator: Aggregator, num_workers: int) -> None:
     """Replicas (R) and blocks (B) are both invisible."""
-    x, valid = updates(num_workers, 4, B, 65), torch.rand(num_workers, 4, B) < 0.8
+    x, valid = blanked(updates(num_workers, 4, B, 65), UNITS), torch.rand(num_workers, 4, B) < 0.8
     valid[:, 3, 1] = False
     x = torch.where(valid[..., None], x, 0.0)
-    together = aggregator(x, valid, context(senders(num_workers), B))
+    together = aggregator(x, valid, context(senders(num_workers), B, units=UNITS))
     assert together.shape == (4, B, 65)
     for r in range(4):
         for b in range(B):
-            ctx = context(senders(num_workers), torch.tensor([10 + b]))
+            ctx = context(senders(num_workers), torch.tensor([10 + b]), units=Units(27, UNITS.phase[b : b + 1]))
             alone = aggregator(x[:, r, b : b + 1], valid[:, r, b : b + 1], ctx)
             assert same(together[r, b : b + 1], alone)
 

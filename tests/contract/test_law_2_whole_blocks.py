@@ -8,7 +8,7 @@ from gradvote.core import Algorithm, Context, Payload, State
 from gradvote.layout import Layout, layout_of
 from tests.contract.parts import ALGORITHMS, PLAIN, row, same, same_payload, updates
 
-NUMELS = (130, 7, 0, 65, 130)
+NUMELS, UNITS = (130, 7, 0, 65, 130), (13, 64, 64, 65, 64)
 BUCKETS = [(0,), (1, 4), (3, 2)]
 
 
@@ -23,7 +23,7 @@ class Shard:
         """Payload row and state row of each block."""
         flat, rows = self.layout.flatten(tensors, out=torch.empty(self.layout.size)), {}
         for k, (x, group) in enumerate(zip(self.layout.views(flat), self.layout.groups, strict=True)):
-            ctx = Context(1, step, group.block, 2, 0.1 / (1 + step))
+            ctx = Context(1, step, group.block, 2, 0.1 / (1 + step), units=group.units)
             payload, self.states[k] = self.algorithm.encode(x, self.states[k], ctx)
             for i, block in enumerate(group.blocks):
                 planes = {name: plane[i] for name, plane in payload.planes.items()}
@@ -33,10 +33,11 @@ class Shard:
 
 @pytest.mark.parametrize(("name", "block_size"), [*((name, 64) for name in ALGORITHMS), *((n, None) for n in PLAIN)])
 def test_buckets_are_sets_of_whole_blocks(name: str, block_size: int | None) -> None:
-    algorithm, layout = ALGORITHMS[name], layout_of(NUMELS, block_size)
+    algorithm, layout = ALGORITHMS[name], layout_of(NUMELS, block_size, UNITS)
     whole, shards = Shard(algorithm, layout), [Shard(algorithm, layout.subset(b)) for b in BUCKETS]
     for step in range(2):
         tensors = [updates(n, seed=10 * step + k) if n else torch.zeros(0) for k, n in enumerate(NUMELS)]
+        tensors[0][13 * 3 : 13 * 7] = 0
         expected = whole.encode(tensors, step)
         found: dict[int, tuple[Payload, State]] = {}
         for bucket, shard in zip(BUCKETS, shards, strict=True):

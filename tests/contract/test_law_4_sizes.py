@@ -5,21 +5,21 @@ import torch
 
 from gradvote import algorithms
 from gradvote.core import SERVER, Algorithm, Codec, Context, Payload
-from gradvote.layout import layout_of
+from gradvote.layout import layout_of, unit_of
 from gradvote.transforms import Relative
 from gradvote.wire import HEADER_BYTES, body_bytes, pack, unpack
 from tests.contract.parts import CODECS, PLAIN, context, flat, same, updates
 
 BITS = {
     "sgd": (32, 32),
-    "signsgd": (1, 1),
-    "signum": (1, 1),
+    "signsgd": (1 + 1 / 64, 1 + 1 / 64),
+    "signum": (1 + 1 / 64, 1 + 1 / 64),
     "mediansgd": (32, 32),
     "ef-signsgd": (1, 32),
     "dist-ef-sgdm": (1, 1),
     "flexcompress": (0.3, 1),
     "dropsignsgd": (0.3, 0.5),
-    "lion": (1, 1),
+    "lion": (1 + 1 / 64, 1 + 1 / 64),
 }
 """Bits per coordinate, up and down; SCALED algorithms add 32 per tensor and direction with scaled signs."""
 SCALED = {"ef-signsgd": (1, 0), "dist-ef-sgdm": (1, 1), "flexcompress": (1, 1)}
@@ -67,12 +67,27 @@ def test_abstaining_zeros_cost_a_second_bit(name: str) -> None:
         assert abs(found / (2 * 100_000 / 8) - 1) < 0.03
 
 
+@pytest.mark.parametrize("name", ["signsgd", "signum", "lion"])
+def test_units_of_zeros_cost_a_bit_each(name: str) -> None:
+    """One in 64 coordinates, or one for each row that is shorter or not aligned; none of it without them."""
+    for columns, unit in ((64, 64), (1024, 64), (1000, 1000), (100, 100), (48, 48), (16, 16)):
+        layout = layout_of((1024 * columns,), 16384, (unit_of((1024, columns)),))
+        algorithm = algorithms.create(name)
+        for codec in (algorithm.up, algorithm.down):
+            planes = [codec.planes(g.n, Context(1, 0, g.block, 0, units=g.units)) for g in layout.groups]
+            bits = 8 * body_bytes(planes, [len(g.blocks) for g in layout.groups]) / layout.size
+            assert 1 + 1 / unit <= bits < 1 + 1 / unit + 0.01
+    assert all(
+        abs(8 * found / 100_000 - 1) < 0.004 for found in measured(algorithms.create(name, still=False), (100_000,))
+    )
+
+
 def test_noise_is_free_and_relative_noise_costs_a_number_per_block() -> None:
-    plain = measured(PLAIN["signsgd"], (100_000,))
+    plain, still = measured(algorithms.signsgd(still=False), (100_000,)), measured(PLAIN["signsgd"], (100_000,))
     blocks = -(-100_000 // 16384)
     assert measured(algorithms.create("noisy-signsgd"), (100_000,)) == plain
     relative = measured(algorithms.create("noisy-signsgd", noise_std=Relative()), (100_000,))
-    assert relative == tuple(bytes_ + 4 * blocks for bytes_ in plain)
+    assert relative == tuple(bytes_ + 4 * blocks for bytes_ in still)
 
 
 @pytest.mark.parametrize("n", [1, 7, 65, 200])
@@ -95,6 +110,7 @@ def test_sizes_do_not_depend_on_data(codec: Codec, n: int) -> None:
 def test_garbage_in_padding_bits_changes_nothing(codec: Codec, n: int) -> None:
     """Bits beyond a block's own are no votes, and are zero when sent honestly."""
     ctx, x = context(), updates(3, n)
+    x[:, -1] = 1.0
     payload, _ = codec.encode(x, codec.init(x), ctx)
     spoiled, untouched = {}, codec.decode(payload, ctx, n)
     for plane in codec.planes(n, ctx):
@@ -110,6 +126,8 @@ def _used_bits(codec: Codec, name: str, payload: Payload, ctx: Context, n: int) 
     """Words of the bits that carry a coordinate: those whose change shows in the decoded vector."""
     words = payload[name]
     loud = {k: torch.ones_like(p) if k == "scale" else p for k, p in payload.planes.items()}
+    if name != "still" and "still" in loud:
+        loud["still"] = torch.zeros_like(loud["still"])
     if name == "bits" and "nonzero" in loud:
         loud["nonzero"] = torch.full_like(loud["nonzero"], -1)
     payload = Payload(payload.valid, loud)

@@ -6,16 +6,18 @@ import torch
 from gradvote import kernels
 from gradvote.aggregators import MajorityVote, Mean
 from gradvote.codecs import Masked, Sign
-from gradvote.core import Aggregator, Codec, Payload
-from tests.contract.parts import AGGREGATORS, CODECS, context, flat, same, senders, updates
+from gradvote.core import Aggregator, Codec, Payload, Units
+from tests.contract.parts import AGGREGATORS, CODECS, blanked, context, flat, same, senders, updates
 
 B = 3
+UNITS = Units(27, torch.tensor([0, 5, 26]))
+"""Of the blocks' zeros."""
 
 
 def ballots(codec: Codec, num_workers: int, n: int) -> Payload:
-    """Encoded ballots, of which some abstain; the last block has no voter."""
-    x = updates(num_workers, B, n, seed=num_workers)
-    payload, _ = codec.encode(x, codec.init(x), context(senders(num_workers), B))
+    """Encoded ballots with units of zeros, of which some abstain; the last block has no voter."""
+    x = blanked(updates(num_workers, B, n, seed=num_workers), UNITS)
+    payload, _ = codec.encode(x, codec.init(x), context(senders(num_workers), B, units=UNITS))
     valid = torch.rand(num_workers, B, generator=torch.Generator().manual_seed(n)) < 0.7
     valid[:, 2] = False
     return Payload(payload.valid & valid, payload.planes)
@@ -25,7 +27,7 @@ def ballots(codec: Codec, num_workers: int, n: int) -> Payload:
 @pytest.mark.parametrize("codec", flat(CODECS))
 def test_reduce_is_aggregate_after_decode(codec: Codec, aggregator: Aggregator) -> None:
     for num_workers, n in ((1, 65), (4, 65), (7, 1)):
-        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B)
+        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B, units=UNITS)
         decoded = codec.decode(payload, ctx, n)
         expected = aggregator(decoded, payload.valid, ctx)
         assert same(codec.reduce(payload, aggregator, ctx, n), expected)
@@ -33,14 +35,14 @@ def test_reduce_is_aggregate_after_decode(codec: Codec, aggregator: Aggregator) 
         assert bool((decoded[~payload.valid] == 0).all())
 
 
-@pytest.mark.parametrize("aggregator", [MajorityVote(), MajorityVote("positive")], ids=repr)
+@pytest.mark.parametrize("aggregator", [MajorityVote(), MajorityVote("positive"), MajorityVote(still=True)], ids=repr)
 @pytest.mark.parametrize("codec", flat(CODECS))
-@pytest.mark.parametrize("down", [Sign(), Sign(0.5, zero="positive")], ids=repr)
+@pytest.mark.parametrize("down", [Sign(), Sign(0.5, zero="positive"), Sign(still=True)], ids=repr)
 def test_an_elected_decision_is_what_down_sends_of_the_reduced_vector(
     codec: Codec, aggregator: Aggregator, down: Codec
 ) -> None:
     for num_workers, n in ((1, 65), (4, 65), (7, 1)):
-        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B)
+        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B, units=UNITS)
         elected = codec.elect(payload, aggregator, down, ctx, n)
         if elected is not None:
             sent, _ = down.encode(codec.reduce(payload, aggregator, ctx, n), {}, ctx.as_server())
@@ -49,17 +51,23 @@ def test_an_elected_decision_is_what_down_sends_of_the_reduced_vector(
 
 
 def test_votes_on_plain_signs_are_elected() -> None:
-    for codec in (Sign(), Sign(zero="abstain"), Masked(0.5, Sign())):
-        payload, ctx = ballots(codec, 4, 65), context(senders(4), B)
+    for codec in (Sign(), Sign(zero="abstain"), Masked(0.5, Sign()), Sign(still=True)):
+        payload, ctx = ballots(codec, 4, 65), context(senders(4), B, units=UNITS)
         assert codec.elect(payload, MajorityVote(), Sign(), ctx, 65) is not None
-        for rule, down in ((Mean(), Sign()), (MajorityVote("abstain"), Sign()), (MajorityVote(), Sign("l1"))):
+        assert codec.elect(payload, MajorityVote(still=True), Sign(still=True), ctx, 65) is not None
+        for rule, down in (
+            (Mean(), Sign()),
+            (MajorityVote("abstain"), Sign()),
+            (MajorityVote(), Sign("l1")),
+            (MajorityVote(still=True), Sign()),
+        ):
             assert codec.elect(payload, rule, down, ctx, 65) is None
 
 
 @pytest.mark.parametrize("codec", flat(CODECS))
 def test_decoding_into_a_tensor_is_decoding(codec: Codec) -> None:
     for num_workers, n in ((1, 65), (4, 129), (3, 1)):
-        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B)
+        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B, units=UNITS)
         expected = codec.decode(payload, ctx, n)
         out = torch.full_like(expected, torch.nan)
         codec.decode_into(payload, ctx, n, out)

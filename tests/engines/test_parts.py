@@ -11,7 +11,7 @@ from gradvote.engines.distributed.placement import block_sizes, served
 from gradvote.engines.distributed.states import flat_rows, rows_from
 from gradvote.engines.distributed.turn import _stacked
 from gradvote.engines.protocol import Protocol
-from gradvote.layout import layout_of
+from gradvote.layout import Layout, layout_of
 
 NUMELS = st.lists(st.integers(0, 200), min_size=1, max_size=6).filter(any)
 BLOCK = st.one_of(st.none(), st.integers(1, 70))
@@ -72,6 +72,29 @@ def test_one_large_gradient_is_neither_copied_in_nor_out(num_chunks: int) -> Non
         Outbox(desk, {1: gradient}).write(chunk, decode)
         assert written[k] == flat.data_ptr() == gradient.data_ptr() + 4 * start
         start += chunk.size
+
+
+@settings(max_examples=60, deadline=None)
+@given(NUMELS, BLOCK, st.integers(1, 9), st.integers(1, 5), st.lists(st.integers(1, 70), min_size=6, max_size=6))
+def test_chunks_and_shards_keep_each_blocks_units(
+    numels: list[int], block: int | None, num_chunks: int, ranks: int, lengths: list[int]
+) -> None:
+    layout = layout_of(numels, block, lengths[: len(numels)])
+    whole = _units(layout)
+    protocol = Protocol(algorithms.signsgd(), layout, 0)
+    for chunk in chunks_of(layout, num_chunks):
+        part = part_of(protocol, chunk, served(layout, "sharded", ranks))
+        for own in (chunk, *(shard.protocol.layout for shard in part.shards)):
+            assert _units(own).items() <= whole.items()
+
+
+def _units(layout: Layout) -> dict[int, tuple[int, int, int]]:
+    """How long the units of each block are, how far into one it begins, and how many it may have."""
+    found = {}
+    for group in layout.groups:
+        for block, phase in zip(group.blocks, group.phases or (0,) * len(group.blocks), strict=True):
+            found[block] = group.unit, phase, group.units.count(group.n)
+    return found
 
 
 def test_shards_are_balanced_and_independent_of_chunks() -> None:

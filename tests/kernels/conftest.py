@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradvote.kernels.cpu import bits, draws, kept, noisy, signs, trees
+from gradvote.kernels.cpu import bits, draws, kept, noisy, signs, trees, units
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def hard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return fresh.fill_(torch.nan if fresh.is_floating_point() else fresh.dtype != torch.bool and 0x5A)
 
     monkeypatch.setattr(torch, "empty", rubbish)
-    for room in (bits, draws, kept, noisy, signs, trees):
+    for room in (bits, draws, kept, noisy, signs, trees, units):
         monkeypatch.setattr(room, "GRAIN", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -7,6 +7,7 @@ a sum within a tensor (`norm1`).
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -79,17 +80,38 @@ def _noise(block_size: int | None, step: int, sender: int, distribution: str) ->
 
 
 class Signs:
-    """sign(x), where the sign of an exact zero is "random", "positive" or "abstain"."""
+    """sign(x), where the sign of an exact zero is "random", "positive" or "abstain".
 
-    def __init__(self, generator: Generator, zero: str) -> None:
-        self.generator, self.zero = generator, zero
+    `still`: of a unit that is all zeros the signs are zero. A unit is 64 coordinates of a tensor, cut at blocks' ends.
+    """
+
+    def __init__(self, generator: Generator, zero: str, still: bool = False) -> None:
+        self.generator, self.zero, self.still = generator, zero, still
 
     def __call__(self, x: Tensors, step: int, sender: int) -> Tensors:
-        return self._with(x, self.generator.zero_signs(step, sender))
+        return self._where_some(x, self._with(x, self.generator.zero_signs(step, sender)))
 
-    def vote(self, total: Tensors, step: int) -> Tensors:
-        """sign(Σ sign): a tie is a zero."""
-        return self._with(total, self.generator.tie_signs(step))
+    def vote(self, ballots: list[Tensors], step: int, weights: Sequence[float] | None = None) -> Tensors:
+        """sign(Σ w_i·sign(x_i)): a tie is a zero, and so is what nobody voted on."""
+        total, heard = zeros(), zeros()
+        for i, ballot in enumerate(ballots):
+            weight = 1.0 if weights is None else weights[i]
+            total = [a + weight * b for a, b in zip(total, ballot, strict=True)]
+            heard = [a + b.abs() for a, b in zip(heard, ballot, strict=True)]
+        return self._where_some(heard, self._with(total, self.generator.tie_signs(step)))
+
+    def _where_some(self, x: Tensors, signs: Tensors) -> Tensors:
+        """The signs, but zeros in the units in which all of x is zero."""
+        if self.still:
+            for x_k, signs_k in zip(x, signs, strict=True):
+                for start, stop in pairwise(self._borders(len(x_k))):
+                    if not x_k[start:stop].any():
+                        signs_k[start:stop] = 0
+        return signs
+
+    def _borders(self, numel: int) -> list[int]:
+        block_size = self.generator.block_size or numel
+        return [k for k in range(numel) if k % 64 == 0 or k % block_size == 0] + [numel]
 
     def _with(self, x: Tensors, random: Tensors) -> Tensors:
         zero = {"random": random, "positive": [torch.ones_like(r) for r in random]}.get(self.zero)
@@ -143,7 +165,7 @@ def zeros() -> Tensors:
 
 @cache
 def gradients(num_workers: int, steps: int) -> list[list[Tensors]]:
-    """[step][worker][tensor]: workers that differ in direction and size; some exact zeros, ties and repetitions."""
+    """[step][worker][tensor]: workers that differ in direction and size; zeros, also in a row, ties, repetitions."""
     generator = torch.Generator().manual_seed(num_workers)
     lasting = [[torch.randn(n, generator=generator) for n in NUMELS] for _ in range(num_workers)]
 
@@ -154,6 +176,7 @@ def gradients(num_workers: int, steps: int) -> list[list[Tensors]]:
             coarse = torch.rand(len(g), generator=generator) < 0.3
             g = torch.where(coarse, g.sign(), g)
             out.append(torch.where(torch.rand(len(g), generator=generator) < 0.1, 0.0, g))
+        out[-1][100 : 300 + 100 * worker] = 0.0
         return out
 
     return [[one(i) for i in range(num_workers)] for _ in range(steps)]

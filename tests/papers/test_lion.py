@@ -11,17 +11,16 @@ class Lion:
     """Worker: δ = sign(β₁m + (1−β₁)g); m ← β₂m + (1−β₂)g. Server: sign(Σ_i δ_i)."""
 
     def __init__(self, num_workers: int, beta1: float = 0.9, beta2: float = 0.99, zero: str = "random", noise=no_noise):
-        self.beta1, self.beta2, self.noise, self.sign = beta1, beta2, noise, Signs(Generator(), zero)
+        self.beta1, self.beta2, self.noise, self.sign = beta1, beta2, noise, Signs(Generator(), zero, still=True)
         self.m = [zeros() for _ in range(num_workers)]
 
     def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
-        total = zeros()
+        ballots = []
         for i, g_i in enumerate(g):
             mixed = [self.beta1 * m + (1 - self.beta1) * g_k for m, g_k in zip(self.m[i], g_i, strict=True)]
-            delta = self.sign(self.noise(mixed, t, i), t, i)
+            ballots.append(self.sign(self.noise(mixed, t, i), t, i))
             self.m[i] = [self.beta2 * m + (1 - self.beta2) * g_k for m, g_k in zip(self.m[i], g_i, strict=True)]
-            total = [a + b for a, b in zip(total, delta, strict=True)]
-        return self.sign.vote(total, t)
+        return self.sign.vote(ballots, t)
 
 
 @pytest.mark.parametrize(("num_workers", "zero"), CASES)

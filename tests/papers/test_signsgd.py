@@ -3,25 +3,20 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from gradvote.algorithms import signsgd
 from tests.papers.compare import CASES, assert_same
-from tests.papers.shared import NUMELS, Generator, Signs, Tensors
+from tests.papers.shared import Generator, Signs, Tensors
 
 
 class SignSGD:
-    """Worker i sends sign(g_i); the server sends sign(Σ_i sign(g_i))."""
+    """Worker i sends sign(g_i); the server sends sign(Σ_i sign(g_i)). What the papers lack: units of zeros stay."""
 
-    def __init__(self, zero: str = "random", block_size: int | None = None) -> None:
-        self.sign = Signs(Generator(block_size), zero)
+    def __init__(self, zero: str = "random", block_size: int | None = None, still: bool = True) -> None:
+        self.sign = Signs(Generator(block_size), zero, still)
 
     def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
-        total = [torch.zeros(n) for n in NUMELS]
-        for i, g_i in enumerate(g):
-            ballot = self.sign(g_i, t, i)
-            total = [a + b for a, b in zip(total, ballot, strict=True)]
-        return self.sign.vote(total, t)
+        return self.sign.vote([self.sign(g_i, t, i) for i, g_i in enumerate(g)], t)
 
 
 class WeightedSignSGD(SignSGD):
@@ -32,16 +27,16 @@ class WeightedSignSGD(SignSGD):
         self.weights = weights
 
     def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
-        total = [torch.zeros(n) for n in NUMELS]
-        for i, g_i in enumerate(g):
-            ballot = self.sign(g_i, t, i)
-            total = [a + self.weights[i] * b for a, b in zip(total, ballot, strict=True)]
-        return self.sign.vote(total, t)
+        return self.sign.vote([self.sign(g_i, t, i) for i, g_i in enumerate(g)], t, self.weights)
 
 
 @pytest.mark.parametrize(("num_workers", "zero"), CASES)
 def test_equals_the_paper(num_workers: int, zero: str) -> None:
     assert_same(signsgd(zero=zero), SignSGD(zero), num_workers)
+
+
+def test_without_the_rule_for_units() -> None:
+    assert_same(signsgd(still=False), SignSGD(still=False), 3, rates=(0.1,) * 2)
 
 
 @pytest.mark.parametrize("block_size", [1, 50, 64, 65])

@@ -13,16 +13,15 @@ class Signum:
     """Worker: v ← (1−β)g + βv, sends sign(v); the server sends V = sign(Σ_i sign(v_i))."""
 
     def __init__(self, num_workers: int, beta: float = 0.9, zero: str = "random", noise=no_noise) -> None:
-        self.beta, self.noise, self.sign = beta, noise, Signs(Generator(), zero)
+        self.beta, self.noise, self.sign = beta, noise, Signs(Generator(), zero, still=True)
         self.v = [zeros() for _ in range(num_workers)]
 
     def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
-        total = zeros()
+        ballots = []
         for i, g_i in enumerate(g):
             self.v[i] = [(1 - self.beta) * g_k + self.beta * v_k for g_k, v_k in zip(g_i, self.v[i], strict=True)]
-            ballot = self.sign(self.noise(self.v[i], t, i), t, i)
-            total = [a + b for a, b in zip(total, ballot, strict=True)]
-        return self.sign.vote(total, t)
+            ballots.append(self.sign(self.noise(self.v[i], t, i), t, i))
+        return self.sign.vote(ballots, t)
 
 
 @pytest.mark.parametrize(("num_workers", "zero"), CASES)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradvote.core import Payload, Plane
 from gradvote.engines.protocol import Protocol
-from gradvote.layout import Group, Layout, Piece
+from gradvote.layout import Layout, Piece
 
 Rows = slice | Tensor
 """Row numbers, as a slice where they are evenly spaced: a view then takes them."""
@@ -90,13 +90,13 @@ def _window(layout: Layout, begin: int, end: int) -> Layout:
         low, high = (min(max(at - g.offset, 0), g.size) // g.n for at in (begin, end))
         if high > low:
             offset = g.offset + low * g.n - begin
-            groups.append(Group(g.n, g.blocks[low:high], g.owners[low:high], offset))
+            groups.append(g.some(range(low, high), offset))
     pieces = []
     for p in layout.pieces:
         low, high = max(p.offset, begin), min(p.offset + p.length, end)
         if high > low:
             pieces.append(Piece(p.param, p.start + low - p.offset, high - low, low - begin))
-    return Layout(layout.numels, layout.block_size, layout.params, tuple(groups), tuple(pieces))
+    return replace(layout, groups=tuple(groups), pieces=tuple(pieces))
 
 
 def _shard(protocol: Protocol, mine: Tensor) -> Shard:
@@ -105,8 +105,7 @@ def _shard(protocol: Protocol, mine: Tensor) -> Shard:
         own = mine[group.block].nonzero()[:, 0]
         if len(own):
             chosen = own.tolist()
-            blocks, owners = (tuple(numbers[i] for i in chosen) for numbers in (group.blocks, group.owners))
-            groups.append(Group(group.n, blocks, owners, offset))
+            groups.append(group.some(chosen, offset))
             indices.append(index)
             rows.append(_evenly(chosen) or own)
             offset += group.n * len(chosen)

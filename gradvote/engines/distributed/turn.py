@@ -7,7 +7,7 @@ say nothing that the tag does not. The whole digest is compared once, at the sta
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -110,11 +110,8 @@ class Turn:
     def ties(self) -> int:
         """Coordinates served here on which the vote was split evenly; 0 where the rule has no ties."""
         algorithm = self._mine.protocol.algorithm
-        if not hasattr(algorithm.aggregate, "tie"):
-            return 0
-        undecided = replace(algorithm.aggregate, tie="abstain")  # type: ignore[type-var]  # aggregators are dataclasses
         groups = zip(self.ballots, self._server_ctxs, self._mine.protocol.layout.groups, strict=True)
-        return sum(int((algorithm.up.reduce(b, undecided, c, g.n) == 0).sum()) for b, c, g in groups)
+        return sum(algorithm.aggregate.ties(algorithm.up, b, c, g.n) for b, c, g in groups)
 
     def _opened(self, received: list[Tensor]) -> list[Payload]:
         """The ballots (M, B, ...) of each group: all at once where they have the same planes."""
