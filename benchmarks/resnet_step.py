@@ -28,6 +28,7 @@ VOTES: dict[str, Callable[[], Algorithm] | None] = {
     "dropsignsgd": algorithms.dropsignsgd,
     "dropsignsgd-64": lambda: algorithms.dropsignsgd(granularity=64),
     "dist-ef-sgdm": algorithms.dist_ef_sgdm,
+    "dist-ef-sgdm, max_norm": algorithms.dist_ef_sgdm,
 }
 
 
@@ -40,7 +41,7 @@ def contestant(name: str) -> tuple[nn.Module, Callable[[Tensor, Tensor], None]]:
     )
     make = VOTES[name]
     if make is not None:
-        gradvote.ddp.attach(ddp, make(), optimizer=optimizer)
+        gradvote.ddp.attach(ddp, make(), optimizer=optimizer, max_norm=1.0 if "max_norm" in name else None)
 
     def step(x: Tensor, y: Tensor) -> None:
         optimizer.zero_grad()

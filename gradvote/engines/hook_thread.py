@@ -42,7 +42,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Group:
+class Joined:
     """Buckets that are exchanged together."""
 
     layout: Layout
@@ -59,7 +59,7 @@ class _Step:
     abstained: bool = False
     buckets: list[Bucket] = field(default_factory=list)
     waiting: list[Bucket] = field(default_factory=list)
-    groups: dict[Hashable, Group] = field(default_factory=dict)
+    groups: dict[Hashable, Joined] = field(default_factory=dict)
     squares: list[Tensor] = field(default_factory=list)
     deliveries: list[tuple[Delivery, Delivery]] = field(default_factory=list)
 
@@ -127,7 +127,7 @@ class HookThread(threading.Thread):
         if key not in self._layouts:
             self._layouts[key] = self._session.protocol.layout.subset(key)
         layout = self._layouts[key]
-        step.groups[key] = group = Group(layout, gradients, used, self._session.turn(key, layout, waiting[0].lr))
+        step.groups[key] = group = Joined(layout, gradients, used, self._session.turn(key, layout, waiting[0].lr))
         step.waiting = []
         if step.scale is not None:
             step.overflow |= any(not bool(gradients[i].isfinite().all()) for i in used)
@@ -136,12 +136,12 @@ class HookThread(threading.Thread):
         else:
             step.squares.append(squares(layout, self._update(group)))
 
-    def _exchange(self, groups: Sequence[Group], shrink: float) -> None:
+    def _exchange(self, groups: Sequence[Joined], shrink: float) -> None:
         updates = (self._update(group) for group in groups)
         shorter = updates if shrink == 1 else (shortened(flat, shrink) for flat in updates)
         self._step.deliveries += pipeline.run(self._session.transport, [group.turn for group in groups], shorter)
 
-    def _update(self, group: Group) -> Tensor:
+    def _update(self, group: Joined) -> Tensor:
         """The true gradient of a group."""
         wanted = {i: gradient if i in group.used else None for i, gradient in group.gradients.items()}
         flat, scale = self._desk.gather(group.layout, wanted), self._step.scale

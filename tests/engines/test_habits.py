@@ -6,12 +6,16 @@ import pytest
 import torch
 
 from gradvote.engines.launch import spawn
-from tests.engines import habit_workers
+from tests.engines import habit_workers, voters_workers
 
 
 @pytest.fixture(scope="module")
 def ranks() -> list[Any]:
-    return spawn(habit_workers.everything, 2)
+    return spawn(everything, 2)
+
+
+def everything() -> dict[str, Any]:
+    return habit_workers.everything() | voters_workers.everything()
 
 
 def test_several_votes_for_one_step_add_up(ranks: list[Any]) -> None:

@@ -1,11 +1,26 @@
 """Whether a checkpoint is of this run: the first thing that differs, by name."""
 
 import ast
+from collections.abc import Mapping
 from itertools import zip_longest
+from typing import Any
 
 from gradvote.engines.protocol import Named, Protocol
 
 SHOWN = 300
+
+
+def check_saved(state: Mapping[str, Any], own: Protocol, facts: Mapping[str, Any], advice: str) -> None:
+    """Raise ValueError, with `advice`, for a saved state of another recipe, or with other values of these `facts`."""
+    other = difference(state.get("recipe"), own)
+    for name, value in facts.items():
+        if other is None and state.get(name) != value:
+            other = f"{name} {state.get(name)!r}; here it is {value!r}"
+    if other is not None:
+        raise ValueError(
+            f"The state to load has {other}. It must come from the same algorithm, model (names and shapes of its "
+            f"parameters) and seed. {advice}"
+        )
 
 
 def difference(found: object, own: Protocol) -> str | None:

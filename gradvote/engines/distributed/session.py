@@ -8,7 +8,7 @@ import torch
 
 from gradvote.core import Algorithm, State
 from gradvote.engines.common.parameters import Parameters
-from gradvote.engines.common.recipe import difference
+from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.distributed.alike import check_alike
 from gradvote.engines.distributed.part import Part, part_of
 from gradvote.engines.distributed.placement import Placement, block_sizes, served
@@ -21,6 +21,7 @@ from gradvote.faults import Faulty
 from gradvote.layout import Layout
 
 VERSION = 2
+ADVICE = "Load the file of this rank; for another number of ranks or another placement see gradvote.distributed.resize."
 
 
 @dataclass
@@ -153,22 +154,13 @@ class Session:
         return part.shards[self.transport.rank].protocol
 
     def _check(self, state: dict[str, Any]) -> None:
-        other = difference(state.get("recipe"), self.protocol)
         own = {
             "version": VERSION,
             "placement": self.placement,
             "num_ranks": self.transport.num_ranks,
             "rank": self.transport.rank,
         }
-        for name, value in own.items():
-            if other is None and state.get(name) != value:
-                other = f"{name} {state.get(name)!r}; here it is {value!r}"
-        if other is not None:
-            raise ValueError(
-                f"The checkpoint has {other}. Load the file of this rank, saved with the same algorithm, model (names "
-                "and shapes of its parameters) and seed; for another number of ranks or another placement see "
-                "gradvote.distributed.resize."
-            )
+        check_saved(state, self.protocol, own, ADVICE)
 
 
 def _owners(layout: Layout) -> list[int]:

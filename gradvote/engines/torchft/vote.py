@@ -9,7 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
-from gradvote.engines.common.recipe import difference
+from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.distributed.failures import LinkBroken
 from gradvote.engines.elastic.records import Slot
 from gradvote.engines.elastic.replica import Replica, check_given
@@ -213,15 +213,8 @@ class Vote:
         return {"version": VERSION, "recipe": self._replica.protocol.recipe_text}
 
     def _check(self, own: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        other = difference(state.get("recipe"), self._replica.protocol)
-        for name, value in own.items():
-            if other is None and state.get(name) != value:
-                other = f"{name} {state.get(name)!r}; here it is {value!r}"
-        if other is not None:
-            raise ValueError(
-                f"The state to load has {other}. It must come from the same algorithm, model (names and shapes of its "
-                "parameters) and seed, and as a checkpoint from this worker."
-            )
+        facts = {name: value for name, value in own.items() if name != "recipe"}
+        check_saved(state, self._replica.protocol, facts, "A checkpoint is loaded by the worker that saved it.")
 
 
 def _number(worker: int | None) -> int:

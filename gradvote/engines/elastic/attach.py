@@ -1,0 +1,97 @@
+"""`gradvote.elastic.attach`: from what a script has to a worker's part in the votes, checked before it joins."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+from torch.optim import Optimizer
+
+from gradvote.core import Algorithm
+from gradvote.engines.elastic.checks import Placement, check_fault, check_placement, check_weights
+from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, number_of, seals_of, store_of
+from gradvote.engines.elastic.register import Register
+from gradvote.engines.elastic.replica import Replica, check_given
+from gradvote.engines.elastic.sharding import Sharding
+from gradvote.engines.elastic.timeouts import Timeouts
+from gradvote.engines.elastic.vote import Vote
+from gradvote.faults import Faulty
+
+if TYPE_CHECKING:
+    from gradvote.engines.elastic.signing import Keys
+
+
+def attach(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer],
+    algorithm: Algorithm,
+    *,
+    scaler: GradScaler | None = None,
+    max_norm: float | None = None,
+    min_workers: int | None = None,
+    deadline: float = 2.0,
+    seed: int = 0,
+    secret: bytes | None = None,
+    worker: int | None = None,
+    workers: int | None = None,
+    store: Store | str | None = None,
+    host: str | None = None,
+    timeouts: Timeouts | None = None,
+    faults: Sequence[Faulty] = (),
+    keys: "Keys | Path | str | None" = None,
+    placement: Placement = "replicated",
+) -> Vote:
+    """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
+
+        with gradvote.elastic.attach(model, optimizer, gradvote.algorithms.dropsignsgd(), min_workers=4) as vote:
+            for step in vote.steps(1000):
+                optimizer.zero_grad()
+                loss(model, batch(vote.worker, step)).backward()
+                vote.step()
+
+    A step counts the ballots that arrived within `deadline` seconds, if they are at least `min_workers`; which ones is
+    agreed on before anything is applied, and all members are bit-identical after every step. A worker that was away
+    pulls what it missed and takes part again.
+
+    `placement` says where the server's memory is. `replicated`: whole in every worker, each of which gets all ballots
+    and decides for itself. `sharded`: cut into as many shards as workers are expected at the start, each held by a
+    server and a buddy; only these two get its part of a ballot, and tell all what was decided.
+
+    `worker` is this worker's number and `workers` how many are expected at the start; `gradvote launch` and torchrun
+    give both, and the former `min_workers`. `store` is a torch Store, or HOST:PORT of one, that outlives the workers.
+    `host` is the address to listen at; `faults` are lies of workers about their gradients, to try them. `secret` keys
+    this worker's private draws; None derives them from the seed. `scaler` is the `torch.amp.GradScaler` of the loop:
+    `step()` takes the place of its `step` and `update`, and each worker has a scale of its own. `max_norm` bounds the
+    norm of this worker's own gradient before the vote. Connections are neither encrypted nor authenticated.
+    `keys` is a folder of `gradvote keys`: all ballots are signed (Ed25519), and a worker that sends different ones is
+    left out for good, where it stops the run otherwise. All workers sign, or none.
+
+    Raises:
+        TypeError: something else than expected was given.
+        ValueError: nothing to train, a rule that needs whole gradients, a parameter that the optimizer does not have,
+            keys that are missing or do not fit, or a number that makes no sense.
+        MissingExtra: there are keys, but not the extra `signed`.
+    """
+    check_given(model, optimizer, algorithm)
+    quorum = int(env(MIN_WORKERS) or 0) if min_workers is None else min_workers
+    if quorum < 1:
+        raise ValueError(
+            f"attach needs min_workers, at least 1: the fewest ballots that make a step; got {min_workers}. "
+            "`gradvote launch --workers 3 --min-workers 2 train.py` starts a script with it; a script that is started "
+            "by itself gives min_workers= and store=."
+        )
+    times = timeouts or Timeouts(deadline, grace=min(0.2, deadline / 4))
+    register = Register(store_of(store, times.timeout))
+    number = number_of(worker, register)
+    expected = workers or int(env(WORKERS, "WORLD_SIZE") or quorum)
+    check_weights(algorithm, number)
+    for faulty in faults:
+        check_fault(faulty, expected)
+    check_placement(placement)
+    lies = tuple(faults), expected
+    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm)
+    sharding = Sharding(replica, expected) if placement == "sharded" else None
+    seals = seals_of(keys, number, register)
+    return Vote(replica, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, seals, sharding)

@@ -1,0 +1,193 @@
+"""Who votes on what: ranks that begin apart, layers nobody used, what is refused, as two spawned ranks run it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+import gradvote
+from gradvote import algorithms
+from gradvote.distributed import Exchange
+from tests.engines.failing_workers import text_of
+from tests.engines.habit_workers import nothing, with_warnings
+from tests.engines.workers import batch, flat, new_model
+
+
+class Partly(nn.Module):
+    """A layer that the loss never reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(20, 5), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.used(x)
+        return out
+
+
+def undecided() -> dict[str, tuple[bool, float]]:
+    """Whether an unused layer has a gradient, and how far it moved, with decay and momentum."""
+    found = {}
+    for name in ("exchange", "ddp", "views"):
+        torch.manual_seed(0)
+        model = Partly()
+        before = flat(model.unused)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+        net: nn.Module = model
+        if name != "exchange":
+            net = DistributedDataParallel(model, find_unused_parameters=True, gradient_as_bucket_view=name == "views")
+            gradvote.ddp.attach(net, algorithms.signsgd(), optimizer=optimizer, timeout=60)
+            step = nothing
+        else:
+            step = Exchange(model.named_parameters(), algorithms.signsgd(), optimizer=optimizer, timeout=60).step
+        for k in range(3):
+            optimizer.zero_grad(set_to_none=k != 1)
+            cross_entropy(net(torch.randn(6, 20)), torch.randint(5, (6,))).backward()
+            step()
+            optimizer.step()
+        moved = float((flat(model.unused) - before).abs().max())
+        found[name] = model.unused.weight.grad is not None, moved
+    return found
+
+
+def all_abstain() -> dict[str, tuple[bool, float, float]]:
+    """A step whose gradients are NaN on all ranks: whether all stays finite, the movement, and the scale after it."""
+    found = {}
+    for name in ("exchange", "ddp"):
+        for scaler in (
+            None,
+            torch.amp.GradScaler("cpu", init_scale=1024.0),
+            torch.amp.GradScaler("cpu", enabled=False),
+        ):
+            model = new_model()
+            before, net = flat(model), model if name == "exchange" else DistributedDataParallel(model)
+            optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
+            options: dict[str, Any] = {"optimizer": optimizer, "scaler": scaler, "timeout": 60}
+            step = nothing
+            if name == "exchange":
+                step = Exchange(model.named_parameters(), algorithms.signsgd(), **options).step
+            else:
+                gradvote.ddp.attach(net, algorithms.signsgd(), **options)
+            loss = net(batch(dist.get_rank(), 0)[0]).sum() * float("nan")
+            (loss if scaler is None else scaler.scale(loss)).backward()
+            step()
+            if scaler is None:
+                optimizer.step()
+            else:
+                scaler.step(optimizer)
+                scaler.update()
+            kind = "none" if scaler is None else "enabled" if scaler.is_enabled() else "disabled"
+            moved = float((flat(model) - before).abs().max())
+            found[f"{name}, {kind}"] = bool(flat(model).isfinite().all()), moved, scaler.get_scale() if scaler else 1.0
+    return found
+
+
+def overflow_on_one_rank() -> dict[str, tuple[Tensor, list[str]]]:
+    """Unscaled before the vote: parameters of this rank, and what was said."""
+    return {name: with_warnings(partial(_overflow, name)) for name in ("named", "unnamed")}
+
+
+def _overflow(name: str) -> Tensor:
+    model, scaler = new_model(), torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    exchange = Exchange(
+        model.parameters(), algorithms.signsgd(), optimizer=optimizer, scaler=scaler if name == "named" else None
+    )
+    for step in range(4):
+        optimizer.zero_grad()
+        scaler.scale(cross_entropy(model(batch(dist.get_rank(), step)[0]), batch(dist.get_rank(), step)[1])).backward()
+        if step == 2 and dist.get_rank() == 1:
+            next(model.parameters()).grad[0, 0] = float("inf")  # type: ignore[index]
+        scaler.unscale_(optimizer)
+        exchange.step()
+        scaler.step(optimizer)
+        scaler.update()
+    return flat(model)
+
+
+def began_apart() -> tuple[Tensor, Tensor]:
+    """Parameters and buffers that began with another value on each rank."""
+    torch.manual_seed(100 + dist.get_rank())
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    model[0].bias.requires_grad_(False)
+    statistics = model[1].running_mean
+    assert isinstance(statistics, Tensor)
+    statistics += dist.get_rank()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+    Exchange(list(model.parameters()), algorithms.signsgd(), optimizer=optimizer)
+    return flat(model), statistics.clone()
+
+
+def refusals() -> dict[str, str]:
+    """What is said, by case."""
+    A, rank = algorithms.signsgd(), dist.get_rank()
+    a, b = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+    pairs = [("a", a), ("b", b)]
+    shape = (3, 4) if rank == 0 else (4, 3)
+    net = DistributedDataParallel(new_model())
+    half = nn.Parameter(torch.zeros(3, dtype=torch.bfloat16 if rank else torch.float32))
+    cases: dict[str, Callable[[], Any]] = {
+        "order": lambda: Exchange(pairs if rank == 0 else pairs[::-1], A),
+        "shapes": lambda: Exchange([nn.Parameter(torch.zeros(shape))], A),
+        "types": lambda: Exchange([half], A),
+        "number": lambda: Exchange(pairs[: 1 + rank], A),
+        "wrapped": lambda: Exchange(net.module.parameters(), A),
+        "compiled": lambda: gradvote.ddp.attach(torch.compile(DistributedDataParallel(new_model())), A),  # type: ignore[arg-type]
+        "swapped": lambda: gradvote.ddp.attach(A, net),  # type: ignore[arg-type]
+        "buffers": lambda: _with_buffers(rank),
+    }
+    return {name: text_of(case) for name, case in cases.items()}
+
+
+def _with_buffers(rank: int) -> None:
+    model = nn.Linear(2, 2)
+    model.register_buffer("own", torch.zeros(2 + rank))
+    Exchange(model.parameters(), algorithms.signsgd())
+
+
+def changed_later() -> dict[str, str]:
+    """What is said where a layer is unfrozen after the start, or a group is added."""
+    return {name: text_of(partial(_change, name)) for name in ("exchange", "ddp", "added")}
+
+
+def _change(name: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model[1].parameters(), 0.1)
+    net: nn.Module = DistributedDataParallel(model) if name == "ddp" else model
+    step = nothing
+    if name == "ddp":
+        gradvote.ddp.attach(net, algorithms.signsgd(), optimizer=optimizer, timeout=60)  # type: ignore[arg-type]
+    else:
+        step = Exchange(model.named_parameters(), algorithms.signsgd(), optimizer=optimizer, timeout=60).step
+    for k in range(2):
+        net(torch.ones(1, 4)).sum().backward()
+        step()
+        optimizer.step()
+        optimizer.zero_grad()
+        if k == 0:
+            model[0].requires_grad_(name != "added")
+            optimizer.add_param_group({"params": nn.Linear(4, 4).parameters()} if name == "added" else {"params": []})
+
+
+def odd_gradients() -> dict[str, Any]:
+    """A gradient without memory of its own on one rank; sparse ones; and BatchNorm in a list of parameters."""
+    p = nn.Parameter(torch.zeros(4, 3))
+    exchange = Exchange([("p", p)], algorithms.ef_signsgd())
+    p.grad = torch.ones(1, 1).expand(4, 3) if dist.get_rank() == 0 else torch.ones(4, 3)
+    exchange.step()
+    table = nn.Embedding(5, 3, sparse=True)
+    sparse = text_of(lambda: Exchange([table.weight], algorithms.signsgd()))
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    _, said = with_warnings(lambda: Exchange(list(model.parameters()), algorithms.signsgd()))
+    return {"written": p.grad, "sparse": sparse, "statistics": said}
+
+
+def everything() -> dict[str, Any]:
+    own = (undecided, all_abstain, overflow_on_one_rank, began_apart, refusals, odd_gradients, changed_later)
+    return {f.__name__: f() for f in own}
