@@ -10,6 +10,7 @@ import torch
 
 from gradvote.data import DataNotFoundError, describe, load, names
 from gradvote.data.folders import search_folders
+from gradvote.data.sources import digits
 from gradvote.data.sources.cifar10 import MEAN, ROW, STD
 from gradvote.data.sources.digits import held_out
 from gradvote.data.sources.mnist import STEMS
@@ -215,6 +216,15 @@ def test_the_split_is_stratified():
 
 
 def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtra, match=r"scikit-learn.*gradvote\[data\]"):
         load("digits")
+
+
+def test_digits_are_the_same_where_the_file_is_elsewhere(monkeypatch):
+    """Read from the file that scikit-learn brings, and by scikit-learn itself."""
+    quick = load("digits")
+    monkeypatch.setattr(digits, "FILE", "moved.csv.gz")
+    slow = load("digits")
+    assert torch.equal(quick.train_x, slow.train_x) and torch.equal(quick.test_y, slow.test_y)
+    assert quick.fingerprint == slow.fingerprint
