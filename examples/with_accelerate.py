@@ -6,7 +6,7 @@ torchrun --nproc-per-node 4 examples/with_accelerate.py    (`accelerate launch -
 import argparse
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,7 +22,7 @@ def digits() -> TensorDataset:
 
 def main(steps: int) -> None:
     torch.set_num_threads(1)
-    accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    accelerator = Accelerator(cpu=True)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
