@@ -13,8 +13,9 @@ RIVALS = ("fp32", *HALVES, "power-sgd")
 START = 2
 """The step from which on PowerSGD compresses; the least that torch allows with error memory."""
 
-Contestant = tuple[Callable[[], None], Callable[[], int], Callable[[], Tensor]]
-"""One step from the rank's own gradient; the bytes sent so far, as far as they follow from sizes; the result (d,)."""
+Contestant = tuple[Callable[[], None], Callable[[], int], Callable[[], Tensor], Callable[[Tensor], object]]
+"""One step from the rank's own gradient; the bytes sent so far, as far as they follow from sizes; the result (d,); what
+puts a gradient there before a step."""
 
 
 def rival(name: str, own: Tensor) -> Contestant:
@@ -37,7 +38,10 @@ def _all_reduce(name: str, own: Tensor) -> Contestant:
             dist.all_reduce(small)
             result.copy_(small)
 
-    return step, lambda: calls[0] * 2 * (ranks - 1) * own.numel() * dtype.itemsize // ranks, lambda: result
+    def sent() -> int:
+        return calls[0] * 2 * (ranks - 1) * own.numel() * dtype.itemsize // ranks
+
+    return step, sent, lambda: result, result.copy_
 
 
 def _power_sgd(own: Tensor) -> Contestant:
@@ -59,7 +63,7 @@ def _power_sgd(own: Tensor) -> Contestant:
         plain = min(calls[0], START) * own.numel()
         return 2 * (ranks - 1) * 4 * (plain + max(calls[0] - START, 0) * sum(square.shape)) // ranks
 
-    return step, sent, lambda: _gradient_of(model.weight)
+    return step, sent, lambda: _gradient_of(model.weight), lambda gradient: None
 
 
 class _Linear(nn.Module):

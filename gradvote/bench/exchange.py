@@ -75,17 +75,15 @@ def gradient(rank: int, d: int) -> Tensor:
 
 def _contest(name: str, d: int, repeats: int, placement: Any, interface: str) -> Result:
     own = gradient(dist.get_rank(), d)
-    step, sent, result = rival(name, own) if name in RIVALS else _voted(name, own, placement)
+    step, sent, result, load = rival(name, own) if name in RIVALS else _voted(name, own, placement)
     warm_up = WARM_UP.get(name, CHOOSING)
     for _ in range(warm_up):
-        if name != "power-sgd":
-            result().copy_(own)
+        load(own)
         step()
     _verify(name, result(), d, warm_up)
     seconds, counted, wire = [], sent(), _interface_bytes(interface)
     for _ in range(repeats):
-        if name != "power-sgd":
-            result().copy_(own)
+        load(own)
         dist.barrier()
         started = time.perf_counter()
         step()
@@ -105,7 +103,10 @@ def _voted(name: str, own: Tensor, placement: Any) -> Contestant:
         assert p.grad is not None
         return p.grad
 
-    return exchange.step, lambda: exchange.stats().bytes_sent, result
+    def load(gradient: Tensor) -> None:
+        p.grad = torch.empty_like(p).copy_(gradient)
+
+    return exchange.step, lambda: exchange.stats().bytes_sent, result, load
 
 
 def _verify(name: str, found: Tensor, d: int, steps: int) -> None:

@@ -41,6 +41,7 @@ class PowerSGD:
     counts: Counts = field(init=False)
     sent: list[Payload] = field(init=False, default_factory=list)
     ballots: list[Payload] = field(init=False, default_factory=list)
+    decided: list[frozenset[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         generator = torch.Generator().manual_seed(self.seed)
@@ -49,6 +50,7 @@ class PowerSGD:
         self.factors = [torch.randn(m, min(self.rank, n, m), generator=generator) for n, m in map(_sides, self.shapes)]
         self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64))
         self._places = _places(self.layout, self.shapes)
+        self.decided = [frozenset(range(len(self.shapes)))]
 
     def step(self, gradients: Tensor, step: int, lr: float) -> Tensor:
         """One round; `step` and `lr` are not needed."""

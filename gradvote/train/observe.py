@@ -82,7 +82,7 @@ class Observer:
     def round(self, step: int) -> Record:
         """What the round before `step` left: ties of the vote, the workers' memories and how they drain."""
         s = self.simulation
-        norm = metrics.memory_norm(s.protocol.algorithm, s.workers, s.num_workers)
+        norm = metrics.memory_norm(self.setup.protocol.algorithm, s.workers, s.num_workers)
         if not s.ballots:
             return self.resumed_round or {"ties": None, "memory_norm": norm, "drain": None}
         lr = self.setup.schedule(step - 1, 0)

@@ -58,7 +58,7 @@ def test_the_batch_script_trains_and_goes_on_when_it_is_queued_again(tmp_path: P
     path = f"{tmp_path}:{os.environ['PATH']}"
     run = tmp_path / "runs" / "job"
     env = {**os.environ, **JOB, "PATH": path, "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(ROOT), "RUN": str(run)}
-    for steps, own in (("2", ["--model", FACTORY]), ("3", [])):
+    for steps, own in (("2", ["--model", FACTORY]), ("3", ["--model", FACTORY])):
         command = ["bash", str(CLUSTERS / "train.slurm"), "--steps", steps, *own]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stderr[-3000:]

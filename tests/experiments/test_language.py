@@ -42,7 +42,7 @@ def test_one_bit_each_way(tmp_path: Path) -> None:
 def test_an_interrupted_cell_goes_on_to_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SECONDS", 0.0)
 
-    def stop(text: str) -> None:
+    def stop(text: str, *_: object) -> None:
         if text == "step 7 of 20":
             raise KeyboardInterrupt
 
