@@ -42,8 +42,8 @@ def test_one_bit_each_way(tmp_path: Path) -> None:
 def test_an_interrupted_cell_goes_on_to_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SECONDS", 0.0)
 
-    def stop(text: str, *_: object) -> None:
-        if text == "step 7 of 20":
+    def stop(step: int, steps: int, note: str) -> None:
+        if (step, steps) == (7, 20):
             raise KeyboardInterrupt
 
     whole = language.train(CELL, Bench(tmp_path / "whole"))
