@@ -5,6 +5,7 @@ group of its own takes the buckets in DDP's order. A bucket's exchange overlaps 
 before it; the work of two buckets does not overlap.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,6 +99,7 @@ def attach(
         _follow_new_buckets(ddp, training.directions)
     ddp.register_comm_hook(vote, _hook)
     thread.start()
+    weakref.finalize(ddp, thread.stop)
     return vote
 
 
@@ -128,6 +130,10 @@ class Vote:
         """
         self._session.load_state_dict(state)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a DDP model (`copy.deepcopy`, `torch.save`, averaged weights) votes no more."""
+        return type(None), ()
+
     def _take(self, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
         user = self._training
         user.trained.check()
@@ -136,7 +142,13 @@ class Vote:
         used, aside = user.directions.take(numbers)
         scale = user.scaling.scale() if user.scaling.active else None
         if bucket.is_last():
-            _after_ddp(lambda: self._finish(scale))
+            try:
+                _after_ddp(lambda: self._finish(scale))
+            except RuntimeError as error:  # torch's own words say nothing of the cause
+                raise RuntimeError(
+                    "A vote was asked for outside of a backward pass, as DDP's join() does for ranks that have no more "
+                    "batches. Votes need all ranks: give each the same number of batches, and leave join() out."
+                ) from error
         rates = user.optimizers.rates()
         return self._thread.put(Bucket(gradients, used, bucket.buffer(), rates, bucket.is_last(), scale, aside))
 

@@ -89,3 +89,18 @@ def test_odd_gradients(ranks: list[Any]) -> None:
         assert torch.equal(own["odd_gradients"]["written"], torch.ones(4, 3))
         assert "is sparse, and sparse gradients are not exchanged" in own["odd_gradients"]["sparse"]
         assert ["The model has BatchNorm" in text for text in own["odd_gradients"]["statistics"]] == [True]
+
+
+def test_an_optimizer_without_any_decision_takes_an_empty_step(ranks: list[Any]) -> None:
+    """Its scaler finds something to look at, the scale stays, and nothing is applied."""
+    for own in ranks:
+        assert own["one_of_two_optimizers"] == {"exchange": (0.0, 1024.0), "ddp": (0.0, 1024.0)}
+
+
+def test_a_model_that_votes_can_be_copied(ranks: list[Any]) -> None:
+    assert all(own["copies"] == [True, True] for own in ranks)
+
+
+def test_uneven_batches_are_refused_in_a_sentence(ranks: list[Any]) -> None:
+    assert "leave join() out" in ranks[0]["uneven"], "on the rank that has no more batches"
+    assert "rank 0" in ranks[1]["uneven"]

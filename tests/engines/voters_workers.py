@@ -1,5 +1,7 @@
 """Who votes on what: ranks that begin apart, layers nobody used, what is refused, as two spawned ranks run it."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -188,6 +190,64 @@ def odd_gradients() -> dict[str, Any]:
     return {"written": p.grad, "sparse": sparse, "statistics": said}
 
 
+def one_of_two_optimizers() -> dict[str, tuple[float, float]]:
+    """A known scaler and an optimizer whose layer nobody uses: how far it moved, and the scale."""
+    found = {}
+    for name in ("exchange", "ddp"):
+        torch.manual_seed(0)
+        model, scaler = Partly(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+        before = flat(model.unused)
+        pair = [torch.optim.SGD(model.used.parameters(), 0.1), torch.optim.AdamW(model.unused.parameters(), 0.01)]
+        net: nn.Module = model if name == "exchange" else DistributedDataParallel(model, find_unused_parameters=True)
+        step = nothing
+        if name == "exchange":
+            exchange = Exchange(model.named_parameters(), algorithms.signsgd(), optimizer=pair, scaler=scaler)
+            step = exchange.step
+        else:
+            gradvote.ddp.attach(net, algorithms.signsgd(), optimizer=pair, scaler=scaler)  # type: ignore[arg-type]
+        for _ in range(3):
+            scaler.scale(cross_entropy(net(torch.randn(6, 20)), torch.randint(5, (6,)))).backward()
+            step()
+            for optimizer in pair:
+                scaler.step(optimizer)
+            scaler.update()
+            model.zero_grad()
+        found[name] = float((flat(model.unused) - before).abs().max()), scaler.get_scale()
+    return found
+
+
+def copies() -> list[bool]:
+    """Whether a copy of a DDP model that votes is a model."""
+    net = DistributedDataParallel(new_model())
+    gradvote.ddp.attach(net, algorithms.signsgd())
+    own = copy.deepcopy(net)
+    return [torch.equal(flat(own), flat(net)), isinstance(pickle.dumps(net), bytes)]
+
+
+def uneven() -> str:
+    """What is said where a rank has more batches than the others."""
+    net = DistributedDataParallel(new_model())
+    gradvote.ddp.attach(net, algorithms.signsgd(), timeout=5)
+    return text_of(lambda: _join(net))
+
+
+def _join(net: DistributedDataParallel) -> None:
+    with net.join():
+        for step in range(1 + dist.get_rank()):
+            cross_entropy(net(batch(dist.get_rank(), step)[0]), batch(dist.get_rank(), step)[1]).backward()
+
+
 def everything() -> dict[str, Any]:
-    own = (undecided, all_abstain, overflow_on_one_rank, began_apart, refusals, odd_gradients, changed_later)
+    own = (
+        undecided,
+        all_abstain,
+        overflow_on_one_rank,
+        began_apart,
+        refusals,
+        odd_gradients,
+        changed_later,
+        one_of_two_optimizers,
+        copies,
+        uneven,
+    )
     return {f.__name__: f() for f in own}

@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -20,14 +21,20 @@ from gradvote.engines.common.kept import Kept
 
 MARK = "_gradvote_mark"
 """The attribute of a gradient's tensor under which its mark stands."""
+SAMPLE = 16
+"""Coordinates by which a direction is known again: what is written through `.data` leaves the version alone."""
 
 
 class Mark(NamedTuple):
-    """The tensor's version when it was marked; whether it is a direction; a direction that belongs on top of it."""
+    """The tensor's version when it was marked; whether it is a direction; a direction that belongs on top of it.
+
+    One that `fills_in` is neither: a GradScaler needs something to look at, and nobody shall apply it.
+    """
 
     version: int
     is_direction: bool
     aside: Kept | None = None
+    fills_in: bool = False
 
 
 class Directions:
@@ -41,7 +48,9 @@ class Directions:
         self._fresh: set[int] = set()
         self._held: dict[int, Kept] = {}
         self._aside: dict[int, Kept] = {}
+        self._samples: dict[int, Tensor] = {}
         self._zeroed: set[int] = set()
+        self._changed: set[int] = set()
         self.views = False
         """Whether gradients are views of buffers that the next backward pass overwrites."""
         self._given = self._warned = False
@@ -69,22 +78,42 @@ class Directions:
         fresh = frozenset(i for i in chosen if i in self._fresh and self._params[i].grad is not None)
         aside = {i: self._aside[i] for i in fresh & self._aside.keys()}
         for i in self._held.keys() & (set(chosen) - fresh):
-            kept = self._split(i, self._params[i].grad)[1]
-            aside |= {} if kept is None else {i: kept}
+            mark = _mark_of(self._params[i].grad)
+            aside |= {i: self._held[i]} if mark is not None and mark.is_direction else {}
         for i in chosen:
             self._aside.pop(i, None)
         self._fresh.difference_update(chosen)
         self._warn(aside)
         return fresh, aside
 
-    def give(self, targets: Mapping[int, Tensor | None], decided: AbstractSet[int]) -> None:
-        """Make `targets` the gradients; a parameter on which nobody voted has none, so that decay leaves it alone."""
+    def give(
+        self,
+        targets: Mapping[int, Tensor | None],
+        decided: AbstractSet[int],
+        filled: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
+        """Make `targets` the gradients; a parameter on which nobody voted has none, so that decay leaves it alone.
+
+        Those in `filled` are filled with a number for a GradScaler to look at, until an optimizer is about to step.
+        """
+        self._samples = {}
         for i, target in targets.items():
             self._params[i].grad = given = target if i in decided else None
             if given is not None:
                 setattr(given, MARK, Mark(given._version, True))
+                self._samples[i] = _sample(given).clone()
+        for i, value in filled.items():
+            self._params[i].grad = given = torch.full_like(self._params[i], value)
+            setattr(given, MARK, Mark(given._version, False, fills_in=True))
         self._fresh.difference_update(targets)
-        self._held, self._aside, self._zeroed, self._given = {}, {}, set(), True
+        self._held, self._aside, self._zeroed, self._changed, self._given = {}, {}, set(), set(), True
+
+    def unfill(self, numbers: Iterable[int]) -> None:
+        """Take away what only fills in."""
+        for i in numbers:
+            mark: Mark | None = getattr(self._params[i].grad, MARK, None)
+            if mark is not None and mark.fills_in:
+                self._params[i].grad = None
 
     def marked(self) -> list[int]:
         """The parameters whose gradient holds a direction."""
@@ -99,7 +128,7 @@ class Directions:
 
     def unvoted(self, numbers: AbstractSet[int]) -> str | None:
         """One of these parameters whose gradient was computed here and not voted on, by name."""
-        fresh = sorted(self._fresh & numbers)
+        fresh = (i for i in sorted(self._fresh & numbers) if not holds_direction(self._params[i]))
         first = next((i for i in fresh if (g := self._params[i].grad) is not None and bool(g.any())), None)
         return None if first is None else self._names[first]
 
@@ -130,25 +159,30 @@ class Directions:
         if not self._given:
             return
         self._given = False
+        self.unfill(range(len(self._params)))
         for i, p in enumerate(self._params):
-            marked, mark = hasattr(p.grad, MARK), _mark_of(p.grad)
-            if marked and mark is None:
-                self._zeroed.add(i)
+            mark: Mark | None = getattr(p.grad, MARK, None)
             if p.grad is None or mark is None or not mark.is_direction:
                 continue
-            if p.grad._version == mark.version:
-                self._held[i] = Kept(p.grad, copy=self.views)
-            else:
-                self._given = True
-                raise RuntimeError(
-                    f"The gradient of {self._names[i]!r} holds the last direction and was changed in place since "
-                    "(clipped, rescaled or added to), so a new gradient cannot be told from it. Call "
-                    "optimizer.zero_grad() before the next backward pass, or give .grad a new tensor."
-                )
+            sample = self._samples.get(i)
+            same = p.grad._version == mark.version and (sample is None or torch.equal(_sample(p.grad), sample))
+            if not same and not bool(p.grad.any()):
+                delattr(p.grad, MARK)
+                self._zeroed.add(i)
+                continue
+            self._held[i] = Kept(p.grad, copy=self.views)
+            if not same:
+                self._changed.add(i)
 
     def _split(self, i: int, gradient: Tensor | None) -> tuple[Tensor | None, Kept | None]:
         """What is a gradient in this, and what is a direction."""
         mark = _mark_of(gradient)
+        if mark is not None and mark.is_direction and i in self._changed:
+            raise RuntimeError(
+                f"The gradient of {self._names[i]!r} holds the last direction and was changed in place since (clipped, "
+                "rescaled, added to or overwritten), so what is new in it cannot be known. Call optimizer.zero_grad() "
+                "before the next backward pass, or give .grad a new tensor."
+            )
         if mark is not None and mark.is_direction:
             return None, self._held.get(i)
         left = gradient is not None and i in self._zeroed and i not in self._fresh and not bool(gradient.any())
@@ -168,6 +202,12 @@ def holds_direction(p: Tensor) -> bool:
     """Whether the gradient of a parameter is a direction that nobody has changed."""
     mark: Mark | None = getattr(p.grad, MARK, None)
     return mark is not None and p.grad is not None and mark.is_direction and p.grad._version == mark.version
+
+
+def _sample(gradient: Tensor) -> Tensor:
+    """The first coordinates of a gradient (its first row), as a view."""
+    flat = gradient.detach()
+    return flat.reshape(1) if not flat.dim() else flat[(0,) * (flat.dim() - 1)][:SAMPLE] if flat.numel() else flat
 
 
 def _mark_of(gradient: Tensor | None) -> Mark | None:

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch.amp.grad_scaler import GradScaler, OptState
 from torch.optim import Optimizer
 
 from gradvote.engines.common.arguments import in_words
+
+T = TypeVar("T")
 
 
 class Scaling:
@@ -29,7 +31,7 @@ class Scaling:
     @property
     def divides(self) -> bool:
         """Whether the scaler will divide directions: `unscale_` has not been called for all optimizers yet."""
-        return self.active and not all(self._inf_checks(optimizer) for optimizer in self._optimizers or (None,))
+        return self.active and not all(self._unscaled()) if self._unscaled() else self.active
 
     def scale(self) -> float:
         """What the gradients of now are multiplied by.
@@ -39,7 +41,7 @@ class Scaling:
         """
         if self._scaler is None or not self.divides:
             return 1.0
-        if any(self._inf_checks(optimizer) for optimizer in self._optimizers):
+        if any(self._unscaled()):
             raise ValueError(
                 "scaler.unscale_ was called for some of the optimizers only, so their gradients have different units. "
                 "Call it for all of them before the vote, or for none."
@@ -49,55 +51,86 @@ class Scaling:
     def settle(self, skipped: bool) -> None:
         """Where `unscale_` came before the vote, let all ranks' scalers know alike whether to take the step.
 
-        Each has recorded the overflows of its own gradients, which the vote has replaced.
+        Each has recorded the overflows of its own gradients, which the vote has replaced; one that found no gradient at
+        all has recorded nothing, and torch would assert that.
         """
-        for optimizer in self._optimizers:
-            for found in self._inf_checks(optimizer).values():
-                found.fill_(float(skipped))
+        for state in self._states():
+            if _is_unscaled(state):
+                flags = state["found_inf_per_device"]
+                if not flags:
+                    flags[torch.device("cpu")] = torch.zeros(())
+                for found in flags.values():
+                    found.fill_(float(skipped))
+
+    def _unscaled(self) -> list[bool]:
+        return [_is_unscaled(state) for state in self._states()]
+
+    def _states(self) -> list[dict[str, Any]]:
+        """What the scaler knows of each optimizer; of all that it has met since its last update, without any."""
+        states = {} if self._scaler is None else _states_of(self._scaler)
+        return [states.get(id(o), {}) for o in self._optimizers] if self._optimizers else [*states.values()]
 
     def unscale(self) -> None:
         """Divide the gradients, where that was not done yet, and record overflows, also where there is no gradient."""
-        for optimizer in self._optimizers if self._scaler is not None and self.active else ():
-            if not self._inf_checks(optimizer):
+        for optimizer, done in zip(self._optimizers, self._unscaled(), strict=True) if self.active else ():
+            if not done:
                 assert self._scaler is not None
                 with _some_gradient(optimizer):
                     self._scaler.unscale_(optimizer)
 
     def update(self) -> None:
         """Grow or shrink the scale by what `unscale` has found, if it has looked."""
-        if self._scaler is not None and any(self._inf_checks(optimizer) for optimizer in self._optimizers):
+        if (
+            self._scaler is not None
+            and self.active
+            and any(state.get("found_inf_per_device") for state in self._states())
+        ):
             self._scaler.update()
-
-    def _inf_checks(self, optimizer: Optimizer | None) -> Mapping[Any, Tensor]:
-        return {} if self._scaler is None or optimizer is None else _inf_checks(self._scaler, optimizer)
 
 
 class Strangers:
-    """Scalers of this process that nobody has named."""
+    """Scalers of this process that nobody has named: looked for among all its objects, more and more seldom."""
 
     def __init__(self) -> None:
         self._asked, self._found = 0, list[GradScaler]()
 
-    def forgive(self, optimizers: Sequence[Optimizer]) -> bool:
-        """Take back the overflow that one of them has found in the gradients of these optimizers; whether one had.
+    def scale(self) -> float | None:
+        """The scale of one that is enabled."""
+        return next((float(s.get_scale()) for s in self._scalers() if s.is_enabled()), None)
 
-        They are looked for among all objects of the process, more and more seldom.
-        """
-        self._asked += 1
-        if self._asked & (self._asked - 1) == 0:
-            self._found = [o for o in gc.get_objects() if issubclass(type(o), GradScaler)]
-        flags = [found for s in self._found for o in optimizers for found in _inf_checks(s, o).values()]
-        guilty = [found for found in flags if bool(found)]
+    def forgive(self, params: Sequence[Tensor]) -> bool:
+        """Take back the overflow that one of them has found in optimizers of these parameters; whether one had."""
+        own, guilty = {id(p) for p in params}, list[Tensor]()
+        for scaler in self._scalers():
+            flags = {k: s["found_inf_per_device"] for k, s in _states_of(scaler).items() if _is_unscaled(s)}
+            if any(bool(f) for found in flags.values() for f in found.values()):
+                mine = {
+                    id(o) for o in _live(Optimizer) if any(id(p) in own for g in o.param_groups for p in g["params"])
+                }
+                guilty += [f for k, found in flags.items() if k in mine for f in found.values() if bool(f)]
         for found in guilty:
             found.zero_()
         return bool(guilty)
 
+    def _scalers(self) -> list[GradScaler]:
+        self._asked += 1
+        if self._asked & (self._asked - 1) == 0:
+            self._found = _live(GradScaler)
+        return self._found
 
-def _inf_checks(scaler: GradScaler, optimizer: Optimizer) -> Mapping[Any, Tensor]:
-    """What `unscale_` recorded of an optimizer since the last update, by device; torch has no public name for it."""
-    state = getattr(scaler, "_per_optimizer_states", {}).get(id(optimizer), {})
-    found: Mapping[Any, Tensor] = state.get("found_inf_per_device", {})
-    return found if state.get("stage") is OptState.UNSCALED else {}
+
+def _live(kind: type[T]) -> list[T]:
+    """All objects of a kind in this process."""
+    return [o for o in gc.get_objects() if issubclass(type(o), kind)]
+
+
+def _states_of(scaler: GradScaler) -> dict[int, dict[str, Any]]:
+    """What a scaler knows of optimizers, by their `id`: torch has no public name for it; a disabled one has none."""
+    return getattr(scaler, "_per_optimizer_states", {})
+
+
+def _is_unscaled(state: Mapping[str, Any]) -> bool:
+    return state.get("stage") is OptState.UNSCALED
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What the optimizer gets is what the vote gave: looked at before each optimizer's step, and said once if it is not."""
 
 import functools
-import math
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.scaling import Strangers
 
 SAMPLE = 256
 """Coordinates of a direction that are remembered until the optimizer's step."""
@@ -54,6 +54,7 @@ class StepWatch:
     def look(self, optimizer: Optimizer) -> None:
         """An optimizer is about to take its step."""
         mine = self._mine_of(optimizer)
+        self._directions.unfill(mine)
         if not mine or self._warned:
             return
         unvoted = self._directions.unvoted(mine)
@@ -64,10 +65,12 @@ class StepWatch:
                 "outside no_sync()), and in a loop of your own exchange.step() must come before it."
             )
             return
-        scaled = getattr(optimizer, "grad_scale", None) is not None and not self._knows_scaler
-        ratio = 1.0 if scaled else self._ratio()
+        inside = getattr(optimizer, "grad_scale", None) is not None  # a fused optimizer divides by itself
+        scaled = inside and not self._knows_scaler
+        ratio = 1.0 if inside else self._ratio()
         if scaled or not LEAST <= ratio <= MOST:
-            self._warn(_text(ratio, scaled, self._knows_scaler))
+            known = self._knows_scaler or Strangers().scale() != (1 / ratio if ratio else None)
+            self._warn(_text(ratio, scaled, known))
 
     def _warn(self, text: str) -> None:
         self._warned = True
@@ -87,19 +90,20 @@ class StepWatch:
         gradient = self._params[number].grad
         if gradient is None or (gradient._version == version and self._scale == 1.0 and self._turn > FIRST):
             return 1.0
-        now, then = _sample(gradient), before.float().abs().sum() / self._scale
-        if now.shape != before.shape or not bool(then > 0) or not bool(now.isfinite().all()):
+        now = _sample(gradient)
+        if now.shape != before.shape or not bool(now.isfinite().all()):
             return 1.0
-        return float(now.float().abs().sum() / then)
+        there = now != 0  # rows that were masked since are the user's business
+        then = before[there].float().abs().sum() / self._scale
+        return float(now[there].float().abs().sum() / then) if bool(then > 0) else 1.0
 
 
 def _sample(gradient: Tensor) -> Tensor:
     return gradient.detach().reshape(-1)[:SAMPLE]
 
 
-def _text(ratio: float, scaled: bool, knows_scaler: bool) -> str:
-    power = 0 < ratio < 1 and math.log2(ratio).is_integer()
-    if scaled or (power and not knows_scaler):
+def _text(ratio: float, scaled: bool, known: bool) -> str:
+    if scaled or (ratio < 1 and not known):
         by = "" if scaled else f" by {1 / ratio:.0f}"
         return (
             f"A torch.amp.GradScaler that the vote does not know divides its directions{by}, as if they were scaled: "

@@ -18,8 +18,11 @@ class Trained:
         self._frozen, self._optimizers, self._again = parameters.frozen, tuple(optimizers), again
         self._known = {id(p) for p in parameters.tensors}
         self._names = {id(p): name for name, p in parameters.frozen}
-        for optimizer in self._optimizers:
-            self._known.update(id(p) for p in _params(optimizer) if p.requires_grad)
+        for i, p in enumerate(p for optimizer in self._optimizers for p in _params(optimizer)):
+            if p.requires_grad:
+                self._known.add(id(p))
+            elif id(p) not in self._names:
+                self._frozen = [*self._frozen, (f"{i} of the optimizer", p)]
         self._count = self._num_params()
 
     def check(self) -> None:

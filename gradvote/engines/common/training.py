@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
@@ -43,7 +42,8 @@ class Training:
         self.trained = Trained(parameters, optimizers, again)
         self.directions = Directions(self.params, self.names, advice)
         self._watch = StepWatch(self.params, self.directions, self.scaling.active)
-        self._strangers, self._warned = Strangers(), False
+        self._strangers = Strangers()
+        self._warned = self._overflowed = False
 
     def give(
         self,
@@ -54,12 +54,10 @@ class Training:
     ) -> None:
         """Make directions, times `scale`, the gradients of the parameters that were `decided`; the others have none.
 
-        Where the scaler shall take no step (`skipped`, or nothing was decided) all is infinite, as after an overflow.
+        Where the scaler shall take no step (`skipped`, or nothing was decided) it finds an overflow.
         """
-        lost = self._lost(targets, decided, skipped) if self.scaling.divides else frozenset()
-        for i in lost:
-            targets[i].fill_(torch.inf)
-        self.directions.give(targets, decided | lost)
+        self.directions.give(targets, frozenset() if skipped else decided, self._filled(decided, skipped))
+        self._overflowed = False
         self._watch.gave(targets, scale)
 
     def overflowed(self) -> None:
@@ -68,21 +66,37 @@ class Training:
         A scaler that was not named, and has been asked to `unscale_` before the vote, would skip the step on this rank
         only.
         """
-        if not self.scaling.active and self._strangers.forgive(self.optimizers.all) and not self._warned:
-            self._warned = True
-            warnings.warn(
+        self._overflowed = True
+        if not self.scaling.active and self._strangers.forgive(self.params):
+            self._say(
                 "A torch.amp.GradScaler that the vote does not know has found an overflow in this rank's gradients, "
                 "and would have skipped the step on this rank only. The vote left them out; all ranks take the step. "
-                "Give the scaler, scaler=scaler, so that the scale shrinks where most ranks overflow.",
-                stacklevel=4,
+                "Give the scaler, scaler=scaler, so that the scale shrinks where most ranks overflow."
             )
 
-    def _lost(self, targets: Mapping[int, Tensor], decided: AbstractSet[int], skipped: bool) -> frozenset[int]:
-        """The parameters whose optimizer shall take no step: its scaler needs an overflow to look at."""
+    def _filled(self, decided: AbstractSet[int], skipped: bool) -> dict[int, float]:
+        """What a scaler looks at in place of gradients: torch asserts that every optimizer has one.
+
+        Infinity where no step shall be taken, so that the scale shrinks; else a zero for an optimizer none of whose
+        parameters was decided. Both are gone before an optimizer steps.
+        """
         if skipped or not decided:
-            return frozenset(targets)
-        of_optimizers = [own & targets.keys() for own in self.optimizers.numbers()]
-        return frozenset[int]().union(*(own for own in of_optimizers if own.isdisjoint(decided)))
+            stranger = not self.scaling.active and self._strangers.scale() is not None
+            if stranger and self._overflowed:
+                self._say(
+                    "Nothing was decided, as no rank had a finite gradient: a torch.amp.GradScaler that the vote does "
+                    "not know seems to scale the loss, and skips this step. Pass scaler= to attach or Exchange."
+                )
+            asked = self.scaling.divides or (stranger and self._overflowed)
+            return dict.fromkeys(range(len(self.params)), float("inf")) if asked else {}
+        if not self.scaling.divides:
+            return {}
+        return {min(own): 0.0 for own in self.optimizers.numbers() if own and own.isdisjoint(decided)}
+
+    def _say(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(text, stacklevel=5)
 
 
 def add(aside: Mapping[int, Kept], targets: Mapping[int, Tensor]) -> None:

@@ -116,6 +116,18 @@ def test_what_an_optimizer_had_from_the_start_is_the_users_own() -> None:
     trained.check()
 
 
+def test_what_an_optimizer_had_frozen_is_watched_too() -> None:
+    """Also where only what was trainable then was given."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    given = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = Trained(parameters_of(given, ""), [torch.optim.SGD(model.parameters(), 0.1)], "")
+    trained.check()
+    model[0].requires_grad_(True)
+    with pytest.raises(ValueError, match="parameter '0 of the optimizer' was frozen"):
+        trained.check()
+
+
 def test_sparse_gradients_are_refused_before_anything_is_built() -> None:
     model = nn.Sequential(nn.EmbeddingBag(5, 3, sparse=True), nn.Linear(3, 2))
     with pytest.raises(ValueError, match=r"gradient of '0\.weight' is sparse.*sparse=False"):

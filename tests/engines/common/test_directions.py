@@ -60,16 +60,26 @@ def test_a_direction_without_a_new_gradient_stays_a_direction() -> None:
     assert gradients[1] is None and set(aside) == {0, 1} and q.grad is not None
 
 
-@pytest.mark.parametrize("change", [lambda g: g.mul_(0.1), lambda g: g.add_(1e-3), lambda g: g.copy_(g * 2)])
+@pytest.mark.parametrize(
+    "change", [lambda g: g.mul_(0.1), lambda g: g.add_(1e-3), lambda g: g.copy_(g * 2), lambda g: g.data.mul_(3)]
+)
 def test_a_changed_direction_is_not_guessed_at(change: Callable[[Tensor], Tensor]) -> None:
+    """Before autograd adds to it, all of it is the user's direction; without autograd nobody knows what is new."""
     p, _, directions = watched()
     directions.give({0: torch.ones(3)}, {0})
     assert holds_direction(p)
     change(p.grad)  # type: ignore[arg-type]
-    assert not holds_direction(p)
-    for attempt in (lambda: (p * 2).sum().backward(), directions.collect):
-        with pytest.raises(RuntimeError, match=r"gradient of 'p' holds the last direction and was changed.*zero_grad"):
-            attempt()
+    with pytest.raises(RuntimeError, match=r"gradient of 'p' holds the last direction and was changed.*zero_grad"):
+        directions.collect()
+    directions.give({0: torch.ones(3)}, {0})
+    change(p.grad)  # type: ignore[arg-type]
+    changed = p.grad.clone()  # type: ignore[union-attr]
+    (p * 2).sum().backward()
+    with pytest.warns(UserWarning, match="Several votes"):
+        gradients, aside = directions.collect()
+    kept = torch.zeros(3)
+    aside[0].add_to(kept)
+    assert torch.equal(gradients[0], torch.full((3,), 2.0)) and torch.equal(kept, changed)  # type: ignore[arg-type]
     p.grad = torch.full((3,), 5.0)
     assert torch.equal(directions.collect()[0][0], p.grad), "a tensor of the user's own is a gradient"  # type: ignore[arg-type]
 
@@ -151,3 +161,33 @@ def test_those_who_are_gone_no_longer_look() -> None:
     del directions
     (p * 2).sum().backward()
     assert torch.equal(p.grad, torch.full((3,), 3.0))  # type: ignore[arg-type]
+
+
+def test_zeros_written_through_data_are_zeros() -> None:
+    """An old and common habit, which leaves the tensor's version alone."""
+    p, _, directions = watched()
+    directions.give({0: torch.ones(3)}, {0})
+    p.grad.data.zero_()  # type: ignore[union-attr]
+    (p * 2).sum().backward()
+    gradients, aside = directions.collect()
+    assert torch.equal(gradients[0], torch.full((3,), 2.0)) and not aside  # type: ignore[arg-type]
+
+
+def test_what_only_fills_in_is_no_gradient() -> None:
+    p, q, directions = watched()
+    directions.give({0: torch.ones(3), 1: torch.ones(70)}, {0}, {1: float("inf")})
+    assert bool(q.grad.isinf().all())  # type: ignore[union-attr]
+    directions.unfill([0, 1])
+    assert q.grad is None and p.grad is not None
+    directions.give({0: torch.ones(3)}, {0}, {1: 0.0})
+    p.grad = None
+    (p.sum() + q.sum()).backward()
+    assert directions.collect()[1] == {} and torch.equal(q.grad, torch.ones(70))  # type: ignore[arg-type]
+
+
+def test_gradients_that_another_engine_has_voted_on_are_not_unvoted() -> None:
+    p, q, first = watched()
+    second = Directions([p, q], ["p", "q"], "")
+    (p.sum() + q.sum()).backward()
+    first.give({0: torch.ones(3), 1: torch.ones(70)}, {0, 1})
+    assert second.unvoted({0, 1}) is None

@@ -90,6 +90,23 @@ def test_a_fused_optimizer_shows_the_scaler_itself() -> None:
     assert "GradScaler that the vote does not know" in text
 
 
+def test_masked_rows_and_fused_steps_of_a_known_scaler_are_nobodys_business() -> None:
+    loop = Loop()
+    loop.vote()
+    loop.params[0].grad[:20] = 0  # type: ignore[index]
+    assert said(loop) == []
+    assert scaled(Loop(knows_scaler=True, fused=True), 1024.0) == []
+
+
+def test_a_power_of_two_without_a_scaler_is_a_clipping() -> None:
+    loop = Loop()
+    loop.vote()
+    for p in loop.params:
+        p.grad /= 2048  # type: ignore[operator]
+    (text,) = said(loop)
+    assert "clip_grad_norm_" in text
+
+
 def test_a_gradient_without_a_vote_is_said() -> None:
     loop = Loop()
     loop.vote()
