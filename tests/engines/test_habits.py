@@ -54,8 +54,9 @@ def test_all_ranks_step_after_an_overflow_on_one(ranks: list[Any]) -> None:
 
 
 def test_ranks_begin_with_the_values_of_the_first(ranks: list[Any]) -> None:
-    (first, statistics), (second, others) = (own["began_apart"] for own in ranks)
-    assert torch.equal(first, second) and torch.equal(statistics, others) and float(others[0]) == 0.0
+    for given in ("all", "trainable"):
+        (first, statistics), (second, others) = (own["began_apart"][given] for own in ranks)
+        assert torch.equal(first, second) and torch.equal(statistics, others) and float(others[0]) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,7 @@ def test_what_is_unfrozen_or_added_is_named(ranks: list[Any]) -> None:
     for own in ranks:
         said = own["changed_later"]
         assert all("parameter '0.weight' was frozen when the votes began" in said[k] for k in ("exchange", "ddp"))
+        assert "'weight of a Linear' was frozen when the votes began" in said["trainable"]
         assert "was added after the votes had begun" in said["added"]
 
 

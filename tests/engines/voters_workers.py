@@ -112,16 +112,20 @@ def _overflow(name: str) -> Tensor:
     return flat(model)
 
 
-def began_apart() -> tuple[Tensor, Tensor]:
-    """Parameters and buffers that began with another value on each rank."""
+def began_apart() -> dict[str, tuple[Tensor, Tensor]]:
+    """Parameters and buffers that began with another value on each rank, by what `Exchange` was given."""
+    return {"all": _began_apart(lambda p: True), "trainable": _began_apart(lambda p: p.requires_grad)}
+
+
+def _began_apart(given: Callable[[nn.Parameter], bool]) -> tuple[Tensor, Tensor]:
     torch.manual_seed(100 + dist.get_rank())
-    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-    model[0].bias.requires_grad_(False)
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
     statistics = model[1].running_mean
     assert isinstance(statistics, Tensor)
     statistics += dist.get_rank()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
-    Exchange(list(model.parameters()), algorithms.signsgd(), optimizer=optimizer)
+    Exchange([p for p in model.parameters() if given(p)], algorithms.signsgd(), optimizer=optimizer)
     return flat(model), statistics.clone()
 
 
@@ -154,7 +158,7 @@ def _with_buffers(rank: int) -> None:
 
 def changed_later() -> dict[str, str]:
     """What is said where a layer is unfrozen after the start, or a group is added."""
-    return {name: text_of(partial(_change, name)) for name in ("exchange", "ddp", "added")}
+    return {name: text_of(partial(_change, name)) for name in ("exchange", "trainable", "ddp", "added")}
 
 
 def _change(name: str) -> None:
@@ -166,7 +170,8 @@ def _change(name: str) -> None:
     if name == "ddp":
         gradvote.ddp.attach(net, algorithms.signsgd(), optimizer=optimizer, timeout=60)  # type: ignore[arg-type]
     else:
-        step = Exchange(model.named_parameters(), algorithms.signsgd(), optimizer=optimizer, timeout=60).step
+        given = [(n, p) for n, p in model.named_parameters() if name != "trainable" or p.requires_grad]
+        step = Exchange(given, algorithms.signsgd(), optimizer=optimizer, timeout=60).step
     for k in range(2):
         net(torch.ones(1, 4)).sum().backward()
         step()

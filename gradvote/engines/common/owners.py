@@ -16,35 +16,52 @@ def live_modules() -> list[nn.Module]:
     return [o for o in gc.get_objects() if issubclass(type(o), nn.Module)]
 
 
-def owners_of(params: Sequence[Tensor], modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """The modules that have these parameters as their own, in the order of the parameters."""
+def family_of(params: Sequence[Tensor], modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The largest model that has all of these parameters, module by module; those that own one, where none has all.
+
+    Not the smallest: where only the trainable head of a model was given, its frozen layers belong to it still.
+    """
+    own = {id(p) for p in params}
+    models = [(m, ids) for m in modules if own <= (ids := {id(p) for p in m.parameters()})]
+    if models:
+        largest = min(models, key=lambda pair: (-len(pair[1]), sum(1 for _ in pair[0].modules())))[0]
+        return list(largest.modules())
     by_param: dict[int, nn.Module] = {}
     for module in modules:
-        for p in module.__dict__.get("_parameters", {}).values():
-            if p is not None:
-                by_param.setdefault(id(p), module)
+        for p in module.parameters(recurse=False):
+            by_param.setdefault(id(p), module)
     found = {id(by_param[id(p)]): by_param[id(p)] for p in params if id(p) in by_param}
+    return list(found.values())
+
+
+def frozen_of(modules: Iterable[nn.Module]) -> list[tuple[str, Tensor]]:
+    """Their own frozen parameters, each once, with names that are alike on all ranks."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for module in modules:
+        for name, p in module.named_parameters(recurse=False):
+            if not p.requires_grad and p.layout == torch.strided:
+                found.setdefault(id(p), (f"{name} of a {type(module).__name__}", p))
     return list(found.values())
 
 
 def buffers_of(modules: Iterable[nn.Module]) -> list[tuple[str, Tensor]]:
     """Their own dense buffers, each once, with names that are alike on all ranks."""
     found: dict[int, tuple[str, Tensor]] = {}
-    for i, module in enumerate(modules):
+    for module in modules:
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.layout == torch.strided:
-                found.setdefault(id(buffer), (f"{i}.{name}", buffer))
+                found.setdefault(id(buffer), (name, buffer))
     return list(found.values())
 
 
 def checked(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[nn.Module]:
-    """The owners of parameters that can be exchanged.
+    """The modules around parameters that can be exchanged: `family_of`.
 
     Raises:
         ValueError: a DDP model averages them already, or an embedding gives sparse gradients.
     """
     _check_not_averaged(params, modules)
-    found = owners_of(params, modules)
+    found = family_of(params, modules)
     for module in found:
         check_modules(module)
     return found

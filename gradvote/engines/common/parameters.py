@@ -1,7 +1,7 @@
 """Which tensors are exchanged, by name; and what cannot be, refused in the same sentences everywhere."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,11 @@ class Parameters:
     names: list[str]
     tensors: list[Tensor]
     frozen: list[tuple[str, Tensor]]
+
+    def beside(self, frozen: Iterable[tuple[str, Tensor]]) -> "Parameters":
+        """With frozen ones that were not given, but belong to the same model."""
+        known = {id(p) for _, p in self.frozen} | {id(p) for p in self.tensors}
+        return replace(self, frozen=[*self.frozen, *((name, p) for name, p in frozen if id(p) not in known)])
 
 
 def parameters_of(given: Named, where: str) -> Parameters:

@@ -84,6 +84,7 @@ class Exchange:
         check_algorithm(algorithm, WHERE)
         check_separable(algorithm)
         mine = owners.checked(parameters.tensors, modules)
+        parameters = parameters.beside(owners.frozen_of(mine))
         optimizers = check_optimizers(optimizer, WHERE)
         self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
         self.params = parameters.tensors
