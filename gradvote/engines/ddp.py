@@ -99,7 +99,8 @@ def attach(
         _follow_new_buckets(ddp, training.directions)
     ddp.register_comm_hook(vote, _hook)
     thread.start()
-    weakref.finalize(ddp, thread.stop)
+    # Not at exit: a thread that wakes up while the interpreter ends aborts the process.
+    weakref.finalize(ddp, thread.stop).atexit = False
     return vote
 
 
