@@ -5,7 +5,6 @@ group of its own takes the buckets in DDP's order. A bucket's exchange overlaps 
 before it; the work of two buckets does not overlap.
 """
 
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -99,8 +98,6 @@ def attach(
         _follow_new_buckets(ddp, training.directions)
     ddp.register_comm_hook(vote, _hook)
     thread.start()
-    # Not at exit: a thread that wakes up while the interpreter ends aborts the process.
-    weakref.finalize(ddp, thread.stop).atexit = False
     return vote
 
 

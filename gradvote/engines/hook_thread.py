@@ -83,7 +83,7 @@ class HookThread(threading.Thread):
         super().__init__(name="gradvote exchange", daemon=True)
         self._session, self._watch, self._max_norm = session, watch, max_norm
         self._desk = Desk(dtype)
-        self._inbox: queue.SimpleQueue[Bucket | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Bucket] = queue.SimpleQueue()
         self._step = _Step()
         self._layouts: dict[tuple[int, ...], Layout] = {}
         self._error: Exception | None = None
@@ -97,16 +97,10 @@ class HookThread(threading.Thread):
         self._inbox.put(bucket)
         return promise
 
-    def stop(self) -> None:
-        """End, when all buckets are done."""
-        self._inbox.put(None)
-
     def run(self) -> None:
-        """Work until the process ends, or the DDP model."""
+        """Work until the process ends: a thread that ended with its model would race with the interpreter's end."""
         while True:
             bucket = self._inbox.get()
-            if bucket is None:
-                return
             self._step.buckets.append(bucket)
             self._step.waiting.append(bucket)
             self._try(bucket.last)
