@@ -13,7 +13,8 @@ from gradvote.engines.common.parameters import check_modules
 
 def live_modules() -> list[nn.Module]:
     """All modules of this process. Taken before a generator of parameters is used up, which may let its module go."""
-    return [o for o in gc.get_objects() if issubclass(type(o), nn.Module)]
+    found = [o for o in gc.get_objects() if issubclass(type(o), nn.Module)]
+    return [m for m in found if {"_parameters", "_modules"} <= m.__dict__.keys()]  # not those that are only half built
 
 
 def family_of(params: Sequence[Tensor], modules: Iterable[nn.Module]) -> list[nn.Module]:
