@@ -28,6 +28,7 @@ from gradvote.engines.distributed.gradients import flat_dtype
 from gradvote.engines.distributed.placement import Placement
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.stats import Stats
+from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.hook_thread import Bucket, HookThread
 from gradvote.engines.statistics import OWN_BUFFERS
@@ -81,18 +82,24 @@ def attach(
         TypeError: something else than expected was given.
         ValueError: a rule that needs whole gradients, sparse gradients, or ranks that differ in what they were given.
     """
-    _check_is_ddp(ddp)
-    check_algorithm(algorithm, WHERE)
-    check_separable(algorithm)
-    check_modules(ddp.module)
-    optimizers = check_optimizers(optimizer, WHERE)
-    _warn_of_buffers(ddp)
-    ignored = set(ddp.parameters_to_ignore)
-    parameters = parameters_of([(n, p) for n, p in ddp.module.named_parameters() if n not in ignored], WHERE)
-    training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
+    if not dist.is_initialized():
+        _check_is_ddp(ddp)
     own_group = _reserved(ddp, group, timeout)
-    session = Session(parameters, algorithm, placement, Transport(own_group), seed, secret, faults)
-    thread = HookThread(session, Watch(own_group), flat_dtype(training.params), max_norm)
+    transport, watch = Transport(own_group), Watch(own_group)
+    with together(transport, watch):
+        _check_is_ddp(ddp)
+        _check_same_ranks(ddp, own_group)
+        check_algorithm(algorithm, WHERE)
+        check_separable(algorithm)
+        check_modules(ddp.module)
+        optimizers = check_optimizers(optimizer, WHERE)
+        ignored = set(ddp.parameters_to_ignore)
+        parameters = parameters_of([(n, p) for n, p in ddp.module.named_parameters() if n not in ignored], WHERE)
+        training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
+        session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
+    session.check_alike(parameters)
+    _warn_of_buffers(ddp)
+    thread = HookThread(session, watch, flat_dtype(training.params), max_norm)
     vote = Vote(training, session, thread)
     if ddp.gradient_as_bucket_view:
         _follow_new_buckets(ddp, training.directions)
@@ -207,16 +214,19 @@ def _check_is_ddp(model: Any) -> None:
     raise TypeError(f"{WHERE} takes a torch DistributedDataParallel model; got {in_words(model)}.{order}")
 
 
-def _reserved(ddp: DistributedDataParallel, group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:
-    own_group = group or private_group(ddp.process_group, timeout)
+def _reserved(ddp: Any, group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:
+    own_group = group or private_group(getattr(ddp, "process_group", None), timeout)
     if own_group is None:
         raise ValueError(
             "This DDP model runs on some of the ranks only. Give attach a group of these ranks that nothing else uses: "
             "group=torch.distributed.new_group(ranks), called on all ranks."
         )
-    if dist.get_process_group_ranks(own_group) != dist.get_process_group_ranks(ddp.process_group):
-        raise ValueError("The group given to attach must have the same ranks, in the same order, as DDP's own.")
     return own_group
+
+
+def _check_same_ranks(ddp: DistributedDataParallel, group: dist.ProcessGroup) -> None:
+    if dist.get_process_group_ranks(group) != dist.get_process_group_ranks(ddp.process_group):
+        raise ValueError("The group given to attach must have the same ranks, in the same order, as DDP's own.")
 
 
 def _warn_of_buffers(ddp: DistributedDataParallel) -> None:

@@ -78,6 +78,16 @@ def test_what_would_part_the_ranks_is_refused(ranks: list[Any], case: str, text:
     assert ranks[0]["refusals"][case], "on all ranks"
 
 
+def test_what_one_rank_refuses_is_told_to_all_at_once(ranks: list[Any]) -> None:
+    """Nobody waits for the timeout of a minute, and no rank goes on alone."""
+    others, own = (each["refused_on_one_rank"] for each in ranks)
+    for name, (said, _) in own.items():
+        heard, seconds = others[name]
+        assert said and seconds < 30, name
+        assert heard.startswith("RuntimeError: The exchange was not built, on any rank, as rank 1 refused: "), name
+        assert said.rstrip(".") in heard, name
+
+
 def test_what_is_unfrozen_or_added_is_named(ranks: list[Any]) -> None:
     for own in ranks:
         said = own["changed_later"]

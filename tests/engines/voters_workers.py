@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 import gradvote
 from gradvote import algorithms
 from gradvote.distributed import Exchange
+from gradvote.faults import Faulty
+from gradvote.faults.invert import Invert
 from tests.engines.failing_workers import text_of
 from tests.engines.habit_workers import nothing, with_warnings
 from tests.engines.workers import batch, flat, new_model
@@ -150,6 +153,36 @@ def refusals() -> dict[str, str]:
     return {name: text_of(case) for name, case in cases.items()}
 
 
+def refused_on_one_rank() -> dict[str, tuple[str, float]]:
+    """What each rank hears, and after how long, where only rank 1 gives what cannot be."""
+    wrong = dist.get_rank() == 1
+    model, A = new_model(), algorithms.signsgd()
+    optimizer: Any = torch.optim.SGD if wrong else torch.optim.SGD(model.parameters(), 0.1)
+    rule: Any = "signsgd" if wrong else A
+    table = nn.Embedding(5, 3, sparse=wrong)
+    placement: Any = "shraded" if wrong else "sharded"
+    faults = [Faulty(Invert(), num=7)] if wrong else []
+    cases: dict[str, Callable[[DistributedDataParallel], Any]] = {
+        "algorithm": lambda ddp: Exchange(model.parameters(), rule, timeout=60),
+        "optimizer": lambda ddp: Exchange(model.parameters(), A, optimizer=optimizer, timeout=60),
+        "sparse": lambda ddp: Exchange(table.parameters(), A, timeout=60),
+        "placement": lambda ddp: Exchange(model.parameters(), A, placement=placement, timeout=60),
+        "faults": lambda ddp: Exchange(model.parameters(), A, faults=faults, timeout=60),
+        "max_norm": lambda ddp: Exchange(model.parameters(), A, max_norm=-1.0 if wrong else 1.0, timeout=60),
+        "ddp algorithm": lambda ddp: gradvote.ddp.attach(ddp, rule, timeout=60),
+        "ddp optimizer": lambda ddp: gradvote.ddp.attach(
+            ddp, A, optimizer=optimizer if wrong else torch.optim.SGD(ddp.parameters(), 0.1), timeout=60
+        ),
+        "ddp model": lambda ddp: gradvote.ddp.attach(ddp.module if wrong else ddp, A, timeout=60),  # type: ignore[arg-type]
+        "ddp placement": lambda ddp: gradvote.ddp.attach(ddp, A, placement=placement, timeout=60),
+    }
+    found = {}
+    for name, case in cases.items():
+        net, started = DistributedDataParallel(new_model()), time.perf_counter()
+        found[name] = text_of(partial(case, net)), time.perf_counter() - started
+    return found
+
+
 def _with_buffers(rank: int) -> None:
     model = nn.Linear(2, 2)
     model.register_buffer("own", torch.zeros(2 + rank))
@@ -249,6 +282,7 @@ def everything() -> dict[str, Any]:
         overflow_on_one_rank,
         began_apart,
         refusals,
+        refused_on_one_rank,
         odd_gradients,
         changed_later,
         one_of_two_optimizers,

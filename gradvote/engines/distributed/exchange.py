@@ -23,6 +23,7 @@ from gradvote.engines.distributed.gradients import Desk, Outbox, flat_dtype, tar
 from gradvote.engines.distributed.placement import Placement
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.stats import Stats
+from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
@@ -80,22 +81,24 @@ class Exchange:
         faults: Sequence[Faulty] = (),
     ) -> None:
         modules = owners.live_modules()
-        parameters = parameters_of(params, WHERE)
-        check_algorithm(algorithm, WHERE)
-        check_separable(algorithm)
-        mine = owners.checked(parameters.tensors, modules)
-        parameters = parameters.beside(owners.frozen_of(mine))
-        optimizers = check_optimizers(optimizer, WHERE)
-        self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
-        self.params = parameters.tensors
         own_group = private_group(group, timeout) or group
         assert own_group is not None
-        self._watch = Watch(own_group)
-        self._session = Session(parameters, algorithm, placement, Transport(own_group), seed, secret, faults)
+        transport, self._watch = Transport(own_group), Watch(own_group)
+        with together(transport, self._watch):
+            parameters = parameters_of(params, WHERE)
+            check_algorithm(algorithm, WHERE)
+            check_separable(algorithm)
+            mine = owners.checked(parameters.tensors, modules)
+            parameters = parameters.beside(owners.frozen_of(mine))
+            optimizers = check_optimizers(optimizer, WHERE)
+            self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
+            self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
+            self._chunking = Chunking(self._session.protocol.layout, transport, chunks)
+        self.params = parameters.tensors
+        self._session.check_alike(parameters)
         if init_sync:
-            make_alike(self._session.transport, parameters, owners.buffers_of(mine))
+            make_alike(transport, parameters, owners.buffers_of(mine))
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
-        self._chunking = Chunking(self._session.protocol.layout, self._session.transport, chunks)
         self._desk = Desk(flat_dtype(self.params))
 
     def step(self) -> None:

@@ -1,12 +1,15 @@
 """Failures across ranks: who failed, and what to do, told to everyone through the group's store."""
 
 import time
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
 PATIENCE = 3.0
+BUILDING = "building"
+"""Stands where the number of a step stands otherwise."""
 
 
 class ExchangeError(RuntimeError):
@@ -32,11 +35,21 @@ class Watch:
         self._tell(step, f"{type(error).__name__}: {error}")
         return error
 
+    def tell_of_building(self, error: Exception) -> None:
+        """Tell the others why this rank could not be built."""
+        self._tell(BUILDING, f"{type(error).__name__}: {error}")
+
+    def causes_of_building(self, ranks: Sequence[int]) -> str:
+        """What these ranks told of it; they have told before they said that they failed."""
+        heard = self._listen(BUILDING, ranks)
+        told = {rank: heard.get(rank) or "an error that its own log names" for rank in ranks}
+        return "; ".join(f"rank {rank} refused: {text.rstrip('.')}" for rank, text in told.items())
+
     def _explained(self, error: LinkBroken, step: int) -> ExchangeError:
         self._tell(step, "")
-        heard = self._listen(step)
+        heard = self._listen(step, range(self.num_ranks))
         causes = [f"rank {r} failed with {text}" for r, text in heard.items() if text]
-        silent = [str(r) for r in range(self.num_ranks) if r not in heard]
+        silent = [str(r) for r in range(self.num_ranks) if r not in heard and r != self.rank]
         if silent:
             causes.append(f"rank {', '.join(silent)} did not answer: it ended, hangs or cannot be reached")
         cause = "; ".join(causes) or f"the connections broke ({error})"
@@ -45,19 +58,19 @@ class Watch:
             "and start all ranks again from the last checkpoint."
         )
 
-    def _tell(self, step: int, text: str) -> None:
+    def _tell(self, step: int | str, text: str) -> None:
         if self.store is not None:
             try:
                 self.store.set(f"failed/{step}/{self.rank}", text)
             except (RuntimeError, ValueError):
                 self.store = None
 
-    def _listen(self, step: int) -> dict[int, str]:
-        heard: dict[int, str] = {self.rank: ""}
+    def _listen(self, step: int | str, ranks: Iterable[int]) -> dict[int, str]:
+        heard: dict[int, str] = {}
         until = time.monotonic() + PATIENCE
         try:
-            while self.store is not None and len(heard) < self.num_ranks and time.monotonic() < until:
-                for rank in set(range(self.num_ranks)) - set(heard):
+            while self.store is not None and set(ranks) - set(heard) and time.monotonic() < until:
+                for rank in set(ranks) - set(heard):
                     if self.store.check([f"failed/{step}/{rank}"]):
                         heard[rank] = self.store.get(f"failed/{step}/{rank}").decode()
                 time.sleep(0.02)
@@ -70,7 +83,16 @@ def private_group(group: dist.ProcessGroup | None, timeout: float) -> dist.Proce
     """A new group of all ranks, whose collectives no other code starts; None where `group` has only some of the ranks.
 
     Torch names groups of some ranks by the number of groups a rank has already, so their ranks may fail to meet.
+
+    Raises:
+        RuntimeError: torch.distributed is not initialised.
     """
+    if not dist.is_initialized():
+        raise RuntimeError(
+            "The ranks of torch.distributed exchange votes, but it is not initialised here. Call "
+            "torch.distributed.init_process_group() first, in a script that torchrun starts; a single process can "
+            "use gradvote.engines.simulation."
+        )
     if group is not None and dist.get_world_size(group) < dist.get_world_size():
         return None
     wait = timedelta(seconds=timeout)

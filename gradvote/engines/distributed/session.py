@@ -59,8 +59,11 @@ class Session:
             transport.rank, transport.num_ranks, self.protocol.layout.size, abstentions=(0,) * transport.num_ranks
         )
         self.last: list[Turn] = []
-        check_alike(transport, parameters, self.protocol.recipe_text, placement, VERSION)
         self._seat("all", self.protocol.layout)
+
+    def check_alike(self, parameters: Parameters) -> None:
+        """Raise ValueError where the ranks were given different things; all ranks ask once, before the first step."""
+        check_alike(self.transport, parameters, self.protocol.recipe_text, self.placement, VERSION)
 
     def turn(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> Turn:
         """A round of the blocks of `layout`, known by `key` from round to round."""
