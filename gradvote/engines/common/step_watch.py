@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.scaling import Strangers
 
 SAMPLE = 256
@@ -29,7 +30,10 @@ class StepWatch:
     look-up.
     """
 
-    def __init__(self, params: Sequence[Tensor], directions: Directions, knows_scaler: bool) -> None:
+    def __init__(
+        self, params: Sequence[Tensor], directions: Directions, knows_scaler: bool, newcomers: Newcomers
+    ) -> None:
+        self._newcomers = newcomers
         self._params, self._directions, self._knows_scaler = params, directions, knows_scaler
         self._numbers = {id(p): i for i, p in enumerate(params)}
         self._mine: weakref.WeakKeyDictionary[Optimizer, frozenset[int]] = weakref.WeakKeyDictionary()
@@ -52,7 +56,12 @@ class StepWatch:
                 return
 
     def look(self, optimizer: Optimizer) -> None:
-        """An optimizer is about to take its step."""
+        """An optimizer is about to take its step.
+
+        Raises:
+            ValueError: with a parameter that has come into the model since the votes began.
+        """
+        self._newcomers.check(optimizer)
         mine = self._mine_of(optimizer)
         self._directions.unfill(mine)
         if not mine or self._warned:

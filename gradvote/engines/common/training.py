@@ -1,10 +1,10 @@
 """The user's side of an engine: gradients as they are before a vote, and what becomes of `.grad` after it."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
@@ -12,6 +12,7 @@ from gradvote.core import Algorithm
 from gradvote.engines.common.clipping import check_max_norm
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.kept import Kept
+from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.scaling import Scaling, Strangers
@@ -22,7 +23,8 @@ from gradvote.engines.common.trained import Trained
 class Training:
     """Parameters, optimizers and scaler of a training loop, and the habits that are looked for in it.
 
-    `again` says how to start anew with other parameters, `advice` what to do instead of several votes for a step.
+    `again` says how to start anew with other parameters, `advice` what to do instead of several votes for a step;
+    `modules` are those that the parameters belong to.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Training:
         scaler: GradScaler | None,
         max_norm: float | None,
         again: str,
+        modules: Iterable[nn.Module],
         advice: str = "",
     ) -> None:
         check_max_norm(max_norm, algorithm)
@@ -41,7 +44,8 @@ class Training:
         self.scaling = Scaling(scaler, optimizers)
         self.trained = Trained(parameters, optimizers, again)
         self.directions = Directions(self.params, self.names, advice)
-        self._watch = StepWatch(self.params, self.directions, self.scaling.active)
+        newcomers = Newcomers(modules, again)
+        self._watch = StepWatch(self.params, self.directions, self.scaling.active, newcomers)
         self._strangers = Strangers()
         self._warned = self._overflowed = False
 

@@ -91,7 +91,7 @@ class Exchange:
             mine = owners.checked(parameters.tensors, modules)
             parameters = parameters.beside(owners.frozen_of(mine))
             optimizers = check_optimizers(optimizer, WHERE)
-            self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, ADVICE)
+            self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
             self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks)
         self.params = parameters.tensors

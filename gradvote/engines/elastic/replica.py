@@ -65,7 +65,7 @@ class Replica:
         self._lies = lies
         self.model, self.number, self.secret = model, number, secret
         parameters = parameters_of(model.named_parameters(), WHERE)
-        self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN)
+        self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, model.modules())
         self.params, self.optimizers = parameters.tensors, self._training.optimizers
         self._group_of, self._own_step = self.optimizers.group_of(), OwnStep(optimizers)
         self.protocol = protocol_for(self.params, algorithm, seed, parameters.names)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.step_watch import StepWatch
 
 
@@ -16,7 +17,7 @@ class Loop:
         self.params = [nn.Parameter(torch.zeros(40, 5)), nn.Parameter(torch.zeros(7))]
         self.optimizer = torch.optim.SGD(self.params, 0.1, **options)
         self.directions = Directions(self.params, ["a", "b"], "")
-        self.watch = StepWatch(self.params, self.directions, knows_scaler)
+        self.watch = StepWatch(self.params, self.directions, knows_scaler, Newcomers([], ""))
 
     def vote(self, scale: float = 1.0) -> None:
         self.optimizer.zero_grad()
