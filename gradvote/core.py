@@ -148,8 +148,8 @@ class Transform(Part, ABC):
 class Aggregator(ABC):
     """x (M, ..., B, n) and flags (M, ..., B) -> (..., B, n); a block without a valid voter becomes NaN (no decision).
 
-    `separable` is False for rules that need the whole vector (Krum, geometric median): they run only where one server
-    holds whole payloads.
+    `separable` is False for rules that need the whole vector (Krum, nearest-neighbour mixing): they are given one row
+    that holds it, and run only where a server holds whole payloads.
     """
 
     separable = True
@@ -227,12 +227,19 @@ class Algorithm:
         """Server: ballots (M, ..., B) with their senders in `ctx` -> decision (..., B)."""
         decision = self.up.elect(ballots, self.aggregate, self.down, ctx, n)
         if decision is None:
-            x = self.up.reduce(ballots, self.aggregate, ctx, n)
-            decision, state = self.down.encode(x, state, ctx.as_server())
-        if self.up.reports:
-            agreed = self.up.agree(ballots["report"][..., 0], ballots.valid)
-            decision = replace(decision, planes={**decision.planes, "report": agreed[..., None]})
-        return decision, state
+            return self.decide(self.up.reduce(ballots, self.aggregate, ctx, n), ballots, state, ctx)
+        return self._with_report(decision, ballots), state
+
+    def decide(self, x: Tensor, ballots: Payload, state: State, ctx: Context) -> tuple[Payload, State]:
+        """Server: the aggregate (..., B, n) of ballots (M, ..., B) -> decision (..., B)."""
+        decision, state = self.down.encode(x, state, ctx.as_server())
+        return self._with_report(decision, ballots), state
+
+    def _with_report(self, decision: Payload, ballots: Payload) -> Payload:
+        if not self.up.reports:
+            return decision
+        agreed = self.up.agree(ballots["report"][..., 0], ballots.valid)
+        return replace(decision, planes={**decision.planes, "report": agreed[..., None]})
 
     def decode(
         self, decision: Payload, state: State, ctx: Context, n: int, out: Tensor | None = None

@@ -55,14 +55,14 @@ def functions_in(file: Path) -> dict[str, Described]:
     return {name: function_in(file, name) for name in names if not name.startswith("_")}
 
 
-def only_class_in(file: Path, base: str = "") -> Described:
-    """The one public class of a file, a dataclass that inherits from nothing, or from `base` without any fields."""
+def only_class_in(file: Path, *bases: str) -> Described:
+    """The one public class of a file, a dataclass that inherits from nothing, or from `bases` without any fields."""
     classes = [node for node in _tree(file).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     if len(classes) != 1:
         return Described("", None)
     [own] = classes
     fields = tuple(n.target.id for n in own.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name))
-    known = {ast.unparse(parent) for parent in own.bases} <= {base}
+    known = {ast.unparse(parent) for parent in own.bases} <= set(bases)
     return Described(_first_line(own), fields if known else None)
 
 

@@ -1,8 +1,10 @@
 """Aggregators: M vectors to one."""
 
+from gradvote.aggregators.krum import Krum
 from gradvote.aggregators.majority_vote import MajorityVote
 from gradvote.aggregators.mean import Mean
 from gradvote.aggregators.median import Median
+from gradvote.aggregators.nearest_neighbour_mixing import NearestNeighbourMixing
 from gradvote.aggregators.trimmed_mean import TrimmedMean
 
-__all__ = ["MajorityVote", "Mean", "Median", "TrimmedMean"]
+__all__ = ["Krum", "MajorityVote", "Mean", "Median", "NearestNeighbourMixing", "TrimmedMean"]

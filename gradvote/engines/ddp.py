@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
-from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_separable, in_words
+from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, in_words
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.training import Training
@@ -80,7 +80,8 @@ def attach(
 
     Raises:
         TypeError: something else than expected was given.
-        ValueError: a rule that needs whole gradients, sparse gradients, or ranks that differ in what they were given.
+        ValueError: a rule that needs whole vectors where they are cut into shards, sparse gradients, or ranks
+            that differ in what they were given.
     """
     if not dist.is_initialized():
         _check_is_ddp(ddp)
@@ -90,7 +91,7 @@ def attach(
         _check_is_ddp(ddp)
         _check_same_ranks(ddp, own_group)
         check_algorithm(algorithm, WHERE)
-        check_separable(algorithm)
+        check_rule(algorithm, placement)
         check_modules(ddp.module)
         optimizers = check_optimizers(optimizer, WHERE)
         ignored = set(ddp.parameters_to_ignore)

@@ -73,7 +73,8 @@ class HookThread(threading.Thread):
     """Exchanges buckets one after another, and resolves all futures of a step together after its last bucket.
 
     Small buckets wait until they are `SMALL` bytes together, or the last one is there. With `max_norm` all wait for the
-    last one, as the norm of the whole gradient is known then.
+    last one, as the norm of the whole gradient is known then; with a rule that needs whole vectors they also travel
+    together.
     With a scaler, gradients are divided by its scale before the vote, and directions multiplied by it, as the scaler
     will divide them. Where most ranks overflowed, all gradients become infinite and no state changes: every rank's
     scaler skips the step and shrinks its scale.
@@ -82,6 +83,7 @@ class HookThread(threading.Thread):
     def __init__(self, session: Session, watch: Watch, dtype: torch.dtype, max_norm: float | None) -> None:
         super().__init__(name="gradvote exchange", daemon=True)
         self._session, self._watch, self._max_norm = session, watch, max_norm
+        self._whole = not session.protocol.algorithm.aggregate.separable
         self._desk = Desk(dtype)
         self._inbox: queue.SimpleQueue[Bucket] = queue.SimpleQueue()
         self._step = _Step()
@@ -112,7 +114,8 @@ class HookThread(threading.Thread):
     def _try(self, last: bool) -> None:
         try:
             if self._error is None:
-                if last or sum(bucket.buffer.nbytes for bucket in self._step.waiting) >= SMALL:
+                ready = sum(bucket.buffer.nbytes for bucket in self._step.waiting) >= SMALL and not self._whole
+                if last or ready:
                     self._close_group()
                 if last:
                     self._finish()
@@ -123,7 +126,7 @@ class HookThread(threading.Thread):
         step, waiting = self._step, self._step.waiting
         gradients = {i: gradient for bucket in waiting for i, gradient in bucket.gradients.items()}
         used = frozenset[int]().union(*(bucket.used for bucket in waiting))
-        key = tuple(gradients)
+        key = tuple(sorted(gradients))
         if key not in self._layouts:
             self._layouts[key] = self._session.protocol.layout.subset(key)
         layout = self._layouts[key]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import SERVER, Algorithm, Context, Payload, Plane, State
+from gradvote.engines.common import whole_vectors
 from gradvote.layout import Layout, layout_of, unit_of
 from gradvote.wire import Header, Kind
 
@@ -71,6 +72,8 @@ class Protocol:
         self, ballots: list[Payload], states: list[State], ctxs: list[Context]
     ) -> tuple[list[Payload], list[State]]:
         """Server: ballots (M, B, ...) -> decision (B, ...)."""
+        if not self.algorithm.aggregate.separable:
+            return whole_vectors.combine(self.algorithm, self.layout, ballots, states, ctxs)
         parts = zip(ballots, states, ctxs, self.layout.groups, strict=True)
         pairs = [self.algorithm.combine(b, s, c, g.n) for b, s, c, g in parts]
         return [p for p, _ in pairs], [s for _, s in pairs]

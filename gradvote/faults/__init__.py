@@ -9,15 +9,15 @@ from gradvote.discovery import file_of, module_names, on_first_use, only_class_i
 from gradvote.errors import unknown
 
 if TYPE_CHECKING:
-    from gradvote.faults._base import Fault
+    from gradvote.faults._base import Collusion, Fault
     from gradvote.faults._plan import PLACES, Faulty, diverging, dropped, on_gradients, on_link
 
 _NAMES = module_names(__path__)
+_BASES = ("Fault", "Collusion")
 _IN_PLAN = ("PLACES", "Faulty", "diverging", "dropped", "on_gradients", "on_link")
+_HOMES = dict.fromkeys(_BASES, "gradvote.faults._base") | dict.fromkeys(_IN_PLAN, "gradvote.faults._plan")
 if not TYPE_CHECKING:  # a type checker would take any name for right
-    __getattr__ = on_first_use(
-        globals(), {"Fault": "gradvote.faults._base", **dict.fromkeys(_IN_PLAN, "gradvote.faults._plan")}
-    )
+    __getattr__ = on_first_use(globals(), _HOMES)
 
 
 def names() -> list[str]:
@@ -55,17 +55,18 @@ def create(name: str, **options: object) -> "Fault":
 
 def summary(name: str) -> str:
     """One line about a fault."""
-    return only_class_in(file_of(__path__, _found(name)), "Fault").summary
+    return only_class_in(file_of(__path__, _found(name)), *_BASES).summary
 
 
 def option_names(name: str) -> list[str]:
     """The options of a fault, from its source alone where that tells."""
-    told = only_class_in(file_of(__path__, _found(name)), "Fault").options
+    told = only_class_in(file_of(__path__, _found(name)), *_BASES).options
     return list(hints_of(fault_class(name))) if told is None else list(told)
 
 
 __all__ = [
     "PLACES",
+    "Collusion",
     "Fault",
     "Faulty",
     "create",

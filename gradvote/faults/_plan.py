@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradvote.core import Context, Payload
 from gradvote.errors import unknown
-from gradvote.faults._base import Fault
+from gradvote.faults._base import Collusion, Fault
 from gradvote.rng import Stream, draw
 
 PLACES = ("worker", "uplink", "downlink", "both")
@@ -31,6 +31,11 @@ class Faulty:
     def __post_init__(self) -> None:
         if self.place not in PLACES:
             raise unknown("place of a fault", self.place, PLACES)
+        if self.fault.sees_all and self.place != "worker":
+            raise ValueError(
+                f"{self.fault} is a lie about gradients, made by workers that see those of all others; it cannot be "
+                f"at the place '{self.place}'. Use the place 'worker'."
+            )
         if self.workers is None and self.num < 0:
             raise ValueError(f"The number of faulty workers must not be negative; got {self.num}.")
 
@@ -41,6 +46,16 @@ class Faulty:
             raise ValueError(f"There is no worker {outside[0]}: the workers are 0 to {num_workers - 1}.")
         if self.workers is None and self.num > num_workers:
             raise ValueError(f"{self.num} faulty workers were asked for, but there are only {num_workers} workers.")
+
+    def check_real(self, num_workers: int) -> None:
+        """The same for workers that are processes of their own; also for what only a simulation can play."""
+        if self.fault.sees_all:
+            raise ValueError(
+                f"{self.fault} needs the gradients of all workers, and a real worker has only its own, so the attack "
+                "would do nothing here. Play it in the simulation: gradvote.engines.simulation, or "
+                "`gradvote train --engine simulation`."
+            )
+        self.check(num_workers)
 
     def hits(self, ctx: Context, num_workers: int) -> Tensor:
         """Which workers (M,) bool are faulty in this round."""
@@ -62,11 +77,12 @@ def diverging(faults: Sequence[Faulty]) -> bool:
 
 def on_gradients(faults: Sequence[Faulty], x: Tensor, ctx: Context, num_workers: int) -> Tensor:
     """Gradients (M, B, n) after the lies of faulty workers; a worker that drops has no gradient at all (NaN)."""
-    for faulty in faults:
-        if faulty.place == "worker":
-            changed = torch.full_like(x, torch.nan) if faulty.fault.drops else _on_values(faulty, x, ctx)
-            x = _where(faulty.hits(ctx, num_workers), changed, x)
-    return x
+    lies = [faulty for faulty in faults if faulty.place == "worker"]
+    told, hits = x, [faulty.hits(ctx, num_workers) for faulty in lies]
+    honest = ~torch.stack(hits).any(0) if hits else torch.ones(num_workers, dtype=torch.bool)
+    for faulty, hit in zip(lies, hits, strict=True):
+        told = _where(hit, _told(faulty, told, x, honest, ctx), told)
+    return told
 
 
 def on_link(faults: Sequence[Faulty], place: str, payload: Payload, ctx: Context, num_workers: int) -> Payload:
@@ -84,6 +100,16 @@ def dropped(faults: Sequence[Faulty], place: str, ctx: Context, num_workers: int
         if faulty.fault.drops and faulty.place in (place, "both"):
             lost |= faulty.hits(ctx, num_workers)
     return lost
+
+
+def _told(faulty: Faulty, told: Tensor, x: Tensor, honest: Tensor, ctx: Context) -> Tensor:
+    """What a fault makes of what its worker would tell, all of them having the gradients x."""
+    if faulty.fault.drops:
+        return torch.full_like(x, torch.nan)
+    if isinstance(faulty.fault, Collusion):
+        heard = honest.view(-1, *[1] * (x.dim() - 2)) & x.isfinite().all(-1)
+        return faulty.fault.on_all(x, heard, draw(ctx, Stream.FAULT)).to(x.dtype)
+    return _on_values(faulty, told, ctx)
 
 
 def _spoil(faulty: Faulty, payload: Payload, ctx: Context, hit: Tensor) -> Payload:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradvote import aggregators, algorithms, codecs, schedules, transforms
-from gradvote.aggregators import MajorityVote, Mean, Median, TrimmedMean
+from gradvote.aggregators import Krum, MajorityVote, Mean, Median, NearestNeighbourMixing, TrimmedMean
 from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Sign, chain
 from gradvote.core import UNITS, Aggregator, Algorithm, Codec, Context, Payload, Transform, Units
 from gradvote.schedules import Constant, Cosine, PerWorker, Schedule, Step
@@ -79,6 +79,12 @@ AGGREGATORS: dict[type, list[Aggregator]] = {
         MajorityVote("positive", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25), still=True),
     ],
     Median: [Median()],
+    Krum: [Krum(0), Krum(1), Krum(2, fewer=1)],
+    NearestNeighbourMixing: [
+        NearestNeighbourMixing(1),
+        NearestNeighbourMixing(2, Krum(2)),
+        NearestNeighbourMixing(1, Median()),
+    ],
     TrimmedMean: [TrimmedMean(0), TrimmedMean(1), TrimmedMean(3)],
 }
 SCHEDULES: dict[type, list[Schedule]] = {

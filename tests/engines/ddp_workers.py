@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -16,12 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 import gradvote
 from gradvote import algorithms
-from gradvote.aggregators import MajorityVote
 from gradvote.distributed import Exchange
 from gradvote.engines import hook_thread
 from gradvote.engines.distributed import pipeline
 from tests.engines.failing_workers import text_of
-from tests.engines.workers import CLASSES, batch, flat, new_model
+from tests.engines.workers import CLASSES, batch, flat, new_model, whole
 
 STEPS = 6
 SEED = 3
@@ -69,20 +67,25 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD([{"params": params[:2], "lr": 0.02}, {"params": params[2:], "lr": 0.01}])
 
 
-def by_exchange(make: Callable[[], nn.Module], algorithm: Any, micro: int = 1) -> Tensor:
+def by_exchange(make: Callable[[], nn.Module], algorithm: Any, micro: int = 1, placement: Any = "sharded") -> Tensor:
     model = make()
     optimizer = optimizer_of(model)
-    exchange = Exchange(model.parameters(), algorithm, optimizer=optimizer, seed=SEED, timeout=60)
+    exchange = Exchange(model.parameters(), algorithm, optimizer=optimizer, seed=SEED, timeout=60, placement=placement)
     return _loop(model, model, optimizer, exchange.step, micro)
 
 
 def by_ddp(
-    make: Callable[[], nn.Module], algorithm: Any, micro: int = 1, small: int = hook_thread.SMALL, **options: Any
+    make: Callable[[], nn.Module],
+    algorithm: Any,
+    micro: int = 1,
+    small: int = hook_thread.SMALL,
+    placement: Any = "sharded",
+    **options: Any,
 ) -> Tensor:
     """The same with DDP; buckets of less than `small` bytes wait for the next."""
     model = make()
     net, optimizer = DistributedDataParallel(model, **options), optimizer_of(model)
-    gradvote.ddp.attach(net, algorithm, optimizer=optimizer, seed=SEED, timeout=60)
+    gradvote.ddp.attach(net, algorithm, optimizer=optimizer, seed=SEED, timeout=60, placement=placement)
     with mock.patch.object(hook_thread, "SMALL", small):
         return _loop(model, net, optimizer, lambda: None, micro)
 
@@ -145,12 +148,7 @@ def refusals() -> dict[str, str]:
     cases: dict[str, Any] = {"plain": new_model(), "fsdp": sharded}
     errors = {name: text_of(lambda m=m: gradvote.ddp.attach(m, algorithms.signsgd())) for name, m in cases.items()}  # type: ignore[misc]
     net = DistributedDataParallel(new_model())
-    whole = replace(algorithms.signsgd(), aggregate=NotSeparable())
-    return {**errors, "whole vectors": text_of(lambda: gradvote.ddp.attach(net, whole))}
-
-
-class NotSeparable(MajorityVote):
-    separable = False
+    return {**errors, "whole vectors": text_of(lambda: gradvote.ddp.attach(net, whole()["krum"]))}
 
 
 def everything() -> dict[str, Any]:
@@ -170,4 +168,10 @@ def variants() -> dict[str, tuple[Tensor, Tensor]]:
         for small in (0, SOME):
             found = by_ddp(branches, algorithm, small=small, find_unused_parameters=True, **MANY_BUCKETS)
             results[f"{name}, branches, {small}"] = found, expected
+    for name, algorithm in whole().items():
+        for placement in ("central", "replicated"):
+            expected = by_exchange(branches, algorithm, placement=placement)
+            options = {"find_unused_parameters": True, **MANY_BUCKETS}
+            found = by_ddp(branches, algorithm, small=0, placement=placement, **options)
+            results[f"{name}, {placement}"] = found, expected
     return results

@@ -34,4 +34,4 @@ def test_models_that_cannot_vote_are_refused(ranks: list[Any]) -> None:
     errors = ranks[1]["refusals"]
     assert "takes a torch DistributedDataParallel model; got a model (Sequential)" in errors["plain"]
     assert "FSDP2 models are not supported" in errors["fsdp"] and "Use DistributedDataParallel" in errors["fsdp"]
-    assert "needs every worker's whole gradient at once" in errors["whole vectors"]
+    assert "needs every worker's whole vector at once" in errors["whole vectors"]

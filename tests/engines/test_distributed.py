@@ -8,9 +8,10 @@ from tests.engines import workers
 NAMES = tuple(workers.recipes())
 PATHS = ("signum", "dropsignsgd", "dist-ef-sgdm", "relative")
 """One of each kind: a vote on bits, masks, memories on both sides, an exchanged statistic."""
+WHOLE = tuple(workers.whole())
 SOME: workers.Plan = {
     2: {"sharded": PATHS[:2]},
-    3: {"sharded": NAMES, "central": PATHS, "replicated": PATHS},
+    3: {"sharded": NAMES, "central": PATHS + WHOLE, "replicated": PATHS + WHOLE},
     4: {"sharded": PATHS[2:], "replicated": PATHS[:1]},
 }
 ALL: workers.Plan = {size: dict.fromkeys(PLACEMENTS, NAMES) for size in (2, 3, 4)}

@@ -17,6 +17,7 @@ import gradvote
 from gradvote import algorithms
 from gradvote.distributed import Exchange
 from gradvote.faults import Faulty
+from gradvote.faults.alie import Alie
 from gradvote.faults.invert import Invert
 from tests.engines.failing_workers import text_of
 from tests.engines.habit_workers import nothing, with_warnings
@@ -162,18 +163,21 @@ def refused_on_one_rank() -> dict[str, tuple[str, float]]:
     table = nn.Embedding(5, 3, sparse=wrong)
     placement: Any = "shraded" if wrong else "sharded"
     faults = [Faulty(Invert(), num=7)] if wrong else []
+    seers = [Faulty(Alie())] if wrong else []
     cases: dict[str, Callable[[DistributedDataParallel], Any]] = {
         "algorithm": lambda ddp: Exchange(model.parameters(), rule, timeout=60),
         "optimizer": lambda ddp: Exchange(model.parameters(), A, optimizer=optimizer, timeout=60),
         "sparse": lambda ddp: Exchange(table.parameters(), A, timeout=60),
         "placement": lambda ddp: Exchange(model.parameters(), A, placement=placement, timeout=60),
         "faults": lambda ddp: Exchange(model.parameters(), A, faults=faults, timeout=60),
+        "all gradients": lambda ddp: Exchange(model.parameters(), A, faults=seers, timeout=60),
         "max_norm": lambda ddp: Exchange(model.parameters(), A, max_norm=-1.0 if wrong else 1.0, timeout=60),
         "ddp algorithm": lambda ddp: gradvote.ddp.attach(ddp, rule, timeout=60),
         "ddp optimizer": lambda ddp: gradvote.ddp.attach(
             ddp, A, optimizer=optimizer if wrong else torch.optim.SGD(ddp.parameters(), 0.1), timeout=60
         ),
         "ddp model": lambda ddp: gradvote.ddp.attach(ddp.module if wrong else ddp, A, timeout=60),  # type: ignore[arg-type]
+        "ddp all gradients": lambda ddp: gradvote.ddp.attach(ddp, A, faults=seers, timeout=60),
         "ddp placement": lambda ddp: gradvote.ddp.attach(ddp, A, placement=placement, timeout=60),
     }
     found = {}

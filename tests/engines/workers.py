@@ -1,6 +1,7 @@
 """What the spawned ranks of the tests run: training of a small CNN on data that differ between workers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradvote import algorithms, faults
+from gradvote.aggregators import Krum, Median, NearestNeighbourMixing
 from gradvote.core import Algorithm
 from gradvote.distributed import Exchange
 from gradvote.engines.gradients import local_gradients, trainable
@@ -34,6 +36,15 @@ def recipes() -> dict[str, Algorithm]:
         "relative": algorithms.noisy(algorithms.signsgd(), Relative(0.1)),
         "abstain": algorithms.signsgd(zero="abstain"),
         "coarse-masks": algorithms.dropsignsgd(granularity=64),
+    }
+
+
+def whole() -> dict[str, Algorithm]:
+    """Rules that need whole vectors: of numbers, and of what memories send."""
+    mixed = NearestNeighbourMixing(1, Median())
+    return {
+        "krum": replace(algorithms.sgd(), aggregate=Krum(1)),
+        "mixing": replace(algorithms.dist_ef_sgdm(), aggregate=mixed),
     }
 
 
@@ -97,7 +108,7 @@ def exchange_steps(model: nn.Module, exchange: Exchange, optimizer: torch.optim.
 
 def cases(plan: Plan, size: int) -> Iterator[tuple[Case, Algorithm, str, tuple[Faulty, ...]]]:
     """What a number of ranks runs: every algorithm in its placements, and with faults."""
-    made = recipes()
+    made = recipes() | whole()
     for placement, names in plan[size].items():
         for name in names:
             yield (name, placement), made[name], placement, ()

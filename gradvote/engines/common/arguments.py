@@ -27,12 +27,13 @@ def check_algorithm(given: Any, where: str) -> None:
     raise TypeError(f"{where} takes an algorithm; got {in_words(given)}. {mend}")
 
 
-def check_separable(algorithm: Algorithm) -> None:
-    """Raise ValueError for a rule that needs the whole vector at once."""
-    if not algorithm.aggregate.separable:
+def check_rule(algorithm: Algorithm, placement: str) -> None:
+    """Raise ValueError for a rule that needs whole vectors where each server holds a shard of them."""
+    if not algorithm.aggregate.separable and placement == "sharded":
         raise ValueError(
-            f"{algorithm.aggregate} needs every worker's whole gradient at once, but real workers send it in parts. "
-            "Use it in the simulation, or use a coordinate-wise rule (a vote, a median, a trimmed mean) here."
+            f"{algorithm.aggregate} needs every worker's whole vector at once, but with placement='sharded' each "
+            "server has a shard of it. Use placement='central' or 'replicated' (elastic: 'replicated'), or a rule for "
+            "each coordinate alone (a vote, a median, a trimmed mean)."
         )
 
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
-from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_separable
+from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
 from gradvote.engines.common.clipping import factor, shortened, squares
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
 from gradvote.engines.common.training import Training, add
@@ -87,12 +87,13 @@ class Exchange:
         with together(transport, self._watch):
             parameters = parameters_of(params, WHERE)
             check_algorithm(algorithm, WHERE)
-            check_separable(algorithm)
+            check_rule(algorithm, placement)
             mine = owners.checked(parameters.tensors, modules)
             parameters = parameters.beside(owners.frozen_of(mine))
             optimizers = check_optimizers(optimizer, WHERE)
             self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
             self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
+            chunks = chunks if algorithm.aggregate.separable else 1
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks)
         self.params = parameters.tensors
         self._session.check_alike(parameters)

@@ -50,7 +50,7 @@ class Session:
         self.names, self.transport, self.placement = tuple(parameters.names), transport, placement
         self.served = served(self.protocol.layout, placement, transport.num_ranks)
         for faulty in faults:
-            faulty.check(transport.num_ranks)
+            faulty.check_real(transport.num_ranks)
         self.secret, self.faults, self.step = secret, tuple(faults), 0
         self.owners = _owners(self.protocol.layout)
         self.seats: dict[Hashable, Seat] = {}

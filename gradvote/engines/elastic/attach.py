@@ -10,6 +10,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # documented,
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.arguments import check_rule
 from gradvote.engines.elastic.checks import Placement, check_fault, check_placement, check_weights
 from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, number_of, seals_of, store_of
 from gradvote.engines.elastic.register import Register
@@ -70,11 +71,13 @@ def attach(
 
     Raises:
         TypeError: something else than expected was given.
-        ValueError: nothing to train, a rule that needs whole gradients, a parameter that the optimizer does not have,
-            keys that are missing or do not fit, or a number that makes no sense.
+        ValueError: nothing to train, a rule that needs whole vectors where they are cut into shards, a parameter that
+            the optimizer does not have, keys that are missing or do not fit, or a number that makes no sense.
         MissingExtra: there are keys, but not the extra `signed`.
     """
     check_given(model, optimizer, algorithm)
+    check_placement(placement)
+    check_rule(algorithm, placement)
     quorum = int(env(MIN_WORKERS) or 0) if min_workers is None else min_workers
     if quorum < 1:
         raise ValueError(
@@ -89,7 +92,6 @@ def attach(
     check_weights(algorithm, number)
     for faulty in faults:
         check_fault(faulty, expected)
-    check_placement(placement)
     lies = tuple(faults), expected
     replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm)
     sharding = Sharding(replica, expected) if placement == "sharded" else None

@@ -34,7 +34,7 @@ def check_placement(placement: str) -> None:
 
 def check_fault(faulty: Faulty, workers: int) -> None:
     """Raise ValueError for a fault that is not played by workers."""
-    faulty.check(workers)
+    faulty.check_real(workers)
     if faulty.place != "worker":
         raise ValueError(
             f"The fault {faulty.fault} is at the place '{faulty.place}'; here only those of workers are played. What a "

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
-from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers, check_separable
+from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
 from gradvote.engines.common.clipping import clipped
 from gradvote.engines.common.own_step import OwnStep
 from gradvote.engines.common.parameters import check_gradients, check_modules, parameters_of
@@ -36,12 +36,11 @@ def check_given(model: nn.Module, optimizer: Optimizer | Sequence[Optimizer], al
 
     Raises:
         TypeError: something else was given.
-        ValueError: a wrapped model or optimizer, sparse gradients, or a rule that needs whole gradients.
+        ValueError: a wrapped model or optimizer, or sparse gradients.
     """
     check_model(model, WHERE)
     check_optimizers(optimizer, WHERE)
     check_algorithm(algorithm, WHERE)
-    check_separable(algorithm)
     check_modules(model)
 
 

@@ -16,13 +16,9 @@ from torchft.manager import Manager
 from torchft.process_group import ProcessGroupDummy, ProcessGroupGloo
 
 import gradvote
-from gradvote import aggregators, algorithms
+from gradvote import algorithms
 from gradvote.core import Algorithm
 from tests.engines.torchft.crew import local
-
-
-class Whole(aggregators.Mean):
-    separable = False
 
 
 class Bench:
@@ -117,8 +113,6 @@ def test_numbers_come_from_the_script_or_the_environment(bench: Bench, monkeypat
 
 def test_what_cannot_be_attached(bench: Bench) -> None:
     manager = bench.manager()
-    with pytest.raises(ValueError, match="whole gradient at once"):
-        attach(manager, Algorithm(algorithms.sgd().up, Whole(), algorithms.sgd().down), worker=0)
     with pytest.raises(ValueError, match="2 weights, but this is worker 2"):
         attach(manager, algorithms.signsgd(weights=(1.0, 2.0)), worker=2)
     with pytest.raises(ValueError, match="Give it torchft's ProcessGroupGloo"):
