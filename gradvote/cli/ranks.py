@@ -12,6 +12,7 @@ from rich.console import Console
 from gradvote.cli.notices import shown_on
 from gradvote.cli.plain import plain_characters
 from gradvote.cli.showing import Ended, under_torchrun
+from gradvote.streams import steady_streams
 from gradvote.cli.watch import watch
 from gradvote.engines.launch import spawn
 from gradvote.train import Config, RunFolder, continued, prepare
@@ -102,6 +103,7 @@ def _held_by_the_first(place: RunFolder) -> None:
 
 
 def _work(job: Job) -> tuple[str, str]:
+    steady_streams()
     plain_characters()
     place = RankFolder(Path(job.folder))
     try:
