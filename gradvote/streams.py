@@ -28,7 +28,8 @@ class _Outlet(io.FileIO):
 def steady_streams() -> None:
     """From now on a broken pipe, or a closed terminal, at standard output or standard error is no error.
 
-    Where they were closed from the start, the next files opened do not take their numbers, which other libraries write to.
+    Where they were closed from the start, the next files opened do not take their numbers, which other libraries
+    write to.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None and _is_closed(number):

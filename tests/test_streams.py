@@ -46,7 +46,12 @@ def run(folder: Path, command: list[str], end: str) -> subprocess.CompletedProce
     script = '"$@" 3>said' + end
     environment = {**os.environ, "PYTHONPATH": ROOT}
     return subprocess.run(
-        ["bash", "-c", script, "bash", *command], cwd=folder, env=environment, capture_output=True, text=True
+        ["bash", "-c", script, "bash", *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

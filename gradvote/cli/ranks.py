@@ -12,9 +12,9 @@ from rich.console import Console
 from gradvote.cli.notices import shown_on
 from gradvote.cli.plain import plain_characters
 from gradvote.cli.showing import Ended, under_torchrun
-from gradvote.streams import steady_streams
 from gradvote.cli.watch import watch
 from gradvote.engines.launch import spawn
+from gradvote.streams import steady_streams
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
 from gradvote.train.config import from_json

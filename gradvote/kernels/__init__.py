@@ -63,9 +63,10 @@ _by_definition = 0
 
 @contextmanager
 def definitions(count: int) -> Iterator[None]:
-    """Within, all threads of the process keep to the definitions if all the work there is on fewer than `SHORT` numbers.
+    """Within, all threads of the process keep to the definitions, if there is work on fewer than `SHORT` numbers.
 
-    Results are the same to the bit; numba and the machine code, a second's loading, are not needed then.
+    `count` is that number. Results are the same to the bit; numba and its machine code, a second's loading, are not
+    needed then.
     """
     global _by_definition  # noqa: PLW0603  # hooks of a backward pass run in threads of torch's own
     own = int(count < SHORT)

@@ -90,7 +90,15 @@ def test_help_lists_typos_and_refusals_do_without_pytorch(tmp_path):
 
 
 def test_a_short_run_imports_no_compiler(tmp_path):
-    watched = ("torch._dynamo", "torch.distributed.fsdp", "numba", "sympy", "scipy", "sklearn", "torch.utils.tensorboard")
+    watched = (
+        "torch._dynamo",
+        "torch.distributed.fsdp",
+        "numba",
+        "sympy",
+        "scipy",
+        "sklearn",
+        "torch.utils.tensorboard",
+    )
     [[_, status, imported, said]] = probed(["train --steps 2"], watched, tmp_path)
     assert status == 0 and imported == [], said
 
