@@ -25,13 +25,12 @@ BOTH = [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc, to see who is left")
 
 
-def alive(session: int) -> list[int]:
-    """The processes of a session, but for those that have ended and wait to be asked how."""
+def alive(folder: Path) -> list[int]:
+    """The processes that work in a folder, whoever started them, but for those that have ended."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for path in Path("/proc").glob("[0-9]*/cwd"):
         with contextlib.suppress(OSError):
-            state, _, _, own = path.read_text().rpartition(")")[2].split()[:4]
-            if int(own) == session and state != "Z":
+            if path.readlink() == folder:
                 found.append(int(path.parent.name))
     return found
 
@@ -52,20 +51,20 @@ def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]
     try:
         yield process
     finally:
-        for pid in alive(process.pid):
+        for pid in alive(folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
 
 
-def stopped(process: subprocess.Popen[str], how: signal.Signals) -> str:
+def stopped(process: subprocess.Popen[str], how: signal.Signals, folder: Path) -> str:
     """What it has printed when it has ended after the signal: all of the session get Ctrl-C, as from a terminal."""
     asked = time.monotonic()
     os.killpg(process.pid, how) if how == signal.SIGINT else process.send_signal(how)
     out, _ = process.communicate(timeout=60)
     print(f"{how.name}: {time.monotonic() - asked:.2f} s")
     assert time.monotonic() - asked < SOON and process.returncode == 130, out
-    assert within(SOON, lambda: not alive(process.pid)), "a process was left behind"
+    assert within(SOON, lambda: not alive(folder)), "a process was left behind"
     return " ".join(out.split())
 
 
@@ -73,7 +72,7 @@ def stopped(process: subprocess.Popen[str], how: signal.Signals) -> str:
 def test_ranks_of_ddp(how: signal.Signals, tmp_path: Path) -> None:
     with started(DDP, tmp_path) as process:
         assert within(150, lambda: (tmp_path / "x/records.jsonl").exists() or process.poll() is not None)
-        assert "Continue with: gradvote train --resume x" in stopped(process, how)
+        assert "Continue with: gradvote train --resume x" in stopped(process, how, tmp_path)
     step = checkpoint.load(tmp_path / "x/checkpoint.pt")["step"]
     assert step > 0 and RunFolder(tmp_path / "x").described("status") == "interrupted"
     assert all((tmp_path / f"x/checkpoint-{step}.rank{rank}.pt").is_file() for rank in (0, 1))
@@ -85,28 +84,29 @@ def test_compare(how: signal.Signals, engine: str, tmp_path: Path) -> None:
     command = [*GRADVOTE, "compare", "sgd", "signsgd", "--engine", engine, "--workers", "2", "--name", "x", *ENDLESS]
     with started(command, tmp_path) as process:
         assert within(150, lambda: (tmp_path / "x/sgd/records.jsonl").exists() or process.poll() is not None)
-        assert "Continue with: gradvote train --resume x/sgd" in stopped(process, how)
+        assert "Continue with: gradvote train --resume x/sgd" in stopped(process, how, tmp_path)
     assert checkpoint.load(tmp_path / "x/sgd/checkpoint.pt")["step"] > 0 and not (tmp_path / "x/signsgd").exists()
 
 
 @pytest.mark.parametrize("how", BOTH)
 def test_bench_exchange(how: signal.Signals, tmp_path: Path) -> None:
     with started([*GRADVOTE, *EXCHANGE], tmp_path) as process:
-        assert within(150, lambda: len(alive(process.pid)) >= 3 or process.poll() is not None)
+        assert within(150, lambda: len(alive(tmp_path)) >= 3 or process.poll() is not None)
         time.sleep(2.0)
-        assert stopped(process, how).endswith("Stopped.")
+        assert stopped(process, how, tmp_path).endswith("Stopped.")
 
 
 def test_two_torchruns_do_not_share_a_folder(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     with started([*torchrun, *DDP[2:]], tmp_path) as process:
         assert within(150, lambda: (tmp_path / "x/records.jsonl").exists() or process.poll() is not None)
-        again = [*torchrun, "gradvote", "train", "--resume", "x", "--model", FACTORY]
-        with started(again, tmp_path) as second:
+        with started([*torchrun, "gradvote", "train", "--resume", "../x", "--model", FACTORY], elsewhere) as second:
             out, _ = second.communicate(timeout=100)
         assert second.returncode != 0 and " ".join(out.split()).count("x is being written to by") == 2, out
-        assert process.poll() is None and len(alive(process.pid)) >= 2, "the first goes on"
+        assert process.poll() is None and len(alive(tmp_path)) >= 3, "the first goes on"
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-        assert within(SOON, lambda: not alive(process.pid))
+        assert within(SOON, lambda: not alive(tmp_path))
     assert RunFolder(tmp_path / "x").described("status") == "interrupted"
