@@ -13,6 +13,7 @@ from gradvote.cli.notices import shown_on
 from gradvote.cli.plain import plain_characters
 from gradvote.engines.stopping import sigterm_interrupts
 from gradvote.errors import MissingExtra, WorkerFailed
+from gradvote.streams import steady_streams
 
 app = App(
     name="gradvote",
@@ -27,6 +28,7 @@ for module in (listing, training, launching, comparing, reporting, planning, ben
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and give its exit status: 0, 1 (the run diverged), 2 (a mistake), 130 (Ctrl-C, SIGTERM)."""
+    steady_streams()
     plain_characters()
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     with sigterm_interrupts(), warnings.catch_warnings(), shown_on(errors):

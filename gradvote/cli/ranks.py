@@ -14,6 +14,7 @@ from gradvote.cli.plain import plain_characters
 from gradvote.cli.showing import Ended, under_torchrun
 from gradvote.cli.watch import watch
 from gradvote.engines.launch import spawn
+from gradvote.streams import steady_streams
 from gradvote.train import Config, RunFolder, continued, prepare
 from gradvote.train import checkpoint as checkpoints
 from gradvote.train.config import from_json
@@ -102,6 +103,7 @@ def _held_by_the_first(place: RunFolder) -> None:
 
 
 def _work(job: Job) -> tuple[str, str]:
+    steady_streams()
     plain_characters()
     place = RankFolder(Path(job.folder))
     try:

@@ -1,13 +1,14 @@
 """Kernels by device: `reference` defines them; a faster form, where one exists, returns the same bits.
 
 Tensors on the CPU go to `gradvote.kernels.cpu`, compiled by numba on first use. The environment variable
-GRADVOTE_KERNELS=reference keeps to the definitions.
+GRADVOTE_KERNELS=reference keeps to the definitions, as `definitions` does for some work.
 """
 
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
@@ -54,6 +55,28 @@ CPU_ROOMS = {
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
 
+SHORT = 1 << 19
+"""Work on fewer numbers than this takes less time by the definitions than the loading of machine code does."""
+
+_by_definition = 0
+
+
+@contextmanager
+def definitions(count: int) -> Iterator[None]:
+    """Within, all threads of the process keep to the definitions, if there is work on fewer than `SHORT` numbers.
+
+    `count` is that number. Results are the same to the bit; numba and its machine code, a second's loading, are not
+    needed then.
+    """
+    global _by_definition  # noqa: PLW0603  # hooks of a backward pass run in threads of torch's own
+    own = int(count < SHORT)
+    _by_definition += own
+    try:
+        yield
+    finally:
+        _by_definition -= own
+
+
 def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
     name = definition.__name__
     if name not in CPU_ROOMS:
@@ -61,7 +84,8 @@ def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(definition)
     def kernel(*args: P.args, **kwargs: P.kwargs) -> T:
-        chosen = (_cpu(name) or definition) if _is_on_cpu(args[0]) else definition
+        fast = None if _by_definition or not _is_on_cpu(args[0]) else _cpu(name)
+        chosen = fast or definition
         result: T = chosen(*args, **kwargs)
         return result
 
@@ -114,6 +138,7 @@ whole_units = _by_device(units_reference.whole_units)
 
 __all__ = [
     "CPU_ROOMS",
+    "SHORT",
     "Feedback",
     "Inertia",
     "add_noise",
@@ -122,6 +147,7 @@ __all__ = [
     "checked_pack_signs",
     "compact",
     "count_bits",
+    "definitions",
     "expand",
     "feedback_step",
     "finite",

@@ -30,7 +30,8 @@ def outside_units(flags: Tensor, n: int, units: Units) -> Tensor:
     """Words (..., W) with the bits of all coordinates, but for those in the units marked in words (..., U)."""
     number = _numbers(n, units, flags.device)
     marked = unpack_bits(flags, units.count(n))
-    shape = torch.broadcast_shapes(marked.shape[:-1], number.shape[:-1])
+    # not `torch.broadcast_shapes`, which imports sympy
+    shape = torch.broadcast_tensors(marked[..., :1], number[..., :1])[0].shape[:-1]
     return pack_bits(~marked.expand(*shape, -1).gather(-1, number.expand(*shape, -1)))
 
 

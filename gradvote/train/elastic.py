@@ -23,6 +23,7 @@ from gradvote.engines.elastic.environment import NUMBER
 from gradvote.engines.elastic.launcher import RESTARTS
 from gradvote.engines.gradients import worker_seed
 from gradvote.engines.stopping import end_with_parent
+from gradvote.streams import steady_streams
 from gradvote.train import checkpoint, metrics
 from gradvote.train.config import from_json
 from gradvote.train.folder import RunFolder
@@ -212,6 +213,7 @@ def work(job: Job) -> None:
 
 
 if __name__ == "__main__":
+    steady_streams()
     end_with_parent()
     torch.set_num_threads(1)
     if os.environ.get(NUMBER) == "0":  # one of them says that it compiles

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradvote import data
+from gradvote import data, kernels
 from gradvote.engines.gradients import set_gradients, trainable
 from gradvote.engines.simulation import Simulation
 from gradvote.engines.stopping import signals_call
@@ -104,7 +104,7 @@ class Run:
         """Run to the last step. SIGTERM, Ctrl-C or `stop` ends it after its step; a checkpoint is left always."""
         self.place.hold()
         try:
-            with signals_call(self.stop):
+            with signals_call(self.stop), kernels.definitions(self._num_left()):
                 self._describe()
                 self.place.forget_from(self.step)
                 self._steps(progress)
@@ -115,6 +115,10 @@ class Run:
         finally:
             self._describe()
             self.place.release()
+
+    def _num_left(self) -> int:
+        """Coordinates of all workers' ballots from here on."""
+        return (self.config.steps - self.step) * self.config.workers * self.setup.protocol.layout.size
 
     def _steps(self, progress: Progress) -> None:
         while self.step < self.config.steps and self.status == "running" and not self._stopped:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradvote import algorithms, data, faults, models
+from gradvote import algorithms, data, faults, kernels, models
 from gradvote.cli import run
 from gradvote.discovery import function_in, functions_in, keys_in, only_class_in
 from gradvote.kernels import quantiles
 from gradvote.train.lean import lean
+from tests.train.small import assert_same, trained
 
 HEAVY = ("torch", "numpy", "numba", "scipy", "sklearn", "matplotlib", "jinja2")
 PROBE = """
@@ -89,9 +90,36 @@ def test_help_lists_typos_and_refusals_do_without_pytorch(tmp_path):
 
 
 def test_a_short_run_imports_no_compiler(tmp_path):
-    watched = ("torch._dynamo", "torch.distributed.fsdp", "sympy", "scipy.stats", "sklearn", "torch.utils.tensorboard")
+    watched = (
+        "torch._dynamo",
+        "torch.distributed.fsdp",
+        "numba",
+        "sympy",
+        "scipy",
+        "sklearn",
+        "torch.utils.tensorboard",
+    )
     [[_, status, imported, said]] = probed(["train --steps 2"], watched, tmp_path)
     assert status == 0 and imported == [], said
+
+
+@pytest.mark.parametrize("name", ["noisy-signum", "dropsignsgd"])
+def test_a_short_run_gives_the_bits_that_the_kernels_give(name, tmp_path, monkeypatch):
+    options = {"noise_std": 0.01} if name.startswith("noisy") else {}
+    by_definition = trained(tmp_path / "short", algorithm=name, options=options)
+    monkeypatch.setattr(kernels, "SHORT", 0)
+    assert_same(by_definition, trained(tmp_path / "as-long", algorithm=name, options=options))
+
+
+def test_a_long_run_uses_the_kernels_again_after_a_short_one(monkeypatch):
+    with kernels.definitions(kernels.SHORT - 1), kernels.definitions(kernels.SHORT):
+        monkeypatch.setattr(kernels, "_cpu", lambda name: pytest.fail(f"{name} was loaded"))
+        kernels.pack_bits(torch.ones(64, dtype=torch.bool))
+    asked = []
+    monkeypatch.setattr(kernels, "_cpu", asked.append)
+    with kernels.definitions(kernels.SHORT):
+        kernels.pack_bits(torch.ones(64, dtype=torch.bool))
+    assert asked == ["pack_bits"]
 
 
 @pytest.mark.parametrize("name", algorithms.names())
