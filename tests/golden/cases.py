@@ -44,11 +44,22 @@ VARIANTS: dict[str, Callable[[], Algorithm]] = {
     "sgd weights bfloat16": lambda: algorithms.sgd(weights=(1.0, 2.0, 0.5), dtype="bfloat16"),
 }
 
+SOME = (
+    "signsgd abstain", "signsgd blocks of 100", "relative noise", "noisy-dist-ef-sgdm", "dropsignsgd granularity 64",
+)  # fmt: skip
+"""Variants whose payloads have another form: they go through every engine in one placement, too."""
+
 
 def all_cases() -> dict[str, Algorithm]:
     """The catalogue, found by discovery, and the variants."""
     plain = {name: algorithms.create(name) for name in algorithms.names()}
     return plain | {name: make() for name, make in VARIANTS.items()}
+
+
+def cases_on(engine: str, placement: str) -> dict[str, Algorithm]:
+    """What a real engine runs: the whole catalogue everywhere, and some variants where the server is in shards."""
+    cases, variants = all_cases(), SOME if placement == "sharded" and engine != "ddp" else ()
+    return {name: own for name, own in cases.items() if name not in VARIANTS or name in variants}
 
 
 class Parameters(nn.Module):

@@ -1,15 +1,14 @@
 """The cases on every engine: what each of them lets a book see."""
 
 import contextlib
+import gc
 import io
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,7 +16,6 @@ import gradvote
 from gradvote.core import Algorithm
 from gradvote.distributed import PLACEMENTS, Exchange
 from gradvote.elastic import Timeouts
-from gradvote.engines.elastic import PLACEMENTS as ELASTIC_PLACEMENTS
 from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.gradients import set_gradients
 from gradvote.engines.launch import spawn
@@ -25,11 +23,13 @@ from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.engines.torchft.vote import Vote
 from tests.engines.torchft.test_turn import Table
-from tests.golden.cases import SEED, SHAPES, STEPS, WORKERS, Work, all_cases, work_of
+from tests.golden.cases import SEED, SHAPES, STEPS, WORKERS, Work, all_cases, cases_on, work_of
 from tests.golden.observe import Book, Digests, bodies_are_seen, merged, observed
 
 Hashes = dict[str, list[str]]
 """The hash of each step, by what it is of."""
+Found = dict[tuple[str, str], Hashes]
+"""By case and by place: an engine, with its placement."""
 Shapes = Sequence[tuple[int, ...]]
 PATIENT = Timeouts(deadline=60.0, grace=1.0, gather=60.0, timeout=120.0)
 """A busy machine must not make a healthy round slow, which would be another round."""
@@ -84,31 +84,59 @@ def by_ddp(work: Work, algorithm: Algorithm, placement: Any, steps: range, state
     return own.book, vote.state_dict()
 
 
+ELASTIC = ("replicated", "sharded")
 COLLECTIVE: dict[str, Callable[..., tuple[Book, Any]]] = {"exchange": by_exchange, "ddp": by_ddp}
 
 
-def on_ranks() -> dict[tuple[str, str, str], Digests]:
-    """What one rank sees of every case, engine and placement."""
+def on_ranks() -> dict[tuple[str, str], Digests]:
+    """What one rank sees of every case, by case and place."""
     found = {}
-    with bodies_are_seen():
-        for name, algorithm in all_cases().items():
-            for engine, run in COLLECTIVE.items():
-                for placement in PLACEMENTS:
-                    work = work_of(dist.get_rank())
-                    found[name, engine, placement] = run(work, algorithm, placement, range(STEPS))[0].digests()
+    with few_objects(), bodies_are_seen():
+        for engine, run in COLLECTIVE.items():
+            for placement in PLACEMENTS:
+                for name, algorithm in cases_on(engine, placement).items():
+                    book, _ = run(work_of(dist.get_rank()), algorithm, placement, range(STEPS))
+                    found[name, f"{engine} {placement}"] = book.digests()
     return found
 
 
-def collective() -> dict[tuple[str, str, str], Hashes]:
+def on_collectives() -> Found:
     """Exchange and DDP, in one world of processes."""
     ranks = spawn(on_ranks, WORKERS)
     return {key: merged([rank[key] for rank in ranks]) for key in ranks[0]}
 
 
-def elastic(algorithm: Algorithm, placement: Any, shapes: Shapes = SHAPES, steps: range = range(STEPS)) -> Hashes:
+@contextlib.contextmanager
+def few_objects() -> Iterator[None]:
+    """Engines look for the modules and scalers that are alive: here not among all that was imported."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def on_simulation() -> Found:
+    return {(name, "simulation"): simulated(algorithm) for name, algorithm in all_cases().items()}
+
+
+def on_elastic(placement: str) -> Found:
     """Workers as threads, over connections of their own."""
-    works = [work_of(i, shapes) for i in range(WORKERS)]
-    return merged([book.digests() for book, _ in elastic_threads(works, algorithm, placement, steps)])
+    found = {}
+    with few_objects():
+        for name, algorithm in cases_on("elastic", placement).items():
+            books = elastic_threads([work_of(i) for i in range(WORKERS)], algorithm, placement, range(STEPS))
+            found[name, f"elastic {placement}"] = merged([book.digests() for book, _ in books])
+    return found
+
+
+def on_torchft() -> Found:
+    found = {}
+    with few_objects():
+        for name, algorithm in cases_on("torchft", "sharded").items():
+            books = torchft_threads([work_of(i) for i in range(WORKERS)], algorithm, range(STEPS))
+            found[name, "torchft"] = merged([book.digests() for book, _ in books])
+    return found
 
 
 def elastic_threads(
@@ -165,11 +193,6 @@ class Manager:
         return not self.errors
 
 
-def torchft(algorithm: Algorithm, shapes: Shapes = SHAPES, steps: range = range(STEPS)) -> Hashes:
-    works = [work_of(i, shapes) for i in range(WORKERS)]
-    return merged([book.digests() for book, _ in torchft_threads(works, algorithm, steps)])
-
-
 def torchft_threads(
     works: Sequence[Work], algorithm: Algorithm, steps: range, states: Sequence[Any] | None = None
 ) -> list[tuple[Book, Any]]:
@@ -194,6 +217,3 @@ def torchft_threads(
     with bodies_are_seen(), ThreadPoolExecutor(len(works)) as pool:
         return [*pool.map(run, works)]
 
-
-Everything = Mapping[tuple[str, str], Hashes]
-"""By engine and placement."""
