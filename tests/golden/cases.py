@@ -21,7 +21,7 @@ from gradvote.transforms import Relative
 WORKERS, STEPS, SEED = 3, 4, 11
 SHAPES: tuple[tuple[int, ...], ...] = ((1,), (7,), (63,), (64,), (65,), (5, 33), (4, 64), (16385,))
 """One coordinate, less than a word, a word, more than one; rows that are no words, rows that are; a block and one."""
-SMALL: tuple[tuple[int, ...], ...] = ((7,), (65,), (3, 33))
+SMALL: tuple[tuple[int, ...], ...] = ((65,), (3, 33))
 """For checkpoints that are kept."""
 RATES = (0.1, 0.1, 0.06, 0.06)
 VARIANTS: dict[str, Callable[[], Algorithm]] = {
@@ -54,6 +54,14 @@ def all_cases() -> dict[str, Algorithm]:
     """The catalogue, found by discovery, and the variants."""
     plain = {name: algorithms.create(name) for name in algorithms.names()}
     return plain | {name: make() for name, make in VARIANTS.items()}
+
+
+KEPT = "dist-ef-sgdm of two workers, as in the checkpoints"
+
+
+def kept() -> Algorithm:
+    """With momentum, and memories on both sides."""
+    return algorithms.dist_ef_sgdm()
 
 
 def cases_on(engine: str, placement: str) -> dict[str, Algorithm]:

@@ -23,7 +23,7 @@ from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.engines.torchft.vote import Vote
 from tests.engines.torchft.test_turn import Table
-from tests.golden.cases import SEED, SHAPES, STEPS, WORKERS, Work, all_cases, cases_on, work_of
+from tests.golden.cases import KEPT, SEED, SHAPES, SMALL, STEPS, WORKERS, Work, all_cases, cases_on, kept, work_of
 from tests.golden.observe import Book, Digests, bodies_are_seen, merged, observed
 
 Hashes = dict[str, list[str]]
@@ -117,7 +117,8 @@ def few_objects() -> Iterator[None]:
 
 
 def on_simulation() -> Found:
-    return {(name, "simulation"): simulated(algorithm) for name, algorithm in all_cases().items()}
+    found = {(name, "simulation"): simulated(algorithm) for name, algorithm in all_cases().items()}
+    return found | {(KEPT, "simulation"): simulated(kept(), SMALL, 2)}
 
 
 def on_elastic(placement: str) -> Found:

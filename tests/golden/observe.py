@@ -72,11 +72,14 @@ def _by_owner(what: str, cells: Mapping[tuple[int, int], bytes]) -> dict[str, st
     return {owner: _sha(raw) for owner, raw in joined.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Observed(Algorithm):
-    """The algorithm itself, and its book."""
+    """The algorithm itself, with its recipe, and its book."""
 
-    book: Book = field(default_factory=Book, repr=False, compare=False)
+    book: Book = field(default_factory=Book, compare=False)
+
+    def __repr__(self) -> str:
+        return repr(Algorithm(self.up, self.aggregate, self.down, self.block_size))
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         self._begin("ballot bodies")

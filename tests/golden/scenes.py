@@ -1,4 +1,4 @@
-"""Plays a transcript: its lines that begin with > are what happens, the others what comes of it.
+"""Plays a transcript. Its lines that begin with > are what happens, the others are what comes of it:
 
     > start 3 workers, quorum 2[, sharded][, signed]
     > vote w0 w1            > deliver w0 w1 (the next message of a link)      > deliver all
@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from gradvote.engines.elastic.agreement import Agreement
@@ -19,6 +20,8 @@ from tests.engines.elastic.sharded_world import ShardedWorld
 from tests.engines.elastic.test_agreement import EVENTS
 from tests.engines.elastic.world import Process, World
 from tests.golden.words import Names, record_text, spoken, stands, stops
+
+FILES = sorted(Path(__file__).with_name("transcripts").glob("*.txt"))
 
 
 class Heard(World):

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.scenes import played
-
-FILES = sorted(Path(__file__).with_name("transcripts").glob("*.txt"))
+from tests.golden.scenes import FILES, played
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
