@@ -56,7 +56,7 @@ def all_cases() -> dict[str, Algorithm]:
     return plain | {name: make() for name, make in VARIANTS.items()}
 
 
-KEPT = "dist-ef-sgdm of two workers, as in the checkpoints"
+KEPT = "dist-ef-sgdm, as in the checkpoints"
 
 
 def kept() -> Algorithm:

@@ -35,15 +35,15 @@ PATIENT = Timeouts(deadline=60.0, grace=1.0, gather=60.0, timeout=120.0)
 """A busy machine must not make a healthy round slow, which would be another round."""
 
 
-def simulated(algorithm: Algorithm, shapes: Shapes = SHAPES, workers: int = WORKERS, steps: int = STEPS) -> Hashes:
-    own, works = observed(algorithm), [work_of(i, shapes) for i in range(workers)]
+def simulated(algorithm: Algorithm, shapes: Shapes = SHAPES) -> Hashes:
+    own, works = observed(algorithm), [work_of(i, shapes) for i in range(WORKERS)]
     model, optimizer = works[0].model, works[0].optimizer
     params = list(model.parameters())
     protocol = protocol_for(params, own, SEED)
-    simulation = Simulation(protocol, workers)
+    simulation = Simulation(protocol, WORKERS)
     with bodies_are_seen():
-        for step in range(steps):
-            rows = torch.full((workers, protocol.layout.size), torch.nan)
+        for step in range(STEPS):
+            rows = torch.full((WORKERS, protocol.layout.size), torch.nan)
             for row, work in zip(rows, works, strict=True):
                 pairs = zip(params, work.gradients(step), strict=True)
                 protocol.layout.flatten([torch.full_like(p, torch.nan) if g is None else g for p, g in pairs], out=row)
@@ -100,10 +100,14 @@ def on_ranks() -> dict[tuple[str, str], Digests]:
     return found
 
 
+def by_place(ranks: Sequence[dict[tuple[str, str], Digests]]) -> Found:
+    """What all ranks of Exchange and DDP see together."""
+    return {key: merged([rank[key] for rank in ranks]) for key in ranks[0]}
+
+
 def on_collectives() -> Found:
     """Exchange and DDP, in one world of processes."""
-    ranks = spawn(on_ranks, WORKERS)
-    return {key: merged([rank[key] for rank in ranks]) for key in ranks[0]}
+    return by_place(spawn(on_ranks, WORKERS))
 
 
 @contextlib.contextmanager
@@ -118,7 +122,7 @@ def few_objects() -> Iterator[None]:
 
 def on_simulation() -> Found:
     found = {(name, "simulation"): simulated(algorithm) for name, algorithm in all_cases().items()}
-    return found | {(KEPT, "simulation"): simulated(kept(), SMALL, 2)}
+    return found | {(KEPT, "simulation"): simulated(kept(), SMALL)}
 
 
 def on_elastic(placement: str) -> Found:
@@ -217,4 +221,3 @@ def torchft_threads(
 
     with bodies_are_seen(), ThreadPoolExecutor(len(works)) as pool:
         return [*pool.map(run, works)]
-

@@ -66,6 +66,12 @@ def differences(found: Found, frozen: Frozen) -> list[str]:
     return lines
 
 
+def differences_after(step: int, found: Hashes, case: str) -> list[str]:
+    """Of a run that went on before this step; its bodies are cut in as many ways as there are engines."""
+    expected = {what: steps[step:] for what, steps in read()[case][""].items() if what not in TRAVELS}
+    return [f"{case}: {what} differ after the checkpoint" for what in expected if found.get(what) != expected[what]]
+
+
 def expected_at(sets: Mapping[str, Hashes], place: str) -> Hashes:
     own = [hashes for places, hashes in sets.items() if place in places.split(", ")]
     return dict(sets[""]) | {what: steps for hashes in own for what, steps in hashes.items()}

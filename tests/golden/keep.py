@@ -13,24 +13,26 @@ from torch import nn
 from gradvote.engines.launch import spawn
 from gradvote.train import checkpoint, continued, prepare
 from gradvote.train.ranks import RankFolder, RankRun
-from tests.golden.cases import SMALL, STEPS, Work, kept, work_of
+from tests.golden.cases import SMALL, STEPS, WORKERS, Work, kept, work_of
 from tests.golden.engines import COLLECTIVE, elastic_threads, few_objects, torchft_threads
 from tests.golden.observe import Book, Digests, bodies_are_seen, merged
 from tests.train import small
 
 FOLDER = Path(__file__).with_name("fixtures")
-NUM, HALF = 2, 2
-"""Workers, and the step before which all was saved."""
-PLACES = ("exchange sharded", "exchange replicated", "ddp sharded")
+HALF = 2
+"""The step before which all was saved."""
+PLACES = ("exchange sharded", "ddp sharded")
 THREADS: dict[str, Callable[..., list[tuple[Book, Any]]]] = {
     "elastic replicated": lambda works, steps, states: elastic_threads(works, kept(), "replicated", steps, states),
     "elastic sharded": lambda works, steps, states: elastic_threads(works, kept(), "sharded", steps, states),
     "torchft": lambda works, steps, states: torchft_threads(works, kept(), steps, states),
 }
 MODEL = f"{__name__}:tiny"
-RUN: dict[str, Any] = {"model": MODEL, "algorithm": "signum", "workers": NUM, "seed": 5, "steps": 10}
+RUN: dict[str, Any] = {"model": MODEL, "algorithm": "signum", "workers": WORKERS, "seed": 5, "steps": 10}
 """Votes on signs: the parameters do not depend on the last bits of a machine's matrix products."""
 STOPPED = 6
+PARAMETERS = "a8d3d4a7efbf6ef3e30f90bccaa0afa554b2e6173e41573b63c3cb3c325396f4"
+"""SHA-256 of the parameters of both runs at their end."""
 
 
 def tiny(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -49,7 +51,7 @@ def save(place: str, works: Sequence[Work], engines: Sequence[Any]) -> None:
 
 def loaded(place: str) -> tuple[list[Work], list[Any]]:
     state = torch.load(path_of(place), weights_only=True)
-    works = [work_of(i, SMALL) for i in range(NUM)]
+    works = [work_of(i, SMALL) for i in range(WORKERS)]
     for work in works:
         work.model.load_state_dict(state["model"])
     return works, state["engines"]
@@ -57,7 +59,7 @@ def loaded(place: str) -> tuple[list[Work], list[Any]]:
 
 def save_threads() -> None:
     for place, run in THREADS.items():
-        works = [work_of(i, SMALL) for i in range(NUM)]
+        works = [work_of(i, SMALL) for i in range(WORKERS)]
         save(place, works, [state for _, state in run(works, range(HALF), None)])
 
 
@@ -73,7 +75,7 @@ def save_ranks() -> None:
         engine, placement = place.split()
         work = work_of(dist.get_rank(), SMALL)
         _, state = COLLECTIVE[engine](work, kept(), placement, range(HALF))
-        states: list[Any] = [None] * NUM
+        states: list[Any] = [None] * WORKERS
         dist.all_gather_object(states, state)
         if dist.get_rank() == 0:
             save(place, [work], states)
@@ -111,7 +113,7 @@ def save_all() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     save_threads()
-    spawn(save_ranks, NUM)
+    spawn(save_ranks, WORKERS)
     small.trained(FOLDER / "run", STOPPED, **RUN)
 
 

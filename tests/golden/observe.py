@@ -175,9 +175,14 @@ def merged(books: Sequence[Digests]) -> dict[str, list[str]]:
                 for key, digest in digests.items():
                     assert known.setdefault(key, digest) == digest, f"workers disagree on {what} of step {step}, {key}"
     return {
-        what: [_sha(repr(sorted(steps.get(step, {}).items())).encode())[:16] for step in range(min(steps), max(steps) + 1)]
+        what: [_hash(steps.get(step, {})) for step in range(min(steps), max(steps) + 1)]
         for what, steps in joined.items()
     }
+
+
+def _hash(digests: Mapping[str, str]) -> str:
+    """Of all workers or blocks together, shortened for the file."""
+    return _sha(repr(sorted(digests.items())).encode())[:16]
 
 
 def raw_of(x: Tensor) -> bytes:

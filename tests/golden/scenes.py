@@ -1,13 +1,18 @@
 """Plays a transcript. Its lines that begin with > are what happens, the others are what comes of it:
 
-    > start 3 workers, quorum 2[, sharded][, signed]
-    > vote w0 w1            > deliver w0 w1 (the next message of a link)      > deliver all
-    > kill w2               > cut w0 w1             > alter w2 w0 (the ballot that is on its way)
-    > deadline | settled | impatient | desperate w0 w1
-    > told w1 (by another member what the store has decided)
-    > two faces w2 w0 (tells w0 another ballot next time)
-    > new w2                > learn w2' w0          > save all              > restart
-    > state
+> start 3 workers, quorum 2[, sharded][, signed]
+> vote w0 w1                  all of them: > vote all
+> deliver w0 w1               the next message of a link, or > deliver all
+> alter w2 w0                 the ballot that is on its way
+> cut w0 w1                   for good
+> kill w2
+> deadline w0                 time passes; also > settled, > impatient, > desperate
+> told w1                     by another member, what the store has decided
+> two faces w2 w0             w2 will tell w0 another ballot than the rest
+> new w2                      a process that has to learn
+> learn w2' w0                what w0 knows, and to be let in
+> save all                    checkpoints; later, when all have died: > restart
+> state
 """
 
 from collections.abc import Iterable

@@ -21,10 +21,6 @@ def test_simulation(frozen: hashes.Frozen) -> None:
     assert not hashes.unknown([*cases.all_cases(), cases.KEPT], frozen)
 
 
-def test_exchange_and_ddp(frozen: hashes.Frozen) -> None:
-    check(engines.on_collectives(), frozen)
-
-
 @pytest.mark.parametrize("placement", engines.ELASTIC)
 def test_elastic(placement: str, frozen: hashes.Frozen) -> None:
     check(engines.on_elastic(placement), frozen)
