@@ -62,14 +62,14 @@ def differences(found: Found, frozen: Frozen) -> list[str]:
         for what in sorted(expected.keys() | own.keys()):
             step = _first_difference(own.get(what, NOTHING), expected.get(what, NOTHING))
             if step is not None:
-                lines.append(f"{case}, {place}: {what} differ from step {step} on")
+                lines.append(f"{case}, {place}: {what} changed from step {step} on")
     return lines
 
 
 def differences_after(step: int, found: Hashes, case: str) -> list[str]:
     """Of a run that went on before this step; its bodies are cut in as many ways as there are engines."""
     expected = {what: steps[step:] for what, steps in read()[case][""].items() if what not in TRAVELS}
-    return [f"{case}: {what} differ after the checkpoint" for what in expected if found.get(what) != expected[what]]
+    return [f"{case}: {what} changed after the checkpoint" for what in expected if found.get(what) != expected[what]]
 
 
 def expected_at(sets: Mapping[str, Hashes], place: str) -> Hashes:

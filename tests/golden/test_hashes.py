@@ -42,7 +42,7 @@ def test_one_flipped_bit_is_named(frozen: hashes.Frozen, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(cases, "gradient", flipped)
     found = {("signum", "simulation"): engines.simulated(cases.all_cases()["signum"])}
-    assert hashes.differences(found, frozen) == ["signum, simulation: momentum differ from step 2 on"]
+    assert hashes.differences(found, frozen) == ["signum, simulation: momentum changed from step 2 on"]
 
 
 def test_a_new_algorithm_asks_for_its_hashes(frozen: hashes.Frozen) -> None:
