@@ -11,7 +11,7 @@ MISTAKES = {
     "train --algorithm noisy-noisy-sgd": "There is no algorithm named 'noisy-noisy-sgd'. Did you mean 'noisy-sgd'?",
     "train --algorithm=": "There is no algorithm named ''",
     "train --partition byclass": "Did you mean 'by-class'? The valid ones are: by-class, dirichlet, iid, unequal.",
-    "train --fault invrt": "Did you mean 'invert'? The valid ones are: blind, drop, invert, nan, random, rescale.",
+    "train --fault invrt": "Did you mean 'invert'? The valid ones are: alie, anti-sign, blind, drop",
     "train --fault invert:factor=2": "The fault invert takes no options; leave out 'factor'.",
     "train --fault rescale:factr=2": "Did you mean 'factor'?",
     "train --fault rescale:factor=big": "The option factor of the fault rescale must be a number; got 'big'.",
