@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.dropped import Dropped
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.scaling import Strangers
 
@@ -31,9 +32,14 @@ class StepWatch:
     """
 
     def __init__(
-        self, params: Sequence[Tensor], directions: Directions, knows_scaler: bool, newcomers: Newcomers
+        self,
+        params: Sequence[Tensor],
+        directions: Directions,
+        knows_scaler: bool,
+        newcomers: Newcomers,
+        dropped: Dropped,
     ) -> None:
-        self._newcomers = newcomers
+        self._newcomers, self._dropped = newcomers, dropped
         self._params, self._directions, self._knows_scaler = params, directions, knows_scaler
         self._numbers = {id(p): i for i, p in enumerate(params)}
         self._mine: weakref.WeakKeyDictionary[Optimizer, frozenset[int]] = weakref.WeakKeyDictionary()
@@ -64,6 +70,8 @@ class StepWatch:
         self._newcomers.check(optimizer)
         mine = self._mine_of(optimizer)
         self._directions.unfill(mine)
+        if mine:
+            self._dropped.stepped()
         if not mine or self._warned:
             return
         unvoted = self._directions.unvoted(mine)
