@@ -57,6 +57,11 @@ class Attached:
         self._voted = {id(o): self.vote.step for o in optimizers}
         self._handles = [o.register_step_post_hook(self._stepped) for o in optimizers]
 
+    @property
+    def ddp(self) -> DistributedDataParallel | None:
+        """The model, as long as somebody else has it."""
+        return self._ddp()
+
     def is_of(self, ddp: DistributedDataParallel, optimizers: Sequence[Optimizer], max_norm: float | None) -> bool:
         """Whether this is the vote of that model, for a trainer that begins once more.
 

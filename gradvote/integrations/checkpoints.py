@@ -1,4 +1,4 @@
-"""A vote's state beside a trainer's checkpoint: a file of each rank, in one folder, and what a wrong folder is answered.
+"""A vote's state beside a trainer's checkpoint: a file of each rank in one folder, and the answer to a wrong folder.
 
 A rank's memories are its own, so the trainer's file of rank 0 cannot hold them. Ranks look into their files first and
 answer together: one that failed alone would leave the others waiting in the next vote.

@@ -1,5 +1,6 @@
 """Hugging Face Trainer with votes: one callback."""
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any, Unpack
@@ -10,11 +11,11 @@ from gradvote.engines.common.arguments import check_algorithm
 from gradvote.errors import MissingExtra
 from gradvote.integrations.attached import Attached, Options, ddp_of, moved, plain
 
-try:
-    from transformers import Trainer, TrainerCallback
-    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-except ImportError as error:
-    raise MissingExtra("transformers", "transformers") from error
+if importlib.util.find_spec("transformers") is None:
+    raise MissingExtra("transformers", "transformers")
+
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 __all__ = ["VoteCallback"]
 
@@ -29,10 +30,10 @@ BUFFERS = (
 class VoteCallback(TrainerCallback):
     """Let the ranks of a Trainer vote: `Trainer(..., callbacks=[VoteCallback(gradvote.algorithms.signum())])`.
 
-    When training begins, the vote is attached to the model that the Trainer has wrapped in DistributedDataParallel, with
-    the Trainer's optimizer and scaler. `max_grad_norm` becomes the vote's `max_norm`. Each rank writes its state into the
-    Trainer's checkpoints, and `resume_from_checkpoint` goes on bit for bit; with `fresh` memories begin empty, whatever
-    a checkpoint has. The Trainer's log has `vote/steps`, `vote/bits_per_coordinate`, `vote/compression` and
+    When training begins, the vote is attached to the model that the Trainer has wrapped in DistributedDataParallel,
+    with the Trainer's optimizer and scaler. `max_grad_norm` becomes the vote's `max_norm`. Each rank writes its state
+    into the Trainer's checkpoints, and `resume_from_checkpoint` goes on bit for bit; with `fresh` memories begin empty,
+    whatever a checkpoint has. The Trainer's log has `vote/steps`, `vote/bits_per_coordinate`, `vote/compression` and
     `vote/abstentions`. Other options are those of `gradvote.ddp.attach`.
 
     Raises (when training begins):
@@ -61,8 +62,8 @@ class VoteCallback(TrainerCallback):
         trainer, checkpoint, trial = _training()
         if getattr(args, "enable_jit_checkpoint", False):
             raise ValueError(
-                "enable_jit_checkpoint saves without telling callbacks, so that the votes' state would be missing. Leave "
-                "it out and use save_steps."
+                "enable_jit_checkpoint saves without telling callbacks, so that the votes' state would be missing. "
+                "Leave it out and use save_steps."
             )
         ddp, optimizers = ddp_of(trainer.model_wrapped, "the Trainer"), (plain(trainer.optimizer),)
         self._restore(trainer)
@@ -107,14 +108,15 @@ class VoteCallback(TrainerCallback):
     def _now(self) -> Attached:
         if self._attached is None:
             raise RuntimeError(
-                "VoteCallback was not told that training began, so nobody votes. Give it to the Trainer before train(), "
-                "once on every rank."
+                "VoteCallback was not told that training began, so nobody votes. Give it to the Trainer before "
+                "train(), once on every rank."
             )
         return self._attached
 
     def _restore(self, trainer: Any) -> None:
         """Undo what was changed; also what a training left that ended with an error."""
-        vars(trainer).pop("log", None)
+        if getattr(trainer.log, "of_votes", False):
+            del trainer.log
         if self._bound is not None:
             trainer.args.max_grad_norm, self._bound = self._bound, None
 
@@ -126,6 +128,7 @@ def _log_with(trainer: Any, attached: Attached) -> None:
     def with_numbers(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         log({**logs, **attached.numbers()} if "loss" in logs else logs, *args, **kwargs)
 
+    with_numbers.of_votes = True  # type: ignore[attr-defined]  # to know it again
     trainer.log = with_numbers
 
 

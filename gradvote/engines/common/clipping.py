@@ -66,7 +66,7 @@ def clipped(layout: Layout, flat: Tensor, max_norm: float | None) -> Tensor:
 
 
 def minds_length(up: Codec) -> bool:
-    """Whether a worker half remembers anything, or says other things of a gradient of half the length: whether a bound matters."""
+    """Whether a bound matters to a worker half: it remembers something, or says more of a gradient than its signs."""
     x = torch.linspace(-1.0, 2.0, 64)[None]
     state, ctx = up.init(x), Context(0, 0, torch.zeros(1, dtype=torch.int64), 0)
     if state:
