@@ -53,7 +53,7 @@ def attach(
     own gradient before the vote; `accelerator.clip_grad_norm_` with the same bound then clips nothing and returns the
     norm of the direction. `save_state` writes a file of each rank into its folder, and `load_state` goes on bit for
     bit; with `fresh` memories begin empty, whatever a checkpoint has. What is given to `accelerator.log` is joined by
-    `vote/steps`, `vote/bits_per_coordinate`, `vote/compression` and `vote/abstentions`. Each of several models has a vote.
+    `vote/steps`, `vote/bits_per_coordinate`, `vote/compression` and `vote/abstentions`. Several models have several.
 
     Raises:
         TypeError: something else than expected was given.
@@ -87,8 +87,8 @@ class _Votes:
     def __init__(self, accelerator: Any) -> None:
         self._live: list[tuple[Attached, set[int], Algorithm, bool]] = []
         self._models: Callable[[], list[Any]] = lambda: accelerator._models
-        self._clip, self._cut, self._log = accelerator.clip_grad_norm_, accelerator.clip_grad_value_, accelerator.log
-        self._said = False
+        self._clip: Callable[..., Tensor | None] = accelerator.clip_grad_norm_
+        self._cut, self._log = accelerator.clip_grad_value_, accelerator.log
         accelerator.clip_grad_norm_, accelerator.clip_grad_value_ = self.clip_grad_norm_, self.clip_grad_value_
         accelerator.log = self.log
         accelerator.register_save_state_pre_hook(self.save)
@@ -126,8 +126,7 @@ class _Votes:
         given = [parameters] if isinstance(parameters, Tensor) else [*parameters]
         concerned = self._concerned(given)
         if not concerned:
-            norm: Tensor | None = self._clip(given, max_norm, norm_type)
-            return norm
+            return self._clip(given, max_norm, norm_type)
         for attached, _, algorithm, _ in concerned:
             if math.isfinite(max_norm) and minds_length(algorithm.up):
                 self._check_bound(attached.max_norm, float(max_norm), float(norm_type))
@@ -135,8 +134,7 @@ class _Votes:
         rest = [p for p in given if id(p) not in voted]
         if rest:
             self._clip(rest, max_norm, norm_type)
-        norm = self._clip(given, math.inf, norm_type)
-        return norm
+        return self._clip(given, math.inf, norm_type)
 
     def clip_grad_value_(self, parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
         given = [parameters] if isinstance(parameters, Tensor) else [*parameters]

@@ -1,4 +1,4 @@
-"""Lightning's Trainer with votes: one callback. The votes' state lies beside each checkpoint, in a folder of its own."""
+"""Lightning's Trainer with votes: one callback. The votes' state lies beside a checkpoint, in a folder of its own."""
 
 import importlib.util
 import shutil

@@ -1,19 +1,25 @@
 """What the tests of all trainers share: a tiny model and data, and what a rank says of itself."""
 
+import importlib
+import importlib.util
 import os
 import socket
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradvote import algorithms
 from gradvote.core import Algorithm
+from gradvote.ddp import Vote
+from gradvote.engines.launch import spawn
 
-STEPS, HALF, BATCH, CLIP, LR = 6, 3, 4, 0.05, 0.05
+STEPS, HALF, BATCH, CLIP, LR, TWICE = 6, 3, 4, 0.05, 0.05, 2
 
 
 def algorithm() -> Algorithm:
@@ -22,13 +28,13 @@ def algorithm() -> Algorithm:
 
 
 class Net(nn.Module):
-    """Returns what Hugging Face's Trainer asks for."""
+    """Returns what Hugging Face's Trainer asks for. BatchNorm stands last, so that it does not matter in training."""
 
     def __init__(self, norm: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
-        middle: list[nn.Module] = [nn.BatchNorm1d(8)] if norm else []
-        self.net = nn.Sequential(nn.Linear(6, 8), *middle, nn.ReLU(), nn.Linear(8, 3))
+        first: list[nn.Module] = [nn.BatchNorm1d(6, affine=False)] if norm else []
+        self.net = nn.Sequential(*first, nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
 
     def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
         logits = self.net(x)
@@ -42,8 +48,22 @@ def samples(count: int = 64) -> list[dict[str, Tensor]]:
     return [{"x": own, "labels": label} for own, label in zip(x, labels, strict=True)]
 
 
+def batch(rank: int, number: int) -> tuple[Tensor, Tensor]:
+    """Another one for each rank and call."""
+    generator = torch.Generator().manual_seed(100 * number + rank)
+    x = torch.randn(BATCH, 6, generator=generator)
+    return x, x[:, :3].argmax(-1)
+
+
 def flat(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
+    """Parameters and running statistics."""
+    return torch.cat([t.detach().flatten().float() for t in model.state_dict().values()]).clone()
+
+
+def counts(vote: Vote) -> tuple[int, int]:
+    """Votes of one rank, and abstentions that it heard of."""
+    stats = vote.stats()
+    return stats.steps, sum(stats.abstentions)
 
 
 def with_warnings(call: Callable[[], Any]) -> tuple[Any, list[str]]:
@@ -62,12 +82,25 @@ def refusal(call: Callable[[], Any]) -> str:
     return "not refused"
 
 
-def free_port() -> int:
+def outcomes(name: str, needs: str, place: str) -> list[Any]:
+    """What the two ranks of `NAME_worker.everything` found, or a skip where the trainer cannot be imported."""
+    if importlib.util.find_spec(needs.partition(".")[0]) is None:
+        pytest.skip(f"{needs} is not installed")
     with socket.socket() as own:
         own.bind(("127.0.0.1", 0))
-        return int(own.getsockname()[1])
+        port = int(own.getsockname()[1])
+    found = spawn(_everything, 2, name, needs, port, place)
+    if isinstance(found[0], str):
+        pytest.skip(found[0])
+    return found
 
 
-def as_torchrun(port: int) -> None:
-    """What trainers look for beside what `spawn` sets."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_WORLD_SIZE="2", CUDA_VISIBLE_DEVICES="")
+def _everything(name: str, needs: str, port: int, place: str) -> Any:
+    """In a process of its own only, as a trainer is long to import. `port` is for what trainers look for."""
+    own = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2", "NODE_RANK": "0"}
+    os.environ.update(own, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
+    try:
+        importlib.import_module(needs)
+    except Exception as error:  # whatever an installation that does not fit together makes of it
+        return f"{needs} cannot be imported: {error}"
+    return importlib.import_module(f"tests.integrations.{name}_worker").everything(Path(place))
