@@ -1,6 +1,7 @@
 """Lightning's Trainer with votes: one callback. The votes' state lies beside a checkpoint, in a folder of its own."""
 
 import importlib.util
+import math
 import shutil
 from pathlib import Path
 from typing import Any, Unpack
@@ -52,6 +53,7 @@ class VoteCallback(Callback):
         self._attached: Attached | None = None
         self._bound: float | None = None
         self._saved_in: str | None = None
+        self._logged = 0
 
     @property
     def vote(self) -> Vote:
@@ -99,6 +101,7 @@ class VoteCallback(Callback):
         if trainer.ckpt_path and trainer.global_step and not self._fresh:  # finders leave a path, but no step
             path = Path(trainer.ckpt_path)
             self._attached.load(path.with_name(self._saved_in or path.name + SUFFIX), trainer.global_step)
+        self._logged = trainer.global_step
         self._save_with(trainer)
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -112,7 +115,10 @@ class VoteCallback(Callback):
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """Log, as often as the Trainer does."""
         step = trainer.global_step
-        if self._attached is not None and trainer.loggers and step and step % trainer.log_every_n_steps == 0:
+        if self._attached is None or not trainer.loggers or step == self._logged:
+            return
+        if step % (trainer.log_every_n_steps or math.inf) == 0:
+            self._logged = step
             numbers = self._attached.numbers()
             for logger in trainer.loggers:
                 logger.log_metrics(numbers, step=step)
