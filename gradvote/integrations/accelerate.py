@@ -95,9 +95,10 @@ class _Votes:
         accelerator.register_load_state_pre_hook(self.load)
 
     def add(self, attached: Attached, params: set[int], algorithm: Algorithm, fresh: bool) -> None:
-        """One more; those whose models the Accelerator has given up (`free_memory`) are forgotten."""
-        kept = {id(getattr(model, "_orig_mod", model)) for model in self._models()}
-        for old, *_ in (gone := [own for own in self._live if id(own[0].ddp) not in kept]):
+        """One more; those whose models the Accelerator has given up (`free_memory`) or wrapped anew are forgotten."""
+        kept = {id(getattr(model, "_orig_mod", model)) for model in self._models()} - set(_ids(attached))
+        gone = [own for own in self._live if kept.isdisjoint(_ids(own[0]))]
+        for old, *_ in gone:
             old.let_go()
         self._live = [own for own in self._live if own not in gone]
         self._live.append((attached, params, algorithm, fresh))
@@ -155,6 +156,12 @@ class _Votes:
                 f"is {own}. Give attach max_norm={asked}, a Euclidean norm that is bounded before the vote; the call "
                 "may stay, and then clips nothing."
             )
+
+
+def _ids(attached: Attached) -> tuple[int, ...]:
+    """What an Accelerator's list of models may hold of a DDP model: itself, or what it was made of."""
+    ddp = attached.ddp
+    return () if ddp is None else (id(ddp), id(ddp.module), id(getattr(ddp.module, "_orig_mod", ddp.module)))
 
 
 def _optimizers(
