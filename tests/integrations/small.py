@@ -2,12 +2,13 @@
 
 import importlib
 import importlib.util
+import inspect
 import os
 import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -103,4 +104,19 @@ def _everything(name: str, needs: str, port: int, place: str) -> Any:
         importlib.import_module(needs)
     except Exception as error:  # whatever an installation that does not fit together makes of it
         return f"{needs} cannot be imported: {error}"
-    return importlib.import_module(f"tests.integrations.{name}_worker").everything(Path(place))
+    found: dict[str, Any] = importlib.import_module(f"tests.integrations.{name}_worker").everything(Path(place))
+    return {**found, "untold": untold(importlib.import_module(f"gradvote.integrations.{name}"))}
+
+
+def untold(module: Any) -> list[str]:
+    """What a module exports without saying what it is, or of which type something is."""
+    found = [] if module.__doc__ else [module.__name__]
+    for name in module.__all__:
+        own = getattr(module, name)
+        parts = {name: own, **{f"{name}.{key}": part for key, part in vars(own).items() if inspect.isfunction(part)}}
+        for label, part in parts.items():
+            hinted = get_type_hints(part if inspect.isfunction(part) else part.__init__)
+            asked = inspect.signature(part).parameters.keys() - {"self"}
+            told = inspect.getdoc(part) or label.rpartition(".")[2].startswith("_")
+            found += [] if told and asked <= hinted.keys() and "return" in hinted else [label]
+    return found

@@ -60,3 +60,7 @@ def test_what_goes_wrong_in_silence_is_refused(ranks: list[Any]) -> None:
         assert "needs a model in DistributedDataParallel; the model given has Net" in own["plain"]
         assert "takes an Accelerator; got DistributedDataParallel" in own["order"]
     assert any("attach before it" in text for text in ranks[0]["late"])
+
+
+def test_what_is_exported_is_documented_and_typed(ranks: list[Any]) -> None:
+    assert ranks[0]["untold"] == []

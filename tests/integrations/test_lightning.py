@@ -69,3 +69,7 @@ def test_what_goes_wrong_in_silence_is_refused(ranks: list[Any]) -> None:
         assert "learning rate finder" in own["finder"] and "suggest_lr" in own["finder"]
         assert "both bound gradients" in own["both"]
         assert "A vote needs DistributedDataParallel" in own["alone"]
+
+
+def test_what_is_exported_is_documented_and_typed(ranks: list[Any]) -> None:
+    assert ranks[0]["untold"] == []
