@@ -6,6 +6,7 @@ answer together: one that failed alone would leave the others waiting in the nex
 
 import contextlib
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,15 @@ def _missing(folder: Path, path: Path, number: int) -> str:
 
 def _file(path: Path) -> dict[str, Any]:
     try:
-        file: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        if file.keys() == {"step", "vote"}:
-            return file
-    except Exception as error:  # whatever a damaged archive makes of it
-        raise ValueError(
-            f"{path} cannot be read ({type(error).__name__}: {error}). Take another checkpoint."
-        ) from error
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the checksums
+        file: dict[str, Any] = {} if damaged else torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # what torch raises for bytes that it did not write is not documented
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}). Take another checkpoint.") from error
+    if damaged:
+        raise ValueError(f"{path} cannot be read: its part {damaged} was altered. Take another checkpoint.")
+    if file.keys() == {"step", "vote"}:
+        return file
     raise ValueError(f"{path} is no file of gradvote's votes. Take another checkpoint.")
 
 
