@@ -53,7 +53,8 @@ def attach(
     own gradient before the vote; `accelerator.clip_grad_norm_` with the same bound then clips nothing and returns the
     norm of the direction. `save_state` writes a file of each rank into its folder, and `load_state` goes on bit for
     bit; with `fresh` memories begin empty, whatever a checkpoint has. What is given to `accelerator.log` is joined by
-    `vote/steps`, `vote/bits_per_coordinate`, `vote/compression` and `vote/abstentions`. Several models have several.
+    `gradvote/step`, `bits_per_coordinate`, `compression_rate` and `abstentions`. Each of several models has a vote of
+    its own. Other options are those of `gradvote.ddp.attach`.
 
     Raises:
         TypeError: something else than expected was given.
@@ -116,7 +117,10 @@ class _Votes:
 
     def log(self, values: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         own = [
-            {name.replace("vote", f"vote{number or ''}", 1): value for name, value in attached.numbers().items()}
+            {
+                name.replace("gradvote", f"gradvote{number or ''}", 1): value
+                for name, value in attached.numbers().items()
+            }
             for number, (attached, *_) in enumerate(self._live)
         ]
         return self._log({k: v for each in (values, *own) for k, v in each.items()}, *args, **kwargs)

@@ -81,10 +81,10 @@ class Attached:
         """Counts for a trainer's log. Abstentions are those of blocks that this rank serves, of all ranks' ballots."""
         stats = self.vote.stats()
         return {
-            "vote/steps": float(self.vote.step),
-            "vote/bits_per_coordinate": stats.bits_per_coordinate,
-            "vote/compression": stats.compression_rate,
-            "vote/abstentions": float(sum(stats.abstentions)),
+            "gradvote/step": float(self.vote.step),
+            "gradvote/bits_per_coordinate": stats.bits_per_coordinate,
+            "gradvote/compression_rate": stats.compression_rate,
+            "gradvote/abstentions": float(sum(stats.abstentions)),
         }
 
     def average(self) -> None:

@@ -36,7 +36,7 @@ class VoteCallback(Callback):
     optimizers and its scaler. `gradient_clip_val` becomes the vote's bound; `max_norm` is for manual optimization,
     where Lightning has no such setting. Each rank writes its state beside a checkpoint `x.ckpt`, into `x.ckpt.votes`,
     and `fit(ckpt_path=...)` goes on bit for bit; with `fresh` memories begin empty, whatever a checkpoint has. The
-    Trainer's loggers get `vote/steps`, `vote/bits_per_coordinate`, `vote/compression` and `vote/abstentions`. Other
+    Trainer's loggers get `gradvote/step`, `bits_per_coordinate`, `compression_rate` and `abstentions`. Other
     options are those of `gradvote.ddp.attach`.
 
     Raises (when training begins):

@@ -33,8 +33,8 @@ class VoteCallback(TrainerCallback):
     When training begins, the vote is attached to the model that the Trainer has wrapped in DistributedDataParallel,
     with the Trainer's optimizer and scaler. `max_grad_norm` becomes the vote's `max_norm`. Each rank writes its state
     into the Trainer's checkpoints, and `resume_from_checkpoint` goes on bit for bit; with `fresh` memories begin empty,
-    whatever a checkpoint has. The Trainer's log has `vote/steps`, `vote/bits_per_coordinate`, `vote/compression` and
-    `vote/abstentions`. Other options are those of `gradvote.ddp.attach`.
+    whatever a checkpoint has. The Trainer's log has `gradvote/step`, `bits_per_coordinate`, `compression_rate` and
+    `abstentions`. Other options are those of `gradvote.ddp.attach`.
 
     Raises (when training begins):
         ValueError: the model is not in DistributedDataParallel, or a checkpoint has no state of these votes.

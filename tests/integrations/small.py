@@ -29,7 +29,7 @@ def algorithm() -> Algorithm:
 
 
 class Net(nn.Module):
-    """Returns what Hugging Face's Trainer asks for. BatchNorm stands last, so that it does not matter in training."""
+    """Returns what Hugging Face's Trainer asks for. With `norm` its first 13 numbers are running statistics."""
 
     def __init__(self, norm: bool = False) -> None:
         super().__init__()

@@ -27,8 +27,8 @@ def test_clipping_is_before_the_vote_and_accumulation_under_no_sync(ranks: list[
 
 def test_the_log_has_the_votes(ranks: list[Any]) -> None:
     logs = ranks[0]["logs"]
-    assert [own["vote/steps"] for own in logs] == list(range(1, STEPS + 1))
-    assert all(own["vote/compression"] > 4 and own["loss"] > 0 for own in logs)
+    assert [own["gradvote/step"] for own in logs] == list(range(1, STEPS + 1))
+    assert all(own["gradvote/compression_rate"] > 4 and own["loss"] > 0 for own in logs)
 
 
 def test_a_worker_that_overflows_abstains(ranks: list[Any]) -> None:
@@ -46,7 +46,7 @@ def test_the_scaler_is_known(ranks: list[Any]) -> None:
 def test_two_models_have_a_vote_each(ranks: list[Any]) -> None:
     (models, steps, log), (others, *_) = (own["pair"] for own in ranks)
     assert torch.equal(models, others) and steps == [2, 2]
-    assert log[-1]["vote/steps"] == log[-1]["vote1/steps"] == 2 and log[-1]["vote/bits_per_coordinate"] > 0
+    assert log[-1]["gradvote/step"] == log[-1]["gradvote1/step"] == 2 and log[-1]["gradvote/bits_per_coordinate"] > 0
 
 
 def test_what_goes_wrong_in_silence_is_refused(ranks: list[Any]) -> None:

@@ -36,9 +36,9 @@ def test_files_lie_beside_the_checkpoint_and_go_with_it(ranks: list[Any]) -> Non
 
 
 def test_the_log_has_the_votes(ranks: list[Any]) -> None:
-    own = [each for each in ranks[0]["logs"] if "vote/steps" in each]
-    assert {each["vote/steps"] for each in own} == set(range(1, STEPS + 1))
-    assert all(each["vote/compression"] > 4 and each["vote/steps"] == each["step"] for each in own)
+    own = [each for each in ranks[0]["logs"] if "gradvote/step" in each]
+    assert {each["gradvote/step"] for each in own} == set(range(1, STEPS + 1))
+    assert all(each["gradvote/compression_rate"] > 4 and each["gradvote/step"] == each["step"] for each in own)
 
 
 def test_a_worker_that_overflows_abstains(ranks: list[Any]) -> None:

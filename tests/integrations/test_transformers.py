@@ -35,8 +35,8 @@ def test_files_lie_in_the_checkpoint_and_go_with_it(ranks: list[Any]) -> None:
 
 def test_the_log_has_the_votes(ranks: list[Any]) -> None:
     losses = [own for own in ranks[0]["logs"] if "loss" in own]
-    assert [own["vote/steps"] for own in losses] == list(range(1, STEPS + 1))
-    assert all(own["vote/compression"] > 4 and own["vote/bits_per_coordinate"] > 0 for own in losses)
+    assert [own["gradvote/step"] for own in losses] == list(range(1, STEPS + 1))
+    assert all(own["gradvote/compression_rate"] > 4 and own["gradvote/bits_per_coordinate"] > 0 for own in losses)
 
 
 def test_a_worker_that_overflows_abstains(ranks: list[Any]) -> None:
