@@ -79,8 +79,7 @@ def attach(
 
     Raises:
         TypeError: something else than expected was given.
-        ValueError: a rule that needs whole gradients, sparse gradients, another communication hook, or ranks that
-            differ in what they were given.
+        ValueError: a rule that needs whole gradients, sparse gradients, or ranks that differ in what they were given.
     """
     _check_is_ddp(ddp)
     check_algorithm(algorithm, WHERE)
