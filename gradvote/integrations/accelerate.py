@@ -78,7 +78,7 @@ def attach(
     if votes is None:
         votes = _Votes(accelerator)
         setattr(accelerator, OWN, votes)
-    votes.add(attached, {id(p) for p in ddp.parameters()}, algorithm, fresh)
+    votes.add(attached, algorithm, fresh)
     return attached.vote
 
 
@@ -86,7 +86,7 @@ class _Votes:
     """The votes of one Accelerator, and what they put in place of its own methods."""
 
     def __init__(self, accelerator: Any) -> None:
-        self._live: list[tuple[Attached, set[int], Algorithm, bool]] = []
+        self._live: list[tuple[Attached, Algorithm, bool]] = []
         self._models: Callable[[], list[Any]] = lambda: accelerator._models
         self._clip: Callable[..., Tensor | None] = accelerator.clip_grad_norm_
         self._cut, self._log = accelerator.clip_grad_value_, accelerator.log
@@ -95,14 +95,14 @@ class _Votes:
         accelerator.register_save_state_pre_hook(self.save)
         accelerator.register_load_state_pre_hook(self.load)
 
-    def add(self, attached: Attached, params: set[int], algorithm: Algorithm, fresh: bool) -> None:
+    def add(self, attached: Attached, algorithm: Algorithm, fresh: bool) -> None:
         """One more; those whose models the Accelerator has given up (`free_memory`) or wrapped anew are forgotten."""
         kept = {id(getattr(model, "_orig_mod", model)) for model in self._models()} - set(_ids(attached))
         gone = [own for own in self._live if kept.isdisjoint(_ids(own[0]))]
         for old, *_ in gone:
             old.let_go()
         self._live = [own for own in self._live if own not in gone]
-        self._live.append((attached, params, algorithm, fresh))
+        self._live.append((attached, algorithm, fresh))
 
     def save(self, models: Any, weights: Any, output_dir: str) -> None:
         """`weights` holds the buffers themselves, so averages reach it."""
@@ -111,7 +111,7 @@ class _Votes:
             attached.save(Path(output_dir), None, number)
 
     def load(self, models: Any, input_dir: str) -> None:
-        for number, (attached, _, _, fresh) in enumerate(self._live):
+        for number, (attached, _, fresh) in enumerate(self._live):
             if not fresh:
                 attached.load(Path(input_dir), None, number)
 
@@ -132,10 +132,10 @@ class _Votes:
         concerned = self._concerned(given)
         if not concerned:
             return self._clip(given, max_norm, norm_type)
-        for attached, _, algorithm, _ in concerned:
+        for attached, algorithm, _ in concerned:
             if math.isfinite(max_norm) and minds_length(algorithm.up):
                 self._check_bound(attached.max_norm, float(max_norm), float(norm_type))
-        voted = set[int]().union(*(params for _, params, *_ in concerned))
+        voted = set[int]().union(*(attached.params for attached, *_ in concerned))
         rest = [p for p in given if id(p) not in voted]
         if rest:
             self._clip(rest, max_norm, norm_type)
@@ -150,8 +150,8 @@ class _Votes:
             )
         self._cut(given, clip_value)
 
-    def _concerned(self, given: Sequence[Tensor]) -> list[tuple[Attached, set[int], Algorithm, bool]]:
-        return [own for own in self._live if any(id(p) in own[1] for p in given)]
+    def _concerned(self, given: Sequence[Tensor]) -> list[tuple[Attached, Algorithm, bool]]:
+        return [own for own in self._live if any(id(p) in own[0].params for p in given)]
 
     def _check_bound(self, own: float | None, asked: float, norm_type: float) -> None:
         if own != asked or norm_type != 2:

@@ -51,6 +51,7 @@ class Attached:
             warnings.filterwarnings("ignore", "The model has BatchNorm")
             self.vote: Vote = attach(ddp, algorithm, optimizer=optimizers, scaler=scaler, max_norm=max_norm, **options)
         self._ddp, self._optimizers, self.max_norm = weakref.ref(ddp), tuple(optimizers), max_norm
+        self.params = {id(p) for p in ddp.parameters()}
         self.own_statistics = not any(getattr(ddp, option) for option in OWN_BUFFERS)
         if not self.own_statistics:
             warn_of_statistics(ddp.modules(), buffers, stacklevel=3)
@@ -102,26 +103,40 @@ class Attached:
         checkpoints.load(folder, self.vote, step, number)
         self._voted = dict.fromkeys(self._voted, self.vote.step)
 
-    def reset(self) -> None:
-        """Begin anew, with empty memories."""
-        self.vote.load_state_dict({**self.vote.state_dict(), "step": 0, "worker": {}, "server": {}})
-        self._voted = dict.fromkeys(self._voted, 0)
-
     def let_go(self) -> None:
         """Look no more at the optimizers' steps."""
         for handle in self._handles:
             handle.remove()
 
     def _stepped(self, optimizer: Optimizer, *_: Any) -> None:
-        """An optimizer took a step: with gradients, so there was a vote since its last one."""
+        """An optimizer took a step: with gradients of this model, so there was a vote since its last one."""
         before, now = self._voted[id(optimizer)], self.vote.step
         self._voted[id(optimizer)] = now
-        if now == before and any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+        params = [p for group in optimizer.param_groups for p in group["params"] if id(p) in self.params]
+        if now == before and any(p.grad is not None and bool(p.grad.any()) for p in params):
             raise RuntimeError(
                 f"{type(optimizer).__name__} took a step without a vote, so that the ranks part: the model was wrapped "
                 "anew or its communication hook replaced since the vote was attached, or the last backward pass before "
                 "the step did not synchronise. Attach to the model that is trained, after it is wrapped."
             )
+
+
+def renewed(
+    before: Attached | None,
+    ddp: DistributedDataParallel,
+    algorithm: Algorithm,
+    optimizers: Sequence[Optimizer],
+    scaler: GradScaler | None,
+    max_norm: float | None,
+    options: Options,
+    buffers: str,
+) -> Attached:
+    """For a trainer that begins, perhaps once more: the vote of `before` where it is this model's, else a new one."""
+    if before is not None:
+        if before.is_of(ddp, optimizers, max_norm):
+            return before
+        before.let_go()
+    return Attached(ddp, algorithm, optimizers, scaler, max_norm, options, buffers)
 
 
 def ddp_of(model: Any, where: str) -> DistributedDataParallel:

@@ -10,7 +10,7 @@ from gradvote.core import Algorithm
 from gradvote.ddp import Vote
 from gradvote.engines.common.arguments import check_algorithm
 from gradvote.errors import MissingExtra
-from gradvote.integrations.attached import Attached, Options, ddp_of, moved, plain
+from gradvote.integrations.attached import Attached, Options, ddp_of, moved, plain, renewed
 
 if importlib.util.find_spec("lightning") is None:
     raise MissingExtra("lightning", "lightning")
@@ -89,13 +89,11 @@ class VoteCallback(Callback):
         """Attach, and load where training was resumed."""
         ddp, optimizers = ddp_of(trainer.strategy.model, "the Trainer"), [plain(o) for o in trainer.optimizers]
         max_norm = self._clipping(trainer)
-        if self._attached is not None and self._attached.is_of(ddp, optimizers, max_norm):
-            self._attached.reset()
-        else:
-            if self._attached is not None:
-                self._attached.let_go()
-            scaler = getattr(trainer.precision_plugin, "scaler", None)
-            self._attached = Attached(ddp, self._algorithm, optimizers, scaler, max_norm, self._options, BUFFERS)
+        for callback in trainer.checkpoint_callbacks:
+            _beside(getattr(callback, "dirpath", None))
+        scaler, before = getattr(trainer.precision_plugin, "scaler", None), self._attached
+        own = self._algorithm, optimizers, scaler, max_norm, self._options, BUFFERS
+        self._attached = renewed(before, ddp, *own)
         if trainer.gradient_clip_val is not None:
             self._bound, trainer.gradient_clip_val = trainer.gradient_clip_val, None
         if trainer.ckpt_path and trainer.global_step and not self._fresh:  # finders leave a path, but no step

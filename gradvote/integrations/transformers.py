@@ -9,7 +9,7 @@ from gradvote.core import Algorithm
 from gradvote.ddp import Vote
 from gradvote.engines.common.arguments import check_algorithm
 from gradvote.errors import MissingExtra
-from gradvote.integrations.attached import Attached, Options, ddp_of, moved, plain
+from gradvote.integrations.attached import Attached, Options, ddp_of, moved, plain, renewed
 
 if importlib.util.find_spec("transformers") is None:
     raise MissingExtra("transformers", "transformers")
@@ -69,12 +69,9 @@ class VoteCallback(TrainerCallback):
         self._restore(trainer)
         self._bound = args.max_grad_norm
         max_norm = moved(self._bound, self._algorithm, "TrainingArguments.max_grad_norm")
-        again = self._attached is not None and self._attached.is_of(ddp, optimizers, max_norm)
-        if not again:
-            if self._attached is not None:
-                self._attached.let_go()
-            scaler = getattr(trainer.accelerator, "scaler", None)
-            self._attached = Attached(ddp, self._algorithm, optimizers, scaler, max_norm, self._options, BUFFERS)
+        scaler, before = getattr(trainer.accelerator, "scaler", None), self._attached
+        own = self._algorithm, optimizers, scaler, max_norm, self._options, BUFFERS
+        self._attached = renewed(before, ddp, *own)
         args.max_grad_norm = 0.0
         self._folder = Path(trainer._get_output_dir(trial))
         if checkpoint is not None and not self._fresh:
