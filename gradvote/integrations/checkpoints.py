@@ -85,7 +85,7 @@ def _read(folder: Path, step: int | None, number: int) -> dict[str, Any]:
 
 
 def _missing(folder: Path, path: Path, number: int) -> str:
-    others = {name.stem.rpartition("-of-")[2] for name in folder.glob(_name(number, "*", "*"))}  # type: ignore[arg-type]
+    others = {name.stem.rpartition("-of-")[2] for name in folder.glob(_name(number, "*", "*"))}
     if others - {str(dist.get_world_size())}:
         return (
             f"The checkpoint in {folder} is of {' and of '.join(sorted(others))} ranks, and {dist.get_world_size()} "
@@ -126,5 +126,5 @@ def _remove_others(folder: Path, number: int, num_ranks: int) -> None:
                 path.unlink()
 
 
-def _name(number: int, rank: int, num_ranks: int) -> str:
+def _name(number: int, rank: int | str, num_ranks: int | str) -> str:
     return NAME.format(vote=number or "", rank=rank, num_ranks=num_ranks)
