@@ -80,12 +80,12 @@ class Run:
         return flat(self.accelerator.unwrap_model(self.model))
 
 
-def by_hand() -> torch.Tensor:
+def by_hand(max_norm: float | None) -> torch.Tensor:
     """The same with plain DDP and the plain line."""
     net = Net(True)
     ddp = DistributedDataParallel(net, **gradvote.ddp.OWN_BUFFERS)
     optimizer = torch.optim.SGD(net.parameters(), LR)
-    gradvote.ddp.attach(ddp, small.algorithm(), optimizer=optimizer, max_norm=CLIP, timeout=60)
+    gradvote.ddp.attach(ddp, small.algorithm(), optimizer=optimizer, max_norm=max_norm, timeout=60)
     for step in range(STEPS):
         optimizer.zero_grad()
         for k in range(TWICE):
@@ -113,7 +113,8 @@ def resuming(root: Path) -> dict[str, Any]:
     for run in (whole, resumed):
         run.accelerator.save_state(str(root / "end"))  # averages the statistics
     return {
-        "whole": whole.flat(), "resumed": resumed.flat(), "by_hand": by_hand(), "said": [*whole.said, *said, *more],
+        "whole": whole.flat(), "resumed": resumed.flat(), "by_hand": by_hand(CLIP),
+        "unbounded": by_hand(None), "said": [*whole.said, *said, *more],
         "counts": small.counts(whole.vote), "logs": whole.tracker.seen,
         "files": sorted(p.name for p in (root / "half").glob("gradvote*")),
     }  # fmt: skip

@@ -22,6 +22,7 @@ def test_ranks_stay_alike_and_resume_to_the_bit(ranks: list[Any]) -> None:
 
 def test_clipping_is_before_the_vote_and_accumulation_under_no_sync(ranks: list[Any]) -> None:
     assert torch.equal(ranks[0]["by_hand"][13:], ranks[0]["whole"][13:])  # all but the running statistics
+    assert not torch.equal(ranks[0]["unbounded"][13:], ranks[0]["whole"][13:])
     assert torch.equal(ranks[0]["signs"][0], ranks[1]["signs"][0]) and ranks[0]["signs"][1] == []
 
 

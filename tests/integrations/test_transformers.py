@@ -65,6 +65,7 @@ def test_what_goes_wrong_in_silence_is_refused(ranks: list[Any]) -> None:
         assert "is of 3 ranks, and 2 run here" in own["refused"]["three"]
         assert f"saved at step {STEPS}, the rest of the checkpoint at step {HALF}" in own["refused"]["stale"]
         assert own["fresh"][1] == STEPS - HALF
+        assert not torch.equal(own["fresh"][0][13:], own["whole"][13:])  # so memories matter to what was resumed
 
 
 def test_what_is_exported_is_documented_and_typed(ranks: list[Any]) -> None:
