@@ -32,10 +32,10 @@ class Loop:
         torch.nn.utils.clip_grad_norm_(self.params, max_norm)
 
 
-def said(loop: Loop) -> list[str]:
+def said(loop: Loop, **closure: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        loop.optimizer.step()
+        loop.optimizer.step(**closure)
     return [str(w.message) for w in seen]
 
 
@@ -58,6 +58,20 @@ def test_clipping_is_seen_whenever_it_begins() -> None:
     loop.vote()
     loop.clip(1.0)
     assert len(said(loop)) == 1
+
+
+@pytest.mark.parametrize("bound", [1e6, 1.0])
+def test_gradients_are_looked_at_when_a_closure_has_run(bound: float) -> None:
+    """Before it, there is what earlier passes under no_sync have left."""
+    loop = Loop()
+    loop.params[0].sum().backward()
+
+    def closure() -> None:
+        loop.vote()
+        loop.clip(bound)
+
+    texts = said(loop, closure=closure)
+    assert len(texts) == (bound == 1.0) and all("max_norm=" in text for text in texts)
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "momentum": 0.9}, {"foreach": False}])
