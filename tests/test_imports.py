@@ -15,7 +15,7 @@ import gradvote
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "discovery", "errors", "files", "locks", "quantities"},
+    {"__init__", "core", "discovery", "errors", "files", "locks", "quantities", "streams"},
     {"arguments", "rng", "layout", "wire", "schedules"},
     {"kernels"},
     {"transforms", "aggregators"},
