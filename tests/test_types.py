@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 
 import gradvote
+from tests.documents.fragments import whole
+from tests.documents.reading import Block, all_blocks
 
 ROOT = Path(gradvote.__file__).parents[1]
 PROGRAMS = Path(__file__).parent / "typing_programs"
 LINE = re.compile(r"^(\w+)\.py:(\d+): (error|note): (.*?)(?:  \[([\w-]+)\])?$", re.MULTILINE)
+CALLS = {"attr-defined", "call-arg", "arg-type", "name-defined", "call-overload", "import-not-found"}
 Said = tuple[str, int, str, str, str]
 """File, line, kind (error or note), text, code."""
 ANY_IS_MEANT = {
@@ -64,10 +67,14 @@ def test_types_as_users_see_them(tmp_path: Path) -> None:
         shutil.copy(program, tmp_path)
     names = list(public_names())
     (tmp_path / "shown.py").write_text("import gradvote\n" + "".join(f"reveal_type({name})\n" for name in names))
+    documented = {f"block_{i}": block for i, block in enumerate(all_blocks("python", "diff"))}
+    for name, block in documented.items():
+        (tmp_path / f"{name}.py").write_text(whole(block.program))
     found = checked(tmp_path)
     assert not [said for said in found if said[0] == "right"]
     check_mistakes((tmp_path / "wrong.py").read_text(), found)
     check_shown(names, found)
+    check_documents(documented, found)
 
 
 def check_mistakes(program: str, found: list[Said]) -> None:
@@ -76,6 +83,11 @@ def check_mistakes(program: str, found: list[Said]) -> None:
     for number, line in enumerate(program.splitlines(), 1):
         own = [(text, code) for at, text, code in told if at == number]
         assert sorted(code for _, code in own) == sorted(line.partition("  # ")[2].split()), (line, own)
+
+
+def check_documents(blocks: dict[str, Block], found: list[Said]) -> None:
+    """Names and arguments in README and docs exist, also where a block is not run; fragments may give names new types."""
+    assert not [(blocks[file].place, text) for file, _, _, text, code in found if file in blocks and code in CALLS]
 
 
 def check_shown(names: list[str], found: list[Said]) -> None:

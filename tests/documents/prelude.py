@@ -26,7 +26,7 @@ def batch(worker: int, step: int) -> Tensor:
 class Loss:
     """`loss(model, batch)`, or the loss itself."""
 
-    def __call__(self, model: nn.Module, batch: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
         return Tensor.square(model(batch)).sum()
 
     def backward(self) -> None:

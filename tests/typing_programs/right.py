@@ -16,9 +16,7 @@ def behind_ddp(model: nn.Module) -> gradvote.ddp.Vote:
     algorithm = gradvote.algorithms.noisy(gradvote.algorithms.signsgd(), noise_std=0.01)
     ddp = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1)
-    rate = gradvote.suggest_lr(optimizer, algorithm)
-    rates = [rate] if isinstance(rate, float) else rate
-    torch.optim.SGD(ddp.parameters(), lr=sum(rates))
+    optimizer = torch.optim.SGD(ddp.parameters(), lr=gradvote.suggest_lr(optimizer, algorithm))
     vote = gradvote.ddp.attach(ddp, signum(beta=0.9), optimizer=[optimizer], placement="replicated", max_norm=1.0)
     vote.load_state_dict(vote.state_dict())
     gradvote.ddp.average_statistics(ddp)
