@@ -14,7 +14,7 @@ from gradvote import cli
 from tests.documents.reading import FILES, ROOT, all_blocks, spans_of
 
 SOURCES = sorted(file for room in ("gradvote", "examples", "benchmarks") for file in (ROOT / room).rglob("*.py"))
-OURS = ("gradvote", "python", "bash", "sbatch", "torchrun", "pytest")
+OURS = ("gradvote", "python", "bash", "sbatch", "srun", "torchrun", "pytest")
 OTHERS = {"git", "pip", "cd"}
 """Programs of others: nothing of ours is called."""
 WORK = (
@@ -57,7 +57,9 @@ def spans() -> list[str]:
 
 def usages() -> list[tuple[Path, str]]:
     """What sources say on lines of their own: "For instance: gradvote …", "python benchmarks/exchange.py [--ranks]"."""
-    pattern = re.compile(r"^(?:\"\"\"|.*For instance: )?\s*((?:gradvote|python) [a-z].*?)(?:\s{3,}.*)?$", re.MULTILINE)
+    pattern = re.compile(
+        r"^ *(?:scripts/with-links \w+ )?((?:gradvote|python|torchrun|srun) [a-z-].*?)(?: {3,}.*)?$", re.MULTILINE
+    )
     return [
         (file, found)
         for file in SOURCES
@@ -88,6 +90,11 @@ def check(line: str, mention: bool = False) -> None:
             check_script(f"{module.replace('.', '/')}.py", arguments)
         case ["python", script, *arguments]:
             check_script(script, arguments)
+        case ["srun", "python", script, *_]:  # which hands the rest to a script of the user's
+            assert (ROOT / script).is_file()
+        case ["torchrun", *rest]:
+            script = next(word for word in rest if word.endswith(".py"))
+            check_script(script, rest[rest.index(script) + 1 :])
         case ["bash", script]:
             assert (ROOT / script).is_file()
         case ["sbatch", script, *arguments]:
