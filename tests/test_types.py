@@ -86,7 +86,7 @@ def check_mistakes(program: str, found: list[Said]) -> None:
 
 
 def check_documents(blocks: dict[str, Block], found: list[Said]) -> None:
-    """Names and arguments in README and docs exist, also where a block is not run; fragments may give names new types."""
+    """Names and arguments in README and docs exist, also where a block is not run. (A name may get a new type.)"""
     assert not [(blocks[file].place, text) for file, _, _, text, code in found if file in blocks and code in CALLS]
 
 
