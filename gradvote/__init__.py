@@ -1,10 +1,11 @@
 """gradvote: one-bit, fault-tolerant, non-iid-safe distributed training for PyTorch.
 
 `gradvote.algorithms` is the catalogue; `gradvote.ddp`, `gradvote.distributed`, `gradvote.elastic` and
-`gradvote.torchft` run it on real workers; `gradvote.suggest_lr` says with which learning rate to begin.
-`gradvote.train` and the command `gradvote` train over simulated workers. Parts for algorithms of one's own are in
-`gradvote.transforms`, `codecs` and `aggregators`; `gradvote.faults` has lies to try them with, `gradvote.theory` what
-is known about them. What `__all__` does not name is private. Submodules are loaded when first used.
+`gradvote.torchft` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says with which
+learning rate to begin. `gradvote.train` and the command `gradvote` train over simulated workers. Parts for algorithms
+of one's own are in `gradvote.transforms`, `codecs` and `aggregators`; `gradvote.faults` has lies to try them with,
+`gradvote.theory` what is known about them. What `__all__` does not name is private. Submodules are loaded when first
+used.
 """
 
 import importlib
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # for type checkers the same names, imported outright; nothin
     from gradvote import elastic as elastic
     from gradvote import errors as errors
     from gradvote import faults as faults
+    from gradvote import integrations as integrations
     from gradvote import metrics as metrics
     from gradvote import models as models
     from gradvote import optim as optim
@@ -47,6 +49,7 @@ __all__ = [
     "elastic",
     "errors",
     "faults",
+    "integrations",
     "metrics",
     "models",
     "optim",

@@ -11,7 +11,7 @@ MISTAKES = {
     "train --algorithm noisy-noisy-sgd": "There is no algorithm named 'noisy-noisy-sgd'. Did you mean 'noisy-sgd'?",
     "train --algorithm=": "There is no algorithm named ''",
     "train --partition byclass": "Did you mean 'by-class'? The valid ones are: by-class, dirichlet, iid, unequal.",
-    "train --fault invrt": "Did you mean 'invert'? The valid ones are: blind, drop, invert, nan, random, rescale.",
+    "train --fault invrt": "Did you mean 'invert'? The valid ones are: alie, anti-sign, blind, drop",
     "train --fault invert:factor=2": "The fault invert takes no options; leave out 'factor'.",
     "train --fault rescale:factr=2": "Did you mean 'factor'?",
     "train --fault rescale:factor=big": "The option factor of the fault rescale must be a number; got 'big'.",
@@ -99,6 +99,10 @@ MISTAKES = {
     "report nowhere": "nowhere is not a run folder: it holds no run.json.",
     "demo --steps 0": "steps must be at least 1; got 0.",
     "nosuch": 'Unknown command "nosuch"',
+    "train --engine elastic --fault alie": "Play it in the simulation",
+    "train --engine ddp --fault anti-sign": "Play it in the simulation",
+    "train --engine elastic --fault drop --fault-place uplink": "here only those of workers are played",
+    "train --fault alie --fault-place both": "cannot be at the place 'both'",
 }
 
 
