@@ -35,14 +35,15 @@ ADAMS = ("Adam", "AdamW", "NAdam", "RAdam", "FusedAdam", "DeepSpeedCPUAdam", "Ad
 LIONS = ("Lion", "Lion8bit")
 
 
-def suggest_lr(optimizer: Optimizer, algorithm: Algorithm) -> float | list[float]:
+def suggest_lr(optimizer: Optimizer, algorithm: Algorithm) -> float | Any:
     """The rate to begin with for a `torch.optim.SGD` without momentum that applies the algorithm's directions.
 
         lr = gradvote.suggest_lr(torch.optim.AdamW(model.parameters(), lr=3e-4), gradvote.algorithms.signum())
 
     `optimizer` is the one you train with now (on the mean of the same workers' gradients), at the rate that is good
     there: SGD, Adam or Lion, of torch or of that name elsewhere. Where a scheduler has it, the rate before warm-up and
-    decay counts (`initial_lr`). One number, or a list of one for each parameter group, whose ratios stay as they are.
+    decay counts (`initial_lr`). One number, or a list of one for each parameter group, whose ratios stay as they are
+    (for type checkers `float | Any`, so that `lr=suggest_lr(...)` passes where there is one group).
 
     With η̂ = η(1−τ)/(1−μ) of SGD, u = η of Adam (5η of Lion), and u = η̂·rms(g):
 
