@@ -1,0 +1,111 @@
+"""Run a script as it is, and write down what gradvote did in it: started by `run.py` in each process.
+
+Nothing of the script is changed here, but that `gradvote.suggest_lr` gives TINY_FACTOR times what it suggests.
+"""
+
+import json
+import logging
+import os
+import runpy
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import tiny
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+import gradvote
+
+OURS = str(Path(gradvote.__file__).parent)
+seen: list[str] = []
+votes: list[Any] = []
+suggested: list[Any] = []
+steps: Counter[int] = Counter()
+
+
+def listen() -> None:
+    """Warnings that a user would see and that come from gradvote; its log, too."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        frame = sys._getframe(1)
+        while frame.f_back and frame.f_code.co_filename.endswith("warnings.py"):
+            frame = frame.f_back
+        if frame.f_code.co_filename.startswith(OURS):
+            seen.append(str(message))
+        shown(message, *rest, **more)
+
+    warnings.showwarning = show  # type: ignore[assignment]  # the same arguments
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("gradvote").addHandler(handler)
+
+
+def count() -> None:
+    """Votes as they are made, steps of each optimizer, and the rate that was suggested."""
+    kinds: list[Any] = [gradvote.ddp.Vote, gradvote.distributed.Exchange]
+    if os.environ.get("TINY_LAUNCH") == "torchft":
+        from gradvote.engines.torchft.vote import Vote
+
+        kinds.append(Vote)
+    for kind in kinds:
+        _remember(kind)
+    register_optimizer_step_post_hook(lambda optimizer, *_: steps.update([id(optimizer)]))
+    suggest, factor = gradvote.suggest_lr, float(os.environ.get("TINY_FACTOR", "1"))
+
+    def scaled(*arguments: Any) -> Any:
+        rate = suggest(*arguments)
+        suggested.append(rate)
+        return [r * factor for r in rate] if isinstance(rate, list) else rate * factor
+
+    gradvote.suggest_lr = scaled
+
+
+def _remember(kind: Any) -> None:
+    made = kind.__init__
+
+    def init(self: Any, *arguments: Any, **more: Any) -> None:
+        made(self, *arguments, **more)
+        votes.append(self)
+
+    kind.__init__ = init
+
+
+def result(seconds: float) -> dict[str, Any]:
+    """What this process has to tell."""
+    stats = [vote.stats() for vote in votes]
+    return {
+        **tiny.REPORT,
+        "votes": [getattr(s, "steps", getattr(s, "step", 0)) for s in stats],
+        "optimizer_steps": sorted(steps.values()),
+        "coordinates": [getattr(s, "coordinates", 0) for s in stats],
+        "bytes_sent": [getattr(s, "bytes_sent", 0) for s in stats],
+        "suggested": suggested,
+        "warnings": list(dict.fromkeys(seen)),
+        "seconds": round(seconds, 1),
+    }
+
+
+def main(script: str) -> None:
+    torch.set_num_threads(1)
+    listen()
+    count()
+    sys.argv = sys.argv[1:]
+    sys.path[0] = str(Path(script).resolve().parent)
+    start = time.monotonic()
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+    rank = os.environ.get("RANK", os.environ.get("REPLICA_GROUP_ID", "0"))
+    text = json.dumps(result(time.monotonic() - start))
+    Path(os.environ["TINY_RESULT"] + "." + rank).write_text(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
