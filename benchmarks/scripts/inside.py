@@ -1,4 +1,4 @@
-"""Run a script as it is, and write down what gradvote did in it: started by `run.py` in each process.
+"""Run a script as it is, and write down what gradvote did in it: in each process that `run.py` starts.
 
 Nothing of the script is changed here, but that `gradvote.suggest_lr` gives TINY_FACTOR times what it suggests.
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import gradvote
@@ -48,7 +47,7 @@ def listen() -> None:
 def count() -> None:
     """Votes as they are made, steps of each optimizer, and the rate that was suggested."""
     kinds: list[Any] = [gradvote.ddp.Vote, gradvote.distributed.Exchange]
-    if os.environ.get("TINY_LAUNCH") == "torchft":
+    if "MASTER_PORT" not in os.environ:
         from gradvote.engines.torchft.vote import Vote
 
         kinds.append(Vote)
@@ -90,22 +89,25 @@ def result(seconds: float) -> dict[str, Any]:
     }
 
 
-def main(script: str) -> None:
-    torch.set_num_threads(1)
+def main(words: list[str], before: list[str]) -> None:
+    """The script with its arguments; `before` is Python that rank 0 runs first, for data."""
     listen()
     count()
-    sys.argv = sys.argv[1:]
-    sys.path[0] = str(Path(script).resolve().parent)
+    script, rank = words[0], os.environ.get("RANK", os.environ.get("REPLICA_GROUP_ID", "0"))
+    done = Path(os.environ["TINY_RESULT"] + "-ready")
+    if rank == "0":
+        for path in before:
+            runpy.run_path(path) if path.endswith(".py") else exec(path)
+        done.touch()
+    while not done.exists():
+        time.sleep(0.02)
+    sys.argv = words
+    sys.path.insert(0, str(Path(script).resolve().parent))
     start = time.monotonic()
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as end:
         if end.code:
             raise
-    rank = os.environ.get("RANK", os.environ.get("REPLICA_GROUP_ID", "0"))
     text = json.dumps(result(time.monotonic() - start))
     Path(os.environ["TINY_RESULT"] + "." + rank).write_text(text)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

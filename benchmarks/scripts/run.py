@@ -13,19 +13,17 @@ loss on one half of the held-out data chooses, the other half is reported, with 
 import argparse
 import json
 import os
-import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from case import HERE, METHODS, Case, environment, load, names
+import processes
+from case import HERE, METHODS, Case, load, names
 
 ROOT10 = 10**0.5
 TUNE = 0
 """The seed that rates are chosen with."""
-TIMEOUT = 300
 
 
 class Results:
@@ -70,33 +68,36 @@ def next_factor(tried: list[float], best: float) -> float:
 
 def cell(case: Case, arguments: argparse.Namespace, method: str, lr: float, factor: float, seed: int) -> dict[str, Any]:
     """Run it once."""
-    with tempfile.TemporaryDirectory() as folder, case.copy(arguments.root, arguments.data, method) as copy:
-        result = Path(folder) / "result"
-        env = environment(arguments.data, result, seed, 1.0 if method == "plain" else factor)
-        env["TINY_LAUNCH"] = case.about.get("launch", "torchrun")
+    with tempfile.TemporaryDirectory() as temporary, case.copy(arguments.root, arguments.data, method) as copy:
+        result, log = Path(temporary) / "result", Path(temporary) / "log"
+        row = {"method": method, "lr": lr, "factor": factor, "seed": seed}
+        kept = lr * factor if case.about.get("keeps_rate") and method != "plain" else lr
+        env = {"TINY_RATE": kept, "TINY_SEED": seed, "TINY_FACTOR": 1.0 if method == "plain" else factor}
+        env |= {"TINY_RESULT": result, "GRADVOTE_DATA": arguments.data, **case.about.get("environment", {})}
+        words = case.arguments({"lr": kept, "seed": seed, "out": temporary})
+
+        def body() -> None:
+            import inside
+
+            inside.main(words, case.about.get("before", []))
+
         start = time.monotonic()
-        output, ok = wait(case.start(copy, env, {"lr": lr, "seed": seed, "out": folder}))
-        row = {"method": method, "lr": lr, "factor": factor, "seed": seed, "wall": round(time.monotonic() - start, 1)}
-        files = sorted(Path(folder).glob("result.*"))
+        torchft = case.about.get("launch") == "torchft"
+        folder = copy / case.about.get("in", ".")
+        ok = processes.run(body, folder, log, {k: str(v) for k, v in env.items()}, torchft)
+        row["wall"] = round(time.monotonic() - start, 1)
+        files = sorted(Path(temporary).glob("result.*"))
         if not ok or not files:
-            return {**row, "failed": output[-2000:]}
+            return {**row, "failed": told(log.read_text())}
         ranks = [json.loads(file.read_text()) for file in files]
         return {**ranks[0], **row, "warnings": sorted({w for r in ranks for w in r["warnings"]})}
 
 
-def wait(processes: list[subprocess.Popen[str]]) -> tuple[str, bool]:
-    """What they print, and whether all ended well."""
-    output = ""
-    try:
-        for process in processes:
-            output += process.communicate(timeout=TIMEOUT)[0]
-    except subprocess.TimeoutExpired:
-        output += "\nIt took too long."
-        for process in processes:
-            os.kill(process.pid, signal.SIGTERM)
-            output += process.communicate()[0] or ""
-        return output, False
-    return output, all(process.returncode == 0 for process in processes)
+def told(output: str) -> str:
+    """The first traceback."""
+    start = max(output.find("Traceback"), 0)
+    end = output.find("Traceback", start + 1)
+    return output[start : end if end > 0 else None][-2000:]
 
 
 def run(case: Case, arguments: argparse.Namespace) -> None:
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write docs/scripts.md")
     arguments = parser.parse_args()
     arguments.root, arguments.data = arguments.root.resolve(), arguments.data.resolve()
+    processes.prepare()
     cases = [load(name) for name in arguments.names or names()]
     if arguments.clones:
         print("\n".join(dict.fromkeys(case.clone() for case in cases)))

@@ -7,6 +7,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 DATA = Path(os.environ.get("GRADVOTE_DATA", "data"))
+RATE = float(os.environ.get("TINY_RATE", "0"))
 SEED = int(os.environ.get("TINY_SEED", "0"))
 FIRST = os.environ.get("RANK", "0") == "0" and os.environ.get("REPLICA_GROUP_ID", "0") == "0"
-REPORT: dict[str, float] = {}
+REPORT: dict[str, Any] = {}
 """What rank 0 tells the runner."""
 
 
@@ -74,3 +76,11 @@ def mnist(count: int) -> tuple[Tensor, Tensor]:
     labels = (DATA / "MNIST" / "raw" / "train-labels-idx1-ubyte").read_bytes()[8 : 8 + count]
     pixels = torch.frombuffer(bytearray(images), dtype=torch.uint8).view(count, 1, 28, 28)
     return pixels.float() / 127.5 - 1, torch.frombuffer(bytearray(labels), dtype=torch.uint8).long()
+
+
+def write_shards() -> None:
+    """`train.bin` and `val.bin` of the text, as llm.c writes them."""
+    for name, tokens in (("train", train_text()), ("val", text()[1_003_854:])):
+        header = np.zeros(256, dtype=np.int32)
+        header[:3] = 20240520, 1, len(tokens)
+        Path(f"{name}.bin").write_bytes(header.tobytes() + tokens.numpy().astype(np.uint16).tobytes())
