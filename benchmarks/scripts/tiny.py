@@ -4,6 +4,7 @@
 `test` is reported.
 """
 
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -72,10 +73,14 @@ def cifar(train: bool, count: int) -> tuple[Tensor, Tensor]:
 
 def mnist(count: int) -> tuple[Tensor, Tensor]:
     """The first training images, (N, 1, 28, 28) in -1..1, and their digits."""
-    images = (DATA / "MNIST" / "raw" / "train-images-idx3-ubyte").read_bytes()[16 : 16 + 784 * count]
-    labels = (DATA / "MNIST" / "raw" / "train-labels-idx1-ubyte").read_bytes()[8 : 8 + count]
-    pixels = torch.frombuffer(bytearray(images), dtype=torch.uint8).view(count, 1, 28, 28)
-    return pixels.float() / 127.5 - 1, torch.frombuffer(bytearray(labels), dtype=torch.uint8).long()
+    images = torch.frombuffer(_idx("images-idx3", 16, 784 * count), dtype=torch.uint8).view(count, 1, 28, 28)
+    return images.float() / 127.5 - 1, torch.frombuffer(_idx("labels-idx1", 8, count), dtype=torch.uint8).long()
+
+
+def _idx(kind: str, header: int, size: int) -> bytearray:
+    path = DATA / "MNIST" / "raw" / f"train-{kind}-ubyte"
+    with path.open("rb") if path.exists() else gzip.open(f"{path}.gz") as file:
+        return bytearray(file.read(header + size)[header:])
 
 
 def write_shards() -> None:
