@@ -20,6 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import gradvote
 
 OURS = str(Path(gradvote.__file__).parent)
+TORCHFT = "REPLICA_GROUP_ID" in os.environ
 seen: list[str] = []
 votes: list[Any] = []
 suggested: list[Any] = []
@@ -47,7 +48,7 @@ def listen() -> None:
 def count() -> None:
     """Votes as they are made, steps of each optimizer, and the rate that was suggested."""
     kinds: list[Any] = [gradvote.ddp.Vote, gradvote.distributed.Exchange]
-    if "MASTER_PORT" not in os.environ:
+    if TORCHFT:
         from gradvote.engines.torchft.vote import Vote
 
         kinds.append(Vote)
@@ -89,18 +90,41 @@ def result(seconds: float) -> dict[str, Any]:
     }
 
 
+def lighthouse() -> Any:
+    """torchft's, for two replicas."""
+    from torchft.coordination import LighthouseServer
+
+    return LighthouseServer(bind="[::]:0", min_replicas=2, join_timeout_ms=10_000, quorum_tick_ms=20)
+
+
+def store(address: str) -> Any:
+    """What torchrun gives each replica group."""
+    from torch.distributed import TCPStore
+
+    own = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    group = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": str(own.port)}
+    os.environ.update(group, TORCHFT_LIGHTHOUSE=address)
+    return own
+
+
 def main(words: list[str], before: list[str]) -> None:
     """The script with its arguments; `before` is Python that rank 0 runs first, for data."""
     listen()
     count()
-    script, rank = words[0], os.environ.get("RANK", os.environ.get("REPLICA_GROUP_ID", "0"))
+    script, rank = words[0], os.environ.get("REPLICA_GROUP_ID", os.environ.get("RANK", "0"))
     done = Path(os.environ["TINY_RESULT"] + "-ready")
+    kept = []
     if rank == "0":
         for path in before:
             runpy.run_path(path) if path.endswith(".py") else exec(path)
-        done.touch()
+        if TORCHFT:
+            kept.append(lighthouse())
+        done.with_suffix(".tmp").write_text(kept[0].address() if kept else "")
+        done.with_suffix(".tmp").replace(done)
     while not done.exists():
         time.sleep(0.02)
+    if TORCHFT:
+        kept.append(store(done.read_text()))
     sys.argv = words
     sys.path.insert(0, str(Path(script).resolve().parent))
     start = time.monotonic()

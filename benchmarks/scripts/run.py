@@ -11,6 +11,7 @@ loss on one half of the held-out data chooses, the other half is reported, with 
 """
 
 import argparse
+import importlib
 import json
 import os
 import tempfile
@@ -104,6 +105,8 @@ def run(case: Case, arguments: argparse.Namespace) -> None:
     """All cells of a script, those that are there already aside."""
     results = Results(case.name)
     own = float(case.about["rate"])
+    for module in case.about.get("preload", []):  # forks have it
+        importlib.import_module(module)
 
     def do(method: str, factor: float, seed: int) -> None:
         if results.find(method, factor, seed):

@@ -19,6 +19,7 @@ DATA = Path(os.environ.get("GRADVOTE_DATA", "data"))
 RATE = float(os.environ.get("TINY_RATE", "0"))
 SEED = int(os.environ.get("TINY_SEED", "0"))
 FIRST = os.environ.get("RANK", "0") == "0" and os.environ.get("REPLICA_GROUP_ID", "0") == "0"
+HALVES = ("valid", "test")
 REPORT: dict[str, Any] = {}
 """What rank 0 tells the runner."""
 
@@ -48,7 +49,7 @@ def report_text(loss_of: Callable[[Tensor, Tensor], Tensor], length: int, batche
         return
     held_out = text()[1_003_854:]
     with torch.no_grad():
-        for name, half in zip(("valid", "test"), held_out.chunk(2), strict=True):
+        for name, half in zip(HALVES, held_out.chunk(2), strict=True):
             inputs, targets = windows(half, length).tensors  # type: ignore[attr-defined]  # a TensorDataset
             spread = torch.linspace(0, len(inputs) - 1, 64 * batches).long().view(batches, 64)
             REPORT[name] = float(np.mean([float(loss_of(inputs[i], targets[i])) for i in spread]))
@@ -59,7 +60,7 @@ def report_classes(loss_of: Callable[[Tensor, Tensor], Tensor], images: Tensor, 
     if not FIRST:
         return
     with torch.no_grad():
-        for offset, name in enumerate(("valid", "test")):
+        for offset, name in enumerate(HALVES):
             x, y = images[offset::2].split(100), labels[offset::2].split(100)
             REPORT[name] = float(np.mean([float(loss_of(a, b)) for a, b in zip(x, y, strict=True)]))
 
@@ -89,3 +90,34 @@ def write_shards() -> None:
         header = np.zeros(256, dtype=np.int32)
         header[:3] = 20240520, 1, len(tokens)
         Path(f"{name}.bin").write_bytes(header.tobytes() + tokens.numpy().astype(np.uint16).tobytes())
+
+
+def large_digits(count: int) -> Dataset[tuple[Tensor, ...]]:
+    """The first digits, as large as DCGAN wants them."""
+    images, labels = mnist(count)
+    return TensorDataset(torch.nn.functional.interpolate(images, 64, mode="bilinear", antialias=True), labels)
+
+
+def report_images(generator: torch.nn.Module, size: int) -> None:
+    """Moments of 1,000 samples, of all pixels and of 8 by 8 parts of the picture; their distance to those of digits.
+
+    Two draws of noise, and of digits: the distance of the first chooses the rate.
+    """
+    if not FIRST:
+        return
+    torch.manual_seed(0)
+    with torch.no_grad():
+        draws = {name: torch.cat([generator(torch.randn(100, size, 1, 1)) for _ in range(10)]) for name in HALVES}
+    digits = large_digits(4000).tensors[0][2000:].split(1000)  # type: ignore[attr-defined]  # a TensorDataset
+    for (name, samples), real in zip(draws.items(), digits, strict=True):
+        ours, theirs = _moments(samples), _moments(real)
+        REPORT[name] = float((ours - theirs).norm() / theirs.norm())
+    samples = draws["test"]
+    REPORT["moments"] = [round(v, 4) for v in _moments(samples).flatten().tolist()]
+    REPORT["mean"], REPORT["std"] = float(samples.mean()), float(samples.std())
+
+
+def _moments(images: Tensor) -> Tensor:
+    """(2, 64): mean over images and standard deviation of each part."""
+    parts = torch.nn.functional.adaptive_avg_pool2d(images.var(0, correction=0).sqrt(), 8).flatten()
+    return torch.stack([torch.nn.functional.adaptive_avg_pool2d(images.mean(0), 8).flatten(), parts])
