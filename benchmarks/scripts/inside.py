@@ -25,6 +25,7 @@ seen: list[str] = []
 votes: list[Any] = []
 suggested: list[Any] = []
 steps: Counter[int] = Counter()
+sizes: dict[int, int] = {}
 
 
 def listen() -> None:
@@ -54,7 +55,7 @@ def count() -> None:
         kinds.append(Vote)
     for kind in kinds:
         _remember(kind)
-    register_optimizer_step_post_hook(lambda optimizer, *_: steps.update([id(optimizer)]))
+    register_optimizer_step_post_hook(stepped)
     suggest, factor = gradvote.suggest_lr, float(os.environ.get("TINY_FACTOR", "1"))
 
     def scaled(*arguments: Any) -> Any:
@@ -63,6 +64,12 @@ def count() -> None:
         return [r * factor for r in rate] if isinstance(rate, list) else rate * factor
 
     gradvote.suggest_lr = scaled
+
+
+def stepped(optimizer: Any, *_: Any) -> None:
+    """An optimizer took a step."""
+    steps.update([id(optimizer)])
+    sizes[id(optimizer)] = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
 
 
 def _remember(kind: Any) -> None:
@@ -82,7 +89,7 @@ def result(seconds: float) -> dict[str, Any]:
         **tiny.REPORT,
         "votes": [getattr(s, "steps", getattr(s, "step", 0)) for s in stats],
         "optimizer_steps": sorted(steps.values()),
-        "coordinates": [getattr(s, "coordinates", 0) for s in stats],
+        "coordinates": [getattr(s, "coordinates", sum(sizes.values())) for s in stats],
         "bytes_sent": [getattr(s, "bytes_sent", 0) for s in stats],
         "suggested": suggested,
         "warnings": list(dict.fromkeys(seen)),

@@ -5,14 +5,15 @@
     python benchmarks/scripts/run.py --table                          # docs/scripts.md from what has been run
 
 The same number of rates is tried for each method, by the same rule and with one seed: the script's own rate (plain), or
-what `suggest_lr` makes of plain's best one, divided and multiplied by √10, and one more beside the best of these. The
-loss on one half of the held-out data chooses, the other half is reported, with three other seeds. What has been run is in
-`results/NAME.jsonl` and is not run again.
+what `suggest_lr` makes of plain's best one, divided and multiplied by √10, and then others beside the best of these.
+The loss on one half of the held-out data chooses, the other half is reported, with three other seeds. What has been run
+is in `results/NAME.jsonl` and is not run again.
 """
 
 import argparse
 import importlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -52,8 +53,8 @@ class Results:
 
 def loss(row: dict[str, Any]) -> float:
     """A run that failed or gave no number is the worst."""
-    value = float(row.get("valid", "nan"))
-    return value if value == value else float("inf")
+    value = float(row.get("valid", math.nan))
+    return value if math.isfinite(value) else math.inf
 
 
 def next_factor(tried: list[float], best: float) -> float:
