@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -188,6 +189,29 @@ def test_gradients_of_a_grad_scaler_are_warned_of() -> None:
     p = with_gradient(0.1 * 65536)
     with pytest.warns(UserWarning, match="unscale_"):
         gradvote.suggest_lr(SGD(p, lr=0.1), a.signum())
+
+
+@pytest.mark.parametrize(
+    "name, value", [("GRADVOTE_WORKERS", "3"), ("TORCHFT_LIGHTHOUSE", "http://x:1"), ("WORLD_SIZE", "2")]
+)
+def test_a_worker_that_sees_its_own_gradients_only_is_told(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would train at a rate of its own, and no engine compares rates."""
+    monkeypatch.setenv(name, value)
+    with pytest.warns(UserWarning, match=f"one of several as {name} says") as told:
+        gradvote.suggest_lr(SGD(with_gradient(), lr=0.1), a.signum())
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gradvote.suggest_lr(AdamW(fresh(), lr=0.1), a.signum())  # arithmetic: the same on all
+
+
+def test_one_process_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gradvote.suggest_lr(SGD(with_gradient(), lr=0.1), a.signum())
 
 
 def test_the_front_door_stays_light() -> None:
