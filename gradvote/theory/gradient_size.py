@@ -49,7 +49,7 @@ def _are_directions(gradients: Sequence[Tensor]) -> bool:
 
 
 def _warn_of_others() -> None:
-    """Of several processes without a group in common (elastic, torchft, before `init_process_group`) each sees its own."""
+    """Of several processes without a common group (elastic, torchft, before `init_process_group`) each sees its own."""
     several = next((name for name in COMPANY if os.environ.get(name)), None)
     if several is None and os.environ.get("WORLD_SIZE", "1").strip() not in {"", "0", "1"}:
         several = "WORLD_SIZE"
