@@ -2,7 +2,6 @@
 
 import ast
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,6 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks" / "scripts"
 sys.path.insert(0, str(FOLDER))
 
 import diffs  # noqa: E402  # beside the runner
+from case import load  # noqa: E402
 from run import ROOT10, Results, next_factor  # noqa: E402
 from table import _judged  # noqa: E402
 
@@ -85,8 +85,9 @@ def test_a_run_that_failed_is_never_the_best_and_a_miss_is_shown() -> None:
 def test_a_file_of_another_commit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "nanoGPT").mkdir()
     (tmp_path / "nanoGPT" / "train.py").write_text("print()\n")
-    command = [sys.executable, str(FOLDER / "run.py"), "nanogpt", "--once", "plain", "--root", str(tmp_path)]
-    found = subprocess.run(command, check=False, capture_output=True, text=True, cwd=FOLDER.parent.parent)
-    assert found.returncode == 1
-    assert "train.py is not that of commit 3adf61e" in found.stderr
-    assert "git clone https://github.com/karpathy/nanoGPT" in found.stderr
+    with pytest.raises(
+        SystemExit, match="is not that of commit 3adf61e.*git clone https://github.com/karpathy/nanoGPT"
+    ):
+        load("nanogpt").check(tmp_path)
+    with pytest.raises(SystemExit, match="is missing"):
+        load("muon").check(tmp_path)

@@ -143,15 +143,19 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write docs/scripts.md")
     arguments = parser.parse_args()
     arguments.root, arguments.data = arguments.root.resolve(), arguments.data.resolve()
-    processes.prepare()
     cases = [load(name) for name in arguments.names or names()]
     if arguments.clones:
         print("\n".join(dict.fromkeys(case.clone() for case in cases)))
-    elif arguments.table:
+        return
+    if arguments.table:
         from table import write
 
         write([load(name) for name in names()])
-    elif arguments.once:
+        return
+    for case in cases:
+        case.check(arguments.root)
+    processes.prepare()
+    if arguments.once:
         for case in cases:
             plain = Results(case.name).best("plain") or 1.0
             lr = float(case.about["rate"]) * (arguments.factor if arguments.once == "plain" else plain)
