@@ -86,7 +86,7 @@ def test_a_file_of_another_commit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "nanoGPT").mkdir()
     (tmp_path / "nanoGPT" / "train.py").write_text("print()\n")
     with pytest.raises(
-        SystemExit, match="is not that of commit 3adf61e.*git clone https://github.com/karpathy/nanoGPT"
+        SystemExit, match=r"is not that of commit 3adf61e.*git clone https://github.com/karpathy/nanoGPT"
     ):
         load("nanogpt").check(tmp_path)
     with pytest.raises(SystemExit, match="is missing"):
