@@ -14,8 +14,10 @@ COMPANY = ("GRADVOTE_WORKERS", "TORCHFT_LIGHTHOUSE")
 """What `gradvote launch` and torchft set for workers that have no process group in common."""
 
 
-def gradient_rms(optimizer: Optimizer) -> float:
+def gradient_rms(optimizer: Optimizer, max_norm: float | None = None) -> float:
     """√(mean g²) over all parameters with a gradient, and over the ranks of torch.distributed where it runs.
+
+    With `max_norm` of gradients that are clipped to it, each rank's by itself; the optimizer's own stay as they are.
 
     Raises:
         ValueError: there is no gradient, or it is zero, not finite, or a direction of a vote already.
@@ -27,7 +29,8 @@ def gradient_rms(optimizer: Optimizer) -> float:
     found = torch.zeros(3)
     if count:
         found[0] = 1
-        found[1] = sum(float(g.double().square().sum()) for g in gradients) / count
+        square = sum(float(g.double().square().sum()) for g in gradients)
+        found[1] = (square if max_norm is None else min(square, max_norm**2)) / count
         found[2] = _are_directions(gradients)
     if not (dist.is_available() and dist.is_initialized()):
         _warn_of_others()

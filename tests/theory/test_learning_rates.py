@@ -101,6 +101,21 @@ class TestTheRule:
         median_of_scaled_signs = replace(a.ef_signsgd(), up=Sign("l1"))
         assert gradvote.suggest_lr(SGD(fresh(), lr=0.5), median_of_scaled_signs) == pytest.approx(0.5)
 
+    def test_clipped_gradients_are_what_it_fits(self) -> None:
+        """Behind a bound of 1 a gradient of norm 5 moves SGD a fifth as far; means then need a rate five times as large."""
+        adam, sgd = AdamW(params([3.0, 4.0]), lr=1e-3), SGD(params([3.0, 4.0]), lr=1e-3)
+        means, votes = a.dist_ef_sgdm(), a.signum()
+        assert gradvote.suggest_lr(adam, means, max_norm=1.0) == pytest.approx(5 * gradvote.suggest_lr(adam, means))
+        assert gradvote.suggest_lr(sgd, votes, max_norm=1.0) == pytest.approx(gradvote.suggest_lr(sgd, votes) / 5)
+        assert gradvote.suggest_lr(adam, means, max_norm=6.0) == gradvote.suggest_lr(adam, means)
+        assert gradvote.suggest_lr(adam, votes, max_norm=1.0) == gradvote.suggest_lr(adam, votes)
+        assert sgd.param_groups[0]["params"][0].grad.tolist() == [3.0, 4.0]
+
+    @pytest.mark.parametrize("bound", [0.0, -1.0, math.inf, math.nan])
+    def test_a_bound_that_is_none(self, bound: float) -> None:
+        with pytest.raises(ValueError, match="max_norm must be positive and finite"):
+            gradvote.suggest_lr(SGD(with_gradient(), lr=0.1), a.signum(), max_norm=bound)
+
     def test_lion_stays_lion(self) -> None:
         lion = type("Lion", (Optimizer,), {"__init__": _like_any})
         assert gradvote.suggest_lr(lion(fresh(), lr=1e-4), a.lion()) == pytest.approx(1e-4)
