@@ -5,6 +5,7 @@ Nothing of the script is changed here, but that `gradvote.suggest_lr` gives TINY
 
 import json
 import logging
+import math
 import os
 import runpy
 import sys
@@ -58,8 +59,8 @@ def count() -> None:
     register_optimizer_step_post_hook(stepped)
     suggest, factor = gradvote.suggest_lr, float(os.environ.get("TINY_FACTOR", "1"))
 
-    def scaled(*arguments: Any) -> Any:
-        rate = suggest(*arguments)
+    def scaled(*arguments: Any, **more: Any) -> Any:
+        rate = suggest(*arguments, **more)
         suggested.append(rate)
         return [r * factor for r in rate] if isinstance(rate, list) else rate * factor
 
@@ -86,7 +87,7 @@ def result(seconds: float) -> dict[str, Any]:
     """What this process has to tell."""
     stats = [vote.stats() for vote in votes]
     return {
-        **tiny.REPORT,
+        **{k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in tiny.REPORT.items()},
         "votes": [getattr(s, "steps", getattr(s, "step", 0)) for s in stats],
         "optimizer_steps": sorted(steps.values()),
         "coordinates": [getattr(s, "coordinates", sum(sizes.values())) for s in stats],

@@ -93,7 +93,7 @@ def images(cases: Sequence[Case]) -> list[str]:
 
 
 def _images(rows: list[Row], reference: list[list[float]]) -> str:
-    good = [r for r in rows if "failed" not in r and math.isfinite(r["test"])]
+    good = [r for r in rows if "failed" not in r and math.isfinite(float(r["test"]))]
     if not good:
         return f"| {len(rows)} of {len(rows)} | | | | "
     middle = [sum(column) / len(reference) for column in zip(*reference, strict=True)]

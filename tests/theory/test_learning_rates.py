@@ -102,7 +102,7 @@ class TestTheRule:
         assert gradvote.suggest_lr(SGD(fresh(), lr=0.5), median_of_scaled_signs) == pytest.approx(0.5)
 
     def test_clipped_gradients_are_what_it_fits(self) -> None:
-        """Behind a bound of 1 a gradient of norm 5 moves SGD a fifth as far; means then need a rate five times as large."""
+        """With a bound of 1 gradients of norm 5 move SGD a fifth as far; means need five times the rate."""
         adam, sgd = AdamW(params([3.0, 4.0]), lr=1e-3), SGD(params([3.0, 4.0]), lr=1e-3)
         means, votes = a.dist_ef_sgdm(), a.signum()
         assert gradvote.suggest_lr(adam, means, max_norm=1.0) == pytest.approx(5 * gradvote.suggest_lr(adam, means))
