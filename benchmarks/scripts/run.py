@@ -136,8 +136,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("GRADVOTE_DATA", "../shared/data")))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=4)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--once", metavar="METHOD", choices=METHODS, help="run it once, and keep nothing")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), help=f"of {', '.join(METHODS)}, or any algorithm"
+    )
+    parser.add_argument("--once", metavar="METHOD", help="run it once, and keep nothing")
     parser.add_argument("--factor", type=float, default=1.0, help="with --once: of the rate")
     parser.add_argument("--clones", action="store_true", help="say which clones are needed")
     parser.add_argument("--table", action="store_true", help="write docs/scripts.md")

@@ -88,7 +88,7 @@ def images(cases: Sequence[Case]) -> list[str]:
             for factor, name in chosen[: 1 if method == "plain" else 2]:
                 rows = tested(results, method, factor)
                 if rows and reference:
-                    lines.append(f"| {NAMES.get(method, 'plain')}, {name} {_images(rows, reference)} |")
+                    lines.append(f"| {NAMES.get(method, 'plain')}, {name}, ×{factor:.2g} {_images(rows, reference)} |")
     return lines
 
 
@@ -129,8 +129,8 @@ def _cell(results: Results, method: str, factor: float) -> str:
         return "not run"
     tried = [r["factor"] for r in results.rows if r["method"] == method and r["seed"] == TUNE]
     edge = "*" if factor == best(results, method) and factor in (min(tried), max(tried)) else ""
-    few = "†" if [r["seed"] for r in rows] == [TUNE] else ""
-    return f"{_range([float(r.get('test', math.nan)) for r in rows])}{few} (×{factor:.2g}{edge})"
+    few = "†" if [r["seed"] for r in rows] == [TUNE] else f", n={len(rows)}"
+    return f"{_range([float(r.get('test', math.nan)) for r in rows])} (×{factor:.2g}{edge}{few})"
 
 
 def _range(values: list[float]) -> str:
