@@ -1,6 +1,7 @@
 """The tables of `docs/scripts.md`, between its marks, from `results/`."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def costs(cases: Sequence[Case]) -> list[str]:
     ]
     for case in cases:
         rows = [r for r in Results(case.name).rows if "failed" not in r]
-        found = {m: next((r for r in rows if r["method"] == m), None) for m in METHODS[1:]}
+        found = {m: next((r for r in rows if r["method"] == m and any(r["coordinates"])), None) for m in METHODS[1:]}
         added, removed = size(case.votes)
         kilobytes = [_plain_bytes(found["signum"]), *(_bytes(row) for row in found.values())]
         warnings = sorted({_short(w) for row in found.values() if row for w in row["warnings"]})
@@ -152,7 +153,7 @@ def _per_step(row: Row | None) -> str:
 
 
 def _bytes(row: Row | None) -> str:
-    return f"{sum(row['bytes_sent']) / max(row['optimizer_steps']) / 1000:.3g}" if row else "not run"
+    return _kilobytes(sum(row["bytes_sent"]) / max(row["optimizer_steps"])) if row else "not run"
 
 
 def _plain_bytes(row: Row | None) -> str:
@@ -160,9 +161,13 @@ def _plain_bytes(row: Row | None) -> str:
     if not row:
         return "not run"
     sent = sum(4 * d * v for d, v in zip(row["coordinates"], row["votes"], strict=True))
-    return f"{sent / max(row['optimizer_steps']) / 1000:.3g}"
+    return _kilobytes(sent / max(row["optimizer_steps"]))
+
+
+def _kilobytes(count: float) -> str:
+    return f"{count / 1000:.0f}" if count > 1e5 else f"{count / 1000:.3g}"
 
 
 def _short(warning: str) -> str:
     """Its first words; Trainers' own begin with the name of a setting."""
-    return warning.replace("TrainingArguments.", "").partition(":")[0].partition(". ")[0]
+    return re.split(r"[:;,]|\. ", warning.replace("TrainingArguments.", ""))[0]
