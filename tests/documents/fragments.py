@@ -4,7 +4,6 @@ import ast
 import contextlib
 import doctest
 import io
-import os
 import tempfile
 import traceback
 from pathlib import Path
@@ -50,8 +49,7 @@ def made(statement: ast.stmt) -> set[str]:
 def errors_of(blocks: list[Block]) -> dict[str, str]:
     """What running each of them raised; to be called on the one rank of a group."""
     told = {}
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for block in blocks:
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
