@@ -98,6 +98,9 @@ class Chain(Codec):
         known = [own for own in held if own is not None]
         return sum(known[1:], known[0]) if known else None
 
+    def mirrored(self, state: State) -> Tensor | None:
+        return self.codec.mirrored(state["codec"])
+
     def merge(self, own: State, other: State) -> State:
         return {**own, **{key: part.merge(own[key], other[key]) for key, part in self._parts()}}
 

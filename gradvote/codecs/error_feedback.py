@@ -86,6 +86,9 @@ class ErrorFeedback(Codec):
         memory: Tensor = state["memory"]
         return memory
 
+    def mirrored(self, state: State) -> Tensor | None:
+        return self.codec.mirrored(state["inner"])
+
     def merge(self, own: State, other: State) -> State:
         """e_own + (η_other/η_own)·e_other; without `track_lr` the plain sum."""
         taken = other["memory"]
