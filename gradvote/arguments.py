@@ -1,5 +1,7 @@
-"""Arguments given by name, from a command line or a JSON file: checked against a signature before anything is built."""
+"""Arguments given by name, as NAME:key=value or in JSON: checked against a signature before anything is built."""
 
+import ast
+import re
 import types
 from collections.abc import Callable, Mapping
 from inspect import signature
@@ -38,6 +40,23 @@ def checked(of: str, given: Mapping[str, object], hints: Mapping[str, object]) -
         if key not in hints:
             raise unknown(f"option of {of}", key, hints)
     return {key: _checked(f"The option {key} of {of}", value, hints[key]) for key, value in given.items()}
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """NAME:key=value,key=(value, value) -> the name and its options."""
+    name, _, rest = spec.partition(":")
+    return name, dict(assignment(part) for part in re.split(r",(?![^(\[]*[)\]])", rest) if part.strip())
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value a Python literal or else a text."""
+    key, equals, value = text.strip().partition("=")
+    if not equals or not key:
+        raise ValueError(f"'{text}' should be KEY=VALUE, for instance mu=0.9.")
+    try:
+        return key.replace("-", "_"), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key.replace("-", "_"), value
 
 
 def _checked(what: str, value: object, hint: object) -> object:

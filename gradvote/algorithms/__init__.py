@@ -1,6 +1,5 @@
 """The catalogue: one paper per file; the file's name is the function's name and, with dashes, the CLI's."""
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -8,13 +7,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from gradvote.arguments import checked, hints_of
-from gradvote.discovery import file_of, function_in, module_names, summary_of
+from gradvote.discovery import Parts, check_broken, constant_in, function_in, module_names, spoilt, summary_of
 from gradvote.errors import unknown
 
 if TYPE_CHECKING:
     from gradvote.core import Algorithm
 
 _NAMES = module_names(__path__)
+_PARTS = Parts("algorithms", "algorithm", __name__, __path__)
 
 
 class _Catalogue(ModuleType):
@@ -43,13 +43,13 @@ def __dir__() -> list[str]:
 
 def names() -> list[str]:
     """The algorithms by their CLI names."""
-    return [name.replace("_", "-") for name in _NAMES if name != "noisy"]
+    return [name for name in _PARTS.names() if name != "noisy"]
 
 
 def summary(name: str) -> str:
     """One line about an algorithm."""
     _check_name(name)
-    first = summary_of(file_of(__path__, _base(name)))
+    first = summary_of(_PARTS.find(_base(name)).file)
     return f"noise before {first}" if _is_noisy(name) else first
 
 
@@ -57,6 +57,23 @@ def default_lr(name: str) -> float:
     """A learning rate to begin with; a noisy form has that of the algorithm inside."""
     _check_name(name)
     return float(_module(_base(name)).LR)
+
+
+def bits(name: str) -> tuple[tuple[float, float], tuple[int, int]]:
+    """Bits per coordinate, up and down, and 32-bit numbers per tensor beside them: `BITS` and `SCALES` of its file.
+
+    Raises:
+        ValueError: no such algorithm, or its file does not say.
+    """
+    _check_name(name)
+    found = _PARTS.find(_base(name))
+    told = constant_in(found.file, "BITS")
+    if told is None:
+        raise ValueError(
+            f"The algorithm '{name}' does not say what it sends: give {found.file.name} a line such as BITS = (1, 32), "
+            "the bits per coordinate up and down, and SCALES = (1, 0) if it sends 32-bit numbers per tensor."
+        )
+    return told, constant_in(found.file, "SCALES") or (0, 0)
 
 
 def options(name: str) -> dict[str, object]:
@@ -71,7 +88,7 @@ def options(name: str) -> dict[str, object]:
 def option_names(name: str) -> list[str]:
     """The names of these options, from the sources alone where they tell."""
     _check_name(name)
-    told = [function_in(file_of(__path__, part), part).options for part in _parts(name)]
+    told = [function_in(_PARTS.find(part).file, part).options for part in _parts(name)]
     if any(own is None for own in told):
         return list(options(name))
     return [option for own in told for option in own or () if option != "algorithm"]
@@ -106,8 +123,16 @@ def _parts(name: str) -> list[str]:
 
 
 def _check_name(name: str) -> None:
-    if _base(name) not in _NAMES or _base(name) == "noisy":
+    if _base(name) == "noisy" or not _is_one(_base(name)):
         raise unknown("algorithm", name, [*names(), *(f"noisy-{n}" for n in names())])
+
+
+def _is_one(base: str) -> bool:
+    """Whether there is such a file; one that is broken raises its sentence."""
+    if base in _NAMES or base.replace("_", "-") in _PARTS.names():
+        return True
+    check_broken("algorithms", base)
+    return False
 
 
 def _function(name: str) -> "Callable[..., Algorithm]":
@@ -116,9 +141,12 @@ def _function(name: str) -> "Callable[..., Algorithm]":
 
 
 def _imported(module: str) -> "Callable[..., Algorithm]":
+    found = _PARTS.find(module)
+    if found.origin and not callable(getattr(_module(module), module, None)):
+        raise spoilt(found, "algorithm", f"{found.module} has no function {module}")
     function: Callable[..., Algorithm] = getattr(_module(module), module)
     return function
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{name}")
+    return _PARTS.load(name)

@@ -11,7 +11,8 @@ import gradvote
 from gradvote import algorithms, data, faults, models
 from gradvote.discovery import keys_in
 from gradvote.errors import unknown
-from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, SCHEDULES, WEIGHTS
+from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, WEIGHTS
+from gradvote.train.schedules import describe_schedule, schedule_names
 
 Rows = list[tuple[str, str]]
 QUANTILES = Path(gradvote.__file__).parent / "kernels" / "quantiles.py"
@@ -48,7 +49,7 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "data": lambda: _described(data.names(), data.describe),
     "models": lambda: _described(models.model_names(), models.describe_model),
     "noises": _noises,
-    "schedules": lambda: list(SCHEDULES.items()),
+    "schedules": lambda: _described(schedule_names(), describe_schedule),
     "optimizers": lambda: list(OPTIMIZERS.items()),
     "weights": lambda: list(WEIGHTS.items()),
     "engines": lambda: list(ENGINES.items()),

@@ -1,18 +1,16 @@
 """Faults: what a lying worker does to its gradient, or a faulty link to a payload in transit. One fault per file."""
 
-import importlib
 import inspect
 from typing import TYPE_CHECKING, TypeGuard
 
 from gradvote.arguments import checked, hints_of
-from gradvote.discovery import file_of, module_names, on_first_use, only_class_in
-from gradvote.errors import unknown
+from gradvote.discovery import Parts, on_first_use, only_class_in, spoilt
 
 if TYPE_CHECKING:
     from gradvote.faults._base import Collusion, Fault
     from gradvote.faults._plan import PLACES, Faulty, diverging, dropped, on_gradients, on_link
 
-_NAMES = module_names(__path__)
+_PARTS = Parts("faults", "fault", __name__, __path__)
 _BASES = ("Fault", "Collusion")
 _IN_PLAN = ("PLACES", "Faulty", "diverging", "dropped", "on_gradients", "on_link")
 _HOMES = dict.fromkeys(_BASES, "gradvote.faults._base") | dict.fromkeys(_IN_PLAN, "gradvote.faults._plan")
@@ -22,19 +20,16 @@ if not TYPE_CHECKING:  # a type checker would take any name for right
 
 def names() -> list[str]:
     """The faults by their CLI names."""
-    return [name.replace("_", "-") for name in _NAMES]
+    return _PARTS.names()
 
 
 def fault_class(name: str) -> "type[Fault]":
     """The class of a fault by its CLI name."""
-    module = importlib.import_module(f"{__name__}.{_found(name)}")
-    return next(v for v in vars(module).values() if _defines(v, module.__name__))
-
-
-def _found(name: str) -> str:
-    if name.replace("-", "_") not in _NAMES:
-        raise unknown("fault", name, names())
-    return name.replace("-", "_")
+    module = _PARTS.load(name)
+    for value in vars(module).values():
+        if _defines(value, module.__name__):
+            return value
+    raise spoilt(_PARTS.find(name), "fault", "it defines no class under gradvote.faults.Fault")
 
 
 def _defines(value: object, module: str) -> "TypeGuard[type[Fault]]":
@@ -55,12 +50,12 @@ def create(name: str, **options: object) -> "Fault":
 
 def summary(name: str) -> str:
     """One line about a fault."""
-    return only_class_in(file_of(__path__, _found(name)), *_BASES).summary
+    return only_class_in(_PARTS.find(name).file, *_BASES).summary
 
 
 def option_names(name: str) -> list[str]:
     """The options of a fault, from its source alone where that tells."""
-    told = only_class_in(file_of(__path__, _found(name)), *_BASES).options
+    told = only_class_in(_PARTS.find(name).file, *_BASES).options
     return list(hints_of(fault_class(name))) if told is None else list(told)
 
 

@@ -5,7 +5,8 @@ import pytest
 from gradvote import algorithms, data, faults, models
 from gradvote.cli.listing import KINDS
 from gradvote.kernels.quantiles import QUANTILES
-from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, SCHEDULES, WEIGHTS
+from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, WEIGHTS
+from gradvote.train.schedules import schedule_names
 
 EXPECTED = {
     "algorithms": [*algorithms.names(), "noisy-NAME"],
@@ -14,7 +15,7 @@ EXPECTED = {
     "data": data.names(),
     "models": models.model_names(),
     "noises": sorted(QUANTILES),
-    "schedules": list(SCHEDULES),
+    "schedules": schedule_names(),
     "optimizers": list(OPTIMIZERS),
     "weights": list(WEIGHTS),
     "engines": list(ENGINES),

@@ -2,8 +2,9 @@
 
 import pytest
 
+from gradvote.arguments import parse_spec
 from gradvote.cli.comparing import labels
-from gradvote.cli.options import Options, chosen, configs_of, parse_spec
+from gradvote.cli.options import Options, chosen, configs_of
 
 
 class TestSpecifications:
