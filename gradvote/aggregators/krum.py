@@ -43,3 +43,6 @@ class Krum(Aggregator):
         for place, row in enumerate(distances.sort(1).values.unbind(1)):
             sums += row.where(place < neighbours, 0.0)
         return sums.clamp_max(torch.finfo(sums.dtype).max).where(valid, torch.inf)
+
+
+SAMPLES = (Krum(0), Krum(1), Krum(2, fewer=1))

@@ -104,3 +104,13 @@ def _is_even(valid: Tensor) -> bool:
     if bool(valid.all()):
         return len(valid) % 2 == 0
     return bool((valid.sum(0) % 2 == 0).any())
+
+
+SAMPLES = (
+    MajorityVote(),
+    MajorityVote("positive"),
+    MajorityVote("abstain"),
+    MajorityVote("random", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25)),
+    MajorityVote(still=True),
+    MajorityVote("positive", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25), still=True),
+)

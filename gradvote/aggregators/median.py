@@ -17,3 +17,6 @@ class Median(Aggregator):
 
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         return kernels.median(x, valid)
+
+
+SAMPLES = (Median(),)

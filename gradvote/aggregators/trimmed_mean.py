@@ -23,3 +23,6 @@ class TrimmedMean(Aggregator):
 
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         return kernels.trimmed_mean(x, valid, self.trim)
+
+
+SAMPLES = (TrimmedMean(0), TrimmedMean(1), TrimmedMean(3))

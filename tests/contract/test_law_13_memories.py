@@ -27,7 +27,12 @@ def remembers(codec: Codec) -> bool:
     return codec.unsent(codec.init(torch.zeros(M, B, N))) is not None
 
 
-REMEMBERING, FORGETTING = [c for c in EVERY if remembers(c)], [c for c in EVERY if not remembers(c)]
+def mirrors(codec: Codec) -> bool:
+    return codec.mirrored(codec.init(torch.zeros(M, B, N))) is not None
+
+
+REMEMBERING, MIRRORING = [c for c in EVERY if remembers(c)], [c for c in EVERY if mirrors(c)]
+FORGETTING = [c for c in EVERY if not remembers(c) and not mirrors(c)]
 
 
 def held(codec: Codec, state: State) -> Tensor:
