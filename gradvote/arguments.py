@@ -3,7 +3,7 @@
 import ast
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -71,7 +71,7 @@ def _fit(value: object, hint: object) -> object:
     if get_origin(hint) in (Union, types.UnionType):
         fits = (_fit(value, option) for option in _simple_first(get_args(hint)))
         return next((fit for fit in fits if fit is not _REFUSED), _REFUSED)
-    if get_origin(hint) is tuple:
+    if get_origin(hint) in (tuple, Sequence):
         return _fit_tuple(value, get_args(hint)[0])
     if get_origin(hint) is Literal:
         return value if type(value) in {type(option) for option in get_args(hint)} else _REFUSED
@@ -101,7 +101,7 @@ def _is_a(value: object, hint: object) -> bool:
 def _in_words(hint: object) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_in_words(option) for option in get_args(hint))
-    if get_origin(hint) is tuple:
+    if get_origin(hint) in (tuple, Sequence):
         return f"a list of which each item is {_in_words(get_args(hint)[0])}"
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))

@@ -167,6 +167,10 @@ class Aggregator(ABC):
     @abstractmethod
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor: ...
 
+    def tolerates(self, num_workers: int) -> int:
+        """How many of so many workers may say anything, and the result stays what honest ones say who agree."""
+        return 0
+
     def ties(self, up: "Codec", ballots: Payload, ctx: Context, n: int) -> int:
         """Coordinates of ballots (M, ..., B) on which a vote is split evenly; a unit on which nobody voted is none."""
         return 0

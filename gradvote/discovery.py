@@ -231,10 +231,12 @@ def only_class_in(file: Path, *bases: str) -> Described:
     return Described(_first_line(own), fields if known else None)
 
 
-def classes_in(file: Path) -> dict[str, str]:
-    """The public classes of a file that inherit from something, and the first lines of their docstrings."""
+def classes_in(file: Path, base: str | None = None) -> dict[str, str]:
+    """The public classes of a file that inherit from something, or from `base`, and their docstrings' first lines."""
     classes = [node for node in _tree(file).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-    return {node.name: _first_line(node) for node in classes if node.bases}
+    parents = {node.name: [ast.unparse(parent) for parent in node.bases] for node in classes}
+    wanted = [n for n in classes if parents[n.name] and (base is None or base in parents[n.name])]
+    return {node.name: _first_line(node) for node in wanted}
 
 
 def constant_in(file: Path, name: str) -> Any:

@@ -32,6 +32,9 @@ class NearestNeighbourMixing(Aggregator):
         if self.f < 0:
             raise ValueError(f"NearestNeighbourMixing needs f of at least 0; got f={self.f}.")
 
+    def tolerates(self, num_workers: int) -> int:
+        return min(self.f, (num_workers - 1) // 2, self.inner.tolerates(num_workers))
+
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         near = ranks(squared_distances(x, valid)) < valid.sum(0) - tolerated(self.f, valid)
         mixed = torch.stack([Mean()(x, own & valid, ctx) for own in near])

@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradvote.arguments import checked, hints_of
 from gradvote.discovery import Parts, check_broken, constant_in, function_in, module_names, spoilt, summary_of
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradvote.core import Algorithm
 
 _NAMES = module_names(__path__)
+_NEEDED = {"BITS": "(1, 32)", "WORDS": '("sign", "mean", "mean")', "TRUST": '"every worker"'}
 _PARTS = Parts("algorithms", "algorithm", __name__, __path__)
 
 
@@ -59,21 +60,49 @@ def default_lr(name: str) -> float:
     return float(_module(_base(name)).LR)
 
 
-def bits(name: str) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Bits per coordinate, up and down, and 32-bit numbers per tensor beside them: `BITS` and `SCALES` of its file.
+class Facts(NamedTuple):
+    """What an algorithm's file says of it beside its function, in constants of these names.
+
+    `bits`: per coordinate, up and down. `scales`: 32-bit numbers per tensor beside them. `words`: what goes up, what
+    the server does, what comes down. `trust`: who must be honest for the decision to stay within what honest workers
+    say, "every worker" or "a majority".
+    """
+
+    bits: tuple[float, float]
+    scales: tuple[int, int]
+    words: tuple[str, str, str]
+    paper: str
+    trust: str
+
+
+def facts(name: str) -> Facts:
+    """What tables and tests have to know of an algorithm, read from its source.
 
     Raises:
-        ValueError: no such algorithm, or its file does not say.
+        ValueError: no such algorithm, or its file does not say; the sentence tells what to add.
     """
     _check_name(name)
-    found = _PARTS.find(_base(name))
-    told = constant_in(found.file, "BITS")
-    if told is None:
-        raise ValueError(
-            f"The algorithm '{name}' does not say what it sends: give {found.file.name} a line such as BITS = (1, 32), "
-            "the bits per coordinate up and down, and SCALES = (1, 0) if it sends 32-bit numbers per tensor."
-        )
-    return told, constant_in(found.file, "SCALES") or (0, 0)
+    file = _PARTS.find(_base(name)).file
+    for constant, example in _NEEDED.items():
+        if constant_in(file, constant) is None:
+            raise ValueError(
+                f"The algorithm '{name}' does not say its {constant}: add a line such as {constant} = {example} to "
+                f"{file.name}, beside LR."
+            )
+    scales, paper = constant_in(file, "SCALES") or (0, 0), constant_in(file, "PAPER") or ""
+    return Facts(constant_in(file, "BITS"), scales, constant_in(file, "WORDS"), paper, constant_in(file, "TRUST"))
+
+
+def table() -> str:
+    """The algorithms as a table in Markdown, as it stands in the README."""
+    known = [(name, facts(name)) for name in names()]
+    rows = [
+        f"| `{name}` | {' | '.join(own.words)} | {own.bits[0]:.2g} + {own.bits[1]:.2g} | {own.trust} | {own.paper} |"
+        for name, own in known
+    ]
+    rows.append("| `noisy-NAME` | NAME's, with noise before | NAME's | NAME's | as NAME | as NAME | Chen et al. 2020 |")
+    head = "| name | up | server | down | bits per coordinate, up + down | trusts | paper |"
+    return "\n".join((head, "|---" * 7 + "|", *rows))
 
 
 def options(name: str) -> dict[str, object]:
@@ -108,6 +137,11 @@ def create(name: str, **chosen: object) -> "Algorithm":
     values = checked(name, chosen, own | hints)
     wrapped = function(**{k: v for k, v in values.items() if k in hints})
     return noisy(wrapped, **{k: v for k, v in values.items() if k not in hints})
+
+
+def function(name: str) -> "Callable[..., Algorithm]":
+    """The function of an algorithm by its CLI name; that of a noisy form is the one inside."""
+    return _function(name)
 
 
 def _is_noisy(name: str) -> bool:

@@ -95,6 +95,16 @@ ALGORITHMS = _all_algorithms()
 PLAIN = {name: ALGORITHMS[name] for name in algorithms.names()}
 
 
+def remembers(codec: Codec) -> bool:
+    """Whether it keeps back what it has not sent."""
+    return codec.unsent(codec.init(torch.zeros(1, 1, 1))) is not None
+
+
+def mirrors(codec: Codec) -> bool:
+    """Whether its receiver adds up what it sends."""
+    return codec.mirrored(codec.init(torch.zeros(1, 1, 1))) is not None
+
+
 def flat(examples: dict[type, list]) -> list:
     """All examples, with readable test names."""
     return [pytest.param(e, id=repr(e).replace(" ", "")) for group in examples.values() for e in group]
