@@ -25,6 +25,14 @@ from gradvote.errors import MissingExtra, unknown
 GROUP = "gradvote.plugins"
 KINDS = ("aggregators", "algorithms", "codecs", "data", "faults", "models", "partitions", "schedules", "transforms")
 """The names of folders of parts in a plugin."""
+NAMED = {
+    "algorithms": "algorithms",
+    "data": "data/sources",
+    "faults": "faults",
+    "partitions": "data/partitions",
+    "schedules": "train/schedules",
+}
+"""Our own folders of those whose files' names are the names of their parts."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +191,16 @@ def _read(kind: str, package: str, folder: Path, origin: str, into: dict[str, Fo
             why = f"its source cannot be read ({type(error).__name__}: {error})"
             problems.append(Broken(kind, name, f"{what} cannot be used: {why}; update that package, or uninstall it."))
             continue
-        if name in into:
-            sentence = f"{what} is left out, as {into[name].origin} has one of that name; uninstall one of them."
+        owner = into[name].origin if name in into else "gradvote" if name in _own_names(kind) else None
+        if owner is not None:
+            sentence = f"{what} is left out, as {owner} has one of that name; uninstall that package, or rename it."
             problems.append(Broken(kind, "", sentence))
             continue
         into[name] = Found(name.replace("_", "-"), f"{package}.{name}", file, origin)
+
+
+def _own_names(kind: str) -> list[str]:
+    return module_names([str(Path(__file__).parent / NAMED[kind])]) if kind in NAMED else []
 
 
 def module_names(path: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.conftest import describe, python
+from tests.plugins.conftest import commands, describe, python
 
 TRAIN = {
     "--algorithm": "ef21:workers=5",
@@ -19,51 +19,47 @@ TRAIN = {
 OURS = "ef21 or estimate or accumulated or total or innerproduct or shards or warmup or linear or blobs or samples"
 
 
-def test_they_are_listed_and_documented(site: Path) -> None:
-    found = python(site, "-m", "gradvote", "list")
+MISTAKES = {
+    "train --partition shards:per_wroker=3": "named 'per_wroker'. Did you mean 'per_worker'?",
+    "train --partition shads": "Did you mean 'shards'?",
+    "train --partition shards:per_worker=0": "each worker needs at least 1 shard.",
+    "train --fault inner-product:eps=2": "named 'eps'. Did you mean 'epsilon'?",
+    "train --data blobs:classes=many": "The option classes of the data set blobs must be a whole number",
+    "train --algorithm ef21:worker=5": "Did you mean 'workers'?",
+    "train --algorithm ef21 --engine elastic": "all workers of the start must stay to the end",
+    "train --fault inner-product --engine elastic": "needs the gradients of all workers",
+}
+
+
+def test_names_and_typos_come_without_pytorch(site: Path, tmp_path: Path) -> None:
+    lines = ["list", "list algorithms --table", "train --partition shads", "train --fault inner-product:eps=2"]
+    listed, table, *typos = commands(site, tmp_path, lines)
     for name in ("ef21", "shards", "inner-product", "warmup", "linear", "blobs", "Estimate", "Total"):
-        assert re.search(rf"^ +{name} .*\(ef21-plugin\)", found.stdout, re.MULTILINE), (name, found.stdout)
-    table = python(site, "-m", "gradvote", "list", "algorithms", "--table").stdout
-    assert (
-        "| `ef21` | scaled sign of what an estimate lacks | sum of means | estimate | 1 + 32 | every worker |" in table
-    )
+        assert re.search(rf"^ +{name} .*\(ef21-plugin\)", listed.said, re.MULTILINE), (name, listed.said)
+    row = "| `ef21` | scaled sign of what an estimate lacks | sum of means | estimate | 1 + 32 | every worker |"
+    assert row in table.said and listed.status == table.status == 0
+    assert [typo.status for typo in typos] == [2, 2] and not any(c.torch for c in (listed, table, *typos))
 
 
 def test_they_are_trained_and_resumed_with_their_options(site: Path, tmp_path: Path) -> None:
-    words = [word for pair in TRAIN.items() for word in pair]
-    short = python(site, "-m", "gradvote", "train", *words, "--steps", "30", cwd=tmp_path)
-    assert short.returncode == 0, short.stderr
+    """And their mistakes are found, before anything is written."""
+    words = " ".join(word for pair in TRAIN.items() for word in pair)
+    *mistakes, first, again = commands(
+        site, tmp_path, [*MISTAKES, f"train {words} --steps 30", "train --resume runs/ef21"]
+    )
+    for found, sentence in zip(mistakes, MISTAKES.values(), strict=True):
+        assert found.status == 2 and sentence in " ".join(found.said.split()), found.said
+    assert first.status == again.status == 0, first.said + again.said
     about = json.loads((tmp_path / "runs/ef21/run.json").read_text())
     assert about["algorithm"].startswith("Algorithm(up=Estimate(codec=Sign(scale='l1'")
-    assert about["config"]["partition_options"] == {"per_worker": 3}
+    assert about["config"]["partition_options"] == {"per_worker": 3} and about["status"] == "finished"
     records = [json.loads(line) for line in (tmp_path / "runs/ef21/records.jsonl").read_text().splitlines()]
     assert records[-1]["loss"] < 0.7 * records[0]["loss"]
-    again = python(site, "-m", "gradvote", "train", "--resume", "runs/ef21", cwd=tmp_path)
-    assert again.returncode == 0 and "finished" in again.stdout, again.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--partition", "shards:per_wroker=3"], "named 'per_wroker'. Did you mean 'per_worker'?"),
-        (["--partition", "shads"], "Did you mean 'shards'?"),
-        (["--partition", "shards:per_worker=0"], "each worker needs at least 1 shard."),
-        (["--fault", "inner-product:eps=2"], "named 'eps'. The valid ones are: epsilon."),
-        (["--data", "blobs:classes=many"], "The option classes of the data set blobs must be a whole number"),
-        (["--algorithm", "ef21:worker=5"], "Did you mean 'workers'?"),
-        (["--algorithm", "ef21", "--engine", "elastic"], "all workers of the start must stay to the end"),
-        (["--fault", "inner-product", "--engine", "elastic"], "needs the gradients of all workers"),
-    ],
-)
-def test_their_options_are_checked(words: list[str], sentence: str, site: Path, tmp_path: Path) -> None:
-    found = python(site, "-m", "gradvote", "train", *words, cwd=tmp_path)
-    assert found.returncode == 2 and sentence in " ".join(found.stderr.split()), found.stderr
-    assert not (tmp_path / "runs").exists()
 
 
 def test_they_are_held_to_the_laws(site: Path) -> None:
     """The whole contract suite, which has no list of them, on what is new."""
-    found = python(site, "-m", "pytest", "-q", "-rN", "tests/contract", "-k", OURS, "-p", "no:cacheprovider")
+    found = python(site, "-m", "pytest", "-o", "addopts=", "tests/contract", "-k", OURS, "-p", "no:cacheprovider")
     assert found.returncode == 0, found.stdout[-3000:]
     [count] = re.findall(r"(\d+) passed", found.stdout)
     assert int(count) > 100
@@ -115,30 +111,34 @@ def broken_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+USED = {
+    "train --fault typo": "The part faults/typo of the package broken cannot be used: its source cannot be read",
+    "train --fault crash": "The fault 'crash' of the package broken cannot be used: it cannot be imported",
+    "train --fault empty": "The fault 'empty' of the package broken cannot be used: it cannot be imported",
+    "train --partition two": "The partition 'two' of the package broken cannot be used: it cannot be imported",
+    "train --algorithm mute": "The algorithm 'mute' of the package broken cannot be used: it cannot be imported",
+}
+
+
 def test_what_is_broken_is_named_and_stops_nothing_else(broken_site: Path, tmp_path: Path) -> None:
-    listed = python(broken_site, "-m", "gradvote", "list")
-    assert listed.returncode == 0 and "signsgd" in listed.stdout
-    said = " ".join(listed.stdout.split())
+    listed, fine, *used = commands(broken_site, tmp_path, ["list", "train --steps 2 --partition iid", *USED])
+    assert listed.status == 0 and "signsgd" in listed.said and fine.status == 0, fine.said
+    said = " ".join(listed.said.split())
     assert "The plugin 'some' of the package gone names nowhere.faults, which is no folder" in said
     assert "The part faults/typo of the package broken cannot be used: its source cannot be read (SyntaxError" in said
     assert "The part partitions/iid of the package broken is left out, as gradvote has one of that name" in said
-    done = python(broken_site, "-m", "gradvote", "train", "--steps", "2", "--partition", "iid", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    for found, sentence in zip(used, USED.values(), strict=True):
+        text = " ".join(found.said.split())
+        assert found.status == 2 and sentence in text and "uninstall it" in text and "Traceback" not in text, text
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--fault", "typo"], "The part faults/typo of the package broken cannot be used: its source cannot be read"),
-        (["--fault", "crash"], "The fault 'crash' of the package broken cannot be used: it cannot be imported"),
-        (["--fault", "empty"], "The fault 'empty' of the package broken cannot be used"),
-        (["--partition", "two"], "The partition 'two' of the package broken cannot be used"),
-        (["--algorithm", "mute"], "The algorithm 'mute' of the package broken cannot be used"),
-    ],
-)
-def test_using_what_is_broken_is_one_sentence(
-    words: list[str], sentence: str, broken_site: Path, tmp_path: Path
-) -> None:
-    found = python(broken_site, "-m", "gradvote", "train", *words, cwd=tmp_path)
-    said = " ".join(found.stderr.split())
-    assert found.returncode == 2 and sentence in said and "uninstall it" in said and "Traceback" not in said, said
+def test_what_is_in_a_part_that_loads_is_looked_at(broken_site: Path, tmp_path: Path) -> None:
+    (broken_site / "broken/__init__.py").write_text("")
+    lines = {
+        "train --fault empty": "it defines no class under gradvote.faults.Fault",
+        "train --fault crash": "(RuntimeError: no such luck)",
+        "train --partition two": "it must define exactly one class, a frozen dataclass",
+        "train --algorithm mute": "broken.algorithms.mute has no function mute",
+    }
+    for found, sentence in zip(commands(broken_site, tmp_path, list(lines)), lines.values(), strict=True):
+        assert found.status == 2 and sentence in " ".join(found.said.split()), found.said
