@@ -253,11 +253,14 @@ def classes_in(file: Path, base: str | None = None) -> dict[str, str]:
 
 
 def constant_in(file: Path, name: str) -> Any:
-    """The value of a module's constant: numbers, texts, tuples, and sums and quotients of numbers; None without it."""
+    """The value of a module's constant: numbers, texts, tuples, sums and quotients of numbers; None without it."""
     for node in _tree(file).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in targets):
-            return _constant(node.value)
+            try:
+                return _constant(node.value)
+            except (ValueError, TypeError, ArithmeticError):
+                return None
     return None
 
 

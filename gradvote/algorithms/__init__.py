@@ -95,14 +95,19 @@ def facts(name: str) -> Facts:
 
 def table() -> str:
     """The algorithms as a table in Markdown, as it stands in the README."""
-    known = [(name, facts(name)) for name in names()]
-    rows = [
-        f"| `{name}` | {' | '.join(own.words)} | {own.bits[0]:.2g} + {own.bits[1]:.2g} | {own.trust} | {own.paper} |"
-        for name, own in known
-    ]
+    rows = [_row(name) for name in names()]
     rows.append("| `noisy-NAME` | NAME's, with noise before | NAME's | NAME's | as NAME | as NAME | Chen et al. 2020 |")
     head = "| name | up | server | down | bits per coordinate, up + down | trusts | paper |"
     return "\n".join((head, "|---" * 7 + "|", *rows))
+
+
+def _row(name: str) -> str:
+    try:
+        own = facts(name)
+    except ValueError:  # a plugin's that does not say them
+        return f"| `{name}` |{' ? |' * 6}"
+    bits = f"{own.bits[0]:.2g} + {own.bits[1]:.2g}"
+    return f"| `{name}` | {' | '.join(own.words)} | {bits} | {own.trust} | {own.paper} |"
 
 
 def options(name: str) -> dict[str, object]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.conftest import commands, describe, python
+from gradvote import aggregators, discovery
+from tests.contract.test_discovery import test_every_part_has_samples
+from tests.plugins.conftest import HERE, commands, describe, python
 
 TRAIN = {
     "--algorithm": "ef21:workers=5",
@@ -65,14 +67,21 @@ def test_they_are_held_to_the_laws(site: Path) -> None:
     assert int(count) > 100
 
 
-def test_a_file_without_samples_is_told_what_to_add(site: Path, tmp_path: Path) -> None:
-    (tmp_path / "bare" / "aggregators").mkdir(parents=True)
-    rule = (site / "ef21_plugin/aggregators/total.py").read_text().replace("SAMPLES = (Total(),)", "")
-    (tmp_path / "bare/aggregators/whole.py").write_text(rule)
-    (tmp_path / "bare/__init__.py").touch()
-    describe(tmp_path, "bare", {"all": "bare"})
-    found = python(tmp_path, "-m", "pytest", "-q", "tests/contract/test_discovery.py", "-p", "no:cacheprovider")
-    assert "bare.aggregators.whole has no samples of Total: end it with SAMPLES = (Total(),)." in found.stdout
+def test_a_file_without_samples_is_told_what_to_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bare/aggregators").mkdir(parents=True)
+    rule = (HERE / "ef21_plugin/aggregators/total.py").read_text().replace("Total", "Bare")
+    (tmp_path / "bare/aggregators/whole.py").write_text(rule.replace("SAMPLES = (Bare(),)", ""))
+    describe(tmp_path, "bare", {"all": "bare.aggregators"})
+    monkeypatch.syspath_prepend(tmp_path)
+    discovery.forget()
+    try:
+        with pytest.raises(
+            AssertionError, match=r"whole has no samples of Bare: end it with SAMPLES = \(Bare\(\),\)\."
+        ):
+            test_every_part_has_samples(aggregators)
+    finally:
+        monkeypatch.undo()
+        discovery.forget()
 
 
 def test_recipes_read_registered_parts_only(site: Path) -> None:
@@ -94,34 +103,43 @@ BROKEN = {
     "broken/faults/empty.py": '"""Nothing."""',
     "broken/partitions/iid.py": '"""Ours is older."""',
     "broken/partitions/two.py": '"""Two."""\nclass A: ...\nclass B: ...\n',
+    "broken/schedules/slow.py": '"""Slow."""',
+    "broken/data/heap.py": '"""Heap."""',
     "broken/algorithms/mute.py": '"""Mute."""\nLR = 1\n',
-    "broken/__init__.py": "raise SystemExit('at the import')",
+    "sour/__init__.py": "raise SystemExit('at the import')",
+    "sour/faults/bitter.py": '"""Bitter."""',
 }
 
 
 @pytest.fixture(scope="module")
 def broken_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Installed: a package with one mistake in each file, and one that is not there."""
+    """Installed: a package with one mistake in each file, one that ends at the import, and one that is not there."""
     folder = tmp_path_factory.mktemp("broken")
     for name, text in BROKEN.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     describe(folder, "broken", {"all": "broken"})
+    describe(folder, "sour", {"all": "sour.faults"})
     describe(folder, "gone", {"some": "nowhere.faults"})
     return folder
 
 
 USED = {
     "train --fault typo": "The part faults/typo of the package broken cannot be used: its source cannot be read",
-    "train --fault crash": "The fault 'crash' of the package broken cannot be used: it cannot be imported",
-    "train --fault empty": "The fault 'empty' of the package broken cannot be used: it cannot be imported",
-    "train --partition two": "The partition 'two' of the package broken cannot be used: it cannot be imported",
-    "train --algorithm mute": "The algorithm 'mute' of the package broken cannot be used: it cannot be imported",
+    "train --fault crash": "'crash' of the package broken cannot be used: it cannot be imported (RuntimeError: no such",
+    "train --fault empty": "'empty' of the package broken cannot be used: it defines no class under",
+    "train --fault bitter": "'bitter' of the package sour cannot be used: it cannot be imported (SystemExit: at the",
+    "train --partition two": "'two' of the package broken cannot be used: it must define exactly one class",
+    "train --schedule slow": "'slow' of the package broken cannot be used: it has no function slow(lr, steps)",
+    "train --data heap": "'heap' of the package broken cannot be used: it has no function load(data_dir)",
+    "train --algorithm mute": "'mute' of the package broken cannot be used: broken.algorithms.mute has no",
 }
 
 
 def test_what_is_broken_is_named_and_stops_nothing_else(broken_site: Path, tmp_path: Path) -> None:
-    listed, fine, *used = commands(broken_site, tmp_path, ["list", "train --steps 2 --partition iid", *USED])
+    lines = ["list", "list algorithms --table", "train --steps 2 --partition iid", *USED]
+    listed, table, fine, *used = commands(broken_site, tmp_path, lines)
+    assert "| `mute` | ? |" in table.said and "| `signsgd` | sign |" in table.said
     assert listed.status == 0 and "signsgd" in listed.said and fine.status == 0, fine.said
     said = " ".join(listed.said.split())
     assert "The plugin 'some' of the package gone names nowhere.faults, which is no folder" in said
@@ -130,15 +148,3 @@ def test_what_is_broken_is_named_and_stops_nothing_else(broken_site: Path, tmp_p
     for found, sentence in zip(used, USED.values(), strict=True):
         text = " ".join(found.said.split())
         assert found.status == 2 and sentence in text and "uninstall it" in text and "Traceback" not in text, text
-
-
-def test_what_is_in_a_part_that_loads_is_looked_at(broken_site: Path, tmp_path: Path) -> None:
-    (broken_site / "broken/__init__.py").write_text("")
-    lines = {
-        "train --fault empty": "it defines no class under gradvote.faults.Fault",
-        "train --fault crash": "(RuntimeError: no such luck)",
-        "train --partition two": "it must define exactly one class, a frozen dataclass",
-        "train --algorithm mute": "broken.algorithms.mute has no function mute",
-    }
-    for found, sentence in zip(commands(broken_site, tmp_path, list(lines)), lines.values(), strict=True):
-        assert found.status == 2 and sentence in " ".join(found.said.split()), found.said

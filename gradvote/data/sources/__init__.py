@@ -22,7 +22,8 @@ def names() -> list[str]:
 def describe(spec: str) -> str:
     """One line about a data set, NAME or NAME:key=value. Raises ``ValueError`` for an unknown name or option."""
     name, given = parse_spec(spec)
-    file, known = _PARTS.find(name).file, option_names(name)
+    file = _PARTS.find(name).file
+    known = option_names(name) if given else []
     for key in given:
         if not known:
             raise ValueError(f"The data set {name} takes no options; leave out '{key}'.")
