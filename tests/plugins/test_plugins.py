@@ -137,8 +137,8 @@ USED = {
 
 
 def test_what_is_broken_is_named_and_stops_nothing_else(broken_site: Path, tmp_path: Path) -> None:
-    lines = ["list", "list algorithms --table", "train --steps 2 --partition iid", *USED]
-    listed, table, fine, *used = commands(broken_site, tmp_path, lines)
+    lines = ["list", "list algorithms --table", *USED, "train --steps 2 --partition iid"]
+    listed, table, *used, fine = commands(broken_site, tmp_path, lines)
     assert "| `mute` | ? |" in table.said and "| `signsgd` | sign |" in table.said
     assert listed.status == 0 and "signsgd" in listed.said and fine.status == 0, fine.said
     said = " ".join(listed.said.split())
