@@ -1,33 +1,84 @@
 """gradvote: one-bit, fault-tolerant, non-iid-safe distributed training for PyTorch.
 
-`gradvote.algorithms` is the catalogue; `gradvote.distributed` and `gradvote.ddp` run it on real workers;
-`gradvote.train` and the command `gradvote` train over simulated ones; `gradvote.suggest_lr` says with which learning
-rate to begin. Submodules are loaded when first used.
+`gradvote.algorithms` is the catalogue; `gradvote.ddp`, `gradvote.distributed`, `gradvote.elastic` and
+`gradvote.torchft` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says with which
+learning rate to begin. `gradvote.train` and the command `gradvote` train over simulated workers. Parts for algorithms
+of one's own are in `gradvote.transforms`, `codecs` and `aggregators`; `gradvote.faults` has lies to try them with,
+`gradvote.theory` what is known about them. What `__all__` does not name is private. Submodules are loaded when first
+used.
 """
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers the same names, imported outright; nothing else passes for right
+    from gradvote import aggregators as aggregators
+    from gradvote import algorithms as algorithms
+    from gradvote import codecs as codecs
+    from gradvote import core as core
+    from gradvote import data as data
+    from gradvote import ddp as ddp
+    from gradvote import distributed as distributed
+    from gradvote import elastic as elastic
+    from gradvote import errors as errors
+    from gradvote import faults as faults
+    from gradvote import integrations as integrations
+    from gradvote import metrics as metrics
+    from gradvote import models as models
+    from gradvote import optim as optim
+    from gradvote import plan as plan
+    from gradvote import rng as rng
+    from gradvote import schedules as schedules
+    from gradvote import theory as theory
+    from gradvote import torchft as torchft
+    from gradvote import train as train
+    from gradvote import transforms as transforms
     from gradvote.theory import suggest_lr as suggest_lr
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "aggregators",
+    "algorithms",
+    "codecs",
+    "core",
+    "data",
+    "ddp",
+    "distributed",
+    "elastic",
+    "errors",
+    "faults",
+    "integrations",
+    "metrics",
+    "models",
+    "optim",
+    "plan",
+    "rng",
+    "schedules",
+    "suggest_lr",
+    "theory",
+    "torchft",
+    "train",
+    "transforms",
+]
+
 _HOMES = {"suggest_lr": "gradvote.theory"}
 
+if not TYPE_CHECKING:  # a type checker would take any name for right
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name.startswith("_") or name not in _submodules():
-        raise AttributeError(f"gradvote has no '{name}'. It has: {', '.join(sorted([*_HOMES, *_submodules()]))}.")
-    return importlib.import_module(f"gradvote.{name}")
+    def __getattr__(name: str) -> object:
+        """What is listed; and, for callers that reach further in, any other file of the package by its name."""
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        if name.startswith("_") or name not in _submodules():
+            raise AttributeError(f"gradvote has no '{name}'. It has: {', '.join(__all__)}.")
+        return importlib.import_module(f"gradvote.{name}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES, *_submodules()]
+    return [*__all__, "__version__"]
 
 
 def _submodules() -> set[str]:
-    return {info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")}
+    return {info.name for info in pkgutil.iter_modules(__path__)}

@@ -208,6 +208,11 @@ def module_names(path: Iterable[str]) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
 
 
+def class_name(module: str) -> str:
+    """What the one public class of a file of parts is called: `anti_sign.py` holds `AntiSign`."""
+    return "".join(word.capitalize() for word in module.split("_"))
+
+
 def file_of(path: Iterable[str], module: str) -> Path:
     """The source of a module, or package, in a package's `__path__`."""
     places = [Path(folder) / name for folder in path for name in (f"{module}.py", f"{module}/__init__.py")]

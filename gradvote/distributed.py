@@ -1,6 +1,7 @@
-"""Real workers: `gradvote.distributed.Exchange` over torch.distributed."""
+"""Real workers: `gradvote.distributed.Exchange` over torch.distributed; `spawn` starts them on this machine."""
 
 from gradvote.engines.distributed import PLACEMENTS, Equivocation, Exchange, ExchangeError, Placement, Stats, resize
+from gradvote.engines.launch import spawn
 from gradvote.engines.statistics import average_statistics
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "Stats",
     "average_statistics",
     "resize",
+    "spawn",
 ]

@@ -15,7 +15,7 @@ import gradvote
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "errors", "files", "locks", "quantities"},
+    {"__init__", "core", "errors", "files", "locks", "quantities", "streams"},
     {"arguments", "discovery", "rng", "layout", "wire", "schedules"},
     {"kernels"},
     {"transforms", "aggregators"},
@@ -23,7 +23,7 @@ TIERS: list[set[str]] = [
     {"recipes", "algorithms", "faults", "data", "models", "optim", "theory", "privacy"},
     {"engines"},
     {"ddp", "distributed", "elastic", "torchft", "flower", "plan"},
-    {"train", "report"},
+    {"train", "report", "integrations"},
     {"experiments", "bench"},
     {"cli"},
     {"__main__"},
@@ -48,7 +48,13 @@ THIRD_PARTY = {
     "cli": {"cyclopts", "rich"},
     "privacy": {"opacus", "dp_accounting"},
 }
-IN_ONE_FILE = {"torchft": "engines/torchft", "flwr": "engines/flower"}
+IN_ONE_FILE = {
+    "torchft": "engines/torchft",
+    "flwr": "engines/flower",
+    "transformers": "integrations/transformers.py",
+    "lightning": "integrations/lightning.py",
+    "accelerate": "integrations/accelerate.py",
+}
 FILES = sorted(ROOT.rglob("*.py"))
 FRONT_DOOR = ROOT / "__init__.py"  # names what is above it and loads it when it is used
 

@@ -10,7 +10,17 @@ from gradvote.arguments import checked, hints_of
 from gradvote.discovery import Parts, check_broken, constant_in, function_in, module_names, spoilt, summary_of
 from gradvote.errors import unknown
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers alone: a file without a line here is found all the same
+    from gradvote.algorithms.dist_ef_sgdm import dist_ef_sgdm as dist_ef_sgdm
+    from gradvote.algorithms.dropsignsgd import dropsignsgd as dropsignsgd
+    from gradvote.algorithms.ef_signsgd import ef_signsgd as ef_signsgd
+    from gradvote.algorithms.flexcompress import flexcompress as flexcompress
+    from gradvote.algorithms.lion import lion as lion
+    from gradvote.algorithms.mediansgd import mediansgd as mediansgd
+    from gradvote.algorithms.noisy import noisy as noisy
+    from gradvote.algorithms.sgd import sgd as sgd
+    from gradvote.algorithms.signsgd import signsgd as signsgd
+    from gradvote.algorithms.signum import signum as signum
     from gradvote.core import Algorithm
 
 _NAMES = module_names(__path__)
@@ -32,14 +42,20 @@ class _Catalogue(ModuleType):
 sys.modules[__name__].__class__ = _Catalogue
 
 
-def __getattr__(name: str) -> "Callable[..., Algorithm]":
-    if name not in _NAMES:
-        raise AttributeError(str(unknown("algorithm", name, _NAMES)))
-    return _imported(name)
+if not TYPE_CHECKING:  # a type checker would take any name for right
+
+    def __getattr__(name: str) -> "Callable[..., Algorithm]":
+        if name not in _NAMES:
+            raise AttributeError(str(unknown("algorithm", name, _NAMES)))
+        return _imported(name)
+
+
+__all__ = ["Facts", "create", "default_lr", "facts", "function", "names", "option_names", "options", "summary", "table"]
+__all__ += list(_NAMES)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_NAMES]
+    return __all__
 
 
 def names() -> list[str]:

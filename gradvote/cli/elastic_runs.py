@@ -14,7 +14,6 @@ from gradvote.cli.script import Script
 from gradvote.cli.showing import Ended
 from gradvote.cli.watch import columns, news_of
 from gradvote.engines.common.arguments import check_members, check_rule
-from gradvote.engines.elastic.checks import check_fault
 from gradvote.engines.elastic.launcher import Launcher
 from gradvote.files import from_json, write_text
 from gradvote.train import Config, RunFolder, continued, prepare
@@ -63,8 +62,6 @@ def _check_elastic(setup: Setup) -> None:
     """What each worker would refuse, once for all of them: the launcher would start them again and again."""
     check_members(setup.protocol.algorithm)
     check_rule(setup.protocol.algorithm, setup.config.placed)
-    for faulty in setup.faults:
-        check_fault(faulty, setup.config.workers)
 
 
 def resume_elastic(folder: Path, chosen: Mapping[str, Any], command: str, script: Script) -> Ended:

@@ -8,16 +8,19 @@ function of its seed.
 from typing import TYPE_CHECKING
 
 from gradvote.data.folders import DataNotFoundError
-from gradvote.data.partitions import describe_partition, partition_named, partition_names, partition_options
+from gradvote.data.partitions import CLASSES, describe_partition, partition_named, partition_names, partition_options
 from gradvote.data.sources import describe, load, names
 from gradvote.discovery import on_first_use
 
 if TYPE_CHECKING:
     from gradvote.data.batches import Batches
     from gradvote.data.dataset import Data, from_datasets
-    from gradvote.data.partitions import ByClass, Dirichlet, Iid, Partition, Unequal, class_histogram
+    from gradvote.data.partitions import ByClass as ByClass
+    from gradvote.data.partitions import Dirichlet as Dirichlet
+    from gradvote.data.partitions import Iid as Iid
+    from gradvote.data.partitions import Partition, class_histogram
+    from gradvote.data.partitions import Unequal as Unequal
 
-_IN_PARTITIONS = ("ByClass", "Dirichlet", "Iid", "Partition", "Unequal", "class_histogram")
 if not TYPE_CHECKING:  # a type checker would take any name for right
     __getattr__ = on_first_use(
         globals(),
@@ -25,19 +28,15 @@ if not TYPE_CHECKING:  # a type checker would take any name for right
             "Batches": "gradvote.data.batches",
             "Data": "gradvote.data.dataset",
             "from_datasets": "gradvote.data.dataset",
-            **dict.fromkeys(_IN_PARTITIONS, "gradvote.data.partitions"),
+            **dict.fromkeys(("Partition", "class_histogram", *CLASSES), "gradvote.data.partitions"),
         },
     )
 
 __all__ = [
     "Batches",
-    "ByClass",
     "Data",
     "DataNotFoundError",
-    "Dirichlet",
-    "Iid",
     "Partition",
-    "Unequal",
     "class_histogram",
     "describe",
     "describe_partition",
@@ -48,3 +47,4 @@ __all__ = [
     "partition_names",
     "partition_options",
 ]
+__all__ += list(CLASSES)

@@ -105,7 +105,7 @@ def attach(
     vote = Vote(training, session, thread)
     if ddp.gradient_as_bucket_view:
         _follow_new_buckets(ddp, training.directions)
-    ddp.register_comm_hook(vote, _hook)
+    _register(ddp, vote)
     thread.start()
     return vote
 
@@ -116,6 +116,11 @@ class Vote:
     def __init__(self, training: Training, session: Session, thread: HookThread) -> None:
         self._training, self._session, self._thread = training, session, thread
         self._numbers = {id(p): i for i, p in enumerate(training.params)}
+
+    @property
+    def step(self) -> int:
+        """The number of the next vote: one more after each synchronising backward pass, also where all skip it."""
+        return self._session.step
 
     def stats(self) -> Stats:
         """What this rank has counted."""
@@ -187,6 +192,16 @@ def _after_ddp(call: Callable[[], None]) -> None:
     """
     queue = torch.autograd.Variable._execution_engine.queue_callback
     queue(lambda: queue(call))
+
+
+def _register(ddp: DistributedDataParallel, vote: Vote) -> None:
+    try:
+        ddp.register_comm_hook(vote, _hook)
+    except RuntimeError as error:  # torch's own words do not say that a trainer's setting may have done it
+        raise ValueError(
+            "This DDP model has a communication hook already, and torch allows one: an earlier attach, or a setting "
+            "such as ddp_comm_hook. Leave the other hook out, and attach once to each DDP model."
+        ) from error
 
 
 def _hook(vote: Vote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__

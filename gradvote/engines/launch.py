@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from gradvote.engines.stopping import deaf_children, end_with_parent, signals_ca
 from gradvote.errors import WorkerFailed
 
 GRACE, LEAVING = 10.0, 1.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,13 @@ class _Ranks:
 
 
 def spawn(
-    fn: Callable[..., Any],
+    fn: Callable[..., T],
     num_ranks: int,
-    *args: Any,
+    *args: object,
     timeout: float = 300.0,
     threads: int = 1,
     graceful: bool = False,
-) -> list[Any]:
+) -> list[T]:
     """The results of `fn(*args)` in `num_ranks` processes with torch.distributed set up, in order of their ranks.
 
     `fn` and its arguments must be picklable. `timeout` (seconds) is that of the group. When a rank fails, the others

@@ -4,16 +4,25 @@ import inspect
 from typing import TYPE_CHECKING, TypeGuard
 
 from gradvote.arguments import checked, hints_of
-from gradvote.discovery import Parts, on_first_use, only_class_in, spoilt
+from gradvote.discovery import Parts, class_name, module_names, on_first_use, only_class_in, spoilt
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers alone: a fault without a line here is found all the same
     from gradvote.faults._base import Collusion, Fault
     from gradvote.faults._plan import PLACES, Faulty, diverging, dropped, on_gradients, on_link
+    from gradvote.faults.alie import Alie as Alie
+    from gradvote.faults.anti_sign import AntiSign as AntiSign
+    from gradvote.faults.blind import Blind as Blind
+    from gradvote.faults.drop import Drop as Drop
+    from gradvote.faults.invert import Invert as Invert
+    from gradvote.faults.nan import Nan as Nan
+    from gradvote.faults.random import Random as Random
+    from gradvote.faults.rescale import Rescale as Rescale
 
 _PARTS = Parts("faults", "fault", __name__, __path__)
 _BASES = ("Fault", "Collusion")
 _IN_PLAN = ("PLACES", "Faulty", "diverging", "dropped", "on_gradients", "on_link")
-_HOMES = dict.fromkeys(_BASES, "gradvote.faults._base") | dict.fromkeys(_IN_PLAN, "gradvote.faults._plan")
+_CLASSES = {class_name(name): f"{__name__}.{name}" for name in module_names(__path__)}
+_HOMES = dict.fromkeys(_BASES, "gradvote.faults._base") | dict.fromkeys(_IN_PLAN, "gradvote.faults._plan") | _CLASSES
 if not TYPE_CHECKING:  # a type checker would take any name for right
     __getattr__ = on_first_use(globals(), _HOMES)
 
@@ -74,3 +83,4 @@ __all__ = [
     "option_names",
     "summary",
 ]
+__all__ += list(_CLASSES)

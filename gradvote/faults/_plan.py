@@ -47,13 +47,21 @@ class Faulty:
         if self.workers is None and self.num > num_workers:
             raise ValueError(f"{self.num} faulty workers were asked for, but there are only {num_workers} workers.")
 
-    def check_real(self, num_workers: int) -> None:
-        """The same for workers that are processes of their own; also for what only a simulation can play."""
+    def check_real(self, num_workers: int, on_links: bool = True) -> None:
+        """The same for workers that are processes of their own, with or without faults `on_links`.
+
+        Raises ValueError also for what only a simulation can play.
+        """
         if self.fault.sees_all:
             raise ValueError(
                 f"{self.fault} needs the gradients of all workers, and a real worker has only its own, so the attack "
                 "would do nothing here. Play it in the simulation: gradvote.engines.simulation, or "
                 "`gradvote train --engine simulation`."
+            )
+        if self.place != "worker" and not on_links:
+            raise ValueError(
+                f"The fault {self.fault} is at the place '{self.place}'; here only those of workers are played. What a "
+                "link may do to a ballot is found by its digest: see docs/faults.md."
             )
         self.check(num_workers)
 

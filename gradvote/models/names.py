@@ -12,7 +12,7 @@ ARGUMENTS = ("input_shape", "num_classes")
 _PARTS = Parts("models", "model", "gradvote.models", [str(Path(__file__).parent)])
 
 
-class Factory(NamedTuple):
+class _Factory(NamedTuple):
     """A function that makes a model: the file it is in, its name there, and what its source tells."""
 
     found: Found
@@ -43,7 +43,7 @@ def is_foreign(spec: str) -> bool:
     return ":" in spec and spec.partition(":")[0].replace("-", "_") not in _factories()
 
 
-def factory_named(name: str) -> Factory:
+def factory_named(name: str) -> _Factory:
     """The function that makes a model. Raises ``ValueError`` for an unknown name."""
     if name.replace("-", "_") not in _factories():
         raise unknown("model", name, [*model_names(), "package.module:factory"])
@@ -51,11 +51,11 @@ def factory_named(name: str) -> Factory:
 
 
 @cache
-def _factories() -> dict[str, Factory]:
+def _factories() -> dict[str, _Factory]:
     """By name; ours come first."""
-    known: dict[str, Factory] = {}
+    known: dict[str, _Factory] = {}
     for found in _PARTS.all():
         for name, own in functions_in(found.file).items():
             if own.options is not None and own.options[:2] == ARGUMENTS:
-                known.setdefault(name, Factory(found, name, own))
+                known.setdefault(name, _Factory(found, name, own))
     return known

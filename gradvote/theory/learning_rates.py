@@ -35,14 +35,15 @@ ADAMS = ("Adam", "AdamW", "NAdam", "RAdam", "FusedAdam", "DeepSpeedCPUAdam", "Ad
 LIONS = ("Lion", "Lion8bit")
 
 
-def suggest_lr(optimizer: Optimizer, algorithm: Algorithm) -> float | list[float]:
+def suggest_lr(optimizer: Optimizer, algorithm: Algorithm, *, max_norm: float | None = None) -> float | Any:
     """The rate to begin with for a `torch.optim.SGD` without momentum that applies the algorithm's directions.
 
         lr = gradvote.suggest_lr(torch.optim.AdamW(model.parameters(), lr=3e-4), gradvote.algorithms.signum())
 
     `optimizer` is the one you train with now (on the mean of the same workers' gradients), at the rate that is good
     there: SGD, Adam or Lion, of torch or of that name elsewhere. Where a scheduler has it, the rate before warm-up and
-    decay counts (`initial_lr`). One number, or a list of one for each parameter group, whose ratios stay as they are.
+    decay counts (`initial_lr`). One number, or a list of one for each parameter group, whose ratios stay as they are
+    (for type checkers `float | Any`, so that `lr=suggest_lr(...)` passes where there is one group).
 
     With η̂ = η(1−τ)/(1−μ) of SGD, u = η of Adam (5η of Lion), and u = η̂·rms(g):
 
@@ -53,17 +54,20 @@ def suggest_lr(optimizer: Optimizer, algorithm: Algorithm) -> float | list[float
 
     rms(g) is needed from SGD to votes, from Adam or Lion to the others, and for dropsignsgd: call it after one
     `loss.backward()` on a worker's batch, before anything is attached. Where torch.distributed runs, all ranks must
-    then call it: the mean over ranks is taken, so that all get the same rate.
+    then call it: the mean over ranks is taken, so that all get the same rate. `max_norm` is that of `attach`, where
+    gradients are clipped: clipped ones are what the rate must fit.
 
     Raises:
         ValueError: an argument is something else, its rule is not known, or gradients are needed and are missing,
             zero, not finite, or directions of a vote already.
     """
     _check(optimizer, algorithm)
+    if max_norm is not None and not 0 < max_norm < math.inf:
+        raise ValueError(f"max_norm must be positive and finite, or None for no clipping; got {max_norm}.")
     wanted, kind = _form(algorithm), _kind(optimizer)
     known = [_movement(group, kind) for group in optimizer.param_groups]
     in_gradients = kind == "SGD"
-    rms = gradient_rms(optimizer) if in_gradients == wanted.votes or wanted.c else 1.0
+    rms = gradient_rms(optimizer, max_norm) if in_gradients == wanted.votes or wanted.c else 1.0
     _warn_of_scale(max(known) * rms if in_gradients and wanted.votes else 0.0)
     unit = rms if in_gradients else 1 / rms
     had_momentum = not in_gradients or any(_gathers(group) for group in optimizer.param_groups)

@@ -73,7 +73,10 @@ def faults_of(config: Config) -> tuple[Faulty, ...]:
     """The faults and whom they hit, checked."""
     plan = tuple(_faulty(f) for f in config.faults)
     for faulty in plan:
-        faulty.check(config.workers)
+        if config.engine == "simulation":
+            faulty.check(config.workers)
+        else:
+            faulty.check_real(config.workers, on_links=config.engine != "elastic")
     return plan
 
 

@@ -110,6 +110,10 @@ MISTAKES = {
     "report nowhere": "nowhere is not a run folder: it holds no run.json.",
     "demo --steps 0": "steps must be at least 1; got 0.",
     "nosuch": 'Unknown command "nosuch"',
+    "train --engine elastic --fault alie": "Play it in the simulation",
+    "train --engine ddp --fault anti-sign": "Play it in the simulation",
+    "train --engine elastic --fault drop --fault-place uplink": "here only those of workers are played",
+    "train --fault alie --fault-place both": "cannot be at the place 'both'",
 }
 
 

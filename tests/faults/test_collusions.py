@@ -7,7 +7,6 @@ from torch import Tensor
 
 from gradvote import algorithms, faults
 from gradvote.core import Context
-from gradvote.engines.elastic.checks import check_fault
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty, on_gradients
@@ -92,12 +91,12 @@ def test_they_are_no_links(name: str, place: str) -> None:
 
 @pytest.mark.parametrize("name", COLLUSIONS)
 def test_real_workers_refuse_what_they_cannot_play(name: str) -> None:
-    """`Exchange` and DDP ask on two ranks (test_habits), elastic here; each the same object."""
+    """`Exchange` and DDP ask so on two ranks, in `test_habits`, and `gradvote train` before it starts workers."""
     faulty = Faulty(faults.create(name), num=1)
     faulty.check(3)
     with pytest.raises(ValueError, match=r"needs the gradients of all workers.*Play it in the simulation"):
-        check_fault(faulty, 3)
-    check_fault(Faulty(Invert(), num=1), 3)
+        faulty.check_real(3)
+    Faulty(Invert(), num=1).check_real(3)
 
 
 def test_odd_settings_are_refused() -> None:

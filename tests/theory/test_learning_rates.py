@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -100,6 +101,21 @@ class TestTheRule:
         median_of_scaled_signs = replace(a.ef_signsgd(), up=Sign("l1"))
         assert gradvote.suggest_lr(SGD(fresh(), lr=0.5), median_of_scaled_signs) == pytest.approx(0.5)
 
+    def test_clipped_gradients_are_what_it_fits(self) -> None:
+        """With a bound of 1 gradients of norm 5 move SGD a fifth as far; means need five times the rate."""
+        adam, sgd = AdamW(params([3.0, 4.0]), lr=1e-3), SGD(params([3.0, 4.0]), lr=1e-3)
+        means, votes = a.dist_ef_sgdm(), a.signum()
+        assert gradvote.suggest_lr(adam, means, max_norm=1.0) == pytest.approx(5 * gradvote.suggest_lr(adam, means))
+        assert gradvote.suggest_lr(sgd, votes, max_norm=1.0) == pytest.approx(gradvote.suggest_lr(sgd, votes) / 5)
+        assert gradvote.suggest_lr(adam, means, max_norm=6.0) == gradvote.suggest_lr(adam, means)
+        assert gradvote.suggest_lr(adam, votes, max_norm=1.0) == gradvote.suggest_lr(adam, votes)
+        assert sgd.param_groups[0]["params"][0].grad.tolist() == [3.0, 4.0]
+
+    @pytest.mark.parametrize("bound", [0.0, -1.0, math.inf, math.nan])
+    def test_a_bound_that_is_none(self, bound: float) -> None:
+        with pytest.raises(ValueError, match="max_norm must be positive and finite"):
+            gradvote.suggest_lr(SGD(with_gradient(), lr=0.1), a.signum(), max_norm=bound)
+
     def test_lion_stays_lion(self) -> None:
         lion = type("Lion", (Optimizer,), {"__init__": _like_any})
         assert gradvote.suggest_lr(lion(fresh(), lr=1e-4), a.lion()) == pytest.approx(1e-4)
@@ -188,6 +204,29 @@ def test_gradients_of_a_grad_scaler_are_warned_of() -> None:
     p = with_gradient(0.1 * 65536)
     with pytest.warns(UserWarning, match="unscale_"):
         gradvote.suggest_lr(SGD(p, lr=0.1), a.signum())
+
+
+@pytest.mark.parametrize(
+    "name, value", [("GRADVOTE_WORKERS", "3"), ("TORCHFT_LIGHTHOUSE", "http://x:1"), ("WORLD_SIZE", "2")]
+)
+def test_a_worker_that_sees_its_own_gradients_only_is_told(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would train at a rate of its own, and no engine compares rates."""
+    monkeypatch.setenv(name, value)
+    with pytest.warns(UserWarning, match=f"one of several as {name} says") as told:
+        gradvote.suggest_lr(SGD(with_gradient(), lr=0.1), a.signum())
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gradvote.suggest_lr(AdamW(fresh(), lr=0.1), a.signum())  # arithmetic: the same on all
+
+
+def test_one_process_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gradvote.suggest_lr(SGD(with_gradient(), lr=0.1), a.signum())
 
 
 def test_the_front_door_stays_light() -> None:

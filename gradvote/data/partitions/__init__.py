@@ -5,22 +5,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from gradvote.arguments import checked, hints_of
-from gradvote.discovery import Parts, on_first_use, only_class_in, spoilt
+from gradvote.discovery import Parts, class_name, module_names, on_first_use, only_class_in, spoilt
 from gradvote.errors import unknown
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for type checkers alone: a partition without a line here is found all the same
     from gradvote.data.partitions._common import Partition, class_histogram
-    from gradvote.data.partitions.by_class import ByClass
-    from gradvote.data.partitions.dirichlet import Dirichlet
-    from gradvote.data.partitions.iid import Iid
-    from gradvote.data.partitions.unequal import Unequal
+    from gradvote.data.partitions.by_class import ByClass as ByClass
+    from gradvote.data.partitions.dirichlet import Dirichlet as Dirichlet
+    from gradvote.data.partitions.iid import Iid as Iid
+    from gradvote.data.partitions.unequal import Unequal as Unequal
 
 __all__ = [
-    "ByClass",
-    "Dirichlet",
-    "Iid",
+    "CLASSES",
     "Partition",
-    "Unequal",
     "class_histogram",
     "describe_partition",
     "partition_named",
@@ -30,16 +27,16 @@ __all__ = [
 
 _HERE = "gradvote.data.partitions"
 _PARTS = Parts("partitions", "partition", __name__, __path__)
+CLASSES = {class_name(name): f"{_HERE}.{name}" for name in module_names(__path__)}
+"""The module of each partition's class."""
+__all__ += list(CLASSES)
 if not TYPE_CHECKING:  # a type checker would take any name for right
     __getattr__ = on_first_use(
         globals(),
         {
             "Partition": f"{_HERE}._common",
             "class_histogram": f"{_HERE}._common",
-            "ByClass": f"{_HERE}.by_class",
-            "Dirichlet": f"{_HERE}.dirichlet",
-            "Iid": f"{_HERE}.iid",
-            "Unequal": f"{_HERE}.unequal",
+            **CLASSES,
         },
     )
 

@@ -27,7 +27,7 @@ def check_max_norm(max_norm: float | None, algorithm: Algorithm) -> None:
         return
     if not 0 < max_norm < math.inf:
         raise ValueError(f"max_norm must be positive and finite, or None for no clipping; got {max_norm}.")
-    if not _minds_length(algorithm.up):
+    if not minds_length(algorithm.up):
         warnings.warn(
             f"max_norm={max_norm} does nothing here: the sign of a gradient does not change when the whole of it is "
             "made shorter. It matters to algorithms with a momentum, a memory, noise or a mean.",
@@ -65,8 +65,8 @@ def clipped(layout: Layout, flat: Tensor, max_norm: float | None) -> Tensor:
     return flat if bool((factors == 1).all()) else flat * factors[..., None]
 
 
-def _minds_length(up: Codec) -> bool:
-    """Whether a worker half remembers anything, or says other things of a gradient of half the length."""
+def minds_length(up: Codec) -> bool:
+    """Whether a bound matters to a worker half: it remembers something, or says more of a gradient than its signs."""
     x = torch.linspace(-1.0, 2.0, 64)[None]
     state, ctx = up.init(x), Context(0, 0, torch.zeros(1, dtype=torch.int64), 0)
     if state:

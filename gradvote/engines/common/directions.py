@@ -51,6 +51,8 @@ class Directions:
         self._samples: dict[int, Tensor] = {}
         self._zeroed: set[int] = set()
         self._changed: set[int] = set()
+        self.kept = False
+        """Whether the next directions have something of the last ones added to them."""
         self.views = False
         """Whether gradients are views of buffers that the next backward pass overwrites."""
         self._given = self._warned = False
@@ -107,6 +109,7 @@ class Directions:
             setattr(given, MARK, Mark(given._version, False, fills_in=True))
         self._fresh.difference_update(targets)
         self._held, self._aside, self._zeroed, self._changed, self._given = {}, {}, set(), set(), True
+        self.kept = False
 
     def unfill(self, numbers: Iterable[int]) -> None:
         """Take away what only fills in."""
@@ -189,6 +192,7 @@ class Directions:
         return None if left else gradient, None if mark is None else mark.aside
 
     def _warn(self, aside: Mapping[int, Kept]) -> None:
+        self.kept = self.kept or bool(aside)
         if aside and self._advice and not self._warned:
             self._warned = True
             warnings.warn(

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.dropped import Dropped
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.scaling import Strangers
 
@@ -27,13 +28,18 @@ class StepWatch:
 
     A sign has magnitude 1 whatever the gradient's, so a direction has norm √d: clipped to norm 1 it is a step of η/√d.
     All of this process' optimizers are looked at, as an engine need not have been given one; those of others cost a
-    look-up.
+    look-up. A closure (Lightning gives one to every step) has the backward pass in it, so the look is at its end.
     """
 
     def __init__(
-        self, params: Sequence[Tensor], directions: Directions, knows_scaler: bool, newcomers: Newcomers
+        self,
+        params: Sequence[Tensor],
+        directions: Directions,
+        knows_scaler: bool,
+        newcomers: Newcomers,
+        dropped: Dropped,
     ) -> None:
-        self._newcomers = newcomers
+        self._newcomers, self._dropped = newcomers, dropped
         self._params, self._directions, self._knows_scaler = params, directions, knows_scaler
         self._numbers = {id(p): i for i, p in enumerate(params)}
         self._mine: weakref.WeakKeyDictionary[Optimizer, frozenset[int]] = weakref.WeakKeyDictionary()
@@ -64,6 +70,8 @@ class StepWatch:
         self._newcomers.check(optimizer)
         mine = self._mine_of(optimizer)
         self._directions.unfill(mine)
+        if mine:
+            self._dropped.stepped()
         if not mine or self._warned:
             return
         unvoted = self._directions.unvoted(mine)
@@ -130,9 +138,22 @@ def _watched() -> "weakref.WeakSet[StepWatch]":
     """All watches of this process, behind one hook on all optimizers."""
     watches: weakref.WeakSet[StepWatch] = weakref.WeakSet()
 
-    def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def look(optimizer: Optimizer) -> None:
         for watch in list(watches):
             watch.look(optimizer)
+
+    def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not callable(closure):
+            look(optimizer)
+            return None
+
+        def looked() -> Any:
+            loss = closure()
+            look(optimizer)
+            return loss
+
+        return ((args[0], looked, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": looked})
 
     register_optimizer_step_pre_hook(hook)
     return watches

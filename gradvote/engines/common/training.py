@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
@@ -11,6 +12,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common.clipping import check_max_norm
 from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.dropped import Dropped
 from gradvote.engines.common.kept import Kept
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import Optimizers
@@ -44,8 +46,9 @@ class Training:
         self.scaling = Scaling(scaler, optimizers)
         self.trained = Trained(parameters, optimizers, again)
         self.directions = Directions(self.params, self.names, advice)
+        self._dropped = Dropped(self.params, bool(algorithm.up.init(torch.zeros(1, 1))))
         newcomers = Newcomers(modules, again)
-        self._watch = StepWatch(self.params, self.directions, self.scaling.active, newcomers)
+        self._watch = StepWatch(self.params, self.directions, self.scaling.active, newcomers, self._dropped)
         self._strangers = Strangers()
         self._warned = self._overflowed = False
 
@@ -60,6 +63,7 @@ class Training:
 
         Where the scaler shall take no step (`skipped`, or nothing was decided) it finds an overflow.
         """
+        self._dropped.gave(() if skipped else decided, self.directions.kept)
         self.directions.give(targets, frozenset() if skipped else decided, self._filled(decided, skipped))
         self._overflowed = False
         self._watch.gave(targets, scale)

@@ -1,19 +1,21 @@
 """What a member has to do for an agreement: tell, forward, propose."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gradvote.engines.elastic.absences import Seen
 from gradvote.engines.elastic.records import Proof, Record
 
 
 @dataclass(frozen=True)
 class Tell:
-    """Tell all members what is held here, and of which shards the memory is missing."""
+    """Tell all members what is held here, of which shards the memory is missing, and what is seen of who is absent."""
 
     held: Mapping[int, bytes]
     closed: bool
     proofs: tuple[Proof, ...] = ()
     lacks: frozenset[int] = frozenset()
+    seen: Seen = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

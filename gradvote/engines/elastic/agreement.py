@@ -35,6 +35,7 @@ the next slot a *suspect*: nobody who doubted it says *full*, so that who still 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
+from gradvote.engines.elastic.absences import Reason, Seen, Why, reasons_of
 from gradvote.engines.elastic.actions import Action, Forward, Propose, Tell
 from gradvote.engines.elastic.holders import Holders, Moves, arranged
 from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot
@@ -60,19 +61,18 @@ class Agreement:
         self.holders, self.lacks = holders, dict[int, frozenset[int]]()
         self.me, self.slot, self.quorum, self.generation = me, slot, quorum, generation
         self.members = {m.ticket: m for m in members}
-        self.proofs: dict[int, Proof] = {}
-        self.doubted: set[int] = set()
+        self.proofs, self.doubted = dict[int, Proof](), set[int]()
         self._wary = not self.members.keys().isdisjoint(suspects)
         self._names: dict[int, bytes] = {}
         self.joining: tuple[Member, ...] = ()
         self.held: dict[int, bytes] = {}
         self.heard: dict[int, tuple[dict[int, bytes], bool]] = {}
-        self.gone: set[int] = set()
-        self.decision: Record | None = None
+        self.gone, self.decision = set[int](), None  # type: set[int], Record | None
         self.full = self.closed = self.late = self.settled = self.impatient = self.desperate = False
         self._spoiled: set[int] = set()
         self._told: tuple[frozenset[int], bool, int, frozenset[int]] | None = None
         self._forwarded: set[tuple[int, int]] = set()
+        self._seen = dict[int, Seen]()
 
     def ballot(self, author: int, digest: bytes) -> None:
         """A sound ballot is held here now. The first one of an author stays."""
@@ -108,6 +108,10 @@ class Agreement:
             self.heard[peer] = known, closed
             for author, name in known.items():
                 self.saw(author, name)
+
+    def sees(self, peer: int, seen: Seen) -> None:
+        """A member said what it sees of members that are absent: it decides nothing, and is kept for the record."""
+        self._seen[peer] = {ticket: why for ticket, why in seen.items() if ticket in self.members}
 
     def doubt(self, peer: int) -> None:
         """A member named what nobody has signed: it has not answered."""
@@ -172,7 +176,18 @@ class Agreement:
             now = frozenset(self.held), self.closed, len(self.proofs), self.lacks.get(self.me, frozenset())
             if now != self._told:
                 self._told = now
-                yield Tell(dict(self.held), self.closed, tuple(self.proofs.values()), now[-1])
+                yield Tell(dict(self.held), self.closed, tuple(self.proofs.values()), now[-1], self._absent())
+
+    def _absent(self) -> dict[int, Why]:
+        kinds = {Why.LATE: self.members.keys() - self.held.keys() if self.late else set[int]()}
+        kinds |= {Why.SPOILED: self._spoiled - self.held.keys(), Why.DOUBTED: self.doubted, Why.CLOSED: self.gone}
+        seen = {ticket: why for why, tickets in kinds.items() for ticket in tickets}
+        return {t: why for t, why in (seen | dict.fromkeys(self.proofs, Why.LIED)).items() if t in self.members}
+
+    def _reasons(self, staying: Iterable[Member]) -> tuple[Reason, ...]:
+        answering = self._answering()
+        seen = {self.me: self._absent(), **{t: own for t, own in self._seen.items() if t in answering}}
+        return reasons_of(self.members, {m.ticket for m in staying}, seen, answering)
 
     def _forward(self) -> Iterator[Action]:
         for peer, (held, _) in sorted(self.heard.items()):
@@ -214,10 +229,12 @@ class Agreement:
         members = self._with_joining(staying)
         covered = all(self._able(shard) & {m.ticket for m in staying} for shard in range(len(self.holders)))
         if len(counted) >= self.quorum and len(staying) >= self.quorum and covered:
-            return Record(self.slot, Outcome.APPLY, counted, members, text, proofs, *self._next_holders(members))
+            holders, why = self._next_holders(members), self._reasons(members)
+            return Record(self.slot, Outcome.APPLY, counted, members, text, proofs, *holders, why)
         everyone = self._with_joining([self.members[t] for t in holdings])
         if len(everyone if not covered else members if self.joining else ()) >= self.quorum:
-            return Record(self.slot, Outcome.VOID, {}, everyone, text, proofs, *self._next_holders(everyone))
+            holders, why = self._next_holders(everyone), self._reasons(everyone)
+            return Record(self.slot, Outcome.VOID, {}, everyone, text, proofs, *holders, why)
         return None
 
     def _spares(self, answering: Set[int]) -> bool:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_rule
-from gradvote.engines.elastic.checks import Placement, check_fault, check_placement, check_weights
+from gradvote.engines.elastic.checks import Placement, check_placement, check_weights
 from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, number_of, seals_of, store_of
 from gradvote.engines.elastic.register import Register
 from gradvote.engines.elastic.replica import Replica, check_given
@@ -91,7 +91,7 @@ def attach(
     expected = workers or int(env(WORKERS, "WORLD_SIZE") or quorum)
     check_weights(algorithm, number)
     for faulty in faults:
-        check_fault(faulty, expected)
+        faulty.check_real(expected, on_links=False)
     lies = tuple(faults), expected
     replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm)
     sharding = Sharding(replica, expected) if placement == "sharded" else None

@@ -8,7 +8,6 @@ from gradvote.engines.elastic.records import Slot
 from gradvote.engines.elastic.replica import Replica
 from gradvote.engines.elastic.sharding import Sharding
 from gradvote.errors import unknown
-from gradvote.faults import Faulty
 
 SPARE_BYTES = 1 << 20
 Placement = Literal["replicated", "sharded"]
@@ -30,16 +29,6 @@ def check_placement(placement: str) -> None:
     """Raise ValueError for a placement that there is not."""
     if placement not in PLACEMENTS:
         raise unknown("placement", placement, PLACEMENTS)
-
-
-def check_fault(faulty: Faulty, workers: int) -> None:
-    """Raise ValueError for a fault that is not played by workers."""
-    faulty.check_real(workers)
-    if faulty.place != "worker":
-        raise ValueError(
-            f"The fault {faulty.fault} is at the place '{faulty.place}'; here only those of workers are played. What a "
-            "link may do to a ballot is found by its digest: see docs/faults.md."
-        )
 
 
 def check_weights(algorithm: Algorithm, number: int) -> None:

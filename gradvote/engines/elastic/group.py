@@ -256,8 +256,9 @@ class Group:
                 tallies.add(member.number, "counted" if ticket in record.counted else "missed")
             if not record.has(ticket):
                 tallies.add(member.number, "excluded")
-                how = "has left" if ticket in self.left else "did not answer and was left out"
-                tallies.note(record.slot.step, f"worker {member.number} {how}")
+                reason = next((str(r) for r in record.reasons if r.number == member.number), None)
+                left = None if reason and ticket not in self.left else f"worker {member.number} has left"
+                tallies.note(record.slot.step, left or reason or "")
         for member in record.members:
             if member.ticket not in self.members:
                 tallies.add(member.number, "joined")

@@ -4,8 +4,10 @@ import enum
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+from gradvote.engines.elastic.absences import Reason, Seen, Why, reasons_to_raw, seen_from_raw, seen_to_raw
 from gradvote.engines.elastic.holders import Holders, Moves
 
 
@@ -72,6 +74,8 @@ class Record:
     """Against the members that are left out for good."""
     holders: Holders = ()
     moves: Moves = ()
+    reasons: tuple[Reason, ...] = ()
+    """Why members are left out."""
 
     @property
     def liars(self) -> tuple[int, ...]:
@@ -99,6 +103,7 @@ class Record:
                 "proofs": proofs_to_raw(self.proofs),
                 "holders": self.holders,
                 "moves": self.moves,
+                "reasons": reasons_to_raw(self.reasons),
             }
         )
 
@@ -115,18 +120,24 @@ def record_from(text: str | bytes) -> Record:
         members = tuple(Member(count(t), count(n)) for t, n in raw["members"])
         slot, proofs = Slot(*map(count, raw["slot"])), proofs_from_raw(raw["proofs"])
         holders, moves = holders_from_raw(raw["holders"]), moves_from_raw(raw["moves"])
-        return Record(slot, Outcome(raw["outcome"]), counted, members, str(raw["text"]), proofs, holders, moves)
+        reasons = tuple(Reason(count(n), Why[why], tuple(map(count, by))) for n, why, by in raw["reasons"])
+        return Record(
+            slot, Outcome(raw["outcome"]), counted, members, str(raw["text"]), proofs, holders, moves, reasons
+        )
     except UNREADABLE as error:
         raise ValueError(f"This is not a record of a decision: {error}") from error
 
 
-def held_to_json(held: Held, closed: bool, proofs: Iterable[Proof] = (), lacks: Iterable[int] = ()) -> str:
-    """The ballots a member holds, what it can prove, and the shards whose memory it lacks, for the others."""
+def held_to_json(
+    held: Held, closed: bool, proofs: Iterable[Proof] = (), lacks: Iterable[int] = (), seen: Seen = MappingProxyType({})
+) -> str:
+    """What a member holds, can prove, and sees of others, and the shards whose memory it lacks, for the others."""
     names = {str(t): d.hex() for t, d in sorted(held.items())}
-    return json.dumps({"held": names, "closed": closed, "proofs": proofs_to_raw(proofs), "lacks": sorted(lacks)})
+    raw = {"held": names, "closed": closed, "proofs": proofs_to_raw(proofs), "lacks": sorted(lacks)}
+    return json.dumps({**raw, "seen": seen_to_raw(seen)})
 
 
-def held_from(text: bytes) -> tuple[dict[int, bytes], bool, tuple[Proof, ...], frozenset[int]]:
+def held_from(text: bytes) -> tuple[dict[int, bytes], bool, tuple[Proof, ...], frozenset[int], dict[int, Why]]:
     """The inverse of `held_to_json`.
 
     Raises:
@@ -135,7 +146,8 @@ def held_from(text: bytes) -> tuple[dict[int, bytes], bool, tuple[Proof, ...], f
     try:
         raw = json.loads(text)
         held = {int(t): bytes.fromhex(digest) for t, digest in raw["held"].items()}
-        return held, bool(raw["closed"]), proofs_from_raw(raw["proofs"]), frozenset(map(count, raw["lacks"]))
+        lacks, seen = frozenset(map(count, raw["lacks"])), seen_from_raw(raw["seen"])
+        return held, bool(raw["closed"]), proofs_from_raw(raw["proofs"]), lacks, seen
     except UNREADABLE as error:
         raise ValueError(f"This is not a list of ballots: {error}") from error
 

@@ -1,7 +1,9 @@
 """One slot with the others: sends and receives for `Agreement`, which decides."""
 
+import logging
 import time
 from collections.abc import Iterable
+from dataclasses import astuple
 
 from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic import moving
@@ -16,6 +18,7 @@ from gradvote.engines.elastic.timeouts import TooFewWorkers
 from gradvote.engines.elastic.trays import Cut, Part, Tray, Whole
 from gradvote.wire import WireError
 
+LOG = logging.getLogger("gradvote.elastic")
 IDLE = 0.25
 VOTES = (Kind.BALLOT, Kind.HELD, Kind.RECORD)
 SHARDS = (Kind.DECISION, Kind.DIGEST, Kind.WANT, Kind.MEMORY)
@@ -75,6 +78,7 @@ class Round:
         group.tallies.slow += agreement.slow
         group.suspects = frozenset(agreement.doubted)
         group.convict(agreement.proofs.values())
+        LOG.debug("step %d, attempt %d: decided %s", *astuple(self.slot), agreement.decision)
         return agreement.decision
 
     @property
@@ -98,8 +102,9 @@ class Round:
 
     def _act(self) -> None:
         for action in self.agreement.actions():
+            LOG.debug("step %d, attempt %d, worker %d: %s", *astuple(self.slot), self.group.me.number, action)
             if isinstance(action, Tell):
-                body = held_to_json(action.held, action.closed, action.proofs, action.lacks).encode()
+                body = held_to_json(action.held, action.closed, action.proofs, action.lacks, action.seen).encode()
                 self.group.send(self._others, Frame(Kind.HELD, self.me, self.slot, body))
             elif isinstance(action, Forward):
                 self.group.send([action.to], self.tray.frame(action.author, action.to))
@@ -218,10 +223,11 @@ class Round:
             self.group.fault(event, "malformed", f"cannot be read: {error}")
 
     def _hear_list(self, event: Arrived) -> None:
-        held, closed, proofs, lacks = held_from(bytes(event.frame.body))
+        held, closed, proofs, lacks, seen = held_from(bytes(event.frame.body))
         if all(self._proves(*pair) for pair in held.items()) and self.group.convict(proofs):
             for proof in proofs:
                 self.agreement.convict(proof)
+            self.agreement.sees(event.link.peer.ticket, seen)
             self.agreement.tells(event.link.peer.ticket, held, closed, lacks)
         else:
             self.group.fault(event, "forged", "says more than those it names have signed")

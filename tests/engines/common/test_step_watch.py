@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.dropped import Dropped
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.step_watch import StepWatch
 
@@ -17,11 +18,13 @@ class Loop:
         self.params = [nn.Parameter(torch.zeros(40, 5)), nn.Parameter(torch.zeros(7))]
         self.optimizer = torch.optim.SGD(self.params, 0.1, **options)
         self.directions = Directions(self.params, ["a", "b"], "")
-        self.watch = StepWatch(self.params, self.directions, knows_scaler, Newcomers([], ""))
+        self.dropped = Dropped(self.params, has_state=True)
+        self.watch = StepWatch(self.params, self.directions, knows_scaler, Newcomers([], ""), self.dropped)
 
     def vote(self, scale: float = 1.0) -> None:
         self.optimizer.zero_grad()
         targets = {i: torch.ones_like(p) * scale for i, p in enumerate(self.params)}
+        self.dropped.gave(targets.keys(), self.directions.kept)
         self.directions.give(targets, targets.keys())
         self.watch.gave(targets, scale)
 
@@ -29,10 +32,10 @@ class Loop:
         torch.nn.utils.clip_grad_norm_(self.params, max_norm)
 
 
-def said(loop: Loop) -> list[str]:
+def said(loop: Loop, **closure: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        loop.optimizer.step()
+        loop.optimizer.step(**closure)
     return [str(w.message) for w in seen]
 
 
@@ -55,6 +58,20 @@ def test_clipping_is_seen_whenever_it_begins() -> None:
     loop.vote()
     loop.clip(1.0)
     assert len(said(loop)) == 1
+
+
+@pytest.mark.parametrize("bound", [1e6, 1.0])
+def test_gradients_are_looked_at_when_a_closure_has_run(bound: float) -> None:
+    """Before it, there is what earlier passes under no_sync have left."""
+    loop = Loop()
+    loop.params[0].sum().backward()
+
+    def closure() -> None:
+        loop.vote()
+        loop.clip(bound)
+
+    texts = said(loop, closure=closure)
+    assert len(texts) == (bound == 1.0) and all("max_norm=" in text for text in texts)
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "momentum": 0.9}, {"foreach": False}])
@@ -115,3 +132,38 @@ def test_a_gradient_without_a_vote_is_said() -> None:
     (loop.params[1] * 2).sum().backward()
     (text,) = said(loop)
     assert "gradient of 'b', on which nobody voted, so the ranks part" in text and "no_sync" in text
+
+
+def votes_say(loop: Loop) -> list[str]:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        loop.vote()
+    return [str(w.message) for w in seen]
+
+
+def test_directions_that_nobody_applied_are_said_once() -> None:
+    """A GAN's generator step: the discriminator votes, too, and `zero_grad` drops it."""
+    loop = Loop()
+    for _ in range(3):
+        assert votes_say(loop) == []
+        loop.optimizer.step()
+    assert votes_say(loop) == []
+    (text,) = votes_say(loop)
+    assert "no_sync()" in text and "ddp.module(...)" in text and "momenta and memories have taken it in" in text
+    assert votes_say(loop) == []
+
+
+@pytest.mark.parametrize("through_data", [False, True])
+def test_directions_that_were_applied_by_hand_are_used(through_data: bool) -> None:
+    loop = Loop()
+    assert votes_say(loop) == []
+    with torch.no_grad():
+        for p in loop.params:
+            (p.data if through_data else p).sub_(0.1)
+    assert votes_say(loop) == []
+
+
+def test_a_vote_on_nothing_has_nothing_to_drop() -> None:
+    loop = Loop()
+    loop.dropped.gave((), kept=False)
+    assert votes_say(loop) == []

@@ -86,10 +86,10 @@ def reheaded(vote: Vote, frame: Frame) -> Frame:
 
 def false_witness(vote: Vote, frame: Frame) -> Frame:
     """The list with a bit turned round in the name of somebody else's ballot."""
-    held, closed, proofs, lacks = held_from(bytes(frame.body))
+    held, closed, proofs, lacks, seen = held_from(bytes(frame.body))
     other = max(held.keys() - {vote._group.me.ticket})
     held[other] = bytes([held[other][0] ^ 1]) + held[other][1:]
-    return replace(frame, body=held_to_json(held, closed, proofs, lacks).encode(), digest=b"")
+    return replace(frame, body=held_to_json(held, closed, proofs, lacks, seen).encode(), digest=b"")
 
 
 LIES: dict[str, Callable[[Frame], Frame]] = {

@@ -1,6 +1,7 @@
 """The agreement against every order of events that hypothesis thinks of."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gradvote.engines.elastic.absences import Reason, Why
 from gradvote.engines.elastic.actions import Forward, Propose, Tell
 from gradvote.engines.elastic.agreement import Agreement
 from gradvote.engines.elastic.records import Member, Outcome, Record, Slot, held_from, held_to_json, record_from
@@ -206,11 +208,71 @@ def test_the_first_holder_forwards() -> None:
 
 def test_records_and_lists_travel_as_text() -> None:
     record = Record(Slot(3, 1), Outcome.APPLY, {7: b"\x00\xff"}, (Member(7, 2),), "why")
+    record = replace(record, reasons=(Reason(1, Why.LATE, (0, 2)), Reason(3, Why.SILENT, ())))
     assert record_from(record.to_json()) == record
     assert record.next == Slot(4) and Record(Slot(3, 1), Outcome.VOID).next == Slot(3, 2)
-    assert held_from(held_to_json({1: b"ab"}, True).encode()) == ({1: b"ab"}, True, (), frozenset())
+    assert held_from(held_to_json({1: b"ab"}, True).encode()) == ({1: b"ab"}, True, (), frozenset(), {})
+    seen = {7: Why.CLOSED, 3: Why.SPOILED}
+    assert held_from(held_to_json({}, True, seen=seen).encode())[-1] == seen
     for text in (b"", b"{}", b"[]", b'{"held": 1, "closed": 0}', b"\xff", b'{"slot": [-1, 0]}'):
         with pytest.raises(ValueError, match="This is not a"):
             record_from(text)
         with pytest.raises(ValueError, match="This is not a"):
             held_from(text)
+
+
+ALL = (1, 2, 3, 4)
+
+
+def member(ticket: int, quorum: int = 2) -> Agreement:
+    """One of four members, workers 11 to 14, that holds the ballots of the first two, and its own."""
+    own = Agreement(ticket, Slot(5), [Member(t, 10 + t) for t in ALL], quorum)
+    for author in {1, 2, ticket}:
+        own.ballot(author, b"x")
+    return own
+
+
+def left_out(own: Agreement) -> dict[int, tuple[Why, tuple[int, ...]]]:
+    own.settled = own.impatient = True
+    (record,) = [action.record for action in own.actions() if isinstance(action, Propose)]
+    return {reason.number: (reason.why, reason.seen_by) for reason in record.reasons}
+
+
+def test_a_record_says_why_members_are_left_out_and_who_saw_it() -> None:
+    own = member(1)
+    own.lost(3)
+    own.spoiled(4)
+    list(own.actions())
+    own.sees(2, {3: Why.CLOSED, 4: Why.LATE, 99: Why.LATE})
+    own.tells(2, {1: b"x", 2: b"x"}, True)
+    assert left_out(own) == {13: (Why.CLOSED, (11, 12)), 14: (Why.SPOILED, (11,))}
+
+
+def test_who_is_late_silent_or_behind_is_told_apart() -> None:
+    own = member(1)
+    own.expired()
+    own.ballot(4, b"x")
+    list(own.actions())
+    own.tells(2, {1: b"x", 2: b"x", 4: b"x"}, True)
+    assert left_out(own) == {13: (Why.LATE, (11,)), 14: (Why.SILENT, ())}
+    behind = member(1)
+    behind.ballot(3, b"x")
+    behind.lost(4)
+    behind.tells(2, {1: b"x", 2: b"x", 3: b"x"}, True)
+    behind.tells(3, {3: b"x"}, True)
+    assert left_out(behind) == {13: (Why.BEHIND, ()), 14: (Why.CLOSED, (11,))}
+
+
+def test_what_is_seen_decides_nothing() -> None:
+    """Members that say nonsense about each other decide as those who say nothing."""
+    plain, told = member(1), member(1)
+    told.sees(2, {1: Why.LIED, 2: Why.CLOSED, 3: Why.DOUBTED, 4: Why.LATE})
+    for own in (plain, told):
+        own.lost(3)
+        own.tells(2, {1: b"x", 2: b"x", 4: b"x"}, False)
+        own.ballot(4, b"x")
+        own.tells(4, {1: b"x", 2: b"x", 4: b"x"}, False)
+        own.settled = True
+    found = [next(a for a in own.actions() if isinstance(a, Propose)).record for own in (plain, told)]
+    assert replace(found[0], reasons=()) == replace(found[1], reasons=())
+    assert str(found[0].reasons[0]) == "worker 13 was left out: its connection was closed, seen by 11"

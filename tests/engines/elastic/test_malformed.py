@@ -63,7 +63,7 @@ ANY_JSON = st.recursive(
 )
 LIKE = {"slot": [3, 0], "held": {}, "closed": False, "counted": {}, "members": [[1, 0]], "generation": 1, "text": "",
         "outcome": "void", "proofs": [[1, 3, 0, 1, 0, "aa", "bb"]], "lacks": [0], "holders": [[1]],
-        "moves": [[0, 1]]}  # fmt: skip
+        "moves": [[0, 1]], "seen": {"1": "LATE"}, "reasons": [[1, "LATE", [0, 2]]]}  # fmt: skip
 
 
 def packed(*parts: bytes) -> bytes:
@@ -73,6 +73,9 @@ def packed(*parts: bytes) -> bytes:
 @given(changed=st.dictionaries(st.sampled_from(sorted(LIKE)), ANY_JSON, max_size=3))
 @example(changed={"generation": float("inf")})
 @example(changed={"members": [[-1, 0]]})
+@example(changed={"seen": {"x": "LATE"}})
+@example(changed={"seen": {"1": "NONE"}})
+@example(changed={"reasons": [[1, ["LATE"], [0]]]})
 def test_a_text_is_read_or_refused(changed: dict[str, Any]) -> None:
     text = json.dumps({**LIKE, **changed}).encode()
     for parse in (record_from, held_from, lambda text: parcel_from(packed(text, b"state"))):

@@ -39,6 +39,32 @@ def test_members_with_the_same_ballots_are_alike() -> None:
         assert a.digest() == b.digest()
 
 
+@pytest.mark.parametrize("name", ["signsgd", "signum", "lion"])
+@pytest.mark.parametrize("columns", [16, 48, 64, 100])
+def test_rows_that_nobody_touched_stay(name: str, columns: int) -> None:
+    """In elastic runs and under torchft, which vote by the same replica."""
+    torch.manual_seed(0)
+    tables = [nn.Embedding(9, columns) for _ in range(3)]
+    for table in tables:
+        table.load_state_dict(tables[0].state_dict())
+    members = [
+        Replica(table, torch.optim.SGD(table.parameters(), 0.1), algorithms.create(name), i, 3, None)
+        for i, table in enumerate(tables)
+    ]
+    before = tables[0].weight.detach().clone()
+    for step in range(3):
+        for i, table in enumerate(tables):
+            table.weight.grad = None
+            table(torch.tensor([1, 4 + i])).square().sum().backward()
+        ballots = {own.number: own.vote(Slot(step)) for own in members}
+        for own in members:
+            own.keep(ballots[own.number], counted=True)
+            own.apply(Slot(step), {number: ballot.body for number, ballot in ballots.items()})
+    moved = (tables[0].weight != before).any(1)
+    assert moved.tolist() == [False, True, False, False, True, True, True, False, False]
+    assert all(torch.equal(table.weight, tables[0].weight) for table in tables)
+
+
 @pytest.mark.parametrize("name", ["dist-ef-sgdm", "dropsignsgd", "ef-signsgd"])
 def test_what_did_not_count_stays_unsent(name: str) -> None:
     own = replica(0, name)

@@ -1,0 +1,146 @@
+"""Hugging Face Trainer with votes: one callback."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any, Unpack
+
+from gradvote.core import Algorithm
+from gradvote.ddp import Vote
+from gradvote.engines.common.arguments import check_algorithm
+from gradvote.errors import MissingExtra
+from gradvote.integrations.attached import Attached, Options, ddp_of, moved, plain, renewed
+
+if importlib.util.find_spec("transformers") is None:
+    raise MissingExtra("transformers", "transformers")
+
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+__all__ = ["VoteCallback"]
+
+WHERE = "VoteCallback(algorithm)"
+BUFFERS = (
+    "DDP overwrites every rank's running statistics with those of rank 0, which are not representative where data "
+    "differ between ranks. Use TrainingArguments(ddp_broadcast_buffers=False); VoteCallback then averages them before "
+    "evaluating and saving."
+)
+
+
+class VoteCallback(TrainerCallback):
+    """Let the ranks of a Trainer vote: `Trainer(..., callbacks=[VoteCallback(gradvote.algorithms.signum())])`.
+
+    When training begins, the vote is attached to the model that the Trainer has wrapped in DistributedDataParallel,
+    with the Trainer's optimizer and scaler. `max_grad_norm` becomes the vote's `max_norm`. Each rank writes its state
+    into the Trainer's checkpoints, and `resume_from_checkpoint` goes on bit for bit; with `fresh` memories begin empty,
+    whatever a checkpoint has. The Trainer's log has `gradvote/step`, `bits_per_coordinate`, `compression_rate` and
+    `abstentions`. Other options are those of `gradvote.ddp.attach`.
+
+    Raises (when training begins):
+        ValueError: the model is not in DistributedDataParallel, or a checkpoint has no state of these votes.
+        RuntimeError: an optimizer took a step without a vote.
+    """
+
+    def __init__(self, algorithm: Algorithm, *, fresh: bool = False, **options: Unpack[Options]) -> None:
+        check_algorithm(algorithm, WHERE)
+        self._algorithm, self._fresh, self._options = algorithm, fresh, options
+        self._attached: Attached | None = None
+        self._bound: float | None = None
+        self._folder = Path()
+
+    @property
+    def vote(self) -> Vote:
+        """The vote of the training that runs, or ran last.
+
+        Raises:
+            RuntimeError: no training has begun.
+        """
+        return self._now().vote
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Attach, and load where training was resumed."""
+        trainer, checkpoint, trial = _training()
+        if getattr(args, "enable_jit_checkpoint", False):
+            raise ValueError(
+                "enable_jit_checkpoint saves without telling callbacks, so that the votes' state would be missing. "
+                "Leave it out and use save_steps."
+            )
+        ddp, optimizers = ddp_of(trainer.model_wrapped, "the Trainer"), (plain(trainer.optimizer),)
+        self._restore(trainer)
+        self._bound = args.max_grad_norm
+        max_norm = moved(self._bound, self._algorithm, "TrainingArguments.max_grad_norm")
+        scaler, before = getattr(trainer.accelerator, "scaler", None), self._attached
+        own = self._algorithm, optimizers, scaler, max_norm, self._options, BUFFERS
+        self._attached = renewed(before, ddp, *own)
+        args.max_grad_norm = 0.0
+        self._folder = Path(trainer._get_output_dir(trial))
+        if checkpoint is not None and not self._fresh:
+            self._now().load(Path(checkpoint), state.global_step)
+        _log_with(trainer, self._now())
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Refuse a step of a training whose beginning the callback was not told of."""
+        self._now()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Average running statistics before they are used, where DDP leaves them to the ranks."""
+        if control.should_evaluate or control.should_save:
+            self._now().average()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """As at the end of a step."""
+        self.on_step_end(args, state, control)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write this rank's file into the checkpoint that was just made."""
+        if not args.save_only_model:
+            self._now().save(self._folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}", state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Give the Trainer its own settings back."""
+        trainer, *_rest = _training()
+        self._now().average()
+        self._restore(trainer)
+
+    def _now(self) -> Attached:
+        if self._attached is None:
+            raise RuntimeError(
+                "VoteCallback was not told that training began, so nobody votes. Give it to the Trainer before "
+                "train(), once on every rank."
+            )
+        return self._attached
+
+    def _restore(self, trainer: Any) -> None:
+        """Undo what was changed; also what a training left that ended with an error."""
+        if getattr(trainer.log, "of_votes", False):
+            del trainer.log
+        if self._bound is not None:
+            trainer.args.max_grad_norm, self._bound = self._bound, None
+
+
+def _log_with(trainer: Any, attached: Attached) -> None:
+    """Losses are logged together with the votes' numbers."""
+    log = trainer.log
+
+    def with_numbers(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        log({**logs, **attached.numbers()} if "loss" in logs else logs, *args, **kwargs)
+
+    with_numbers.of_votes = True  # type: ignore[attr-defined]  # to know it again
+    trainer.log = with_numbers
+
+
+def _training() -> tuple[Any, str | None, Any]:
+    """The Trainer that calls, the checkpoint that it resumes and the trial of its search.
+
+    The Trainer tells its callbacks neither these nor the wrapped model, so they are read where it has them.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        own = frame.f_locals
+        if isinstance(own.get("self"), Trainer) and "resume_from_checkpoint" in own:
+            return own["self"], own["resume_from_checkpoint"], own.get("trial")
+        frame = frame.f_back  # type: ignore[assignment]
+    raise RuntimeError(
+        "VoteCallback did not find the Trainer that calls it. It works with transformers.Trainer and its subclasses, "
+        "and with their own train()."
+    )
