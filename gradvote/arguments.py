@@ -1,7 +1,9 @@
-"""Arguments given by name, from a command line or a JSON file: checked against a signature before anything is built."""
+"""Arguments given by name, as NAME:key=value or in JSON: checked against a signature before anything is built."""
 
+import ast
+import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -40,6 +42,23 @@ def checked(of: str, given: Mapping[str, object], hints: Mapping[str, object]) -
     return {key: _checked(f"The option {key} of {of}", value, hints[key]) for key, value in given.items()}
 
 
+def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """NAME:key=value,key=(value, value) -> the name and its options."""
+    name, _, rest = spec.partition(":")
+    return name, dict(assignment(part) for part in re.split(r",(?![^(\[]*[)\]])", rest) if part.strip())
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value a Python literal or else a text."""
+    key, equals, value = text.strip().partition("=")
+    if not equals or not key:
+        raise ValueError(f"'{text}' should be KEY=VALUE, for instance mu=0.9.")
+    try:
+        return key.replace("-", "_"), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key.replace("-", "_"), value
+
+
 def _checked(what: str, value: object, hint: object) -> object:
     fitted = _fit(value, hint)
     if fitted is _REFUSED:
@@ -52,7 +71,7 @@ def _fit(value: object, hint: object) -> object:
     if get_origin(hint) in (Union, types.UnionType):
         fits = (_fit(value, option) for option in _simple_first(get_args(hint)))
         return next((fit for fit in fits if fit is not _REFUSED), _REFUSED)
-    if get_origin(hint) is tuple:
+    if get_origin(hint) in (tuple, Sequence):
         return _fit_tuple(value, get_args(hint)[0])
     if get_origin(hint) is Literal:
         return value if type(value) in {type(option) for option in get_args(hint)} else _REFUSED
@@ -82,7 +101,7 @@ def _is_a(value: object, hint: object) -> bool:
 def _in_words(hint: object) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_in_words(option) for option in get_args(hint))
-    if get_origin(hint) is tuple:
+    if get_origin(hint) in (tuple, Sequence):
         return f"a list of which each item is {_in_words(get_args(hint)[0])}"
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))

@@ -129,6 +129,16 @@ class Part:
         """
         return None
 
+    def mirrored(self, state: State) -> Tensor | None:
+        """What the receiver has added up of this sender (..., B, n), in gradient units; None: it adds up nothing.
+
+        The other kind of memory, an estimate that both ends keep (EF21): it begins at zero, mirrored == mirrored before
+        + sent whatever the learning rate, and a payload that was `undelivered` or abstained is not in it. Nothing of
+        the input is owed, so `unsent` is None. Both ends must stay: states are not merged, and engines whose workers
+        come and go refuse such a part.
+        """
+        return None
+
     def merge(self, own: State, other: State) -> State:
         """The state `own` after it took over what `other`, of a sender that leaves, holds unsent.
 
@@ -156,6 +166,10 @@ class Aggregator(ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor: ...
+
+    def tolerates(self, num_workers: int) -> int:
+        """How many of so many workers may say anything, and the result stays what honest ones say who agree."""
+        return 0
 
     def ties(self, up: "Codec", ballots: Payload, ctx: Context, n: int) -> int:
         """Coordinates of ballots (M, ..., B) on which a vote is split evenly; a unit on which nobody voted is none."""
@@ -193,7 +207,7 @@ class Codec(Part, ABC):
         return None
 
     def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
-        """The state of a sender whose payload did not count: everything in it stays unsent."""
+        """The state of a sender whose payload did not count: everything in it stays unsent, nothing of it mirrored."""
         return state
 
     @property
@@ -259,6 +273,11 @@ class Algorithm:
     def unsent(self, state: State) -> Tensor | None:
         """Worker: what it still has to send (..., B, n), or None where nothing is ever kept back."""
         return self.up.unsent(state)
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the server adds up what each worker sent, so that workers may not come and go."""
+        return self.up.mirrored(self.up.init(torch.zeros(1, 1))) is not None
 
     def merge(self, own: State, other: State) -> State:
         """Worker: its state after it took over what a leaving one has not sent."""

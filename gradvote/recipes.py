@@ -6,6 +6,7 @@ from typing import Any
 
 from gradvote import aggregators, codecs, schedules, transforms
 from gradvote.core import Aggregator, Algorithm, Part
+from gradvote.discovery import classes_in, imported, plugged
 
 _OTHERS: dict[str, Callable[..., Any]] = {
     "Algorithm": Algorithm,
@@ -13,13 +14,16 @@ _OTHERS: dict[str, Callable[..., Any]] = {
     "chain": codecs.chain,
 }
 _BASES: tuple[type, ...] = (Part, Aggregator, schedules.Schedule)
+_KINDS = ("aggregators", "codecs", "schedules", "transforms")
+"""The folders of installed plugins in which a part may be: what is in none of their files is not imported."""
 _OWN = tuple(package.__name__ for package in (aggregators, codecs, schedules, transforms))
 SHOWN = 300
 """Letters of a recipe that an error shows."""
 
 
 def first_of(recipe: str) -> Algorithm:
-    """The algorithm at the head of a recipe "(algorithm, ...)"; parts may be of any package that has been imported.
+    """The algorithm at the head of a recipe "(algorithm, ...)"; parts may be of any package that has been imported or
+    is an installed plugin.
 
     Raises:
         ValueError: it cannot be read back, for example for a part that is not imported.
@@ -55,12 +59,21 @@ def _maker(name: str) -> Callable[..., Any]:
     """The class of a part by its name; the library's own comes first."""
     if name in _OTHERS:
         return _OTHERS[name]
-    known = {kind for base in _BASES for kind in _under(base) if kind.__qualname__ == name}
+    known = _known(name)
+    if not known:
+        for found in (found for kind in _KINDS for found in plugged(kind) if name in classes_in(found.file)):
+            imported(found, "part")
+        known = _known(name)
     chosen = [kind for kind in known if kind.__module__.startswith(_OWN)] or list(known)
     if len(chosen) != 1:
         how_many = f"{len(chosen)} imported modules define" if chosen else "no imported module defines"
         raise ValueError(f"{how_many} its part {name}; import the one that does")
     return chosen[0]
+
+
+def _known(name: str) -> set[type]:
+    """The imported parts of a name."""
+    return {kind for base in _BASES for kind in _under(base) if kind.__qualname__ == name}
 
 
 def _under(base: type) -> Iterator[type]:

@@ -105,3 +105,11 @@ def evaluate(value: float | Schedule, ctx: Context) -> Tensor:
 def _constant(value: float) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(value, dtype=torch.float64, device="cpu")
+
+
+SAMPLES = (
+    Constant(0.5),
+    Step(1.0, (10, 20), (2.0, 4.0)),
+    Cosine(0.1, 100),
+    PerWorker((0.3, 0.6, 1.0, 0.1, 0.5, 0.2, 0.9)),
+)

@@ -15,8 +15,8 @@ import gradvote
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "discovery", "errors", "files", "locks", "quantities", "streams"},
-    {"arguments", "rng", "layout", "wire", "schedules"},
+    {"__init__", "core", "errors", "files", "locks", "quantities", "streams"},
+    {"arguments", "discovery", "rng", "layout", "wire", "schedules"},
     {"kernels"},
     {"transforms", "aggregators"},
     {"codecs"},

@@ -30,6 +30,9 @@ class Krum(Aggregator):
         if self.f < 0 or self.fewer not in (0, 1):
             raise ValueError(f"Krum needs f of at least 0 and fewer of 0 or 1; got f={self.f}, fewer={self.fewer}.")
 
+    def tolerates(self, num_workers: int) -> int:
+        return min(self.f, max(num_workers - 1 - self.fewer, 0) // 2)  # liars who agree have no more than f neighbours
+
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         scores = self.scores(squared_distances(x, valid), valid)
         chosen = scores.argsort(dim=0, stable=True)[:1]
@@ -43,3 +46,6 @@ class Krum(Aggregator):
         for place, row in enumerate(distances.sort(1).values.unbind(1)):
             sums += row.where(place < neighbours, 0.0)
         return sums.clamp_max(torch.finfo(sums.dtype).max).where(valid, torch.inf)
+
+
+SAMPLES = (Krum(0), Krum(1), Krum(2, fewer=1))

@@ -1,6 +1,7 @@
 """The majority vote over signs."""
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -32,6 +33,10 @@ class MajorityVote(Aggregator):
         check_weights(self.weights)
         if self.tie not in TIES:
             raise unknown("rule for ties", self.tie, TIES)
+
+    def tolerates(self, num_workers: int) -> int:
+        heaviest = sorted((self.weights or (1.0,) * num_workers)[:num_workers], reverse=True)
+        return sum(2 * total < sum(heaviest) for total in accumulate(heaviest))
 
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         weights = weights_of(self.weights, ctx)
@@ -104,3 +109,13 @@ def _is_even(valid: Tensor) -> bool:
     if bool(valid.all()):
         return len(valid) % 2 == 0
     return bool((valid.sum(0) % 2 == 0).any())
+
+
+SAMPLES = (
+    MajorityVote(),
+    MajorityVote("positive"),
+    MajorityVote("abstain"),
+    MajorityVote("random", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25)),
+    MajorityVote(still=True),
+    MajorityVote("positive", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25), still=True),
+)

@@ -23,3 +23,6 @@ class Mean(Aggregator):
 
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         return kernels.mean(x, valid, weights_of(self.weights, ctx))
+
+
+SAMPLES = (Mean(), Mean((1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25)))

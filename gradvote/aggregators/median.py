@@ -15,5 +15,11 @@ class Median(Aggregator):
     Yin et al. 2018; Chen et al. 2020, Algorithm 2.
     """
 
+    def tolerates(self, num_workers: int) -> int:
+        return (num_workers - 1) // 2
+
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         return kernels.median(x, valid)
+
+
+SAMPLES = (Median(),)

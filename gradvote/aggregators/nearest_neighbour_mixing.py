@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from gradvote.aggregators.distances import ranks, squared_distances, tolerated
+from gradvote.aggregators.krum import Krum
 from gradvote.aggregators.mean import Mean
+from gradvote.aggregators.median import Median
 from gradvote.aggregators.trimmed_mean import TrimmedMean
 from gradvote.core import Aggregator, Context
 
@@ -30,7 +32,13 @@ class NearestNeighbourMixing(Aggregator):
         if self.f < 0:
             raise ValueError(f"NearestNeighbourMixing needs f of at least 0; got f={self.f}.")
 
+    def tolerates(self, num_workers: int) -> int:
+        return min(self.f, (num_workers - 1) // 2, self.inner.tolerates(num_workers))
+
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         near = ranks(squared_distances(x, valid)) < valid.sum(0) - tolerated(self.f, valid)
         mixed = torch.stack([Mean()(x, own & valid, ctx) for own in near])
         return self.inner(mixed.where(valid[..., None], 0.0), valid, ctx)
+
+
+SAMPLES = (NearestNeighbourMixing(1), NearestNeighbourMixing(2, Krum(2)), NearestNeighbourMixing(1, Median()))

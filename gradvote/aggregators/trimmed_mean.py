@@ -21,5 +21,11 @@ class TrimmedMean(Aggregator):
         if self.trim < 0:
             raise ValueError(f"The number of trimmed workers must not be negative; got {self.trim}.")
 
+    def tolerates(self, num_workers: int) -> int:
+        return min(self.trim, (num_workers - 1) // 2)
+
     def __call__(self, x: Tensor, valid: Tensor, ctx: Context) -> Tensor:
         return kernels.trimmed_mean(x, valid, self.trim)
+
+
+SAMPLES = (TrimmedMean(0), TrimmedMean(1), TrimmedMean(3))

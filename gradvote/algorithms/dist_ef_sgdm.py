@@ -11,6 +11,11 @@ from gradvote.core import Algorithm
 from gradvote.transforms import Momentum
 
 LR = 0.01
+BITS = (1, 1)
+SCALES = (1, 1)
+WORDS = ("scaled sign, momentum, memory", "mean, memory", "scaled sign")
+PAPER = "Zheng et al. 2019"
+TRUST = "every worker"
 
 
 def dist_ef_sgdm(mu: float = 0.9, zero: Zero = "random", weights: tuple[float, ...] | None = None) -> Algorithm:

@@ -11,6 +11,10 @@ from gradvote.schedules import Schedule, check_for_server
 from gradvote.transforms import Momentum
 
 LR = 0.1
+BITS = (0.3, 0.5)
+WORDS = ("30 % of the signs, memory", "mean, memory", "50 % of the signs")
+PAPER = "Phong, Phuong 2020"
+TRUST = "every worker"
 
 
 def dropsignsgd(

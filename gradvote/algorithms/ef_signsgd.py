@@ -10,6 +10,11 @@ from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
 
 LR = 0.1
+BITS = (1, 32)
+SCALES = (1, 0)
+WORDS = ("scaled sign, error memory", "mean", "mean")
+PAPER = "Karimireddy et al. 2019"
+TRUST = "every worker"
 
 
 def ef_signsgd(zero: Zero = "random", weights: tuple[float, ...] | None = None) -> Algorithm:

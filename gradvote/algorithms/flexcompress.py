@@ -11,6 +11,11 @@ from gradvote.core import Algorithm
 from gradvote.transforms import Momentum
 
 LR = 0.003  # below dist-EF-SGDM's: what waits to be sent arrives large
+BITS = (0.3, 1)
+SCALES = (1, 1)
+WORDS = ("30 % of the signs, scale, memory", "mean, memory", "scaled sign")
+PAPER = "Phuong, Phong 2020 (reconstructed)"
+TRUST = "every worker"
 
 
 def flexcompress(keep: float = 0.3, mu: float = 0.9, zero: Zero = "random", granularity: int = 1) -> Algorithm:

@@ -10,6 +10,10 @@ from gradvote.core import Algorithm
 from gradvote.transforms import LionMomentum
 
 LR = 1e-3
+BITS = (1 + 1 / 64, 1 + 1 / 64)
+WORDS = ("sign of Lion's update", "majority vote", "sign")
+PAPER = "Liu et al. 2024"
+TRUST = "a majority"
 
 
 def lion(

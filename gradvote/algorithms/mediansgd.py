@@ -9,6 +9,10 @@ from gradvote.codecs import Dense
 from gradvote.core import Algorithm
 
 LR = 0.1
+BITS = (32, 32)
+WORDS = ("gradient", "median", "median")
+PAPER = "Yin et al. 2018"
+TRUST = "a majority"
 
 
 def mediansgd(dtype: str = "float32") -> Algorithm:

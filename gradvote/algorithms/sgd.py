@@ -5,6 +5,9 @@ from gradvote.codecs import Dense
 from gradvote.core import Algorithm
 
 LR = 0.1
+BITS = (32, 32)
+WORDS = ("gradient", "mean", "mean")
+TRUST = "every worker"
 
 
 def sgd(weights: tuple[float, ...] | None = None, dtype: str = "float32") -> Algorithm:

@@ -12,6 +12,10 @@ from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
 
 LR = 1e-3
+BITS = (1 + 1 / 64, 1 + 1 / 64)
+WORDS = ("sign", "majority vote", "sign")
+PAPER = "Bernstein et al. 2018, 2019"
+TRUST = "a majority"
 
 
 def signsgd(zero: Zero = "random", weights: tuple[float, ...] | None = None, still: bool = True) -> Algorithm:

@@ -11,6 +11,10 @@ from gradvote.core import Algorithm
 from gradvote.transforms import Ema
 
 LR = 1e-3
+BITS = (1 + 1 / 64, 1 + 1 / 64)
+WORDS = ("sign of averaged gradient", "majority vote", "sign")
+PAPER = "Bernstein et al. 2019"
+TRUST = "a majority"
 
 
 def signum(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from gradvote.cli.options import DEFAULTS, Options, configs_of, option, parse_spec
+from gradvote.arguments import parse_spec
+from gradvote.cli.options import DEFAULTS, Options, configs_of, option
 from gradvote.cli.showing import (
     SPEC,
     Board,

@@ -13,6 +13,7 @@ from rich.progress import Progress, TaskID
 from gradvote.cli.script import Script
 from gradvote.cli.showing import Ended
 from gradvote.cli.watch import columns, news_of
+from gradvote.engines.common.arguments import check_members, check_rule
 from gradvote.engines.elastic.launcher import Launcher
 from gradvote.files import from_json, write_text
 from gradvote.train import Config, RunFolder, continued, prepare
@@ -42,6 +43,7 @@ def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, s
         say=lambda text: console.print(escape(text), soft_wrap=True),
     )
     setup = prepare(config)
+    _check_elastic(setup)
     if resume:
         place.hold()
     else:
@@ -54,6 +56,12 @@ def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, s
         status = launcher.run(lambda: _show(place, bar, task))
     place.release()
     return Ended(place, config, config.algorithm, *_end_of(place, status))
+
+
+def _check_elastic(setup: Setup) -> None:
+    """What each worker would refuse, once for all of them: the launcher would start them again and again."""
+    check_members(setup.protocol.algorithm)
+    check_rule(setup.protocol.algorithm, setup.config.placed)
 
 
 def resume_elastic(folder: Path, chosen: Mapping[str, Any], command: str, script: Script) -> Ended:

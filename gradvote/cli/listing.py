@@ -2,19 +2,26 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
 import gradvote
 from gradvote import algorithms, data, faults, models
-from gradvote.discovery import keys_in
+from gradvote.discovery import broken, classes_in, keys_in, plugged
 from gradvote.errors import unknown
-from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, SCHEDULES, WEIGHTS
+from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, WEIGHTS
+from gradvote.train.schedules import describe_schedule, schedule_names
 
+Markdown = Annotated[
+    bool,
+    Parameter(help="Algorithms only: a table in Markdown, with bits, trust, papers.", negative=(), show_default=False),
+]
 Rows = list[tuple[str, str]]
-QUANTILES = Path(gradvote.__file__).parent / "kernels" / "quantiles.py"
+HERE = Path(gradvote.__file__).parent
+QUANTILES = HERE / "kernels" / "quantiles.py"
 
 
 NOISES = {
@@ -25,8 +32,20 @@ NOISES = {
 }
 
 
-def _described(names: list[str], describe: Callable[[str], str]) -> Rows:
-    return [(name, describe(name).replace("`", "")) for name in names]
+def _described(kind: str, names: list[str], describe: Callable[[str], str]) -> Rows:
+    """Names and first lines; those of an installed plugin with the package that they are of."""
+    whose = {found.name: f" ({found.origin})" for found in plugged(kind)}
+    return [(name, describe(name).replace("`", "") + whose.get(name, "")) for name in names]
+
+
+def _parts(kind: str, base: str) -> Rows:
+    """The classes of a kind of parts that have no names on the command line."""
+    files = [(file, "") for file in sorted((HERE / kind).glob("*.py"))] + [(f.file, f.origin) for f in plugged(kind)]
+    return [
+        (name, f"{told.replace('`', '')}{f' ({origin})' if origin else ''}")
+        for file, origin in files
+        for name, told in classes_in(file, base).items()
+    ]
 
 
 def _noises() -> Rows:
@@ -38,17 +57,20 @@ def _noises() -> Rows:
 
 def _algorithms() -> Rows:
     noisy = ("noisy-NAME", "noise before any of the above, e.g. noisy-signsgd: closes the gap of median and mean")
-    return [*_described(algorithms.names(), algorithms.summary), noisy]
+    return [*_described("algorithms", algorithms.names(), algorithms.summary), noisy]
 
 
 KINDS: dict[str, Callable[[], Rows]] = {
     "algorithms": _algorithms,
-    "partitions": lambda: _described(data.partition_names(), data.describe_partition),
-    "faults": lambda: _described(faults.names(), faults.summary),
-    "data": lambda: _described(data.names(), data.describe),
-    "models": lambda: _described(models.model_names(), models.describe_model),
+    "partitions": lambda: _described("partitions", data.partition_names(), data.describe_partition),
+    "faults": lambda: _described("faults", faults.names(), faults.summary),
+    "data": lambda: _described("data", data.names(), data.describe),
+    "models": lambda: _described("models", models.model_names(), models.describe_model),
     "noises": _noises,
-    "schedules": lambda: list(SCHEDULES.items()),
+    "schedules": lambda: _described("schedules", schedule_names(), describe_schedule),
+    "transforms": lambda: _parts("transforms", "Transform"),
+    "codecs": lambda: _parts("codecs", "Codec"),
+    "aggregators": lambda: _parts("aggregators", "Aggregator"),
     "optimizers": lambda: list(OPTIMIZERS.items()),
     "weights": lambda: list(WEIGHTS.items()),
     "engines": lambda: list(ENGINES.items()),
@@ -60,9 +82,9 @@ def register(app: App) -> None:
     """Add the command."""
 
     @app.command(name="list")
-    def list_(kind: str | None = None) -> None:
-        """What there is: algorithms, partitions, faults, data, models, noises, schedules, optimizers, weights, engines,
-        placements.
+    def list_(kind: str | None = None, *, table: Markdown = False) -> None:
+        """What there is: algorithms, partitions, faults, data, models, noises, schedules, transforms, codecs,
+        aggregators, optimizers, weights, engines, placements; those of installed plugins with their package.
 
         Parameters
         ----------
@@ -71,11 +93,20 @@ def register(app: App) -> None:
         """
         if kind is not None and kind not in KINDS:
             raise unknown("kind of thing to list", kind, KINDS)
-        table = Table(box=None, show_header=False, padding=(0, 2))
-        table.add_column(style="cyan", no_wrap=True)
-        table.add_column()
+        if table:
+            if kind != "algorithms":
+                raise ValueError("There is a table of algorithms only: `gradvote list algorithms --table`.")
+            print(algorithms.table())
+            return
+        grid = Table(box=None, show_header=False, padding=(0, 2))
+        grid.add_column(style="cyan", no_wrap=True)
+        grid.add_column()
         for name in [kind] if kind else KINDS:
-            table.add_row(f"[bold not cyan]{name}[/]", "")
+            grid.add_row(f"[bold not cyan]{name}[/]", "")
             for row in KINDS[name]():
-                table.add_row(*row)
-        Console(highlight=False).print(table)
+                grid.add_row(*row)
+        console = Console(highlight=False)
+        console.print(grid)
+        for problem in broken():
+            if kind in (None, problem.kind) or not problem.kind:
+                console.print(problem.sentence, markup=False)

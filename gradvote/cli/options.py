@@ -1,8 +1,6 @@
 """The options that `train` and `compare` share, and how they become a `Config`."""
 
-import ast
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter, Token
 
 from gradvote import algorithms, faults
-from gradvote.arguments import checked, hints_of
+from gradvote.arguments import assignment, checked, hints_of, parse_spec
 from gradvote.data import describe, partition_options
 from gradvote.errors import unknown
-from gradvote.models import describe_model
+from gradvote.models import describe_model, is_foreign
 from gradvote.train import Config
 
 GROUPS = {
@@ -59,14 +57,20 @@ class Options:
     noise_std: Annotated[str | None, option("Algorithm", "noisy-*: b, a number or relative[:factor[:max]].", 0.01)] = (
         None
     )
-    noise: Annotated[str | None, option("Algorithm", "noisy-*: one of `gradvote list noises`.", "gaussian")] = None
+    noise: Annotated[
+        str | None,
+        option("Algorithm", "noisy-*: one of `gradvote list noises`, also NAME:std=b,position=vote.", "gaussian"),
+    ] = None
     zero: Annotated[str | None, option("Algorithm", "Sign of exact zeros: random, positive, abstain.", "random")] = None
     set: Annotated[Texts, option("Algorithm", "KEY=VALUE: any other option of the algorithm.", negative=())] = ()
 
-    data: Annotated[str | None, option("Data", "digits, mnist or cifar10.", Config.data)] = None
+    data: Annotated[
+        str | None, option("Data", "NAME or NAME:key=value,...; see `gradvote list data`.", Config.data)
+    ] = None
     data_dir: Annotated[Path | None, option("Data", "Folder of the data set's files, as GRADVOTE_DATA.")] = None
     partition: Annotated[
-        str | None, option("Data", "The workers' split: iid, by-class, dirichlet, unequal.", Config.partition)
+        str | None,
+        option("Data", "The workers' split: NAME or NAME:key=value,...; see `gradvote list`.", Config.partition),
     ] = None
     classes_per_worker: Annotated[int | None, number("Data", "by-class: classes each worker holds.")] = None
     redundancy: Annotated[int | None, number("Data", "by-class: workers that hold each class.", 1)] = None
@@ -77,9 +81,14 @@ class Options:
     workers: Annotated[int | None, number("Training", "Number of workers M.", Config.workers)] = None
     steps: Annotated[int | None, number("Training", "Number of steps.", Config.steps)] = None
     lr: Annotated[float | None, option("Training", "Learning rate.", "the algorithm's")] = None
-    schedule: Annotated[str | None, option("Training", "constant, step or cosine.", Config.schedule)] = None
+    schedule: Annotated[
+        str | None, option("Training", "NAME or NAME:key=value,...; see `gradvote list schedules`.", Config.schedule)
+    ] = None
     model: Annotated[
-        str | None, option("Training", "mlp, cnn, resnet20, resnet20-nobn, or package.module:factory.", Config.model)
+        str | None,
+        option(
+            "Training", "NAME or NAME:key=value,... of `gradvote list models`, or package.module:factory.", Config.model
+        ),
     ] = None
     optimizer: Annotated[
         str | None,
@@ -96,8 +105,8 @@ class Options:
         Texts,
         option(
             "Faults",
-            "invert, rescale, random, blind, nan, drop, or NAME:key=value,... with its options, num, workers, place, "
-            "redraw; may be repeated.",
+            "One of `gradvote list faults`, or NAME:key=value,... with its options, num, workers, place, redraw; "
+            "may be repeated.",
             negative=(),
         ),
     ] = ()
@@ -127,6 +136,9 @@ DEFAULTS = Options()
 _ELSEWHERE = {"algorithm", "options", "partition_options", "faults", "data_dir", "lr"}
 _PLAIN = sorted((hints_of(Config).keys() & hints_of(Options).keys()) - _ELSEWHERE)
 _PARTITION = ("classes_per_worker", "redundancy", "alpha", "ratio")
+"""Options that can be written as flags of their own, too; those of other partitions are written behind their names."""
+_NOISE = {"std": "noise_std", "position": "position"}
+"""What can be written behind a noise, and the option of the algorithm that it is."""
 
 
 def chosen(options: Options, spec: str | None = None, known: Sequence[str] | None = None) -> dict[str, Any]:
@@ -140,15 +152,20 @@ def chosen(options: Options, spec: str | None = None, known: Sequence[str] | Non
     found["data_dir"] = None if options.data_dir is None else str(options.data_dir.expanduser().absolute())
     shared = shared_options(options)
     found["options"] = {k: v for k, v in shared.items() if known is None or k in known} | own
-    found["partition_options"] = _partition_options(options)
+    found["partition"], found["partition_options"] = _partition(options)
     found["faults"] = _faults(options)
     return {key: value for key, value in found.items() if value not in (None, {}, ())}
 
 
 def shared_options(options: Options) -> dict[str, Any]:
     """The options given for whatever algorithm has them."""
-    named = {"noise_std": _noise(options.noise_std), "noise": options.noise, "zero": options.zero}
-    return {k: v for k, v in named.items() if v is not None} | dict(map(_assignment, options.set))
+    noise, own = parse_spec(options.noise or "")
+    for key in own:
+        if key not in _NOISE:
+            raise unknown(f"option of the noise {noise}", key, _NOISE)
+    named = {"noise_std": _noise(options.noise_std), "noise": noise or None, "zero": options.zero}
+    given = {k: v for k, v in named.items() if v is not None} | {_NOISE[k]: v for k, v in own.items()}
+    return given | dict(map(assignment, options.set))
 
 
 def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:
@@ -167,7 +184,7 @@ def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:
     configs = [Config(**chosen(options, spec, own)) for spec, own in zip(specs, known, strict=True)]
     for config in configs:
         describe(config.data)  # raises for a name that does not exist, as the next one does
-        if ":" not in config.model:
+        if not is_foreign(config.model):
             describe_model(config.model)
     return configs
 
@@ -179,22 +196,6 @@ def _check_known(name: str, given: dict[str, Any], known: list[str]) -> None:
             raise unknown(f"option of {name}", key, known)
 
 
-def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """NAME:key=value,key=(value, value) -> the name and its options."""
-    name, _, rest = spec.partition(":")
-    return name, dict(_assignment(part) for part in re.split(r",(?![^(\[]*[)\]])", rest) if part.strip())
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    key, equals, value = text.strip().partition("=")
-    if not equals or not key:
-        raise ValueError(f"'{text}' should be KEY=VALUE, for instance mu=0.9.")
-    try:
-        return key.replace("-", "_"), ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key.replace("-", "_"), value
-
-
 def _noise(text: str | None) -> float | str | None:
     try:
         return None if text is None else float(text)
@@ -202,15 +203,22 @@ def _noise(text: str | None) -> float | str | None:
         return text
 
 
-def _partition_options(options: Options) -> dict[str, float]:
-    given = {key: value for key in _PARTITION if (value := getattr(options, key)) is not None}
-    name = options.partition or Config.partition
-    valid = [key for key in partition_options(name) if key in _PARTITION]
-    for key in given:
+def _partition(options: Options) -> tuple[str | None, dict[str, Any]]:
+    """The name, if one was given, and the options: flags, and what stands behind the name."""
+    name, own = parse_spec(options.partition or "")
+    of, flags = name or Config.partition, {k: v for k in _PARTITION if (v := getattr(options, k)) is not None}
+    valid = partition_options(of)
+    for key in flags:
         if key not in valid:
-            flag, flags = f"--{key.replace('_', '-')}", [f"--{k.replace('_', '-')}" for k in valid]
-            raise ValueError(f"The partition '{name}' has no {flag}; it has {' and '.join(flags) or 'no options'}.")
-    return given
+            has = [f"--{k.replace('_', '-')}" for k in valid if k in _PARTITION]
+            flag = f"--{key.replace('_', '-')}"
+            raise ValueError(f"The partition '{of}' has no {flag}; it has {' and '.join(has) or 'no options'}.")
+    for key in own:
+        if not valid:
+            raise ValueError(f"The partition {of} takes no options; leave out '{key}'.")
+        if key not in valid:
+            raise unknown(f"option of the partition {of}", key, valid)
+    return name or None, flags | own
 
 
 def _faults(options: Options) -> tuple[dict[str, Any], ...]:

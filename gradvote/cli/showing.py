@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gradvote.cli.options import option
+from gradvote.models import is_foreign
 from gradvote.report import Scene, load_run
 from gradvote.report.console import table
 from gradvote.train import Config, RunFolder
@@ -102,7 +103,7 @@ def finish(runs: "Sequence[Run | Ended]", console: Console, folder: Path, title:
     places = [str(run.place.path) for run in runs]
     console.print(f"Report, if wanted: {escape(shlex.join(['gradvote', 'report', *places]))}", soft_wrap=True)
     model = runs[-1].config.model
-    words = ["gradvote", "train", "--resume", places[-1], *(["--model", model] if ":" in model else [])]
+    words = ["gradvote", "train", "--resume", places[-1], *(["--model", model] if is_foreign(model) else [])]
     console.print(f"Continue with: {escape(shlex.join(words))}", soft_wrap=True)
 
 

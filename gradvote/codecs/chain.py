@@ -7,11 +7,13 @@ from torch import Tensor
 
 from gradvote.codecs.error_feedback import ErrorFeedback
 from gradvote.codecs.fusion import fuses
+from gradvote.codecs.masked import Masked
 from gradvote.codecs.sign import Sign
 from gradvote.core import Aggregator, Codec, Context, Part, Payload, Plane, State, Transform
 from gradvote.kernels import Inertia
-from gradvote.transforms.momentum import Momentum
-from gradvote.transforms.noise import Noise
+from gradvote.transforms.clip import Clip
+from gradvote.transforms.momentum import Ema, LionMomentum, Momentum
+from gradvote.transforms.noise import Noise, Relative
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,6 +100,9 @@ class Chain(Codec):
         known = [own for own in held if own is not None]
         return sum(known[1:], known[0]) if known else None
 
+    def mirrored(self, state: State) -> Tensor | None:
+        return self.codec.mirrored(state["codec"])
+
     def merge(self, own: State, other: State) -> State:
         return {**own, **{key: part.merge(own[key], other[key]) for key, part in self._parts()}}
 
@@ -140,3 +145,15 @@ def chain(*parts: Transform | Codec) -> Codec:
     if isinstance(codec, Chain):
         transforms, codec = transforms + codec.transforms, codec.codec
     return Chain(transforms, codec) if transforms else codec
+
+
+SAMPLES = (
+    chain(Momentum(0.9), Sign()),
+    chain(Noise(0.5), Sign()),
+    chain(Noise(Relative()), Sign(zero="positive")),
+    chain(Noise(Relative()), Sign(still=True)),
+    chain(Clip(1.0), Ema(0.9), Noise(0.5, "logistic"), Sign("l1", "abstain")),
+    chain(Momentum(0.9, nesterov=True), ErrorFeedback(Sign("l1"))),
+    chain(Noise(Relative()), LionMomentum(), ErrorFeedback(Masked(0.5, Sign(0.1)))),
+    ErrorFeedback(chain(Noise(0.1), Masked(0.5, Sign("l1")))),
+)

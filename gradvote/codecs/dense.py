@@ -39,3 +39,6 @@ class Dense(Codec):
 
     def check(self, payload: Payload, n: int) -> Payload:
         return Payload(payload.valid & kernels.finite(payload["values"]), payload.planes)
+
+
+SAMPLES = (Dense(), Dense("float64"), Dense("bfloat16"), Dense("float16"))

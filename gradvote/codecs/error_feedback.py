@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from gradvote import kernels
+from gradvote.codecs.dense import Dense
 from gradvote.codecs.fusion import encode_fused, fuses
+from gradvote.codecs.masked import Masked
+from gradvote.codecs.sign import Sign
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
 from gradvote.kernels import Inertia
 
@@ -86,6 +89,9 @@ class ErrorFeedback(Codec):
         memory: Tensor = state["memory"]
         return memory
 
+    def mirrored(self, state: State) -> Tensor | None:
+        return self.codec.mirrored(state["inner"])
+
     def merge(self, own: State, other: State) -> State:
         """e_own + (η_other/η_own)·e_other; without `track_lr` the plain sum."""
         taken = other["memory"]
@@ -118,3 +124,11 @@ def _ratio(written: Tensor, now: Tensor) -> Tensor:
         return torch.ones_like(now)
     usable = (written > 0) & (now > 0)
     return torch.where(usable, written / torch.where(usable, now, 1.0), 1.0)
+
+
+SAMPLES = (
+    ErrorFeedback(Sign("l1")),
+    ErrorFeedback(Masked(0.3, Sign(0.05)), track_lr=False),
+    ErrorFeedback(Dense("bfloat16")),
+    ErrorFeedback(Sign(still=True)),
+)

@@ -10,7 +10,7 @@ from gradvote import kernels
 from gradvote.codecs.sign import Sign
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
 from gradvote.rng import Stream, draw
-from gradvote.schedules import Schedule, evaluate
+from gradvote.schedules import PerWorker, Schedule, evaluate
 
 UNITS = 65536
 KEPT = ("bits", "nonzero")
@@ -112,3 +112,13 @@ def _expanded(payload: Payload, keep: Tensor) -> Payload:
 def _bit_planes(payload: Payload, change: Callable[[Tensor], Tensor]) -> Payload:
     planes = {k: change(p) if k in KEPT else p for k, p in payload.planes.items()}
     return Payload(payload.valid, planes)
+
+
+SAMPLES = (
+    Masked(0.3, Sign()),
+    Masked(0.5, Sign("l1")),
+    Masked(PerWorker((0.3, 0.6, 1.0, 0.1, 0.5, 0.2, 0.9)), Sign(0.1, "abstain")),
+    Masked(0.4, Sign("l1", "abstain"), 64),
+    Masked(1.0, Sign(zero="positive")),
+    Masked(0.4, Sign(still=True)),
+)

@@ -13,7 +13,7 @@ from gradvote.aggregators.mean import Mean
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
 from gradvote.errors import unknown
 from gradvote.rng import Draw, Stream, draw
-from gradvote.schedules import Schedule, evaluate
+from gradvote.schedules import Schedule, Step, evaluate
 
 LARGEST = 3.4e38
 """About the largest float32, in which scales travel."""
@@ -191,3 +191,18 @@ class Sign(Codec):
 def _any_set(words: Tensor) -> bool:
     """Whether any bit is set; of a few words numpy says it in a third of the time."""
     return bool(words.numpy().any()) if words.is_cpu else bool(words.any())
+
+
+SAMPLES = (
+    Sign(),
+    Sign(zero="positive"),
+    Sign(zero="abstain"),
+    Sign(0.5),
+    Sign(Step(0.25, (2,), (2.0,)), "abstain"),
+    Sign("l1"),
+    Sign("l1", "abstain"),
+    Sign(still=True),
+    Sign(0.5, "positive", still=True),
+    Sign(zero="abstain", still=True),
+    Sign("l1", still=True),
+)

@@ -1,12 +1,10 @@
 """Faults: what a lying worker does to its gradient, or a faulty link to a payload in transit. One fault per file."""
 
-import importlib
 import inspect
 from typing import TYPE_CHECKING, TypeGuard
 
 from gradvote.arguments import checked, hints_of
-from gradvote.discovery import class_name, file_of, module_names, on_first_use, only_class_in
-from gradvote.errors import unknown
+from gradvote.discovery import Parts, class_name, module_names, on_first_use, only_class_in, spoilt
 
 if TYPE_CHECKING:  # for type checkers alone: a fault without a line here is found all the same
     from gradvote.faults._base import Collusion, Fault
@@ -20,10 +18,10 @@ if TYPE_CHECKING:  # for type checkers alone: a fault without a line here is fou
     from gradvote.faults.random import Random as Random
     from gradvote.faults.rescale import Rescale as Rescale
 
-_NAMES = module_names(__path__)
+_PARTS = Parts("faults", "fault", __name__, __path__)
 _BASES = ("Fault", "Collusion")
 _IN_PLAN = ("PLACES", "Faulty", "diverging", "dropped", "on_gradients", "on_link")
-_CLASSES = {class_name(name): f"{__name__}.{name}" for name in _NAMES}
+_CLASSES = {class_name(name): f"{__name__}.{name}" for name in module_names(__path__)}
 _HOMES = dict.fromkeys(_BASES, "gradvote.faults._base") | dict.fromkeys(_IN_PLAN, "gradvote.faults._plan") | _CLASSES
 if not TYPE_CHECKING:  # a type checker would take any name for right
     __getattr__ = on_first_use(globals(), _HOMES)
@@ -31,19 +29,16 @@ if not TYPE_CHECKING:  # a type checker would take any name for right
 
 def names() -> list[str]:
     """The faults by their CLI names."""
-    return [name.replace("_", "-") for name in _NAMES]
+    return _PARTS.names()
 
 
 def fault_class(name: str) -> "type[Fault]":
     """The class of a fault by its CLI name."""
-    module = importlib.import_module(f"{__name__}.{_found(name)}")
-    return next(v for v in vars(module).values() if _defines(v, module.__name__))
-
-
-def _found(name: str) -> str:
-    if name.replace("-", "_") not in _NAMES:
-        raise unknown("fault", name, names())
-    return name.replace("-", "_")
+    module = _PARTS.load(name)
+    for value in vars(module).values():
+        if _defines(value, module.__name__):
+            return value
+    raise spoilt(_PARTS.find(name), "fault", "it defines no class under gradvote.faults.Fault")
 
 
 def _defines(value: object, module: str) -> "TypeGuard[type[Fault]]":
@@ -64,12 +59,12 @@ def create(name: str, **options: object) -> "Fault":
 
 def summary(name: str) -> str:
     """One line about a fault."""
-    return only_class_in(file_of(__path__, _found(name)), *_BASES).summary
+    return only_class_in(_PARTS.find(name).file, *_BASES).summary
 
 
 def option_names(name: str) -> list[str]:
     """The options of a fault, from its source alone where that tells."""
-    told = only_class_in(file_of(__path__, _found(name)), *_BASES).options
+    told = only_class_in(_PARTS.find(name).file, *_BASES).options
     return list(hints_of(fault_class(name))) if told is None else list(told)
 
 

@@ -38,3 +38,6 @@ class Alie(Collusion):
         needed = num_workers // 2 + 1 - liars
         share = (num_workers - liars - needed) / max(num_workers - liars, 1)
         return NormalDist().inv_cdf(min(max(share, 1e-9), 1 - 1e-9))
+
+
+SAMPLES = (Alie(), Alie(1.5))

@@ -27,3 +27,6 @@ class Blind(Fault):
 
     def on_bits(self, words: Tensor, draw: Draw) -> Tensor:
         return words ^ kernels.random_bits(draw, 64 * words.shape[-1])
+
+
+SAMPLES = (Blind(),)

@@ -23,3 +23,6 @@ class Drop(Fault):
 
     def on_bits(self, words: Tensor, draw: Draw) -> Tensor:
         return words
+
+
+SAMPLES = (Drop(),)

@@ -20,3 +20,6 @@ class Invert(Fault):
 
     def on_bits(self, words: Tensor, draw: Draw) -> Tensor:
         return ~words
+
+
+SAMPLES = (Invert(),)

@@ -21,3 +21,6 @@ class Nan(Fault):
 
     def on_bits(self, words: Tensor, draw: Draw) -> Tensor:
         return words
+
+
+SAMPLES = (Nan(),)

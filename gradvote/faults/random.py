@@ -27,3 +27,6 @@ class Random(Fault):
 
     def on_bits(self, words: Tensor, draw: Draw) -> Tensor:
         return kernels.random_bits(draw, 64 * words.shape[-1]).expand(words.shape)
+
+
+SAMPLES = (Random(), Random(0.5))

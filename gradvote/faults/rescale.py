@@ -36,3 +36,6 @@ class Rescale(Fault):
 
     def on_bits(self, words: Tensor, draw: Draw) -> Tensor:
         return words if self.factor > 0 else ~words
+
+
+SAMPLES = (Rescale(2.0), Rescale(-3.0))

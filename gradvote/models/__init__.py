@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gradvote.discovery import on_first_use
-from gradvote.models.names import describe_model, model_names
+from gradvote.models.names import describe_model, is_foreign, model_names
 
 if TYPE_CHECKING:
     from gradvote.models.factory import build
@@ -31,6 +31,7 @@ __all__ = [
     "build",
     "cnn",
     "describe_model",
+    "is_foreign",
     "mlp",
     "model_names",
     "resnet20",

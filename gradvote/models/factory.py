@@ -4,23 +4,25 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from gradvote.arguments import checked, hints_of, parse_spec
+from gradvote.discovery import imported
 from gradvote.errors import unknown
-from gradvote.models import nets
-from gradvote.models.names import factory_named
+from gradvote.models.names import ARGUMENTS, describe_model, factory_named, is_foreign
 
 
 def build(spec: str, input_shape: Sequence[int], num_classes: int, seed: int) -> nn.Module:
     """A model for (N, *input_shape) float32 samples that returns (N, num_classes) logits.
 
-    ``spec`` is a name of :func:`model_names` (dashes or underscores) or ``"package.module:factory"``,
-    imported from the Python path or the current directory. The factory is called with those of
-    ``input_shape=`` and ``num_classes=`` that it names as parameters. The model is tried on two samples of
-    zeros.
+    ``spec`` is a name of :func:`model_names` (dashes or underscores), with options as in
+    ``"mlp:hidden=(64,)"``, or ``"package.module:factory"``, imported from the Python path or the current
+    directory. The factory is called with those of ``input_shape=`` and ``num_classes=`` that it names as
+    parameters. The model is tried on two samples of zeros.
 
     Parameters are drawn on the CPU from ``seed``; the global random state is left as it was. Raises
     ``ValueError``, saying which, when the factory is missing, fails, gives no ``nn.Module``, or one that has
@@ -28,7 +30,7 @@ def build(spec: str, input_shape: Sequence[int], num_classes: int, seed: int) ->
     """
     if num_classes < 1:
         raise ValueError(f"The number of classes is {num_classes}; a model needs at least 1.")
-    factory = _imported(spec) if ":" in spec else getattr(nets, factory_named(spec))
+    factory = _imported(spec) if is_foreign(spec) else _named(spec)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         net = _called(spec, factory, tuple(input_shape), num_classes)
@@ -36,6 +38,16 @@ def build(spec: str, input_shape: Sequence[int], num_classes: int, seed: int) ->
     if not any(p.requires_grad and p.numel() > 0 for p in net.parameters()):
         raise ValueError(f"The model '{spec}' has no trainable parameters, so there is nothing to train.")
     return net
+
+
+def _named(spec: str) -> Callable[..., object]:
+    """The factory NAME, or NAME:key=value,... with these options."""
+    describe_model(spec)
+    name, given = parse_spec(spec)
+    known = factory_named(name)
+    function: Callable[..., object] = getattr(imported(known.found, "model"), known.function)
+    hints = {key: hint for key, hint in hints_of(function).items() if key not in ARGUMENTS}
+    return partial(function, **checked(f"the model {name}", given, hints))
 
 
 def _imported(spec: str) -> Callable[..., object]:
@@ -72,7 +84,7 @@ def _called(spec: str, factory: Callable[..., object], input_shape: tuple[int, .
         arguments = {name: value for name, value in given.items() if name in parameters}
         net = factory(**arguments)
     except (Exception, SystemExit) as error:
-        if ":" not in spec:
+        if not is_foreign(spec):
             raise
         raise ValueError(f"The factory of the model '{spec}' failed ({type(error).__name__}: {error}).") from error
     if not isinstance(net, nn.Module):

@@ -8,6 +8,7 @@ from typing import Any
 from gradvote.arguments import checked, hints_of
 from gradvote.errors import unknown
 from gradvote.files import from_json as read_json
+from gradvote.train.schedules import check_schedule
 
 ENGINES = {
     "simulation": "M workers in one process, with real bytes between them",
@@ -21,11 +22,6 @@ PLACEMENTS = {
     "replicated": "every worker gets all ballots and decides for itself",
 }
 PLACED = {"simulation": "central", "ddp": "sharded", "elastic": "replicated"}
-SCHEDULES = {
-    "constant": "the same learning rate always",
-    "step": "divided by 2, 10 and 20 after 1/7, 3/7 and 5/7 of the steps, as in Chen et al.'s Figure 3",
-    "cosine": "from the start value to zero along a half cosine",
-}
 OPTIMIZERS = {
     "sgd": "torch.optim.SGD without momentum; weight decay as in signum and Lion",
     "nesterov-decay": "dist-EF-SGDM's weight decay with a local momentum of its own",
@@ -38,7 +34,10 @@ WEIGHTS = {"equal": "every worker counts the same", "samples": "by number of sam
 
 @dataclass(frozen=True)
 class Config:
-    """What to train, on what, with whom. `None` means: choose what fits."""
+    """What to train, on what, with whom. `None` means: choose what fits.
+
+    `data`, `model` and `schedule` are NAME or NAME:key=value,... with options of their own.
+    """
 
     algorithm: str = "signsgd"
     options: dict[str, Any] = field(default_factory=dict)
@@ -47,7 +46,7 @@ class Config:
     model: str = "mlp"
     workers: int = 5
     partition: str = "by-class"
-    partition_options: dict[str, float] = field(default_factory=dict)
+    partition_options: dict[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
     steps: int = 1000
     lr: float | None = None
@@ -72,12 +71,12 @@ class Config:
             ("engine", self.engine, ENGINES),
             ("placement", self.placed, PLACEMENTS),
             ("mode", self.mode, MODES),
-            ("schedule", self.schedule, SCHEDULES),
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("way to weight workers", self.weights, WEIGHTS),
         ):
             if name not in valid:
                 raise unknown(kind, name, valid)
+        check_schedule(self.schedule)
         if self.engine == "elastic" and self.placed == "central":
             raise ValueError(
                 "The elastic engine has no central server, which could die: choose the placement replicated or sharded."

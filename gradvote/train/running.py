@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gradvote.data import Data
+from gradvote.models import is_foreign
 from gradvote.train import checkpoint
 from gradvote.train.config import Config, from_json
 from gradvote.train.folder import RunFolder
@@ -110,7 +111,7 @@ def _continued(config: Config, step: int, chosen: Mapping[str, Any], place: RunF
             f"The run in {place.path} has other values of {', '.join(different)}. A resumed run keeps its options but "
             "for steps and the place of the data; leave them out, or start a new run."
         )
-    if ":" in config.model and "model" not in chosen:
+    if is_foreign(config.model) and "model" not in chosen:
         raise ValueError(
             f"The run in {place.path} has a model that does not come with gradvote, and a checkpoint does not choose "
             f"which code is run. If you trust it, name it: --model {config.model}"

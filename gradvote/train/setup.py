@@ -1,6 +1,5 @@
 """From options to objects, every check before any work."""
 
-import math
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +16,10 @@ from gradvote.engines.gradients import check_vectorizable, trainable
 from gradvote.engines.protocol import Protocol, protocol_for
 from gradvote.faults import Faulty
 from gradvote.optim import NesterovDecay
-from gradvote.schedules import Constant, Cosine, Schedule, Step
+from gradvote.schedules import Schedule
 from gradvote.train.config import Config
 from gradvote.train.lean import lean
+from gradvote.train.schedules import schedule_of
 
 
 @dataclass
@@ -119,9 +119,4 @@ def _warn_of_bias(algorithm: Algorithm, workers: int) -> None:
 
 def _schedule(config: Config) -> Schedule:
     lr = algorithms.default_lr(config.algorithm) if config.lr is None else config.lr
-    if config.schedule == "cosine":
-        return Cosine(lr, config.steps)
-    if config.schedule == "step":
-        marks = tuple(math.ceil(config.steps * sevenths / 7) for sevenths in (1, 3, 5))
-        return Step(lr, marks, (2.0, 10.0, 20.0))
-    return Constant(lr)
+    return schedule_of(config.schedule, lr, config.steps)

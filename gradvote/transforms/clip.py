@@ -19,3 +19,6 @@ class Clip(Transform):
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
         return x.clamp(-self.limit, self.limit).where(x.isfinite(), x), state
+
+
+SAMPLES = (Clip(0.5),)

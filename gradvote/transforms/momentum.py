@@ -75,3 +75,6 @@ class LionMomentum(Transform):
         out, _ = kernels.moving_average(state["momentum"], self.beta1, x, 1 - self.beta1)
         _, kept = kernels.moving_average(state["momentum"], self.beta2, x, 1 - self.beta2)
         return out, {"momentum": kept}
+
+
+SAMPLES = (Momentum(0.9), Momentum(0.5, nesterov=True), Ema(0.9), LionMomentum())

@@ -110,3 +110,6 @@ def _check_std(value: float) -> None:
         raise ValueError(
             f"The noise standard deviation b must be at most {LARGEST:g}, as b·ξ is a float32; got {value:g}."
         )
+
+
+SAMPLES = (Noise(0.3), Noise(1.0, "laplace"), Noise(Relative(0.2)), Noise(Relative(0.1, "max"), "uniform"))

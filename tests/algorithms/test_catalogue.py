@@ -1,11 +1,14 @@
 """The table of DESIGN.md: what each algorithm is made of."""
 
+from pathlib import Path
+
 import pytest
 
 from gradvote import algorithms
 from gradvote.aggregators import MajorityVote, Mean, Median
 from gradvote.codecs import Dense, ErrorFeedback, Masked, Sign, chain
 from gradvote.core import Algorithm, Codec, Context, Payload, Plane, State
+from gradvote.discovery import Parts
 from gradvote.transforms import Ema, LionMomentum, Momentum, Noise, Relative
 
 SCALED = ErrorFeedback(Sign("l1"))
@@ -31,7 +34,7 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("name", algorithms.names())
+@pytest.mark.parametrize("name", TABLE)
 def test_defaults_are_the_papers(name: str) -> None:
     assert algorithms.create(name) == TABLE[name]
 
@@ -88,3 +91,16 @@ def test_noise_leaves_no_zeros_but_where_there_is_none() -> None:
             assert "still=True" not in repr(algorithms.create(f"noisy-{name}", noise_std=0.1, position=position))
             for silent in (0.0, Relative()):
                 assert "still=True" in repr(algorithms.create(f"noisy-{name}", noise_std=silent, position=position))
+
+
+def test_the_readme_has_the_table_that_the_files_make() -> None:
+    """`gradvote list algorithms --table` prints it."""
+    own = [line for line in algorithms.table().splitlines() if line.split("`")[1:2] != ["ef21"]]
+    assert "\n".join(own) in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_an_algorithm_does_not_say_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mute.py").write_text('"""Mute."""\nLR = 1\nBITS = (1, 1)\n', encoding="utf-8")
+    monkeypatch.setattr(algorithms, "_PARTS", Parts("algorithms", "algorithm", "mutes", [str(tmp_path)]))
+    with pytest.raises(ValueError, match=r"'mute' does not say its WORDS: add a line such as WORDS = .* to mute.py"):
+        algorithms.facts("mute")

@@ -2,10 +2,12 @@
 
 import pytest
 
-from gradvote import algorithms, data, faults, models
+from gradvote import aggregators, algorithms, codecs, data, faults, models, transforms
 from gradvote.cli.listing import KINDS
 from gradvote.kernels.quantiles import QUANTILES
-from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, SCHEDULES, WEIGHTS
+from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, WEIGHTS
+from gradvote.train.schedules import schedule_names
+from tests.contract.parts import classes
 
 EXPECTED = {
     "algorithms": [*algorithms.names(), "noisy-NAME"],
@@ -14,7 +16,10 @@ EXPECTED = {
     "data": data.names(),
     "models": models.model_names(),
     "noises": sorted(QUANTILES),
-    "schedules": list(SCHEDULES),
+    "schedules": schedule_names(),
+    "transforms": [kind.__name__ for kind in classes(transforms)],
+    "codecs": [kind.__name__ for kind in classes(codecs)],
+    "aggregators": [kind.__name__ for kind in classes(aggregators)],
     "optimizers": list(OPTIMIZERS),
     "weights": list(WEIGHTS),
     "engines": list(ENGINES),

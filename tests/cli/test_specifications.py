@@ -2,8 +2,9 @@
 
 import pytest
 
+from gradvote.arguments import parse_spec
 from gradvote.cli.comparing import labels
-from gradvote.cli.options import Options, chosen, configs_of, parse_spec
+from gradvote.cli.options import Options, chosen, configs_of
 
 
 class TestSpecifications:
@@ -41,3 +42,19 @@ class TestSpecifications:
     def test_only_what_was_given(self):
         assert chosen(Options()) == {}
         assert chosen(Options(steps=3, seed=0), "sgd:lr=1") == {"steps": 3, "seed": 0, "algorithm": "sgd", "lr": 1}
+
+    @pytest.mark.parametrize(
+        ("options", "key", "value"),
+        [
+            (Options(partition="dirichlet:alpha=0.5"), "partition_options", {"alpha": 0.5}),
+            (Options(partition="by-class:redundancy=3", redundancy=2), "partition_options", {"redundancy": 3}),
+            (Options(partition="unequal", ratio=3.0), "partition_options", {"ratio": 3.0}),
+            (Options(noise="laplace:std=0.5,position=vote"), "options", {"noise_std": 0.5, "position": "vote"}),
+            (Options(schedule="step:milestones=(3,),divisors=(2,)"), "schedule", "step:milestones=(3,),divisors=(2,)"),
+            (Options(model="mlp:hidden=(3,)"), "model", "mlp:hidden=(3,)"),
+        ],
+    )
+    def test_every_kind_takes_options_behind_its_name(self, options, key, value):
+        spec = "noisy-signsgd" if options.noise else "signsgd"
+        found = getattr(configs_of(options, [spec])[0], key)
+        assert found == value if isinstance(value, str) else {k: found[k] for k in value} == value

@@ -1,6 +1,6 @@
-"""Everything the laws hold for: parts found in their packages with example instances, and all algorithms.
+"""Everything the laws hold for: the parts in our packages and in installed plugins, by the `SAMPLES` beside them.
 
-A new part fails `test_discovery.py` until it has an example here; a new algorithm needs nothing.
+There is no list to edit. A new part fails `test_discovery.py` until its file has samples; an algorithm needs none.
 """
 
 import importlib
@@ -12,116 +12,65 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradvote import aggregators, algorithms, codecs, schedules, transforms
-from gradvote.aggregators import Krum, MajorityVote, Mean, Median, NearestNeighbourMixing, TrimmedMean
-from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Sign, chain
+from gradvote import aggregators, algorithms, codecs, discovery, faults, schedules, transforms
 from gradvote.core import UNITS, Aggregator, Algorithm, Codec, Context, Payload, Transform, Units
-from gradvote.schedules import Constant, Cosine, PerWorker, Schedule, Step
-from gradvote.transforms import Clip, Ema, LionMomentum, Momentum, Noise, Relative
+from gradvote.data import Partition, partitions
+from gradvote.faults import Fault
+from gradvote.schedules import Schedule
+from gradvote.transforms import Relative
 
-KEEPS = PerWorker((0.3, 0.6, 1.0, 0.1, 0.5, 0.2, 0.9))
-
-TRANSFORMS: dict[type, list[Transform]] = {
-    Clip: [Clip(0.5)],
-    Momentum: [Momentum(0.9), Momentum(0.5, nesterov=True)],
-    Ema: [Ema(0.9)],
-    LionMomentum: [LionMomentum()],
-    Noise: [Noise(0.3), Noise(1.0, "laplace"), Noise(Relative(0.2)), Noise(Relative(0.1, "max"), "uniform")],
+BASES: dict[ModuleType, type] = {
+    transforms: Transform,
+    codecs: Codec,
+    aggregators: Aggregator,
+    schedules: Schedule,
+    faults: Fault,
+    partitions: object,
 }
-CODECS: dict[type, list[Codec]] = {
-    Dense: [Dense(), Dense("float64"), Dense("bfloat16"), Dense("float16")],
-    Sign: [
-        Sign(),
-        Sign(zero="positive"),
-        Sign(zero="abstain"),
-        Sign(0.5),
-        Sign(Step(0.25, (2,), (2.0,)), "abstain"),
-        Sign("l1"),
-        Sign("l1", "abstain"),
-        Sign(still=True),
-        Sign(0.5, "positive", still=True),
-        Sign(zero="abstain", still=True),
-        Sign("l1", still=True),
-    ],
-    Masked: [
-        Masked(0.3, Sign()),
-        Masked(0.5, Sign("l1")),
-        Masked(KEEPS, Sign(0.1, "abstain")),
-        Masked(0.4, Sign("l1", "abstain"), 64),
-        Masked(1.0, Sign(zero="positive")),
-        Masked(0.4, Sign(still=True)),
-    ],
-    ErrorFeedback: [
-        ErrorFeedback(Sign("l1")),
-        ErrorFeedback(Masked(0.3, Sign(0.05)), track_lr=False),
-        ErrorFeedback(Dense("bfloat16")),
-        ErrorFeedback(chain(Noise(0.1), Masked(0.5, Sign("l1")))),
-        ErrorFeedback(Sign(still=True)),
-    ],
-    Chain: [
-        chain(Momentum(0.9), Sign()),
-        chain(Noise(0.5), Sign()),
-        chain(Noise(Relative()), Sign(zero="positive")),
-        chain(Noise(Relative()), Sign(still=True)),
-        chain(Clip(1.0), Ema(0.9), Noise(0.5, "logistic"), Sign("l1", "abstain")),
-        chain(Momentum(0.9, nesterov=True), ErrorFeedback(Sign("l1"))),
-        chain(Noise(Relative()), LionMomentum(), ErrorFeedback(Masked(0.5, Sign(0.1)))),
-    ],
-}
-AGGREGATORS: dict[type, list[Aggregator]] = {
-    Mean: [Mean(), Mean((1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25))],
-    MajorityVote: [
-        MajorityVote(),
-        MajorityVote("positive"),
-        MajorityVote("abstain"),
-        MajorityVote("random", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25)),
-        MajorityVote(still=True),
-        MajorityVote("positive", (1.0, 2.0, 0.5, 3.0, 1.5, 0.0, 0.25), still=True),
-    ],
-    Median: [Median()],
-    Krum: [Krum(0), Krum(1), Krum(2, fewer=1)],
-    NearestNeighbourMixing: [
-        NearestNeighbourMixing(1),
-        NearestNeighbourMixing(2, Krum(2)),
-        NearestNeighbourMixing(1, Median()),
-    ],
-    TrimmedMean: [TrimmedMean(0), TrimmedMean(1), TrimmedMean(3)],
-}
-SCHEDULES: dict[type, list[Schedule]] = {
-    Constant: [Constant(0.5)],
-    Step: [Step(1.0, (10, 20), (2.0, 4.0))],
-    Cosine: [Cosine(0.1, 100)],
-    PerWorker: [KEEPS],
-}
-PACKAGES: dict[ModuleType, tuple[type, dict]] = {
-    transforms: (Transform, TRANSFORMS),
-    codecs: (Codec, CODECS),
-    aggregators: (Aggregator, AGGREGATORS),
-    schedules: (Schedule, SCHEDULES),
-}
+"""The packages of parts that have samples, and what their parts are."""
 
 
 def modules(package: ModuleType) -> list[ModuleType]:
-    """A package and the modules in it."""
-    if not hasattr(package, "__path__"):
-        return [package]
-    return [
-        package,
-        *(importlib.import_module(m.name) for m in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")),
-    ]
+    """A package, the modules in it, and those of installed plugins for it."""
+    kind = package.__name__.rsplit(".", 1)[1]
+    own = pkgutil.walk_packages(getattr(package, "__path__", []), f"{package.__name__}.")
+    names = [*(m.name for m in own), *(found.module for found in discovery.plugged(kind))]
+    return [package, *map(importlib.import_module, names)]
 
 
-def classes(package: ModuleType, base: type) -> set[type]:
-    """The concrete classes under `base` that a package defines."""
+def classes(package: ModuleType) -> dict[type, str]:
+    """The concrete public classes of parts that a package or plugin defines, and the modules they are in."""
     return {
-        value
+        value: module.__name__
         for module in modules(package)
         for value in vars(module).values()
         if inspect.isclass(value)
-        and issubclass(value, base)
-        and not inspect.isabstract(value)
-        and value.__module__.startswith(package.__name__)
+        and issubclass(value, BASES[package])
+        and not (inspect.isabstract(value) or is_protocol(value) or value.__name__.startswith("_"))
+        and value.__module__ == module.__name__
     }
+
+
+def is_protocol(kind: type) -> bool:
+    """Whether a class only says what others look like."""
+    return bool(getattr(kind, "_is_protocol", False))
+
+
+def samples(package: ModuleType) -> dict[type, list]:
+    """The instances in `SAMPLES` of a package's modules, by their class."""
+    found: dict[type, list] = {}
+    for module in modules(package):
+        for sample in getattr(module, "SAMPLES", ()):
+            found.setdefault(type(sample), []).append(sample)
+    return found
+
+
+TRANSFORMS: dict[type, list[Transform]] = samples(transforms)
+CODECS: dict[type, list[Codec]] = samples(codecs)
+AGGREGATORS: dict[type, list[Aggregator]] = samples(aggregators)
+SCHEDULES: dict[type, list[Schedule]] = samples(schedules)
+FAULTS: dict[type, list[Fault]] = samples(faults)
+PARTITIONS: dict[type, list[Partition]] = samples(partitions)
 
 
 def _all_algorithms() -> dict[str, Algorithm]:
@@ -144,6 +93,16 @@ def _all_algorithms() -> dict[str, Algorithm]:
 
 ALGORITHMS = _all_algorithms()
 PLAIN = {name: ALGORITHMS[name] for name in algorithms.names()}
+
+
+def remembers(codec: Codec) -> bool:
+    """Whether it keeps back what it has not sent."""
+    return codec.unsent(codec.init(torch.zeros(1, 1, 1))) is not None
+
+
+def mirrors(codec: Codec) -> bool:
+    """Whether its receiver adds up what it sends."""
+    return codec.mirrored(codec.init(torch.zeros(1, 1, 1))) is not None
 
 
 def flat(examples: dict[type, list]) -> list:

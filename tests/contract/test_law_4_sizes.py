@@ -10,19 +10,6 @@ from gradvote.transforms import Relative
 from gradvote.wire import HEADER_BYTES, body_bytes, pack, unpack
 from tests.contract.parts import CODECS, PLAIN, context, flat, same, updates
 
-BITS = {
-    "sgd": (32, 32),
-    "signsgd": (1 + 1 / 64, 1 + 1 / 64),
-    "signum": (1 + 1 / 64, 1 + 1 / 64),
-    "mediansgd": (32, 32),
-    "ef-signsgd": (1, 32),
-    "dist-ef-sgdm": (1, 1),
-    "flexcompress": (0.3, 1),
-    "dropsignsgd": (0.3, 0.5),
-    "lion": (1 + 1 / 64, 1 + 1 / 64),
-}
-"""Bits per coordinate, up and down; SCALED algorithms add 32 per tensor and direction with scaled signs."""
-SCALED = {"ef-signsgd": (1, 0), "dist-ef-sgdm": (1, 1), "flexcompress": (1, 1)}
 MODELS = {
     "one tensor of 100,000": (0.03, (100_000,)),
     "784-128-10": (0.03, (784 * 128, 128, 1280, 10)),
@@ -53,8 +40,8 @@ def measured(algorithm: Algorithm, numels: tuple[int, ...]) -> tuple[int, int]:
 @pytest.mark.parametrize("name", PLAIN)
 def test_measured_bytes_follow_the_formula(name: str, model: str) -> None:
     tolerance, numels = MODELS[model]
-    assert name in BITS, f"Give the bits per coordinate of {name} in BITS."
-    for bits, scales, found in zip(BITS[name], SCALED.get(name, (0, 0)), measured(PLAIN[name], numels), strict=True):
+    told = algorithms.facts(name)
+    for bits, scales, found in zip(told.bits, told.scales, measured(PLAIN[name], numels), strict=True):
         formula = (bits * sum(numels) + 32 * scales * len(numels)) / 8
         assert abs(found / formula - 1) < tolerance
         if tolerance == 0.03:

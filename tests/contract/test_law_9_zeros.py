@@ -19,9 +19,9 @@ from gradvote.core import Algorithm, Units
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.transforms import Relative
-from tests.contract.parts import ALGORITHMS, context, senders
+from tests.contract.parts import ALGORITHMS, context, remembers, senders
 
-PLAIN = [n for n in ALGORITHMS if not n.startswith("noisy") and "ErrorFeedback" not in repr(ALGORITHMS[n])]
+PLAIN = [n for n, a in ALGORITHMS.items() if not (n.startswith("noisy") or a.mirrors or remembers(a.up))]
 ROWS = 400
 
 

@@ -23,6 +23,7 @@ from tests.contract.parts import AGGREGATORS, ALGORITHMS, CODECS, SCHEDULES, TRA
 NAMESPACE = {"Algorithm": Algorithm} | {
     name: value for package in (aggregators, codecs, schedules, transforms) for name, value in vars(package).items()
 }
+NAMESPACE |= {kind.__name__: kind for kinds in (TRANSFORMS, CODECS, AGGREGATORS, SCHEDULES) for kind in kinds}
 EVERYTHING = [
     *flat(TRANSFORMS),
     *flat(CODECS),
@@ -180,5 +181,5 @@ def test_the_catalogue_describes_itself(name: str) -> None:
         "noise",
         "position",
     }
-    assert algorithms.create(name) == getattr(algorithms, name.replace("-", "_"))()
+    assert algorithms.create(name) == algorithms.function(name)()
     assert algorithms.create(f"noisy-{name}", noise_std=0.5) == noisy(algorithms.create(name), 0.5)

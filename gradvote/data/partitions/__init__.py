@@ -4,8 +4,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from gradvote.data.discovery import found, module_named
-from gradvote.discovery import class_name, file_of, module_names, on_first_use, only_class_in
+from gradvote.arguments import checked, hints_of
+from gradvote.discovery import Parts, class_name, module_names, on_first_use, only_class_in, spoilt
 from gradvote.errors import unknown
 
 if TYPE_CHECKING:  # for type checkers alone: a partition without a line here is found all the same
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _HERE = "gradvote.data.partitions"
+_PARTS = Parts("partitions", "partition", __name__, __path__)
 CLASSES = {class_name(name): f"{_HERE}.{name}" for name in module_names(__path__)}
 """The module of each partition's class."""
 __all__ += list(CLASSES)
@@ -42,7 +43,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for right
 
 def partition_names() -> list[str]:
     """The names of the partitions, as written on the command line."""
-    return [name.replace("_", "-") for name in module_names(__path__)]
+    return _PARTS.names()
 
 
 def describe_partition(name: str) -> str:
@@ -57,10 +58,10 @@ def partition_options(name: str) -> list[str]:
 
 
 def _file(name: str) -> Path:
-    return file_of(__path__, found("partition", name, __path__))
+    return _PARTS.find(name).file
 
 
-def partition_named(name: str, **options: float | None) -> "Partition":
+def partition_named(name: str, **options: object) -> "Partition":
     """Build a partition, e.g. ``partition_named("dirichlet", alpha=0.1)``.
 
     Raises ``ValueError`` for an unknown name, an option the partition does not have, and a missing or invalid
@@ -75,7 +76,8 @@ def partition_named(name: str, **options: float | None) -> "Partition":
     for option in _fields(name):
         if option.default is MISSING and option.name not in options:
             raise ValueError(f"The partition '{name}' needs the option '{option.name}'.")
-    return _class_named(name)(**options)
+    kind = _class_named(name)
+    return kind(**checked(f"the partition {name}", options, hints_of(kind)))
 
 
 def _fields(name: str) -> tuple[Field[object], ...]:
@@ -85,7 +87,8 @@ def _fields(name: str) -> tuple[Field[object], ...]:
 
 
 def _class_named(name: str) -> "type[Partition]":
-    module = module_named("partition", name, __name__, __path__)
+    module = _PARTS.load(name)
     own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
-    assert len(own) == 1, f"{module.__name__} must define exactly one class"
+    if len(own) != 1 or not is_dataclass(own[0]):
+        raise spoilt(_PARTS.find(name), "partition", "it must define exactly one class, a frozen dataclass")
     return cast("type[Partition]", own[0])

@@ -77,3 +77,6 @@ class ByClass:
         if places % k == 0:
             ways.append(f"use {places // k} workers")
         return "To mend it, " + ", or ".join(ways) + "."
+
+
+SAMPLES = (ByClass(), ByClass(redundancy=3), ByClass(2), ByClass(4, 2))

@@ -62,3 +62,6 @@ def _deal(classes: list[NDArray[np.int64]], cuts: list[NDArray[np.int64]], num_w
         for hand, piece in zip(hands, np.split(shuffled, ends), strict=True):
             hand.append(piece)
     return [as_part(np.concatenate(hand)) for hand in hands]
+
+
+SAMPLES = (Dirichlet(0.3), Dirichlet(100.0))

@@ -18,3 +18,6 @@ class Iid:
         check(labels, num_workers)
         order = permutation(len(labels), seed, Purpose.PARTITION)
         return [as_part(part) for part in np.array_split(order, num_workers)]
+
+
+SAMPLES = (Iid(),)

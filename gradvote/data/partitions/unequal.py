@@ -39,3 +39,6 @@ class Unequal:
         ends = np.cumsum(shares) / shares.sum() * num_samples
         cuts: NDArray[np.int64] = np.rint(ends[:-1]).astype(np.int64)
         return cuts
+
+
+SAMPLES = (Unequal(),)

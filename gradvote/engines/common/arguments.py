@@ -37,6 +37,16 @@ def check_rule(algorithm: Algorithm, placement: str) -> None:
         )
 
 
+def check_members(algorithm: Algorithm) -> None:
+    """Raise ValueError for a memory that both ends keep where workers come and go."""
+    if algorithm.mirrors:
+        raise ValueError(
+            f"{algorithm.up} keeps an estimate that the server adds up, too, so all workers of the start must stay to "
+            "the end; here they come and go. Use gradvote.distributed or gradvote.ddp, or an algorithm with error "
+            "feedback, such as ef_signsgd."
+        )
+
+
 def check_model(given: Any, where: str) -> None:
     """Raise TypeError for what is no model, or is wrapped so that its gradients are averaged already."""
     if not isinstance(given, nn.Module):

@@ -37,7 +37,8 @@ def resize(
     the run, is needed only where workers leave and its parts are of another package that is not imported.
 
     Raises:
-        ValueError: the states are not those of all ranks of one run at one step, or not those of `algorithm`.
+        ValueError: the states are not those of all ranks of one run at one step, or not those of `algorithm`; or the
+            number changes and the server adds up what each worker sent (`Part.mirrored`).
     """
     old = _complete(states)
     if num_ranks < 1:
@@ -46,6 +47,7 @@ def resize(
         raise unknown("placement", placement, PLACEMENTS)
     sizes = old[0]["block_sizes"].tolist()
     workers: list[Saved] = [s["worker"] for s in old[:num_ranks]] + [{}] * (num_ranks - len(old))
+    _check_mirrors(old, num_ranks, algorithm)
     if num_ranks < len(old):
         known = _algorithm_of(old[0]["recipe"], algorithm)
         for i, leaving in enumerate(old[num_ranks:], start=num_ranks):
@@ -54,6 +56,21 @@ def resize(
     place = placement or old[0]["placement"]
     common = {**old[0], "num_ranks": num_ranks, "placement": place, "server": server}
     return [{**common, "rank": rank, "worker": worker} for rank, worker in enumerate(workers)]
+
+
+def _check_mirrors(old: list[Checkpoint], num_ranks: int, given: Algorithm | None) -> None:
+    """Refuse another number of workers where the server's sum is of these. What cannot be read can only grow."""
+    if num_ranks == len(old):
+        return
+    try:
+        known = given or recipes.first_of(old[0]["recipe"])
+    except ValueError:
+        return
+    if known.mirrors:
+        raise ValueError(
+            f"{known.up} keeps an estimate that the server adds up, too, so its {len(old)} workers cannot become "
+            f"{num_ranks}: the sum would be of other workers. Resume with {len(old)} ranks, or begin a new run."
+        )
 
 
 def _complete(states: Sequence[Checkpoint]) -> list[Checkpoint]:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
-from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
+from gradvote.engines.common.arguments import check_algorithm, check_members, check_model, check_optimizers
 from gradvote.engines.common.clipping import clipped
 from gradvote.engines.common.own_step import OwnStep
 from gradvote.engines.common.parameters import check_gradients, check_modules, parameters_of
@@ -41,6 +41,7 @@ def check_given(model: nn.Module, optimizer: Optimizer | Sequence[Optimizer], al
     check_model(model, WHERE)
     check_optimizers(optimizer, WHERE)
     check_algorithm(algorithm, WHERE)
+    check_members(algorithm)
     check_modules(model)
 
 
