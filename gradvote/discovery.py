@@ -9,7 +9,6 @@ first lines of docstrings and options, but not PyTorch. Another package's parts 
 What is broken in such a package is a sentence in `broken`, and stops nothing that does not use it.
 """
 
-import ast
 import functools
 import importlib
 import importlib.util
@@ -21,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from gradvote.errors import MissingExtra, unknown
+from gradvote.sources import file_of, module_names, tree_of
 
 GROUP = "gradvote.plugins"
 KINDS = ("aggregators", "algorithms", "codecs", "data", "faults", "models", "partitions", "schedules", "transforms")
@@ -33,18 +33,6 @@ NAMED = {
     "schedules": "train/schedules",
 }
 """Our own folders of those whose files' names are the names of their parts."""
-
-
-@dataclass(frozen=True)
-class Described:
-    """A function or class as its source tells: the docstring's first line, and the names of its parameters.
-
-    `options` is None where the source alone does not tell them: another class is inherited from, or there is no
-    function or class of that name at all.
-    """
-
-    summary: str
-    options: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -186,7 +174,7 @@ def _read(kind: str, package: str, folder: Path, origin: str, into: dict[str, Fo
         what = f"The part {kind}/{name} of the package {origin}"
         try:
             file = file_of([str(folder)], name)
-            _tree(file)
+            tree_of(file)
         except (StopIteration, OSError, SyntaxError, ValueError) as error:
             why = f"its source cannot be read ({type(error).__name__}: {error})"
             problems.append(Broken(kind, name, f"{what} cannot be used: {why}; update that package, or uninstall it."))
@@ -201,95 +189,6 @@ def _read(kind: str, package: str, folder: Path, origin: str, into: dict[str, Fo
 
 def _own_names(kind: str) -> list[str]:
     return module_names([str(Path(__file__).parent / NAMED[kind])]) if kind in NAMED else []
-
-
-def module_names(path: Iterable[str]) -> list[str]:
-    """The sorted names of the public modules in a package's `__path__`."""
-    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
-
-
-def class_name(module: str) -> str:
-    """What the one public class of a file of parts is called: `anti_sign.py` holds `AntiSign`."""
-    return "".join(word.capitalize() for word in module.split("_"))
-
-
-def file_of(path: Iterable[str], module: str) -> Path:
-    """The source of a module, or package, in a package's `__path__`."""
-    places = [Path(folder) / name for folder in path for name in (f"{module}.py", f"{module}/__init__.py")]
-    return next(place for place in places if place.is_file())
-
-
-def summary_of(file: Path) -> str:
-    """The first line of a module's docstring."""
-    return _first_line(_tree(file))
-
-
-def function_in(file: Path, name: str) -> Described:
-    """The function `name` of a file."""
-    for node in _tree(file).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name and node.args.kwarg is None:
-            return Described(_first_line(node), _parameters(node))
-    return Described("", None)
-
-
-def functions_in(file: Path) -> dict[str, Described]:
-    """The public functions of a file."""
-    names = [node.name for node in _tree(file).body if isinstance(node, ast.FunctionDef)]
-    return {name: function_in(file, name) for name in names if not name.startswith("_")}
-
-
-def only_class_in(file: Path, *bases: str) -> Described:
-    """The one public class of a file, a dataclass that inherits from nothing, or from `bases` without any fields."""
-    classes = [node for node in _tree(file).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-    if len(classes) != 1:
-        return Described("", None)
-    [own] = classes
-    fields = tuple(n.target.id for n in own.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name))
-    known = {ast.unparse(parent) for parent in own.bases} <= set(bases)
-    return Described(_first_line(own), fields if known else None)
-
-
-def classes_in(file: Path, base: str | None = None) -> dict[str, str]:
-    """The public classes of a file that inherit from something, or from `base`, and their docstrings' first lines."""
-    classes = [node for node in _tree(file).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-    parents = {node.name: [ast.unparse(parent) for parent in node.bases] for node in classes}
-    wanted = [n for n in classes if parents[n.name] and (base is None or base in parents[n.name])]
-    return {node.name: _first_line(node) for node in wanted}
-
-
-def constant_in(file: Path, name: str) -> Any:
-    """The value of a module's constant: numbers, texts, tuples, sums and quotients of numbers; None without it."""
-    for node in _tree(file).body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in targets):
-            try:
-                return _constant(node.value)
-            except (ValueError, TypeError, ArithmeticError):
-                return None
-    return None
-
-
-def _constant(node: ast.expr) -> Any:
-    match node:
-        case ast.Tuple(elts=items):
-            return tuple(map(_constant, items))
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _constant(left) + _constant(right)
-        case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return _constant(left) / _constant(right)
-    return ast.literal_eval(node)
-
-
-def keys_in(file: Path, table: str) -> list[str]:
-    """The keys of the dictionary of texts that a file assigns to the name `table`."""
-    for node in _tree(file).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        named = any(isinstance(target, ast.Name) and target.id == table for target in targets)
-        if named and isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
-            return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
-    return []
 
 
 def on_first_use(package: dict[str, Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -308,16 +207,3 @@ def on_first_use(package: dict[str, Any], homes: Mapping[str, str]) -> Callable[
         raise AttributeError(f"module '{name_of_package}' has no attribute '{name}'")
 
     return first_use
-
-
-@functools.cache
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
-def _first_line(node: ast.Module | ast.FunctionDef | ast.ClassDef) -> str:
-    return (ast.get_docstring(node) or "").strip().partition("\n")[0]
-
-
-def _parameters(node: ast.FunctionDef) -> tuple[str, ...]:
-    return tuple(own.arg for own in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs))

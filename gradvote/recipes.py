@@ -6,7 +6,8 @@ from typing import Any
 
 from gradvote import aggregators, codecs, schedules, transforms
 from gradvote.core import Aggregator, Algorithm, Part
-from gradvote.discovery import classes_in, imported, plugged
+from gradvote.discovery import imported, plugged
+from gradvote.sources import classes_in
 
 _OTHERS: dict[str, Callable[..., Any]] = {
     "Algorithm": Algorithm,

@@ -15,7 +15,7 @@ import gradvote
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "errors", "files", "locks", "quantities", "streams"},
+    {"__init__", "core", "errors", "files", "locks", "quantities", "sources", "streams"},
     {"arguments", "discovery", "rng", "layout", "wire", "schedules"},
     {"kernels"},
     {"transforms", "aggregators"},
@@ -31,7 +31,17 @@ TIERS: list[set[str]] = [
 ONLY = {
     "core": set(),
     "kernels": {"core", "errors", "rng"},
-    "algorithms": {"core", "discovery", "errors", "arguments", "schedules", "transforms", "codecs", "aggregators"},
+    "algorithms": {
+        "core",
+        "discovery",
+        "sources",
+        "errors",
+        "arguments",
+        "schedules",
+        "transforms",
+        "codecs",
+        "aggregators",
+    },
     "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes"},
     "optim": set(),
 }

@@ -7,8 +7,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradvote.arguments import checked, hints_of
-from gradvote.discovery import Parts, check_broken, constant_in, function_in, module_names, spoilt, summary_of
+from gradvote.discovery import Parts, check_broken, spoilt
 from gradvote.errors import unknown
+from gradvote.sources import constant_in, function_in, module_names, summary_of
 
 if TYPE_CHECKING:  # for type checkers alone: a file without a line here is found all the same
     from gradvote.algorithms.dist_ef_sgdm import dist_ef_sgdm as dist_ef_sgdm

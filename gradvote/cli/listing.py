@@ -10,8 +10,9 @@ from rich.table import Table
 
 import gradvote
 from gradvote import algorithms, data, faults, models
-from gradvote.discovery import broken, classes_in, keys_in, plugged
+from gradvote.discovery import broken, plugged
 from gradvote.errors import unknown
+from gradvote.sources import classes_in, keys_in
 from gradvote.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, WEIGHTS
 from gradvote.train.schedules import describe_schedule, schedule_names
 

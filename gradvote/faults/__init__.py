@@ -4,7 +4,8 @@ import inspect
 from typing import TYPE_CHECKING, TypeGuard
 
 from gradvote.arguments import checked, hints_of
-from gradvote.discovery import Parts, class_name, module_names, on_first_use, only_class_in, spoilt
+from gradvote.discovery import Parts, on_first_use, spoilt
+from gradvote.sources import class_name, module_names, only_class_in
 
 if TYPE_CHECKING:  # for type checkers alone: a fault without a line here is found all the same
     from gradvote.faults._base import Collusion, Fault

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradvote.arguments import parse_spec
-from gradvote.discovery import Described, Found, Parts, functions_in
+from gradvote.discovery import Found, Parts
 from gradvote.errors import unknown
+from gradvote.sources import Described, functions_in
 
 ARGUMENTS = ("input_shape", "num_classes")
 _PARTS = Parts("models", "model", "gradvote.models", [str(Path(__file__).parent)])

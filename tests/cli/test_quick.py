@@ -13,8 +13,8 @@ import torch
 
 from gradvote import algorithms, data, faults, kernels, models
 from gradvote.cli import run
-from gradvote.discovery import function_in, functions_in, keys_in, only_class_in
 from gradvote.kernels import quantiles
+from gradvote.sources import function_in, functions_in, keys_in, only_class_in
 from gradvote.train.lean import lean
 from tests.train.small import assert_same, trained
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from gradvote.arguments import checked, hints_of
-from gradvote.discovery import Parts, class_name, module_names, on_first_use, only_class_in, spoilt
+from gradvote.discovery import Parts, on_first_use, spoilt
 from gradvote.errors import unknown
+from gradvote.sources import class_name, module_names, only_class_in
 
 if TYPE_CHECKING:  # for type checkers alone: a partition without a line here is found all the same
     from gradvote.data.partitions._common import Partition, class_histogram

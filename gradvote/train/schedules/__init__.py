@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from gradvote.arguments import checked, hints_of, parse_spec
-from gradvote.discovery import Parts, function_in, spoilt, summary_of
+from gradvote.discovery import Parts, spoilt
 from gradvote.errors import unknown
+from gradvote.sources import function_in, summary_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
