@@ -16,6 +16,7 @@ from case import load  # noqa: E402
 from run import ROOT10, Results, next_factor  # noqa: E402
 from table import _judged  # noqa: E402
 
+sys.path.remove(str(FOLDER))  # its folders have the names of packages that may be missing
 CASES = sorted(path.parent for path in FOLDER.glob("*/script.toml"))
 
 

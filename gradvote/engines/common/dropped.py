@@ -31,7 +31,7 @@ class Dropped:
                 f"its backward pass through a discriminator that votes. Such a vote costs its bytes{momenta}. If "
                 "nobody used it, keep that pass from voting: forward and backward inside ddp.no_sync(), or "
                 "ddp.module(...) in place of ddp(...).",
-                stacklevel=6,
+                stacklevel=5,
             )
         number = min((i for i in decided if self._params[i].numel()), default=None)
         self._waiting = None if number is None else (number, self._params[number]._version, self._sample(number))
