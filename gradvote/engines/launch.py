@@ -19,7 +19,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # document
 from gradvote.engines.stopping import deaf_children, end_with_parent, signals_call
 from gradvote.errors import WorkerFailed
 
-GRACE, LEAVING = 10.0, 1.0
+GRACE, LEAVING, TAKING_APART = 10.0, 1.0, 0.2
+"""Seconds for the others after a failure; for processes that end; for those that have answered and were asked to."""
 T = TypeVar("T")
 
 
@@ -86,7 +87,7 @@ def spawn(
             for rank in range(num_ranks):
                 ends.append(_started(ranks, rank, num_ranks, store.port, timeout, threads, fn, args))
             outcomes = _collect(ends, ranks)
-            patience = LEAVING
+            patience = TAKING_APART if ranks.asked else LEAVING
         finally:
             ranks.end(patience)
     _raise_first(outcomes, ranks)
