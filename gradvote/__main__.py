@@ -27,10 +27,19 @@ def command() -> None:
         if status and not isinstance(ended.code, int):
             print(ended.code, file=sys.stderr)
         atexit._run_exitfuncs()  # temporary folders and helper processes of multiprocessing
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(status)
+        os._exit(_flushed() or status)
+
+
+def _flushed() -> int:
+    """Write out what is left; the status where that fails, as on a full disk."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            print(f"Error: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def parse(text: str) -> dict[str, list[Hunk]]:
 def size(text: str) -> tuple[int, int]:
     """Lines added and lines removed, blank ones aside."""
     hunks = [hunk for found in parse(text).values() for hunk in found]
-    return tuple(sum(bool(line.strip()) for h in hunks for line in getattr(h, side)) for side in ("added", "removed"))  # type: ignore[return-value]  # two of them
+    added, removed = ([line for hunk in hunks for line in getattr(hunk, side)] for side in ("added", "removed"))
+    return sum(bool(line.strip()) for line in added), sum(bool(line.strip()) for line in removed)
 
 
 def apply(hunks: list[Hunk], text: str) -> str:

@@ -43,7 +43,7 @@ def listen() -> None:
 
     warnings.showwarning = show  # type: ignore[assignment]  # the same arguments
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]  # of this one handler
     logging.getLogger("gradvote").addHandler(handler)
 
 

@@ -27,7 +27,7 @@ def prepare() -> None:
     torch.set_num_threads(1)
     gradvote.ddp, gradvote.algorithms, gradvote.suggest_lr  # noqa: B018  # lazy names: asking imports them
     with suppress(ImportError, RuntimeError):
-        import torchvision  # noqa: F401
+        import torchvision  # noqa: F401  # only to see whether it can be imported
 
         return
     sys.modules["torchvision"] = None  # type: ignore[assignment]  # one for another torch is as good as none
