@@ -1,8 +1,8 @@
 """For mkdocs: what the pages leave to it, so that they read well in a checkout and need no lists to edit.
 
-Links out of docs/ (to examples, sources, the README) become the names of those files: a site has no such files, and where
-the repository is read is not known to it. `<!-- parts: gradvote/algorithms -->` becomes the reference of each file of parts
-in that folder.
+Links out of docs/ (to examples, sources, the README) become the names of those files: a site has no such files, and
+where the repository is read is not known to it. `<!-- parts: gradvote/algorithms -->` becomes the reference of each
+file of parts in that folder.
 """
 
 import posixpath

@@ -111,7 +111,7 @@ def facts(name: str) -> Facts:
 
 
 def table() -> str:
-    """The algorithms as a table in Markdown, as it stands in the README."""
+    """The algorithms as a table in Markdown, as it stands in docs/algorithms.md."""
     rows = [_row(name) for name in names()]
     rows.append("| `noisy-NAME` | NAME's, with noise before | NAME's | NAME's | as NAME | as NAME | Chen et al. 2020 |")
     head = "| name | up | server | down | bits per coordinate, up + down | trusts | paper |"

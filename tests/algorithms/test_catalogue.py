@@ -93,10 +93,10 @@ def test_noise_leaves_no_zeros_but_where_there_is_none() -> None:
                 assert "still=True" in repr(algorithms.create(f"noisy-{name}", noise_std=silent, position=position))
 
 
-def test_the_readme_has_the_table_that_the_files_make() -> None:
+def test_the_docs_have_the_table_that_the_files_make() -> None:
     """`gradvote list algorithms --table` prints it."""
     own = [line for line in algorithms.table().splitlines() if line.split("`")[1:2] != ["ef21"]]
-    assert "\n".join(own) in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(own) in (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text(encoding="utf-8")
 
 
 def test_what_an_algorithm_does_not_say_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def check_gradvote(arguments: list[str], mention: bool) -> None:
         assert not unknown, f"gradvote {name} has no {unknown}"
         return
     if "--resume" in values:
-        return  # a folder of a run is needed: test_the_commands_of_the_readme_run has one
+        return  # a folder of a run is needed: test_the_commands_of_the_docs_run has one
     for script in (word for word in arguments if word.endswith(".py")):
         Path(script).parent.mkdir(parents=True, exist_ok=True)
         Path(script).touch()
