@@ -64,6 +64,7 @@ IN_ONE_FILE = {
     "transformers": "integrations/transformers.py",
     "lightning": "integrations/lightning.py",
     "accelerate": "integrations/accelerate.py",
+    "triton": "kernels/cuda",
 }
 FILES = sorted(ROOT.rglob("*.py"))
 FRONT_DOOR = ROOT / "__init__.py"  # names what is above it and loads it when it is used
