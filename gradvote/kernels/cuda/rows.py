@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 VECTOR = 8
-"""Items that a thread may load at once, where every row begins at a multiple of as many."""
+"""Items that a thread may load at once, where every row begins and ends at a multiple of as many."""
 
 
 class Rows(NamedTuple):
     """Rows of n adjacent items: row r begins at (r // inner)·outer_stride + (r % inner)·inner_stride.
 
-    Both strides are in units of `unit` items.
+    Both strides are in units of `unit` items, and n is a multiple of it.
     """
 
     x: Tensor
@@ -55,7 +55,7 @@ def rows_of(x: Tensor, lead: torch.Size | None = None) -> Rows:
         x = x.contiguous()
         strides = _two(x.shape[:-1], x.stride()[:-1])
         assert strides is not None
-    unit = VECTOR if strides[0] % VECTOR == strides[1] % VECTOR == 0 else 1
+    unit = VECTOR if strides[0] % VECTOR == strides[1] % VECTOR == n % VECTOR == 0 else 1
     inner = x.shape[-2] if x.dim() > 1 else 1
     return Rows(x, x.shape[:-1], n, inner, strides[0] // unit, strides[1] // unit, unit)
 
