@@ -9,7 +9,7 @@ from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import rows_of
-from gradvote.kernels.cuda.tiles import drawn, is_finite, load, packed, row_start, special
+from gradvote.kernels.cuda.tiles import drawn, is_finite, load, packed, row_start, special, whole
 from gradvote.rng import Draw
 
 TILE = 4096
@@ -71,7 +71,7 @@ def _pack_rows(
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
-    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, n, UNIT)
+    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, whole(n, UNIT))
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
     result = packed(values > 0, TILE)
     if tl.max(special(values).to(tl.int32)) > 0:
@@ -92,6 +92,6 @@ def _check_rows(x, valid, n, inner, outer_stride, inner_stride, UNIT: tl.constex
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
-    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, n, UNIT)
+    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, whole(n, UNIT))
     if tl.min(is_finite(values).to(tl.int32)) == 0:
         tl.store(valid + row, False)

@@ -12,15 +12,15 @@ def row_start(x, row, inner, outer_stride, inner_stride, UNIT: tl.constexpr):
 
 
 @triton.jit
-def inside(j, n, UNIT: tl.constexpr):
-    """Whether items j are in a row of n: asked for `UNIT` items at once, so that they can be moved at once."""
-    return j < n // UNIT * UNIT
+def whole(n, UNIT: tl.constexpr):
+    """n, which is a multiple of `UNIT` (`rows.Rows`), in a form that shows it: so many items then move at once."""
+    return n // UNIT * UNIT
 
 
 @triton.jit
-def load(row, j, n, UNIT: tl.constexpr):
+def load(row, j, n):
     """Items j of a row of n as at least float32, zero beyond n."""
-    values = tl.load(row + j, mask=inside(j, n, UNIT), other=0)
+    values = tl.load(row + j, mask=j < n, other=0)
     if values.dtype.primitive_bitwidth < 32:
         values = values.to(tl.float32)
     return values
