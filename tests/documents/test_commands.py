@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gradvote import cli, plan
+from gradvote.lab import cli, plan
 from tests.documents.commands import check, dry, lines_of_blocks, spans, usages, words_of
 from tests.documents.reading import ROOT, all_blocks
 

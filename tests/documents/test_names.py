@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import gradvote
-from gradvote import cli
+from gradvote.lab import cli
 from tests.documents.commands import options_of, options_of_script
 from tests.documents.reading import FILES, ROOT, prose_of, spans_of
 

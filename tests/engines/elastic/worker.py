@@ -18,7 +18,7 @@ from gradvote.elastic import Timeouts, Vote, attach
 from gradvote.engines.elastic.register import Place
 from gradvote.engines.elastic.replica import Replica
 from gradvote.faults import Faulty
-from gradvote.train import checkpoint
+from gradvote.lab.train import checkpoint
 from tests.engines.elastic.ledger import Findings, Ledger
 from tests.engines.elastic.liars import lie
 from tests.engines.elastic.yard import enter
