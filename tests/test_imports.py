@@ -15,7 +15,7 @@ import gradvote
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "errors", "files", "locks", "quantities", "sources", "streams"},
+    {"__init__", "core", "errors", "files", "locks", "quantities", "sources", "staging", "streams"},
     {"arguments", "discovery", "rng", "layout", "wire", "schedules"},
     {"kernels"},
     {"transforms", "aggregators"},
@@ -38,11 +38,12 @@ ONLY = {
         "errors",
         "arguments",
         "schedules",
+        "staging",
         "transforms",
         "codecs",
         "aggregators",
     },
-    "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes"},
+    "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes", "staging"},
     "optim": set(),
 }
 EVERYWHERE = {"torch", "numpy", "gradvote"}
