@@ -17,7 +17,7 @@ from gradvote.moved import new_name
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "errors", "moved", "sources"},
+    {"__init__", "core", "errors", "moved", "sources", "staging"},
     {"arguments", "discovery", "rng", "layout", "wire", "schedules", "shuffle"},
     {"kernels"},
     {"transforms", "aggregators"},
@@ -47,11 +47,12 @@ ONLY = {
         "errors",
         "arguments",
         "schedules",
+        "staging",
         "transforms",
         "codecs",
         "aggregators",
     },
-    "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes"},
+    "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes", "staging"},
     "optim": set(),
 }
 EVERYWHERE = {"torch", "numpy", "gradvote"}
@@ -73,6 +74,7 @@ IN_ONE_FILE = {
     "transformers": "integrations/transformers.py",
     "lightning": "integrations/lightning.py",
     "accelerate": "integrations/accelerate.py",
+    "triton": "kernels/cuda",
 }
 FILES = sorted(ROOT.rglob("*.py"))
 FRONT_DOORS = [ROOT / "__init__.py", ROOT / "lab" / "__init__.py"]

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.on_card import on_card
+
 
 @pytest.fixture(autouse=True)
 def poisoned_memory() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
+    with on_card():
+        yield
     torch.use_deterministic_algorithms(before)
