@@ -11,7 +11,7 @@ from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
 from gradvote.transforms import Adam
 
-LR = 1e-3
+LR = 5e-3
 BITS = (1, 1)
 SCALES = (1, 1)
 WORDS = ("scaled sign, Adam, memory", "mean, memory", "scaled sign")

@@ -31,18 +31,14 @@ class Adam(Transform):
 
     def init(self, like: Tensor) -> State:
         zeros = torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
-        return {
-            "momentum": zeros,
-            "square": zeros.clone(),
-            "weights": zeros.new_zeros(like.shape[:-1] + (2,)),
-        }
+        return {"momentum": zeros, "square": zeros.clone(), "weights": zeros.new_zeros((*like.shape[:-1], 2))}
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
         x = kernels.bounded(x.detach())
         m = state["momentum"] * self.beta1 + x * (1 - self.beta1)
         v = state["square"] * self.beta2 + x * x * (1 - self.beta2)
-        betas = m.new_tensor([self.beta1, self.beta2])
-        weights = state["weights"] * betas + (1 - betas)
+        betas, gains = m.new_tensor([[self.beta1, self.beta2], [1 - self.beta1, 1 - self.beta2]])
+        weights = state["weights"] * betas + gains
         first, second = weights[..., :1], weights[..., 1:]
         out = (m / first) / (v.sqrt() / second.sqrt() + self.eps)
         sent = kernels.finite(out)[..., None]
