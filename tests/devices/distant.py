@@ -122,9 +122,9 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if func in ASKING and far:
         raise Waits(f"{func} waits for the card.")
     goes_far = _is_card(kwargs.get("device")) or (bool(far) and kwargs.get("device") is None)
-    if func is aten._to_copy.default and goes_far != bool(far):
-        _must_be_staged(func)
-    elif func is aten.copy_.default and bool(far) and near and (isinstance(args[1], Distant) or near[0].dim()):
+    if (func is aten._to_copy.default and goes_far != bool(far)) or (
+        func is aten.copy_.default and bool(far) and near and (isinstance(args[1], Distant) or near[0].dim())
+    ):
         _must_be_staged(func)
     elif far and any(x.dim() for x in near):
         raise Waits(f"{func} is given tensors of the card and of the host.")

@@ -1,6 +1,6 @@
 """A step without a card: nothing waits for one, and the bits are those of the CPU."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
