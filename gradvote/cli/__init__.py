@@ -11,7 +11,7 @@ import gradvote
 from gradvote.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
 from gradvote.cli.notices import shown_on
 from gradvote.cli.plain import plain_characters
-from gradvote.engines.stopping import sigterm_interrupts
+from gradvote.engines.common.signals import sigterm_interrupts
 from gradvote.errors import MissingExtra, WorkerFailed
 from gradvote.streams import steady_streams
 

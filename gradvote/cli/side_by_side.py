@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from gradvote.cli.showing import Ended
 from gradvote.cli.watch import columns, news_of
-from gradvote.engines.stopping import deaf_children, end_with_parent, signals_call
+from gradvote.engines.common.signals import deaf_children, end_with_parent, signals_call
 from gradvote.train import Config, Run, RunFolder, start
 from gradvote.train.config import from_json
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from gradvote import algorithms
+from gradvote.engines.common.signals import signals_call
 from gradvote.engines.gradients import loop_gradients, set_gradients, trainable
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
-from gradvote.engines.stopping import signals_call
 from gradvote.experiments.claim import Bench, Cell, Numbers
 from gradvote.schedules import Schedule
 from gradvote.train import checkpoint
