@@ -58,10 +58,27 @@ CPU_ROOMS = {
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
 CUDA_ROOMS = {
+    "add_noise": "noisy",
     "checked_pack_signs": "signs",
+    "compact": "compaction",
+    "count_bits": "bits",
+    "expand": "compaction",
     "finite": "signs",
     "finite_or": "signs",
+    "keep_bits": "draws",
+    "mean_signs": "kept",
+    "noise": "noisy",
+    "noisy_pack_signs": "noisy",
+    "outside_units": "units",
+    "pack_bits": "bits",
     "pack_signs": "signs",
+    "random_bits": "draws",
+    "random_words": "draws",
+    "still_pack_signs": "units",
+    "unpack_bits": "bits",
+    "unpack_kept": "kept",
+    "unpack_signs": "bits",
+    "whole_units": "units",
 }
 """The file of `gradvote.kernels.cuda` that holds it."""
 

@@ -21,10 +21,7 @@ from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.training import Training
 from gradvote.engines.distributed import links
 from gradvote.engines.distributed.gradients import Desk, flat_dtype, target_of
-from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
-from gradvote.engines.common.slot import Slot
 from gradvote.engines.payloads import check_alike, moved, stack, states_on
-from gradvote.engines.payloads import check_alike, stack
 from gradvote.engines.protocol import Planes, protocol_for
 from gradvote.faults import Faulty
 from gradvote.staging import CPU, to_host

@@ -9,9 +9,6 @@ from rich.markup import escape
 
 import gradvote
 from gradvote.engines.common.signals import sigterm_interrupts
-from gradvote.lab.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
-from gradvote.lab.cli.notices import shown_on
-from gradvote.lab.cli.plain import plain_characters
 from gradvote.errors import MissingExtra, WorkerFailed
 from gradvote.lab.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
 from gradvote.lab.cli.notices import shown_on

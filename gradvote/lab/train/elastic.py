@@ -23,7 +23,6 @@ from gradvote.engines.common.signals import end_with_parent
 from gradvote.engines.elastic.environment import NUMBER
 from gradvote.engines.elastic.launcher import RESTARTS
 from gradvote.engines.gradients import worker_seed
-from gradvote.engines.common.signals import end_with_parent
 from gradvote.lab.streams import steady_streams
 from gradvote.lab.train import checkpoint, metrics
 from gradvote.lab.train.config import from_json

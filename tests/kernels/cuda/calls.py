@@ -2,6 +2,6 @@
 
 from collections.abc import Callable
 
-from tests.kernels.cuda import calls_signs
+from tests.kernels.cuda import calls_bits, calls_draws, calls_signs
 
-CALLS: list[Callable[[], object]] = [*calls_signs.CALLS]
+CALLS: list[Callable[[], object]] = [*calls_bits.CALLS, *calls_draws.CALLS, *calls_signs.CALLS]
