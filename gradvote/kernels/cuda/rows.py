@@ -105,7 +105,8 @@ def lead_of(shape: torch.Size, *others: object) -> torch.Size:
     if not shapes:
         return shape
     # not `torch.broadcast_shapes`, which imports sympy
-    return torch.broadcast_tensors(*(_NOTHING.expand(s) for s in (shape, *shapes)))[0].shape
+    joined: Tensor = torch.broadcast_tensors(*(_NOTHING.expand(s) for s in (shape, *shapes)))[0]
+    return joined.shape
 
 
 _NOTHING = torch.empty(())
