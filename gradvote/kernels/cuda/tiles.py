@@ -37,3 +37,12 @@ def packed(flags, TILE: tl.constexpr):
 def is_finite(x):
     """Whether each number is finite."""
     return tl.abs(x) < float("inf")
+
+
+@triton.jit
+def divided(a, b):
+    """a / b correctly rounded, of one type and shape; `/` is not for float32."""
+    if a.dtype == tl.float64:
+        return a / b
+    else:
+        return tl.div_rn(a, b)
