@@ -59,9 +59,17 @@ CPU_ROOMS = {
 
 CUDA_ROOMS = {
     "checked_pack_signs": "signs",
+    "feedback_step": "feedback",
     "finite": "signs",
-    "finite_or": "signs",
+    "finite_or": "averages",
+    "majority": "vote",
+    "mean": "order",
+    "mean_abs": "trees",
+    "median": "order",
+    "moving_average": "averages",
     "pack_signs": "signs",
+    "tree_sum": "trees",
+    "trimmed_mean": "order",
 }
 """The file of `gradvote.kernels.cuda` that holds it."""
 
