@@ -98,3 +98,12 @@ def special(x):
     else:
         found = (x.to(tl.uint32, bitcast=True) & 0x7FFFFFFF) - 1 >= 0x7F7FFFFF
     return found
+
+
+@triton.jit
+def divided(a, b):
+    """a / b correctly rounded, of one type and shape; `/` is not for float32."""
+    if a.dtype == tl.float64:
+        return a / b
+    else:
+        return tl.div_rn(a, b)
