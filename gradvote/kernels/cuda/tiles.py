@@ -105,5 +105,4 @@ def divided(a, b):
     """a / b correctly rounded, of one type and shape; `/` is not for float32."""
     if a.dtype == tl.float64:
         return a / b
-    else:
-        return tl.div_rn(a, b)
+    return tl.div_rn(a, b)
