@@ -147,10 +147,10 @@ def _vote(
             threshold += ROWS
     beyond, equal = tl.zeros((TILE,), tl.int64), tl.full((TILE,), -1, tl.int64)
     for k in tl.static_range(TOTAL or PLANES):
-        plane: tl.constexpr = (TOTAL or PLANES) - 1 - k
-        bit = -((threshold >> plane) & 1).to(tl.int64)
-        beyond |= equal & counter[plane] & ~bit
-        equal &= ~(counter[plane] ^ bit)
+        plane = counter[(TOTAL or PLANES) - 1 - k]
+        bit = -((threshold >> ((TOTAL or PLANES) - 1 - k)) & 1).to(tl.int64)
+        beyond |= equal & plane & ~bit
+        equal &= ~(plane ^ bit)
     tie = tl.load(row_start(ties, row, inner, tie_outer, tie_inner, TIE_UNIT) + j, mask=inside, other=0)
     place = row.to(tl.int64) * width + j
     tl.store(won + place, beyond | (equal & tie), mask=inside)
