@@ -63,6 +63,7 @@ def _pack_rows(
     low, high, block, block_outer, block_inner, sender, sender_outer, sender_inner,
     UNIT: tl.constexpr, TILE: tl.constexpr, ZEROS: tl.constexpr, CHECK: tl.constexpr,
 ):  # fmt: skip
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
@@ -84,6 +85,7 @@ def _pack_rows(
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
 def _check_rows(x, valid, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
