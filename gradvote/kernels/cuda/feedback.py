@@ -162,7 +162,9 @@ def _advance_rows(
         tl.store(new_memory + out, p, mask=j < n)
         magnitude = tl.reshape(tl.where(marked, tl.abs(p), 0.0), (TILE // SUMMED, SUMMED))
         at = tile * (TILE // SUMMED) + tl.arange(0, TILE // SUMMED)
-        tl.store(sums + row.to(tl.int64) * sum_tiles + at, fold(magnitude, TILE // SUMMED, SUMMED, 10), mask=at < sum_tiles)
+        tl.store(
+            sums + row.to(tl.int64) * sum_tiles + at, fold(magnitude, TILE // SUMMED, SUMMED, 10), mask=at < sum_tiles
+        )
         if MASKED:
             tl.atomic_add(counts + row, tl.sum(marked.to(tl.int32)))
     else:

@@ -10,7 +10,9 @@ from tests.kernels.cuda.both import there
 from tests.kernels.inputs import coordinates
 
 
-def _call(kernel: Callable[..., object], number: int, dtype: torch.dtype, *more: object, n: int = 64) -> partial[object]:
+def _call(
+    kernel: Callable[..., object], number: int, dtype: torch.dtype, *more: object, n: int = 64
+) -> partial[object]:
     return partial(kernel, *there((coordinates((number, 2, n), dtype, 1), torch.ones(number, 2) > 0, *more)))
 
 
