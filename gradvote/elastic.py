@@ -2,32 +2,32 @@
 
 from gradvote.engines.elastic import (
     PLACEMENTS,
+    ElasticStats,
+    ElasticVote,
     Equivocation,
     Excluded,
     RegisterLost,
     Replaced,
     RunEnded,
     ShardLost,
-    Standing,
-    Stats,
     Timeouts,
     TooFewWorkers,
-    Vote,
+    WorkerCounts,
     attach,
 )
 
 __all__ = [
     "PLACEMENTS",
+    "ElasticStats",
+    "ElasticVote",
     "Equivocation",
     "Excluded",
     "RegisterLost",
     "Replaced",
     "RunEnded",
     "ShardLost",
-    "Standing",
-    "Stats",
     "Timeouts",
     "TooFewWorkers",
-    "Vote",
+    "WorkerCounts",
     "attach",
 ]

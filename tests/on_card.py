@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +27,7 @@ class _Made(TorchFunctionMode):
         return made.to(DEVICE) if is_new else made
 
 
-def on_card() -> AbstractContextManager[object]:
-    """Within, all is made on the card, if tests are to run there."""
-    return nullcontext() if DEVICE == "cpu" else _Made()
+def begin() -> None:
+    """From now on, all is made on the card, if tests are to run there."""
+    if DEVICE != "cpu":
+        _Made().__enter__()

@@ -19,7 +19,7 @@ def run(processes: int, only: str = "") -> dict[str, str]:
         done = list(pool.map(_pytest, files))
     for file, code, out in zip(files, *zip(*done, strict=True), strict=True):
         if code:
-            print(f"== {file.relative_to(ROOT)}\n{out[-3500:]}", flush=True)
+            print(f"== {file.relative_to(ROOT)}\n{out[:1500]}\n...\n{out[-2500:]}", flush=True)
     return {str(file.relative_to(ROOT)): _last(out) for file, (_, out) in zip(files, done, strict=True)}
 
 

@@ -58,10 +58,35 @@ CPU_ROOMS = {
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
 CUDA_ROOMS = {
+    "add_noise": "noisy",
     "checked_pack_signs": "signs",
+    "compact": "compaction",
+    "count_bits": "bits",
+    "expand": "compaction",
+    "feedback_step": "feedback",
     "finite": "signs",
-    "finite_or": "signs",
+    "finite_or": "averages",
+    "keep_bits": "draws",
+    "majority": "vote",
+    "mean": "order",
+    "mean_abs": "trees",
+    "mean_signs": "kept",
+    "median": "order",
+    "moving_average": "averages",
+    "noise": "noisy",
+    "noisy_pack_signs": "noisy",
+    "outside_units": "units",
+    "pack_bits": "bits",
     "pack_signs": "signs",
+    "random_bits": "draws",
+    "random_words": "draws",
+    "still_pack_signs": "units",
+    "tree_sum": "trees",
+    "trimmed_mean": "order",
+    "unpack_bits": "bits",
+    "unpack_kept": "kept",
+    "unpack_signs": "bits",
+    "whole_units": "units",
 }
 """The file of `gradvote.kernels.cuda` that holds it."""
 

@@ -9,7 +9,7 @@ from gradvote.aggregators import MajorityVote, Mean, Median
 from gradvote.codecs import Dense, ErrorFeedback, Masked, Sign, chain
 from gradvote.core import Algorithm, Codec, Context, Payload, Plane, State
 from gradvote.discovery import Parts
-from gradvote.transforms import Ema, LionMomentum, Momentum, Noise, Relative
+from gradvote.transforms import Adam, Ema, LionMomentum, Momentum, Noise, Relative
 
 SCALED = ErrorFeedback(Sign("l1"))
 
@@ -25,6 +25,7 @@ TABLE = {
     "signsgd": Algorithm(STILL, MajorityVote(still=True), STILL),
     "signum": Algorithm(chain(Ema(0.9), STILL), MajorityVote(still=True), STILL),
     "ef-signsgd": Algorithm(SCALED, Mean(), Dense(), None),
+    "dist-ef-adam": Algorithm(chain(Adam(0.8, 0.999), SCALED), Mean(), SCALED, None),
     "dist-ef-sgdm": Algorithm(chain(Momentum(0.9, nesterov=True), SCALED), Mean(), SCALED, None),
     "dropsignsgd": Algorithm(chain(Momentum(0.9, nesterov=True), masked(0.3)), Mean(), masked(0.5)),
     "lion": Algorithm(chain(LionMomentum(0.9, 0.99), STILL), MajorityVote(still=True), STILL),

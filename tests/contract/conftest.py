@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.on_card import on_card
+from tests.on_card import begin
+
+begin()
 
 
 @pytest.fixture(autouse=True)
 def poisoned_memory() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    with on_card():
-        yield
+    yield
     torch.use_deterministic_algorithms(before)

@@ -6,17 +6,20 @@ passage, each question (`bool`, `item`, `nonzero`) and each operation on tensors
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
+
+from gradvote.kernels import reference
 
 CARD, CPU = torch.device("meta"), torch.device("cpu")
 aten = torch.ops.aten
@@ -24,6 +27,7 @@ ASKING = {
     aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default, aten.masked_select.default,
     aten.is_nonzero.default, aten.repeat_interleave.Tensor, aten._unique2.default,
 }  # fmt: skip
+INDEXING = {aten.index.Tensor, aten.index_put_.default}
 TAKING = {Tensor.numpy, Tensor.tolist, Tensor.item, Tensor.__array__, Tensor.cpu}
 PLACES = {Tensor.data_ptr, Tensor.untyped_storage}
 MAKING = {torch.tensor, torch.as_tensor}
@@ -101,6 +105,19 @@ def warm() -> Iterator[None]:
         _late = False
 
 
+@contextmanager
+def fast_draws() -> Iterator[None]:
+    """Within, Philox, a hundred operations on counters, is one: these tests are not about it."""
+    philox = reference.philox
+
+    def at_once(counter: Any, key: int) -> Any:
+        found = philox(held(counter), key)
+        return tuple(map(Distant, found)) if any(isinstance(c, Distant) for c in counter) else found
+
+    with mock.patch.object(reference, "philox", at_once):
+        yield
+
+
 def distant(x: Any) -> Any:
     """Tensors, all through a state, on the card."""
     return tree_map(lambda t: Distant(t.clone()) if isinstance(t, Tensor) else t, x)
@@ -116,38 +133,51 @@ def _is_card(device: Any) -> bool:
 
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
-    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
-    far = [x for x in tensors if isinstance(x, Distant)]
+    tensors: list[Tensor] = [x for x in _leaves((*args, *kwargs.values())) if isinstance(x, Tensor)]
+    far = {id(x.held): x for x in tensors if isinstance(x, Distant)}
     near = [x for x in tensors if not isinstance(x, Distant)]
-    if func in ASKING and far:
-        raise Waits(f"{func} waits for the card.")
-    goes_far = _is_card(kwargs.get("device")) or (bool(far) and kwargs.get("device") is None)
+    device = kwargs.get("device")
+    goes_far = bool(far) if device is None else _is_card(device)
+    _check(func, args, far, near, goes_far)
+    if goes_far and device is not None:
+        kwargs = {**kwargs, "device": CPU}
+    found = func(*_held(args), **{key: _held(value) for key, value in kwargs.items()})
     if func is aten._to_copy.default and goes_far != bool(far):
-        _must_be_staged(func)
-    elif func is aten.copy_.default and bool(far) and near and (isinstance(args[1], Distant) or near[0].dim()):
+        found = found.clone()
+    return _back(found, far, goes_far)
+
+
+def _check(func: Any, args: Any, far: Any, near: Sequence[Tensor], goes_far: bool) -> None:
+    if far and func in ASKING:
+        raise Waits(f"{func} waits for the card.")
+    if (func is aten._to_copy.default and goes_far != bool(far)) or (
+        func is aten.copy_.default and far and near and (isinstance(args[1], Distant) or near[0].dim())
+    ):
         _must_be_staged(func)
     elif far and any(x.dim() for x in near):
         raise Waits(f"{func} is given tensors of the card and of the host.")
-    elif func is aten.index.Tensor or func is aten.index_put_.default:
-        if far and any(i is not None and i.dtype == torch.bool for i in args[1]):
-            raise Waits(f"{func} by flags waits for the card.")
-    return _called(func, args, kwargs, goes_far)
+    elif func in INDEXING and far and any(i is not None and i.dtype == torch.bool for i in args[1]):
+        raise Waits(f"{func} by flags waits for the card.")
 
 
-def _called(func: Any, args: Any, kwargs: Any, goes_far: bool) -> Any:
-    known = {id(x.held): x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Distant)}
-    if _is_card(kwargs.get("device")):
-        kwargs = {**kwargs, "device": CPU}
-    found = func(*held(args), **held(kwargs))
-    if func is aten._to_copy.default and isinstance(args[0], Tensor) and found is held(args[0]):
-        found = found.clone()
+def _leaves(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _leaves(value)
+        else:
+            yield value
 
-    def back(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            return x
-        return known.get(id(x)) if id(x) in known else Distant(x) if goes_far else x
 
-    return tree_map(back, found)
+def _held(value: Any) -> Any:
+    if isinstance(value, Distant):
+        return value.held
+    return type(value)(map(_held, value)) if type(value) in (list, tuple) else value
+
+
+def _back(found: Any, far: Any, goes_far: bool) -> Any:
+    if isinstance(found, Tensor):
+        return far[id(found)] if id(found) in far else Distant(found) if goes_far else found
+    return type(found)(_back(x, far, goes_far) for x in found) if type(found) in (list, tuple) else found
 
 
 def _must_be_staged(func: Any) -> None:

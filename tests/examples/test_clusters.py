@@ -11,7 +11,7 @@ import pytest
 
 from gradvote.engines.elastic import environment
 from gradvote.lab.train import RunFolder
-from tests.engines.elastic.yard import needs_root, yard
+from tests.engines.elastic.namespaces import needs_root, yard
 from tests.lab.train.small import FACTORY
 
 ROOT = Path(__file__).parents[2]

@@ -121,7 +121,8 @@ class Turn:
         counts = [(~ballot.valid).sum(-1) for ballot in self.ballots]
         found = iter(to_host([*flags, *self._own_flags, *counts, *(tag for _, tag in self._tags)]))
         self.decided = self.part.protocol.decided_by([next(found) for _ in flags])
-        self.abstained = any(not bool(next(found).all()) for _ in self._own_flags)
+        own = [next(found) for _ in self._own_flags]
+        self.abstained = not all(bool(valid.all()) for valid in own)
         none = torch.zeros(self.round.num_ranks, dtype=torch.int64, device=CPU)
         self.abstentions = sum((next(found) for _ in counts), none)
         for sender, _ in self._tags:

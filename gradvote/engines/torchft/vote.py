@@ -9,15 +9,16 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.recipe import check_saved
+from gradvote.engines.common.replica import Replica, check_given
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed.failures import LinkBroken
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica, check_given
+from gradvote.engines.torchft.all_to_all import Rounds
+from gradvote.engines.torchft.counts import Stats, Tallies, invalid_blocks
 from gradvote.engines.torchft.greetings import Refused
 from gradvote.engines.torchft.memory import Account, Pending, account_from
-from gradvote.engines.torchft.rounds import Rounds
-from gradvote.engines.torchft.tallies import Stats, Tallies, invalid_blocks
-from gradvote.engines.torchft.turn import Decision, Turn
+from gradvote.engines.torchft.quorum_round import Decision, Turn
 from gradvote.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ def attach(
         raise MissingExtra("torchft", "torchft") from error
     check_given(model, optimizer, algorithm)
     number = _number(worker)
-    weights = getattr(algorithm.aggregate, "weights", None)
-    if weights is not None and number >= len(weights):
-        raise ValueError(f"There are {len(weights)} weights, but this is worker {number}; give one for each worker.")
+    check_weight(algorithm, number)
     replica = Replica(model, optimizer, algorithm, number, seed, secret, scaler=scaler, max_norm=max_norm)
     replica.rehearse((1, 2, 3))
     return Vote(manager, replica, Rounds(manager))

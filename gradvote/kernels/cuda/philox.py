@@ -58,3 +58,20 @@ def word(i, block, sender, low, high):
     w0, w1, w2, w3 = four(q, block, sender, low, high)
     even, upper = i % 2 == 0, i % 64 >= 32
     return tl.where(upper, tl.where(even, w2, w3), tl.where(even, w0, w1)).to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def pairs(first, block, sender, low, high, TILES: tl.constexpr):
+    """The words of tiles of 64 from tile `first` on, as int32: those of the lower and of the upper half of each.
+
+    Both are (16·TILES, 2): word p of row q is item 2·(q % 16) + p of its half of tile first + q // 16.
+    """
+    w0, w1, w2, w3 = four(first * 16 + tl.arange(0, 16 * TILES), block, sender, low, high)
+    return tl.join(w0, w1).to(tl.int32, bitcast=True), tl.join(w2, w3).to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def places(first, TILES: tl.constexpr):
+    """Which words of the stream `pairs` gives for the lower halves; those of the upper halves come 32 later."""
+    q = tl.arange(0, 16 * TILES)
+    return first * 64 + (64 * (q // 16) + 2 * (q % 16))[:, None] + tl.arange(0, 2)[None, :]

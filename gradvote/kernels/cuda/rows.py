@@ -1,10 +1,13 @@
 """Where the rows of tensors (..., B, n) are: two strides, so that slices of a flat vector need no copy."""
 
+import ctypes
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from gradvote.rng import Draw
 
 VECTOR = 8
 """Items that a thread may load at once, where every row begins and ends at a multiple of as many."""
@@ -43,6 +46,15 @@ class Values(NamedTuple):
     inner_stride: int
 
 
+class Number(NamedTuple):
+    """A float32 per row: that of `Values`, or `plain` for all where none were given (the kernel's GIVEN)."""
+
+    x: Tensor
+    outer_stride: int
+    inner_stride: int
+    plain: float
+
+
 def rows_of(x: Tensor, lead: torch.Size | None = None) -> Rows:
     """The rows of x (..., n), broadcast to leading axes `lead`; copied where two strides do not reach them."""
     n = x.shape[-1]
@@ -69,6 +81,43 @@ def values_of(x: Tensor, lead: torch.Size) -> Values:
         strides = _two(lead, x.stride())
         assert strides is not None
     return Values(x, *strides)
+
+
+def words_of(words: Tensor, lead: torch.Size | None = None) -> Rows:
+    """The rows of words (..., W) as pairs of int32, the lower half first."""
+    if words.shape[-1] == 1 and words.stride(-1) != 1:
+        words = words.as_strided(words.shape, (*words.stride()[:-1], 1))  # or it has no view as int32
+    elif words.stride(-1) != 1:
+        words = words.contiguous()
+    return rows_of(words.view(torch.int32), lead)
+
+
+def number_of(value: float | Tensor, lead: torch.Size, like: Tensor) -> Number:
+    """A number, or a tensor that broadcasts to (...,) = `lead`, on the device of `like`."""
+    if not isinstance(value, Tensor):
+        return Number(like, 0, 0, ctypes.c_float(value).value)
+    return Number(*values_of(value.detach().to(like.device, non_blocking=True), lead), 0.0)
+
+
+def lead_of(shape: torch.Size, *others: object) -> torch.Size:
+    """The leading shape, broadcast with those of other shapes, draws and tensors (...,); numbers have none."""
+    shapes = [s for other in others for s in _shapes(other) if s and s != shape]
+    if not shapes:
+        return shape
+    # not `torch.broadcast_shapes`, which imports sympy
+    joined: Tensor = torch.broadcast_tensors(*(_NOTHING.expand(s) for s in (shape, *shapes)))[0]
+    return joined.shape
+
+
+_NOTHING = torch.empty(())
+
+
+def _shapes(value: object) -> list[torch.Size]:
+    if isinstance(value, Draw):
+        return [value.block.shape, value.sender.shape]
+    if isinstance(value, Tensor):
+        return [value.shape]
+    return [value] if isinstance(value, torch.Size) else []
 
 
 def _two(lead: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int] | None:

@@ -44,11 +44,6 @@ def finite(x: Tensor) -> Tensor:
     return valid
 
 
-def finite_or(new: Tensor, old: Tensor) -> Tensor:
-    """`reference.finite_or`."""
-    return torch.where(finite(new)[..., None], new, old)
-
-
 def _pack(x: Tensor, zeros: Draw | bool, valid: Tensor | None) -> Tensor:
     rows = rows_of(x)
     words = reference.num_words(rows.n)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import gradvote
-from gradvote.engines.stopping import sigterm_interrupts
+from gradvote.engines.common.signals import sigterm_interrupts
 from gradvote.errors import MissingExtra, WorkerFailed
 from gradvote.lab.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
 from gradvote.lab.cli.notices import shown_on

@@ -56,7 +56,7 @@ def keys(
 
     For instance: gradvote keys secrets --workers 7
     """
-    from gradvote.engines.elastic.signing import write  # cryptography is an extra
+    from gradvote.engines.elastic.signing.keys import write  # cryptography is an extra
 
     made = write(folder, workers)
     for number in made:

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from gradvote.engines.stopping import deaf_children, end_with_parent, signals_call
+from gradvote.engines.common.signals import deaf_children, end_with_parent, signals_call
 from gradvote.lab.cli.showing import Ended
 from gradvote.lab.cli.watch import columns, news_of
 from gradvote.lab.train import Config, Run, RunFolder, start

@@ -13,7 +13,7 @@ from typing import Self
 
 import torch
 
-from gradvote.engines.stopping import deaf_children
+from gradvote.engines.common.signals import deaf_children
 from gradvote.lab.experiments.claim import Bench, Cell, Claim, Record, Scale
 from gradvote.lab.experiments.hands import News, Tell, begin_work, measured_there, unheard
 from gradvote.lab.experiments.pace import Board, Piece

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from gradvote.engines.stopping import end_with_parent, interrupts
+from gradvote.engines.common.signals import end_with_parent, interrupts
 from gradvote.lab.experiments.claim import Cell, Claim
 from gradvote.lab.experiments.records import Store
 

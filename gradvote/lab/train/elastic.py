@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradvote.engines import elastic
+from gradvote.engines.common.signals import end_with_parent
 from gradvote.engines.elastic.environment import NUMBER
 from gradvote.engines.elastic.launcher import RESTARTS
 from gradvote.engines.gradients import worker_seed
-from gradvote.engines.stopping import end_with_parent
 from gradvote.lab.streams import steady_streams
 from gradvote.lab.train import checkpoint, metrics
 from gradvote.lab.train.config import from_json
@@ -77,7 +77,7 @@ def job_from(text: str) -> Job:
 class ElasticObserver(Observer):
     """An `Observer` in one worker's process: it has all data and the shared model, but its own counts only."""
 
-    simulation: elastic.Vote  # type: ignore[assignment]  # the engine between the workers, with other counts
+    simulation: elastic.ElasticVote  # type: ignore[assignment]  # the engine between the workers, with other counts
 
     def round(self, step: int) -> Record:
         norm = metrics.memory_norm(self.setup.protocol.algorithm, self.simulation.state_dict()["worker"], 1)
@@ -96,7 +96,7 @@ class ElasticObserver(Observer):
 class ElasticRun(Run):
     """A run in which this process is one of the workers."""
 
-    engine: elastic.Vote
+    engine: elastic.ElasticVote
 
     def __init__(self, setup: Setup, place: RunFolder, job: Job) -> None:
         self.job = job
@@ -148,7 +148,7 @@ class ElasticRun(Run):
         members = self.engine.members
         return bool(members) and self.engine.worker == min(members)
 
-    def _engine(self) -> elastic.Vote:
+    def _engine(self) -> elastic.ElasticVote:
         return elastic.attach(
             self.models[0],
             self.optimizers[0],

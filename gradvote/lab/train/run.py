@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote import kernels
+from gradvote.engines.common.signals import signals_call
 from gradvote.engines.gradients import set_gradients, trainable
 from gradvote.engines.simulation import Simulation
-from gradvote.engines.stopping import signals_call
 from gradvote.faults import diverging
 from gradvote.lab import data
 from gradvote.lab.train import checkpoint, machine

@@ -17,11 +17,11 @@ from torchft.manager import Manager
 from torchft.process_group import ProcessGroupGloo
 
 from gradvote import algorithms
+from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed.failures import LinkBroken
-from gradvote.engines.elastic.ballots import Ballot
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.torchft.rounds import Rounds
-from gradvote.engines.torchft.turn import Turn
+from gradvote.engines.torchft.all_to_all import Rounds
+from gradvote.engines.torchft.quorum_round import Turn
 from gradvote.engines.torchft.vote import Vote, attach
 from tests.engines.elastic.worker import batch, digest, new_model
 

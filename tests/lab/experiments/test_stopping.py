@@ -73,7 +73,7 @@ def gone(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc, to see whether a process has ended")
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_all_end_and_what_trained_can_go_on(tmp_path: Path, how: signal.Signals) -> None:
-    code = f"from gradvote.engines.stopping import sigterm_interrupts as s\nfrom {__name__} import go\n"
+    code = f"from gradvote.engines.common.signals import sigterm_interrupts as s\nfrom {__name__} import go\n"
     code += f"if __name__ == '__main__':\n    with s():\n        go({str(tmp_path)!r})"
     script = tmp_path / "script.py"
     script.write_text(code)
