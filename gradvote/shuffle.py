@@ -2,7 +2,7 @@
 
 numpy promises that the raw words of a bit generator never change, but not the methods that turn them into
 shuffles. So a permutation here is the stable order of raw 64-bit words: Philox4x64-10 (Salmon et al. 2011),
-keyed by ``SeedSequence(seed, spawn_key)``, where the spawn key is the purpose followed by the position of the
+keyed by `SeedSequence(seed, spawn_key)`, where the spawn key is the purpose followed by the position of the
 draw. A tie of two words has probability below N**2 / 2**65 in all and is resolved by position, the same
 everywhere.
 """
@@ -24,7 +24,7 @@ class Purpose(IntEnum):
 
 
 def bits(seed: int, purpose: Purpose, *position: int) -> np.random.Philox:
-    """The bit generator of one draw. Raises ``ValueError`` for a negative seed."""
+    """The bit generator of one draw. Raises `ValueError` for a negative seed."""
     if seed < 0:
         raise ValueError(f"The seed is {seed}; it must be a whole number of at least 0.")
     return np.random.Philox(np.random.SeedSequence(seed, spawn_key=(int(purpose), *position)))

@@ -48,12 +48,12 @@ def partition_names() -> list[str]:
 
 
 def describe_partition(name: str) -> str:
-    """One line about a partition. Raises ``ValueError`` for an unknown name."""
+    """One line about a partition. Raises `ValueError` for an unknown name."""
     return only_class_in(_file(name)).summary
 
 
 def partition_options(name: str) -> list[str]:
-    """The options that a partition accepts. Raises ``ValueError`` for an unknown name."""
+    """The options that a partition accepts. Raises `ValueError` for an unknown name."""
     told = only_class_in(_file(name)).options
     return [option.name for option in _fields(name)] if told is None else list(told)
 
@@ -63,9 +63,9 @@ def _file(name: str) -> Path:
 
 
 def partition_named(name: str, **options: object) -> "Partition":
-    """Build a partition, e.g. ``partition_named("dirichlet", alpha=0.1)``.
+    """Build a partition, e.g. `partition_named("dirichlet", alpha=0.1)`.
 
-    Raises ``ValueError`` for an unknown name, an option the partition does not have, and a missing or invalid
+    Raises `ValueError` for an unknown name, an option the partition does not have, and a missing or invalid
     one.
     """
     valid = partition_options(name)

@@ -15,7 +15,7 @@ class Partition(Protocol):
     def __call__(self, labels: Tensor, num_workers: int, seed: int) -> list[Tensor]:
         """The sorted int64 sample indices of each worker, from the (N,) labels.
 
-        A pure function of its arguments. Raises ``ValueError`` when no such split exists; no worker is ever
+        A pure function of its arguments. Raises `ValueError` when no such split exists; no worker is ever
         left empty.
         """
         ...
@@ -38,7 +38,7 @@ def check(labels: Tensor, num_workers: int) -> NDArray[np.int64]:
 
 
 def check_none_empty(parts: Sequence[Tensor], mending: str) -> None:
-    """Raise ``ValueError`` naming the first worker without samples; ``mending`` says what to do."""
+    """Raise `ValueError` naming the first worker without samples; `mending` says what to do."""
     for worker, part in enumerate(parts):
         if len(part) == 0:
             raise ValueError(f"Worker {worker} of {len(parts)} would hold no samples. {mending}")

@@ -12,10 +12,10 @@ from gradvote.shuffle import Purpose, permutation
 
 @dataclass(frozen=True)
 class ByClass:
-    """Each worker holds its own classes exclusively, or shares each with ``redundancy - 1`` others.
+    """Each worker holds its own classes exclusively, or shares each with `redundancy - 1` others.
 
     With redundancy r, C classes have C * r places, filled in an order drawn from the seed.
-    ``classes_per_worker=None`` spreads them as evenly as possible over M workers (10 over 3: 4, 3, 3); a
+    `classes_per_worker=None` spreads them as evenly as possible over M workers (10 over 3: 4, 3, 3); a
     number k must fit exactly, k * M = C * r, so that no class goes unused and none is held more often than
     asked. The r holders of a class divide its samples evenly, at random. Exclusive classes: Chen et al. 2020.
     """
@@ -30,7 +30,7 @@ class ByClass:
             raise ValueError(f"redundancy is {self.redundancy}; each class needs at least 1 worker.")
 
     def __call__(self, labels: Tensor, num_workers: int, seed: int) -> list[Tensor]:
-        """The sorted indices of each worker. Raises ``ValueError`` when classes and workers do not fit."""
+        """The sorted indices of each worker. Raises `ValueError` when classes and workers do not fit."""
         known = check(labels, num_workers)
         classes = np.unique(known)
         self._check_fit(len(classes), num_workers)

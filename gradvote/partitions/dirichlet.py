@@ -17,9 +17,9 @@ ATTEMPTS = 100
 class Dirichlet:
     """Label skew: each class is divided over the workers by shares drawn from Dirichlet(alpha).
 
-    A small ``alpha`` gives each class to few workers, a large one approaches iid (Hsu, Qi and Brown 2019;
+    A small `alpha` gives each class to few workers, a large one approaches iid (Hsu, Qi and Brown 2019;
     drawn per class as by Yurochkin et al. 2019). A draw that leaves a worker empty is repeated, 100 times at
-    most. The shares come from numpy's ``Generator.dirichlet`` over Philox: the same on every platform, up to
+    most. The shares come from numpy's `Generator.dirichlet` over Philox: the same on every platform, up to
     the last bit of the logarithm, which the rounding to whole samples hides; numpy may change the method in a
     release.
     """
@@ -31,7 +31,7 @@ class Dirichlet:
             raise ValueError(f"The Dirichlet alpha is {self.alpha}; it must be a finite number above 0.")
 
     def __call__(self, labels: Tensor, num_workers: int, seed: int) -> list[Tensor]:
-        """The sorted indices of each worker. Raises ``ValueError`` when every draw leaves a worker empty."""
+        """The sorted indices of each worker. Raises `ValueError` when every draw leaves a worker empty."""
         known = check(labels, num_workers)
         classes = [np.flatnonzero(known == label) for label in np.unique(known)]
         for attempt in range(ATTEMPTS):

@@ -14,7 +14,7 @@ class Iid:
     """Shuffled and dealt evenly: every worker's data look alike (sizes differ by at most one)."""
 
     def __call__(self, labels: Tensor, num_workers: int, seed: int) -> list[Tensor]:
-        """The sorted sample indices of each worker. Raises ``ValueError`` for fewer samples than workers."""
+        """The sorted sample indices of each worker. Raises `ValueError` for fewer samples than workers."""
         check(labels, num_workers)
         order = permutation(len(labels), seed, Purpose.PARTITION)
         return [as_part(part) for part in np.array_split(order, num_workers)]

@@ -13,9 +13,9 @@ from gradvote.shuffle import Purpose, permutation
 
 @dataclass(frozen=True)
 class Unequal:
-    """Alike in classes but not in size: the largest share is ``ratio`` times the smallest.
+    """Alike in classes but not in size: the largest share is `ratio` times the smallest.
 
-    Sizes fall geometrically: worker i of M holds a share proportional to ``ratio ** (-i / (M - 1))``, so
+    Sizes fall geometrically: worker i of M holds a share proportional to `ratio ** (-i / (M - 1))`, so
     worker 0 holds the most; rounding moves each size by less than one sample.
     """
 
@@ -26,7 +26,7 @@ class Unequal:
             raise ValueError(f"The size ratio is {self.ratio}; it must be a finite number of at least 1.")
 
     def __call__(self, labels: Tensor, num_workers: int, seed: int) -> list[Tensor]:
-        """The sorted indices of each worker. Raises ``ValueError`` when the smallest share rounds to 0."""
+        """The sorted indices of each worker. Raises `ValueError` when the smallest share rounds to 0."""
         check(labels, num_workers)
         order = permutation(len(labels), seed, Purpose.PARTITION)
         parts = [as_part(part) for part in np.split(order, self._cuts(len(labels), num_workers))]

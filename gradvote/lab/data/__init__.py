@@ -1,7 +1,7 @@
 """Data sets, their split over workers, and the order in which a worker visits its samples.
 
-``load("mnist")`` gives a :class:`Data`; a partition such as ``ByClass()(data.train_y, num_workers, seed)``
-gives each worker its sample indices; :class:`Batches` says which of them a step uses. Every choice is a pure
+`load("mnist")` gives a `Data`; a partition such as `ByClass()(data.train_y, num_workers, seed)`
+gives each worker its sample indices; `Batches` says which of them a step uses. Every choice is a pure
 function of its seed.
 """
 

@@ -14,11 +14,11 @@ class Batches:
 
     With n indices and batch size b < n, an epoch has floor(n / b) batches of exactly b samples, cut from a
     permutation that is a pure function of (seed, sender, epoch); the n mod b samples left over sit that epoch
-    out, other ones each epoch. ``batch_size=None`` or b >= n is the full batch: the given indices in the
+    out, other ones each epoch. `batch_size=None` or b >= n is the full batch: the given indices in the
     given order, at every step.
 
-    Workers with fewer than b samples therefore have smaller batches than the others; ``size`` tells. Raises
-    ``ValueError`` for an empty worker, a batch size below 1, a negative seed or sender, and (in ``at``) a
+    Workers with fewer than b samples therefore have smaller batches than the others; `size` tells. Raises
+    `ValueError` for an empty worker, a batch size below 1, a negative seed or sender, and (in `at`) a
     negative step.
     """
 

@@ -18,8 +18,8 @@ LOOK = 1 << 20
 class Data:
     """Samples and labels, for training and for testing.
 
-    ``train_x`` is (N, ...) float32 and ``train_y`` (N,) int64 with labels in 0..num_classes-1; ``test_x`` and
-    ``test_y`` likewise. Raises ``ValueError`` when the tensors do not belong together.
+    `train_x` is (N, ...) float32 and `train_y` (N,) int64 with labels in 0..num_classes-1; `test_x` and
+    `test_y` likewise. Raises `ValueError` when the tensors do not belong together.
     """
 
     name: str
@@ -85,7 +85,7 @@ def _check(what: str, x: Tensor, y: Tensor, num_classes: int) -> None:
 
 
 class MapStyle(Protocol):
-    """A map-style data set: ``torch.utils.data.Dataset`` with a length, whose items begin with (x, y)."""
+    """A map-style data set: `torch.utils.data.Dataset` with a length, whose items begin with (x, y)."""
 
     def __len__(self) -> int: ...
 
@@ -95,9 +95,9 @@ class MapStyle(Protocol):
 def from_datasets(train: MapStyle, test: MapStyle, num_classes: int | None = None, name: str = "custom") -> Data:
     """Read two map-style torch data sets of (x, y) into memory, once, in index order.
 
-    x is anything ``torch.as_tensor`` accepts (all of one shape; stored as float32) and y a whole number.
-    ``num_classes`` defaults to the largest label plus one; class names are taken from ``train.classes`` where
-    it has as many. Random transforms are drawn once, at reading. Raises ``ValueError`` for items that do not
+    x is anything `torch.as_tensor` accepts (all of one shape; stored as float32) and y a whole number.
+    `num_classes` defaults to the largest label plus one; class names are taken from `train.classes` where
+    it has as many. Random transforms are drawn once, at reading. Raises `ValueError` for items that do not
     fit.
     """
     train_x, train_y = _read(train, f"The train part of the data set '{name}'")

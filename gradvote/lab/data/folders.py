@@ -17,8 +17,8 @@ class DataNotFoundError(FileNotFoundError, ValueError):
 class Files:
     """The files one data set needs.
 
-    ``groups`` lists, for each part of the set, the file names that can hold it: at least one must be present.
-    ``subfolders`` are the places inside a data folder where people keep them ("." is the folder itself).
+    `groups` lists, for each part of the set, the file names that can hold it: at least one must be present.
+    `subfolders` are the places inside a data folder where people keep them ("." is the folder itself).
     """
 
     name: str
@@ -29,7 +29,7 @@ class Files:
     def locate(self, data_dir: str | Path | None) -> list[list[Path]]:
         """The existing files of each group, from the first folder that has one of every group.
 
-        Raises :class:`DataNotFoundError` when no folder has.
+        Raises `DataNotFoundError` when no folder has.
         """
         folders = search_folders(data_dir)
         for place in self._places(folders):
@@ -67,7 +67,7 @@ def search_folders(data_dir: str | Path | None) -> list[Path]:
     """The folders to search, in order, as absolute paths.
 
     A folder named by the caller is the only one searched, so that nobody who names one is given other data;
-    otherwise the folder in the environment variable GRADVOTE_DATA, then ``../shared/data`` and ``./data``.
+    otherwise the folder in the environment variable GRADVOTE_DATA, then `../shared/data` and `./data`.
     """
     if data_dir is not None:
         return [Path(data_dir).expanduser().resolve()]

@@ -19,13 +19,13 @@ from gradvote.lab.models.names import ARGUMENTS, describe_model, factory_named, 
 def build(spec: str, input_shape: Sequence[int], num_classes: int, seed: int) -> nn.Module:
     """A model for (N, *input_shape) float32 samples that returns (N, num_classes) logits.
 
-    ``spec`` is a name of :func:`model_names` (dashes or underscores), with options as in
-    ``"mlp:hidden=(64,)"``, or ``"package.module:factory"``, imported from the Python path or the current
-    directory. The factory is called with those of ``input_shape=`` and ``num_classes=`` that it names as
+    `spec` is a name of `model_names` (dashes or underscores), with options as in
+    `"mlp:hidden=(64,)"`, or `"package.module:factory"`, imported from the Python path or the current
+    directory. The factory is called with those of `input_shape=` and `num_classes=` that it names as
     parameters. The model is tried on two samples of zeros.
 
-    Parameters are drawn on the CPU from ``seed``; the global random state is left as it was. Raises
-    ``ValueError``, saying which, when the factory is missing, fails, gives no ``nn.Module``, or one that has
+    Parameters are drawn on the CPU from `seed`; the global random state is left as it was. Raises
+    `ValueError`, saying which, when the factory is missing, fails, gives no `nn.Module`, or one that has
     no trainable parameters or does not fit the data.
     """
     if num_classes < 1:

@@ -27,7 +27,7 @@ def model_names() -> list[str]:
 
 
 def describe_model(spec: str) -> str:
-    """One line about a model, NAME or NAME:key=value. Raises ``ValueError`` for an unknown name or option."""
+    """One line about a model, NAME or NAME:key=value. Raises `ValueError` for an unknown name or option."""
     name, given = parse_spec(spec)
     told = factory_named(name).told
     known = (told.options or ())[len(ARGUMENTS) :]
@@ -40,12 +40,12 @@ def describe_model(spec: str) -> str:
 
 
 def is_foreign(spec: str) -> bool:
-    """Whether it is ``package.module:factory``, code of the user's own, and no name with options."""
+    """Whether it is `package.module:factory`, code of the user's own, and no name with options."""
     return ":" in spec and spec.partition(":")[0].replace("-", "_") not in _factories()
 
 
 def factory_named(name: str) -> _Factory:
-    """The function that makes a model. Raises ``ValueError`` for an unknown name."""
+    """The function that makes a model. Raises `ValueError` for an unknown name."""
     if name.replace("-", "_") not in _factories():
         raise unknown("model", name, [*model_names(), "package.module:factory"])
     return _factories()[name.replace("-", "_")]

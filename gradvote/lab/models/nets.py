@@ -1,10 +1,10 @@
-"""The models: each public function of ``input_shape`` and ``num_classes`` is one, of its name.
+"""The models: each public function of `input_shape` and `num_classes` is one, of its name.
 
 No in-place operation and no control flow that depends on data, so all work under
-``torch.func.functional_call`` and ``vmap`` with one gradient per worker. The exception is *training* with
-BatchNorm (``resnet20``): its running statistics are shared buffers that ``vmap`` cannot update per worker.
+`torch.func.functional_call` and `vmap` with one gradient per worker. The exception is *training* with
+BatchNorm (`resnet20`): its running statistics are shared buffers that `vmap` cannot update per worker.
 Train it one worker after another, or give the statistics up with
-``torch.func.replace_all_batch_norm_modules_``.
+`torch.func.replace_all_batch_norm_modules_`.
 """
 
 import math
@@ -60,7 +60,7 @@ class ResNet20(nn.Module):
     """A 3x3 convolution, three stages of three residual blocks (16, 32, 64 channels), pixel mean, linear.
 
     Convolutions start from He et al.'s normal distribution, N(0, 2 / fan_in). Without normalisation
-    (``norm=False``) they have biases, and the last convolution of each of the L = 9 branches starts scaled by
+    (`norm=False`) they have biases, and the last convolution of each of the L = 9 branches starts scaled by
     L ** -0.5: each block then multiplies the variance by about 1 + 1/L, at most e in all, and plain SGD
     trains it. Fixup (Zhang et al. 2019) starts these at exactly zero; that is avoided here because a gradient
     of exact zeros has no sign to vote on.

@@ -1,4 +1,4 @@
-"""The data sets: one file each, its name is the data set's, its ``load(data_dir)`` reads it."""
+"""The data sets: one file each, its name is the data set's, its `load(data_dir)` reads it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def names() -> list[str]:
 
 
 def describe(spec: str) -> str:
-    """One line about a data set, NAME or NAME:key=value. Raises ``ValueError`` for an unknown name or option."""
+    """One line about a data set, NAME or NAME:key=value. Raises `ValueError` for an unknown name or option."""
     name, given = parse_spec(spec)
     file = _PARTS.find(name).file
     known = option_names(name) if given else []
@@ -34,7 +34,7 @@ def describe(spec: str) -> str:
 
 
 def option_names(name: str) -> list[str]:
-    """The options of a data set: what its ``load`` takes beside ``data_dir``."""
+    """The options of a data set: what its `load` takes beside `data_dir`."""
     told = function_in(_PARTS.find(name).file, "load").options
     return [option for option in (hints_of(_loader(name)) if told is None else told) if option != "data_dir"]
 
@@ -42,9 +42,9 @@ def option_names(name: str) -> list[str]:
 def load(spec: str, data_dir: str | Path | None = None) -> "Data":
     """Read a data set into memory: NAME, or NAME:key=value,... with options of its own.
 
-    Files are looked for in ``data_dir`` alone where it is given, otherwise in the folder named by
-    GRADVOTE_DATA, then in ``../shared/data`` and ``./data``. Raises ``ValueError`` for an unknown name or a
-    damaged file, :class:`~gradvote.lab.data.DataNotFoundError` where files are absent, and ``MissingExtra`` where
+    Files are looked for in `data_dir` alone where it is given, otherwise in the folder named by
+    GRADVOTE_DATA, then in `../shared/data` and `./data`. Raises `ValueError` for an unknown name or a
+    damaged file, `DataNotFoundError` where files are absent, and `MissingExtra` where
     a package is.
     """
     describe(spec)

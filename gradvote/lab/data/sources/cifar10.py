@@ -29,7 +29,7 @@ FILES = Files(
 
 
 def load(data_dir: str | Path | None = None) -> Data:
-    """CIFAR-10, from the batches found. Raises ``ValueError`` for a file that is not such a batch."""
+    """CIFAR-10, from the batches found. Raises `ValueError` for a file that is not such a batch."""
     train_files, test_files = FILES.locate(data_dir)
     train_x, train_y = _samples(train_files)
     test_x, test_y = _samples(test_files)

@@ -23,7 +23,7 @@ TEST_FRACTION = 0.2
 
 
 def load(data_dir: str | Path | None = None) -> Data:
-    """The digits; ``data_dir`` is not needed and not read. Raises ``MissingExtra`` without scikit-learn."""
+    """The digits; `data_dir` is not needed and not read. Raises `MissingExtra` without scikit-learn."""
     images, target = _read()
     x = torch.tensor(images / 16, dtype=torch.float32).unsqueeze(1)
     y = torch.tensor(target, dtype=torch.int64)
@@ -64,7 +64,7 @@ def _table(places: Iterable[Path]) -> NDArray[np.float64] | None:
 
 
 def held_out(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which samples form the test part: ``round(0.2 * count)`` of each class."""
+    """Which samples form the test part: `round(0.2 * count)` of each class."""
     mask = np.zeros(len(labels), dtype=np.bool_)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

@@ -36,7 +36,7 @@ FILES = Files(
 
 
 def load(data_dir: str | Path | None = None) -> Data:
-    """MNIST, or another set in its exact layout. Raises ``ValueError`` for files that are not."""
+    """MNIST, or another set in its exact layout. Raises `ValueError` for files that are not."""
     train_images, train_labels, test_images, test_labels = [group[0] for group in FILES.locate(data_dir)]
     train_x, train_y = _pair(train_images, train_labels)
     test_x, test_y = _pair(test_images, test_labels)
