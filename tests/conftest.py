@@ -1,11 +1,14 @@
-"""One core, no deadlines, the same examples every time, and Ctrl-C heard."""
+"""One core, no deadlines, the same examples every time, Triton interpreted, and Ctrl-C heard."""
 
+import os
 import signal
 
 import pytest
 import torch
 from hypothesis import settings
 
+if "GRADVOTE_TEST_DEVICE" not in os.environ:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 torch.set_num_threads(1)
 settings.register_profile("gradvote", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("gradvote")

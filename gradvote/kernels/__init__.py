@@ -1,12 +1,15 @@
 """Kernels by device: `reference` defines them; a faster form, where one exists, returns the same bits.
 
-Tensors on the CPU go to `gradvote.kernels.cpu`, compiled by numba on first use. The environment variable
-GRADVOTE_KERNELS=reference keeps to the definitions, as `definitions` does for some work.
+Tensors on the CPU go to `gradvote.kernels.cpu`, compiled by numba on first use; those on a CUDA device to
+`gradvote.kernels.cuda`, compiled by Triton. On any other device, or without Triton, the definitions run, on the device.
+The environment variable GRADVOTE_KERNELS=reference keeps to the definitions, as `definitions` does for some work.
 """
 
 import functools
 import importlib
+import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
@@ -54,6 +57,47 @@ CPU_ROOMS = {
 }
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
+CUDA_ROOMS = {
+    "add_noise": "noisy",
+    "checked_pack_signs": "signs",
+    "compact": "compaction",
+    "count_bits": "bits",
+    "expand": "compaction",
+    "feedback_step": "feedback",
+    "finite": "signs",
+    "finite_or": "averages",
+    "keep_bits": "draws",
+    "majority": "vote",
+    "mean": "order",
+    "mean_abs": "trees",
+    "mean_signs": "kept",
+    "median": "order",
+    "moving_average": "averages",
+    "noise": "noisy",
+    "noisy_pack_signs": "noisy",
+    "outside_units": "units",
+    "pack_bits": "bits",
+    "pack_signs": "signs",
+    "random_bits": "draws",
+    "random_words": "draws",
+    "still_pack_signs": "units",
+    "tree_sum": "trees",
+    "trimmed_mean": "order",
+    "unpack_bits": "bits",
+    "unpack_kept": "kept",
+    "unpack_signs": "bits",
+    "whole_units": "units",
+}
+"""The file of `gradvote.kernels.cuda` that holds it."""
+
+ROOMS = {"cpu": CPU_ROOMS, "cuda": CUDA_ROOMS}
+"""The fast forms by the type of device."""
+
+
+WITHOUT_TRITON = (
+    "Gradients are on a CUDA device and Triton is not installed: voting runs there by plain PyTorch operations, with "
+    "the same results, but slowly; `pip install triton` brings the fast kernels (CUDA builds of PyTorch come with it)."
+)
 
 SHORT = 1 << 19
 """Work on fewer numbers than this takes less time by the definitions than the loading of machine code does."""
@@ -79,12 +123,13 @@ def definitions(count: int) -> Iterator[None]:
 
 def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
     name = definition.__name__
-    if name not in CPU_ROOMS:
+    if not any(name in rooms for rooms in ROOMS.values()):
         return definition
 
     @functools.wraps(definition)
     def kernel(*args: P.args, **kwargs: P.kwargs) -> T:
-        fast = None if _by_definition or not _is_on_cpu(args[0]) else _cpu(name)
+        device = device_of(*args, *kwargs.values())
+        fast = None if _by_definition and device == "cpu" else _fast(device, name)
         chosen = fast or definition
         result: T = chosen(*args, **kwargs)
         return result
@@ -92,18 +137,32 @@ def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
     return kernel
 
 
-def _is_on_cpu(first: object) -> bool:
-    tensor = first.block if isinstance(first, Draw) else first
-    assert isinstance(tensor, Tensor)
-    return tensor.is_cpu
+def device_of(*args: object) -> str:
+    """The type of device that work on these arguments runs on: that of the tensors that are not on the CPU, if any."""
+    for arg in args:
+        if isinstance(arg, tuple | Draw):
+            found = device_of(*arg) if isinstance(arg, tuple) else arg.block.device.type
+        else:
+            found = arg.device.type if isinstance(arg, Tensor) else "cpu"
+        if found != "cpu":
+            return found
+    return "cpu"
 
 
 @functools.cache
-def _cpu(name: str) -> Callable[..., Any] | None:
-    if os.environ.get("GRADVOTE_KERNELS") == "reference":
+def _fast(device: str, name: str) -> Callable[..., Any] | None:
+    room = ROOMS.get(device, {}).get(name)
+    if room is None or os.environ.get("GRADVOTE_KERNELS") == "reference" or not _can_compile(device):
         return None
-    room = importlib.import_module(f"gradvote.kernels.cpu.{CPU_ROOMS[name]}")
-    return getattr(room, name)  # type: ignore[no-any-return]  # a function of that module
+    return getattr(importlib.import_module(f"gradvote.kernels.{device}.{room}"), name)  # type: ignore[no-any-return]  # a function of that module
+
+
+@functools.cache
+def _can_compile(device: str) -> bool:
+    if device != "cuda" or importlib.util.find_spec("triton") is not None:
+        return True
+    warnings.warn(WITHOUT_TRITON, RuntimeWarning, stacklevel=1)
+    return False
 
 
 add_noise = _by_device(reference.add_noise)
@@ -138,6 +197,8 @@ whole_units = _by_device(units_reference.whole_units)
 
 __all__ = [
     "CPU_ROOMS",
+    "CUDA_ROOMS",
+    "ROOMS",
     "SHORT",
     "Feedback",
     "Inertia",
@@ -148,6 +209,7 @@ __all__ = [
     "compact",
     "count_bits",
     "definitions",
+    "device_of",
     "expand",
     "feedback_step",
     "finite",

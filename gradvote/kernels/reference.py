@@ -98,8 +98,8 @@ def keep_bits(draw: Draw, n: int, threshold: int | Tensor, granularity: int = 1)
     units = -(-n // granularity)
     words = random_words(draw, -(-units // 2))
     halves = torch.stack((words & 0xFFFF, words >> 16), -1).flatten(-2)[..., :units]
-    limit = torch.as_tensor(threshold, device=halves.device)
-    return pack_bits((halves < limit[..., None]).repeat_interleave(granularity, -1)[..., :n])
+    limit = threshold.to(halves.device, non_blocking=True)[..., None] if isinstance(threshold, Tensor) else threshold
+    return pack_bits((halves < limit).repeat_interleave(granularity, -1)[..., :n])
 
 
 def noise(draw: Draw, n: int, distribution: str) -> Tensor:
@@ -109,8 +109,7 @@ def noise(draw: Draw, n: int, distribution: str) -> Tensor:
 
 def add_noise(x: Tensor, std: float | Tensor, draw: Draw, distribution: str) -> Tensor:
     """x + b·ξ for x (..., B, n); b is a number or a tensor (..., B). At least float32."""
-    scale = torch.as_tensor(std, dtype=torch.float32, device=x.device)
-    return at_least_float32(x) + noise(draw, x.shape[-1], distribution) * scale[..., None]
+    return at_least_float32(x) + noise(draw, x.shape[-1], distribution) * _float32(std, x.device)[..., None]
 
 
 def pack_signs(x: Tensor, zeros: Draw | bool) -> Tensor:
@@ -142,7 +141,7 @@ def unpack_signs(
 
     `out` receives the result, or with `add` has it added to it, and is returned.
     """
-    s = torch.as_tensor(scale, dtype=torch.float32, device=words.device)[..., None]
+    s = _float32(scale, words.device)[..., None]
     signed = torch.where(unpack_bits(words, n), s, -s)
     if out is None:
         return signed
@@ -265,6 +264,13 @@ def bounded(x: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """bf16 and fp16 widened to float32; float32 and float64 as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _float32(value: float | Tensor, device: torch.device) -> Tensor:
+    """A number or tensor there; a number is written by the device, since a copy of it would wait."""
+    if isinstance(value, Tensor):
+        return value.to(device, torch.float32, non_blocking=True)
+    return torch.full((), value, dtype=torch.float32, device=device)
 
 
 def _fold(x: Tensor) -> Tensor:

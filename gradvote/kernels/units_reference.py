@@ -38,4 +38,6 @@ def outside_units(flags: Tensor, n: int, units: Units) -> Tensor:
 def _numbers(n: int, units: Units, device: torch.device) -> Tensor:
     """The number of each coordinate's unit within its block: (n,), or (B, n) where blocks differ."""
     place = torch.arange(n, device=device)
-    return (place if units.phase is None else place + units.phase.to(device)[..., None]) // units.length
+    if units.phase is not None:
+        place = place + units.phase.to(device, non_blocking=True)[..., None]
+    return place // units.length

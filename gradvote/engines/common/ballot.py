@@ -15,12 +15,14 @@ import torch
 from gradvote import wire
 from gradvote.core import Context, Payload, State
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.payloads import moved
 from gradvote.engines.protocol import Planes
+from gradvote.staging import CPU, to_host
 
 
 @dataclass(frozen=True)
 class Ballot:
-    """A worker's vote on its way: what it sends, and its memory afterwards."""
+    """A worker's vote on its way: what it sends, and its memory afterwards, both where the gradients are."""
 
     slot: Slot
     rates: bytes
@@ -34,14 +36,19 @@ class Ballot:
         """The whole of it."""
         return self.rates + packed(self.payloads, self.planes)
 
+    @cached_property
+    def on_host(self) -> list[Payload]:
+        """The payloads on the host, to be cut."""
+        return moved(self.payloads, CPU)
+
 
 def packed(payloads: list[Payload], planes: Planes) -> bytes:
     """Payloads as they travel; none where there are no blocks."""
-    return wire.pack(payloads, planes).contiguous().numpy().tobytes() if payloads else b""
+    return to_host([wire.pack(payloads, planes).contiguous()])[0].numpy().tobytes() if payloads else b""
 
 
 def unpacked(raw: bytearray, planes: Planes, blocks: list[int]) -> list[Payload]:
-    """The inverse of `packed`."""
+    """The inverse of `packed`, on the host."""
     return wire.unpack(torch.frombuffer(raw, dtype=torch.uint8), planes, blocks) if blocks else []
 
 

@@ -21,9 +21,10 @@ from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.training import Training
 from gradvote.engines.distributed import links
 from gradvote.engines.distributed.gradients import Desk, flat_dtype, target_of
-from gradvote.engines.payloads import check_alike, stack
+from gradvote.engines.payloads import check_alike, moved, stack, states_on
 from gradvote.engines.protocol import Planes, protocol_for
 from gradvote.faults import Faulty
+from gradvote.staging import CPU, to_host
 from gradvote.wire import Kind, WireError
 
 VERSION = 2
@@ -46,7 +47,10 @@ def check_given(model: nn.Module, optimizer: Optimizer | Sequence[Optimizer], al
 
 
 class Replica:
-    """One worker's copy. `worker` is its own memory, `server` that of the decision."""
+    """One worker's copy. `worker` is its own memory, where the gradients are, `server` that of the decision.
+
+    Ballots arrive on the host, so that votes are counted there, and the server's memory is there.
+    """
 
     def __init__(
         self,
@@ -69,9 +73,10 @@ class Replica:
         self.params, self.optimizers = parameters.tensors, self._training.optimizers
         self._group_of, self._own_step = self.optimizers.group_of(), OwnStep(optimizers)
         self.protocol = protocol_for(self.params, algorithm, seed, parameters.names)
-        self._desk = Desk(flat_dtype(self.params))
-        like = torch.zeros(self.protocol.layout.size)
-        self.worker, self.server = self.protocol.init_worker(like), self.protocol.init_server(like)
+        self.device = parameters.device
+        self._desk = Desk(flat_dtype(self.params), self.device)
+        self.worker = self.protocol.init_worker(self._zeros(self.device))
+        self.server = self.protocol.init_server(self._zeros(CPU))
         self._planes: dict[tuple[Slot, int], Planes] = {}
         self._half_way: Slot | None = None
 
@@ -83,7 +88,8 @@ class Replica:
             RuntimeError: a gradient holds the last direction still.
         """
         flat = clipped(self.protocol.layout, self._gradient(), self._training.max_norm)
-        ctxs = self.protocol.contexts(slot.step, self.number, self.optimizers.rates(), slot.attempt, self.secret)
+        lr = self.optimizers.rates()
+        ctxs = self.protocol.contexts(slot.step, self.number, lr, slot.attempt, self.secret, self.device)
         faults, num = self._lies
         if self.number < num:
             flat = links.spoiled_gradient(faults, self.protocol, flat, ctxs, num)
@@ -106,15 +112,15 @@ class Replica:
 
     def rehearse(self, numbers: Iterable[int]) -> None:
         """Go through a step with so many voters each, without a trace: kernels are loaded before anybody waits."""
-        zeros, slot = torch.zeros(self.protocol.layout.size, dtype=self._desk.dtype), Slot()
-        ctxs = self.protocol.contexts(slot.step, 0, 1.0)
+        zeros, slot = self._zeros(self.device).to(self._desk.dtype), Slot()
+        ctxs = self.protocol.contexts(slot.step, 0, 1.0, device=self.device)
         payloads, _ = self.protocol.encode(zeros, self.worker, ctxs)
         for num in numbers:
-            voters = self.protocol.contexts(slot.step, torch.arange(num)[:, None], 1.0)
-            ballots = [stack([p] * num) for p in payloads]
-            server = self.protocol.init_server(torch.zeros(self.protocol.layout.size))
+            voters = self.protocol.contexts(slot.step, torch.arange(num, device=CPU)[:, None], 1.0)
+            ballots = [stack([p] * num) for p in moved(payloads, CPU)]
+            server = self.protocol.init_server(self._zeros(CPU))
             decision, _ = self.protocol.combine(self.protocol.check(Kind.BALLOT, ballots), server, voters)
-            self.protocol.decode(decision, self.worker, ctxs)
+            self.protocol.decode(moved(decision, self.device), self.worker, ctxs)
 
     def keep(self, ballot: Ballot, counted: bool) -> None:
         """The worker's memory after a ballot; where it did not count, everything in it stays unsent."""
@@ -138,7 +144,8 @@ class Replica:
         numbers, protocol = sorted(ballots), self.protocol
         opened = [self._open(slot, number, ballots[number]) for number in numbers]
         rates = agreed_rates([rates for rates, _ in opened])
-        ctxs = protocol.contexts(slot.step, torch.tensor(numbers)[:, None], self.by_param(rates), slot.attempt)
+        voters = torch.tensor(numbers, device=CPU)[:, None]
+        ctxs = protocol.contexts(slot.step, voters, self.by_param(rates), slot.attempt)
         stacked = [stack(group) for group in zip(*(payloads for _, payloads in opened), strict=True)]
         decision, server = protocol.combine(protocol.check(Kind.BALLOT, stacked), self.server, ctxs)
         self.follow(slot, rates, decision)
@@ -157,7 +164,7 @@ class Replica:
         """The optimizer's step with a decision, at the agreed rates."""
         self.check_whole()
         self._half_way = slot
-        own = self.protocol.contexts(slot.step, self.number, self.by_param(rates), slot.attempt)
+        own = self.protocol.contexts(slot.step, self.number, self.by_param(rates), slot.attempt, device=self.device)
         if self._read(self.protocol.check(Kind.DECISION, decision), own):
             self._step_at(rates)
         self._training.scaling.update()
@@ -194,7 +201,7 @@ class Replica:
 
     def forget(self) -> None:
         """Begin with an empty memory of one's own."""
-        self.worker = self.protocol.init_worker(torch.zeros(self.protocol.layout.size))
+        self.worker = self.protocol.init_worker(self._zeros(self.device))
 
     def digest(self) -> str:
         """A name of the shared state: equal for members that are alike."""
@@ -204,8 +211,8 @@ class Replica:
         return hasher.hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
-        """The memories of worker and server, as copies."""
-        return {"worker": copied(self.worker), "server": copied(self.server)}
+        """The memories of worker and server, as copies on the CPU."""
+        return {"worker": copied(states_on(self.worker, CPU)), "server": copied(self.server)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over both memories.
@@ -215,7 +222,7 @@ class Replica:
         """
         check_alike(state.get("worker"), self.worker, "the worker's memory")
         check_alike(state.get("server"), self.server, "the server's memory")
-        self.worker, self.server = copied(state["worker"]), copied(state["server"])
+        self.worker, self.server = states_on(copied(state["worker"]), self.device), copied(state["server"])
 
     @property
     def rate_bytes(self) -> int:
@@ -244,6 +251,7 @@ class Replica:
             return direction
 
         decided = self.protocol.decided(decision)
+        decision = moved(decision, self.device)
         targets = {i: target_of(p, p.grad) for i, p in enumerate(self.params)}
         self._desk.scatter([(self.protocol.layout, decode)], targets)
         self._training.give(targets, decided)
@@ -259,6 +267,9 @@ class Replica:
         finally:
             for group, old in zip(groups, own, strict=True):
                 group["lr"] = old
+
+    def _zeros(self, device: torch.device) -> Tensor:
+        return torch.zeros(self.protocol.layout.size, device=device)
 
     def _shared(self) -> dict[str, Any]:
         model = dict(self.model.state_dict())
@@ -281,6 +292,6 @@ def _bytes_of(value: Any) -> Iterator[bytes]:
         for own in value:
             yield from _bytes_of(own)
     elif isinstance(value, Tensor):
-        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        yield to_host([value.detach()])[0].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     else:
         yield repr(value).encode()

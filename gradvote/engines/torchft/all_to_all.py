@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed import distributed_c10d
 
 from gradvote.engines.distributed.failures import LinkBroken
+from gradvote.staging import CPU
 
 if TYPE_CHECKING:
     from torchft.manager import Manager
@@ -48,7 +49,7 @@ class AllToAll:
         Raises:
             LinkBroken: a replica is gone, or did not answer in time.
         """
-        send, receive = _tensor(message * len(expected)), torch.empty(sum(expected), dtype=torch.uint8)
+        send, receive = _tensor(message * len(expected)), torch.empty(sum(expected), dtype=torch.uint8, device=CPU)
         try:
             options = distributed_c10d.AllToAllOptions()
             sizes = [len(message)] * len(expected)
@@ -65,4 +66,4 @@ class AllToAll:
 
 
 def _tensor(raw: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8, device=CPU)

@@ -15,7 +15,7 @@ from typing import Any
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
 from gradvote.engines.elastic.signing.keys import write
-from gradvote.train import checkpoint
+from gradvote.lab.train import checkpoint
 from tests.engines.elastic.worker import work
 
 FORKS = get_context("forkserver")

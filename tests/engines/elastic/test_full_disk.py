@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradvote.train import checkpoint
+from gradvote.lab.train import checkpoint
 from tests.engines.elastic.processes import processes
 from tests.engines.elastic.simulated import simulated
 

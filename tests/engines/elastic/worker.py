@@ -18,7 +18,7 @@ from gradvote.elastic import ElasticVote, Timeouts, attach
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.faults import Faulty
-from gradvote.train import checkpoint
+from gradvote.lab.train import checkpoint
 from tests.engines.elastic.ledger import Findings, Ledger
 from tests.engines.elastic.liars import lie
 from tests.engines.elastic.namespaces import enter

@@ -21,6 +21,7 @@ from gradvote.engines.elastic.signing.names import Body
 from gradvote.engines.elastic.snapshots import ShardedStep
 from gradvote.engines.payloads import check_alike, empty, stack
 from gradvote.engines.protocol import Planes
+from gradvote.staging import CPU
 from gradvote.wire import Kind, WireError, body_bytes
 
 MOST = 1 << 16
@@ -68,7 +69,7 @@ class Shards:
 
     def cut(self, ballot: Ballot) -> list[bytes]:
         """A ballot's part for each shard."""
-        return [packed(s.payloads(ballot.payloads), s.planes(ballot.planes)) for s in self.part.shards]
+        return [packed(s.payloads(ballot.on_host), s.planes(ballot.planes)) for s in self.part.shards]
 
     def slice_bytes(self, slot: Slot, number: int, shard: int) -> int:
         """The length of a worker's part for a shard: known before it arrives."""
@@ -85,7 +86,9 @@ class Shards:
         planes = [own.planes(replica.planes_of(slot, number)) for number in numbers]
         opened = [unpacked(bytearray(raw), p, own.num_blocks) for raw, p in zip(slices, planes, strict=True)]
         stacked = [stack(group) for group in zip(*opened, strict=True)]
-        ctxs = own.protocol.contexts(slot.step, torch.tensor(numbers)[:, None], replica.by_param(rates), slot.attempt)
+        ctxs = own.protocol.contexts(
+            slot.step, torch.tensor(numbers, device=CPU)[:, None], replica.by_param(rates), slot.attempt
+        )
         with torch.no_grad():
             ballots = own.protocol.check(Kind.BALLOT, stacked)
             decided, after = own.protocol.combine(ballots, self.memories[shard][1], ctxs)
@@ -202,7 +205,7 @@ class Shards:
 
     def _empty(self, shard: int) -> list[State]:
         own = self.part.shards[shard].protocol
-        return own.init_server(torch.zeros(own.layout.size))
+        return own.init_server(torch.zeros(own.layout.size, device=CPU))
 
 
 def agreed(rates: Sequence[bytes]) -> list[float]:

@@ -1,0 +1,74 @@
+"""Signs of which some are not spoken: to numbers, and to the mean of many ballots, each in one pass."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gradvote.kernels import reference
+from gradvote.kernels.cuda.bits import OVERWRITE, TILE, in_rows, unpack
+from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.rows import lead_of, rows_of, values_of, words_of
+from gradvote.kernels.cuda.tiles import drawn, row_start
+
+_VECTOR = 4
+_SCALARS = (
+    "senders", "rows", "n", "inner", "outer_stride", "inner_stride", "keep_outer", "keep_inner",
+    "scale_outer", "scale_inner", "count_outer", "count_inner",
+)  # fmt: skip
+
+
+def unpack_kept(words: Tensor, keep: Tensor, n: int, scale: float | Tensor, out: Tensor | None = None) -> Tensor:
+    """`reference.unpack_kept`."""
+    if out is None:
+        lead = lead_of(words.shape[:-1], keep.shape[:-1], scale)
+        out = torch.empty((*lead, n), device=words.device)
+    elif not in_rows(out, n):
+        return reference.unpack_kept(words, keep, n, scale, out)
+    unpack(words, keep, scale, out, OVERWRITE)
+    return out
+
+
+def mean_signs(words: Tensor, keep: Tensor | None, n: int, scales: Tensor, counts: Tensor) -> Tensor:
+    """`reference.mean_signs`."""
+    lead = words.shape[:-1]
+    out = torch.empty((*lead[1:], n), device=words.device)
+    rows, source = rows_of(out), words_of(words)
+    kept = source if keep is None else words_of(keep, lead)
+    launch(
+        _mean, rows.number * triton.cdiv(n, TILE), out,
+        source.x, kept.x, out, lead[0], rows.number, n, *source.place, *kept.place[1:],
+        *values_of(scales, lead), *values_of(counts, lead[1:]),
+        KEPT=keep is not None, UNIT=rows.unit, UNITS=source.unit, KEEP_UNIT=kept.unit, TILE=TILE, VECTOR=_VECTOR,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit(do_not_specialize=_SCALARS)
+def _mean(
+    words, keep, out, senders, rows, n, inner, outer_stride, inner_stride, keep_outer, keep_inner,
+    scales, scale_outer, scale_inner, counts, count_outer, count_inner,
+    KEPT: tl.constexpr, UNIT: tl.constexpr, UNITS: tl.constexpr, KEEP_UNIT: tl.constexpr,
+    TILE: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    n = n // UNIT * UNIT
+    tiles = tl.cdiv(n, TILE)
+    row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    first = tile * TILE + tl.arange(0, TILE // VECTOR) * VECTOR
+    j = first[:, None] + tl.arange(0, VECTOR)[None, :]
+    total = tl.zeros((TILE // VECTOR, VECTOR), tl.float32)
+    sender = tl.program_id(0) * 0
+    while sender < senders:  # Triton's interpreter has no `range` of a number that is no constant
+        ballot = sender * rows + row
+        own = tl.load(row_start(words, ballot, inner, outer_stride, inner_stride, UNITS) + first // 32, mask=first < n)
+        scale = drawn(scales, ballot, inner, scale_outer, scale_inner).to(tl.float32)
+        signed = tl.where((own[:, None] >> (j % 32)) & 1 == 1, scale, -scale)
+        if KEPT:
+            place = row_start(keep, ballot, inner, keep_outer, keep_inner, KEEP_UNIT)
+            kept = tl.load(place + first // 32, mask=first < n)
+            signed = tl.where((kept[:, None] >> (j % 32)) & 1 == 1, signed, 0.0)
+        total += signed
+        sender += 1
+    number = drawn(counts, row, inner, count_outer, count_inner).to(tl.float32)
+    mean = tl.div_rn(total, tl.zeros_like(total) + number)
+    tl.store(out + row.to(tl.int64) * (n // UNIT) * UNIT + j, mean, mask=j < n)
