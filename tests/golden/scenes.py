@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from gradvote.engines.elastic.consensus.agreement import Agreement
-from gradvote.engines.elastic.consensus.records import Member, Record
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Record
 from tests.engines.elastic.consensus.test_agreement import EVENTS
 from tests.engines.elastic.sharded_world import ShardedWorld
 from tests.engines.elastic.world import Process, World

@@ -9,7 +9,8 @@ from typing import Any
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.actions import Action, Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.agreement import Agreement
-from gradvote.engines.elastic.consensus.records import Outcome, Proof, Record
+from gradvote.engines.elastic.consensus.members import Proof
+from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.shard_assignment import sources
 
 CLOCK = {

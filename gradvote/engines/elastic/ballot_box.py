@@ -8,7 +8,7 @@ from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.digests import digest_of
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member
+from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
 from gradvote.engines.elastic.signing.names import Body, Naming
 from gradvote.wire import WireError

@@ -9,7 +9,8 @@ import time
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.catch_up.learning import PAUSE, Learner
-from gradvote.engines.elastic.consensus.records import Member, Outcome, Record
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.engines.elastic.consensus.shard_assignment import arranged
 from gradvote.engines.elastic.net.connections import Arrived

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from gradvote.engines.common.notes import Notes
-from gradvote.engines.elastic.consensus.records import Member, Outcome, Record
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome, Record
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member, Proof, Record
+from gradvote.engines.elastic.consensus.members import Member, Proof
+from gradvote.engines.elastic.consensus.records import Record
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.signing.names import Naming, convicts
 from gradvote.engines.elastic.timeouts import Excluded, Replaced

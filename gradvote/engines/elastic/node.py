@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member
+from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.membership import Membership

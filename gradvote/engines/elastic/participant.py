@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.catch_up.teaching import FRESH, teach
-from gradvote.engines.elastic.consensus.records import Member
+from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.shard_assignment import Holders, Moves
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Connection, Event
 from gradvote.engines.elastic.net.frames import SHARD_FRAMES, Frame, FrameKind

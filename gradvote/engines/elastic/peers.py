@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterable
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member
+from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.membership import GroupState
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Connection, Event, Inbox
 from gradvote.engines.elastic.net.frames import Frame, FrameKind

@@ -10,18 +10,8 @@ from typing import Protocol
 from gradvote.core import State
 from gradvote.engines.common.digests import digest_of
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import (
-    UNREADABLE,
-    Member,
-    Proof,
-    Record,
-    count,
-    holders_from_raw,
-    moves_from_raw,
-    proofs_from_raw,
-    proofs_to_raw,
-    record_from,
-)
+from gradvote.engines.elastic.consensus.members import UNREADABLE, Member, Proof, count, proofs_from_raw, proofs_to_raw
+from gradvote.engines.elastic.consensus.records import Record, holders_from_raw, moves_from_raw, record_from
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, Holders, Moves
 
 _LENGTH = struct.Struct("<Q")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchft.manager import Manager
 
 
-class Rounds:
+class AllToAll:
     """One message to all, and one from each; counts the bytes that travel."""
 
     def __init__(self, manager: "Manager") -> None:

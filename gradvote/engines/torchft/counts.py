@@ -11,7 +11,7 @@ from gradvote.layout import Layout
 
 
 @dataclass(frozen=True)
-class Standing:
+class ReplicaCounts:
     """One worker in the committed steps: `counted` ballots, and `abstained` where it healed, was a spare, or failed.
 
     `malformed` are those among the latter that did send something; `blocks` are the blocks of counted ballots that were
@@ -25,7 +25,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Stats:
+class TorchftStats:
     """What one replica has seen since it was attached; `workers` by number, `notes` by step.
 
     Bytes are those of greetings, ballots and verdicts to and from other replicas; torchft's own are not known here.
@@ -38,12 +38,12 @@ class Stats:
     healed: int
     bytes_sent: int
     bytes_received: int
-    workers: Mapping[int, Standing]
+    workers: Mapping[int, ReplicaCounts]
     notes: tuple[tuple[int, str], ...]
 
 
 @dataclass
-class Tallies(Notes):
+class ReplicaTally(Notes):
     """Counters, and notes by step."""
 
     LOG = logging.getLogger("gradvote.torchft")
@@ -51,7 +51,7 @@ class Tallies(Notes):
     committed: int = 0
     refused: int = 0
     healed: int = 0
-    workers: dict[int, Standing] = field(default_factory=dict)
+    workers: dict[int, ReplicaCounts] = field(default_factory=dict)
 
     def commit(self, blocks: Mapping[int, int], silent: Iterable[int], malformed: Iterable[int]) -> None:
         """A step was taken: invalid blocks of counted ballots by worker, and the workers without a ballot."""
@@ -69,13 +69,13 @@ class Tallies(Notes):
         self.refused += 1
         self.note(step, f"not taken: {why}")
 
-    def stats(self, step: int, traffic: tuple[int, int]) -> Stats:
+    def stats(self, step: int, traffic: tuple[int, int]) -> TorchftStats:
         """As a value."""
         counts = (self.committed, self.refused, self.healed, *traffic)
-        return Stats(step, self.members, *counts, dict(self.workers), tuple(self.notes))
+        return TorchftStats(step, self.members, *counts, dict(self.workers), tuple(self.notes))
 
-    def _of(self, number: int) -> Standing:
-        return self.workers.get(number, Standing())
+    def _of(self, number: int) -> ReplicaCounts:
+        return self.workers.get(number, ReplicaCounts())
 
 
 def invalid_blocks(body: bytes, layout: Layout) -> int:

@@ -12,7 +12,7 @@ from gradvote import wire
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.torchft.all_to_all import Rounds
+from gradvote.engines.torchft.all_to_all import AllToAll
 from gradvote.engines.torchft.greetings import GREETING_BYTES, UNKNOWN, Greeting, agreed_slot, greeting_from
 from gradvote.engines.torchft.verdicts import Found, Verdict, countable, digest_of, verdict_bytes, verdict_from
 from gradvote.wire import HEADER_BYTES, Header, Kind, WireError
@@ -30,19 +30,19 @@ class Decision:
     ballot: Ballot | None
 
 
-class Turn:
+class QuorumRound:
     """`slot` becomes the one all voters take; `sent` is the ballot that others may hold, and its digest."""
 
     def __init__(
         self,
         replica: Replica,
-        rounds: Rounds,
+        all_to_all: AllToAll,
         slot: Slot,
         votes: bool,
         history: bytes,
         failure: Exception | None = None,
     ) -> None:
-        self.replica, self.rounds, self.slot = replica, rounds, slot
+        self.replica, self.all_to_all, self.slot = replica, all_to_all, slot
         self.votes, self.history, self.failure = votes, history, failure
         self.sent: tuple[Ballot, bytes] | None = None
 
@@ -55,7 +55,7 @@ class Turn:
             Exception: what this replica failed of.
         """
         ballot = self._vote()
-        raw = self.rounds.swap(self._greeting().pack(), [GREETING_BYTES] * self.rounds.num)
+        raw = self.all_to_all.swap(self._greeting().pack(), [GREETING_BYTES] * self.all_to_all.num)
         if self._failed:
             raise self._failed
         greetings, slot = agreed_slot([*map(greeting_from, raw)], self._greeting(), self.replica.ballot_bytes)
@@ -104,7 +104,7 @@ class Turn:
         if ballot is not None:
             message = wire.frame(torch.frombuffer(bytearray(ballot.body), dtype=torch.uint8), self._header(ballot))
             self.sent = ballot, digest_of(message)
-        return self.rounds.swap(message, [expected[g.number] for g in greetings])
+        return self.all_to_all.swap(message, [expected[g.number] for g in greetings])
 
     def _length(self, greeting: Greeting) -> int:
         return HEADER_BYTES + self.replica.ballot_bytes(self.slot, greeting.number) if greeting.votes else 0
@@ -126,7 +126,7 @@ class Turn:
     def _agree(self, greetings: bytes, found: tuple[tuple[Found, bytes], ...], numbers: Sequence[int]) -> list[bool]:
         """Which ballots count, by rank, once all have said what they hold."""
         own = Verdict(self._failed is not None, greetings, found)
-        raw = self.rounds.swap(own.pack(), [verdict_bytes(len(numbers))] * len(numbers))
+        raw = self.all_to_all.swap(own.pack(), [verdict_bytes(len(numbers))] * len(numbers))
         if self._failed:
             raise self._failed
         return countable([verdict_from(r) for r in raw], numbers)

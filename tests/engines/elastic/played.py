@@ -13,7 +13,8 @@ from gradvote.elastic import Timeouts
 from gradvote.engines.common.digests import digest_of
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member, Record, held_to_json
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Record, held_to_json
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, Holders
 from gradvote.engines.elastic.counts import RunCounts

@@ -15,7 +15,8 @@ from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic import bootstrap
 from gradvote.engines.elastic.catch_up.learning import Learner
-from gradvote.engines.elastic.consensus.records import Member, Outcome, Record
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.membership import Membership

@@ -18,16 +18,8 @@ from gradvote.engines.common.digests import digest_of
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic import bootstrap, membership, node, peers
 from gradvote.engines.elastic.catch_up.learning import Learner
-from gradvote.engines.elastic.consensus.records import (
-    Member,
-    Outcome,
-    Proof,
-    Record,
-    held_from,
-    held_to_json,
-    proofs_to_raw,
-    record_from,
-)
+from gradvote.engines.elastic.consensus.members import Member, Proof, proofs_to_raw
+from gradvote.engines.elastic.consensus.records import Outcome, Record, held_from, held_to_json, record_from
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.engines.elastic.net.connections import Arrived, Connection
 from gradvote.engines.elastic.net.frames import Frame, FrameKind

@@ -3,7 +3,7 @@ import torch
 
 from gradvote import algorithms, wire
 from gradvote.engines.protocol import protocol_for
-from gradvote.engines.torchft.counts import Standing, Tallies, invalid_blocks
+from gradvote.engines.torchft.counts import ReplicaCounts, ReplicaTally, invalid_blocks
 from gradvote.wire import Kind
 
 
@@ -21,11 +21,11 @@ def test_blocks_that_abstain_are_counted(spoiled: tuple[int, ...]) -> None:
 
 
 def test_counts_by_worker() -> None:
-    tallies = Tallies()
+    tallies = ReplicaTally()
     tallies.commit({0: 0, 1: 3}, silent={2}, malformed=())
     tallies.commit({0: 1}, silent={1, 2}, malformed={1})
     tallies.refuse(2, "a reason")
     stats = tallies.stats(2, (10, 20))
-    assert stats.workers == {0: Standing(2, blocks=1), 1: Standing(1, 1, 1, 3), 2: Standing(abstained=2)}
+    assert stats.workers == {0: ReplicaCounts(2, blocks=1), 1: ReplicaCounts(1, 1, 1, 3), 2: ReplicaCounts(abstained=2)}
     assert (stats.committed, stats.refused, stats.bytes_sent, stats.bytes_received) == (2, 1, 10, 20)
     assert stats.notes == ((2, "not taken: a reason"),)

@@ -1,4 +1,4 @@
-"""Turns of several replicas in one process, over a table instead of a process group."""
+"""Rounds of several replicas in one process, over a table instead of a process group."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.torchft.greetings import Refused
-from gradvote.engines.torchft.quorum_round import Decision, Turn
+from gradvote.engines.torchft.quorum_round import Decision, QuorumRound
 from tests.engines.common.test_replica import replica
 
 HISTORY = b"h" * 16
@@ -41,7 +41,7 @@ class Table:
 
 
 class Place:
-    """A replica's side of the table, in place of `Rounds`."""
+    """A replica's side of the table, in place of `AllToAll`."""
 
     def __init__(self, table: Table, rank: int) -> None:
         self.table, self.rank, self.num = table, rank, table.num
@@ -50,8 +50,8 @@ class Place:
         return self.table.swap(self.rank, message, expected)
 
 
-def play(turns: Callable[[int, Any], Turn], num: int = 3) -> list[Decision | Exception]:
-    """What becomes of each turn."""
+def play(turns: Callable[[int, Any], QuorumRound], num: int = 3) -> list[Decision | Exception]:
+    """What becomes of each round."""
     table = Table(num)
 
     def run(rank: int) -> Decision | Exception:
@@ -68,7 +68,7 @@ def play(turns: Callable[[int, Any], Turn], num: int = 3) -> list[Decision | Exc
 @pytest.mark.parametrize("name", ["dropsignsgd", "signum"])
 def test_all_take_the_latest_attempt(name: str) -> None:
     """A mask depends on the attempt, and with it the length of a ballot."""
-    found = play(lambda r, place: Turn(replica(r, name), place, Slot(4, r), True, HISTORY))
+    found = play(lambda r, place: QuorumRound(replica(r, name), place, Slot(4, r), True, HISTORY))
     first = found[0]
     assert isinstance(first, Decision)
     for rank, own in enumerate(found):
@@ -79,7 +79,9 @@ def test_all_take_the_latest_attempt(name: str) -> None:
 
 
 def test_who_heals_learns_the_decision_of_the_others() -> None:
-    found = play(lambda r, place: Turn(replica(r), place, Slot(4), r != 1, bytes([r]) * 16 if r == 1 else HISTORY))
+    found = play(
+        lambda r, place: QuorumRound(replica(r), place, Slot(4), r != 1, bytes([r]) * 16 if r == 1 else HISTORY)
+    )
     for own in found:
         assert isinstance(own, Decision)
         assert sorted(own.bodies) == [0, 2] and own.voters == (0, 2) and own.members == (0, 1, 2)
@@ -88,7 +90,7 @@ def test_who_heals_learns_the_decision_of_the_others() -> None:
 
 def test_what_fails_while_one_heals_is_only_its_own_matter() -> None:
     lost = OSError("no checkpoint")
-    found = play(lambda r, place: Turn(replica(r), place, Slot(4), r != 1, HISTORY, lost if r == 1 else None))
+    found = play(lambda r, place: QuorumRound(replica(r), place, Slot(4), r != 1, HISTORY, lost if r == 1 else None))
     assert found[1] is lost and all(isinstance(found[r], Decision) for r in (0, 2))
 
 
@@ -106,28 +108,28 @@ def fails_at(own: Replica, slot: Slot) -> Replica:
 
 @pytest.mark.parametrize(("attempt", "when"), [(0, "before it voted"), (1, "before it had received")])
 def test_a_failure_at_any_attempt_is_told_to_all(attempt: int, when: str) -> None:
-    def turn(rank: int, place: Any) -> Turn:
+    def vote_round(rank: int, place: Any) -> QuorumRound:
         own = fails_at(replica(rank), Slot(4, attempt)) if rank == 1 else replica(rank)
-        return Turn(own, place, Slot(4, attempt if rank == 0 else 0), True, HISTORY)
+        return QuorumRound(own, place, Slot(4, attempt if rank == 0 else 0), True, HISTORY)
 
-    found = play(turn)
+    found = play(vote_round)
     assert isinstance(found[1], MemoryError)
     for rank in (0, 2):
         assert isinstance(found[rank], Refused) and f"Worker 1 failed {when}" in str(found[rank])
 
 
 def test_what_was_sent_is_known_also_where_the_step_fails() -> None:
-    kept: dict[int, Turn] = {}
+    kept: dict[int, QuorumRound] = {}
 
-    def turn(rank: int, place: Any) -> Turn:
-        kept[rank] = Turn(
+    def vote_round(rank: int, place: Any) -> QuorumRound:
+        kept[rank] = QuorumRound(
             fails_at(replica(rank), Slot(4, 1)) if rank == 1 else replica(rank), place, Slot(4), True, HISTORY
         )
         if rank == 0:
             kept[rank].slot = Slot(4, 1)
         return kept[rank]
 
-    play(turn)
+    play(vote_round)
     assert kept[1].sent is None
     for rank in (0, 2):
         sent = kept[rank].sent

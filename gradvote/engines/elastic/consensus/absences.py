@@ -7,10 +7,9 @@ at most, and says whose it is.
 import enum
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # records have reasons in them
-    from gradvote.engines.elastic.consensus.records import Member
+from gradvote.engines.elastic.consensus.members import Member
 
 
 class Why(enum.StrEnum):
@@ -51,7 +50,7 @@ Seen = Mapping[int, Why]
 
 
 def reasons_of(
-    members: Mapping[int, "Member"], staying: Set[int], seen: Mapping[int, Seen], answering: Set[int]
+    members: Mapping[int, Member], staying: Set[int], seen: Mapping[int, Seen], answering: Set[int]
 ) -> tuple[Reason, ...]:
     """Why those of `members` who do not stay are left out: what most of the others saw, and who these are.
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gradvote.engines.elastic.consensus.absences import Seen
-from gradvote.engines.elastic.consensus.records import Proof, Record
+from gradvote.engines.elastic.consensus.members import Proof
+from gradvote.engines.elastic.consensus.records import Record
 
 
 @dataclass(frozen=True)

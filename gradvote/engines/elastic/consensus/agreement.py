@@ -38,7 +38,8 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from gradvote.engines.elastic.consensus.absences import GivenUp, Reason, Why, WhyGivenUp, reasons_of
 from gradvote.engines.elastic.consensus.actions import Action, Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.evidence import Evidence
-from gradvote.engines.elastic.consensus.records import Member, Outcome, Record
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.shard_assignment import Holders, Moves, arranged
 
 

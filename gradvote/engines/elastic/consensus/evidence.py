@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.absences import Seen, Why
-from gradvote.engines.elastic.consensus.records import Member, Proof, Record
+from gradvote.engines.elastic.consensus.members import Member, Proof
+from gradvote.engines.elastic.consensus.records import Record
 from gradvote.engines.elastic.consensus.shard_assignment import Holders
 
 

@@ -13,7 +13,8 @@ from datetime import timedelta
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Proof, Record, proofs_from_raw, proofs_to_raw, record_from
+from gradvote.engines.elastic.consensus.members import Proof, proofs_from_raw, proofs_to_raw
+from gradvote.engines.elastic.consensus.records import Record, record_from
 from gradvote.engines.elastic.net.addresses import families, split
 
 PREFIX = "gradvote/elastic"

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from gradvote.engines.elastic.consensus.records import Member
+from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.net.frames import BrokenStream, Frame, FrameKind, read
 
 

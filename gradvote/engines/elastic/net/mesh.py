@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member
+from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.register import Presence, Register, RegisterLost
 from gradvote.engines.elastic.net.addresses import bare, listening
 from gradvote.engines.elastic.net.connections import Connection, Inbox

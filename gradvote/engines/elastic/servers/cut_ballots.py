@@ -7,7 +7,7 @@ from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.ballot_box import ReceivedBallot
-from gradvote.engines.elastic.consensus.records import Held, Member
+from gradvote.engines.elastic.consensus.members import Held, Member
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, held_by
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
 from gradvote.engines.elastic.servers.shards import Shards

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member, Proof
+from gradvote.engines.elastic.consensus.members import Member, Proof
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys

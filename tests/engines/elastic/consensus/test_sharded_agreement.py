@@ -8,7 +8,8 @@ from hypothesis.stateful import initialize
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.actions import Propose, Tell
 from gradvote.engines.elastic.consensus.agreement import Agreement
-from gradvote.engines.elastic.consensus.records import Member, Outcome
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome
 from gradvote.engines.elastic.consensus.shard_assignment import COPIES, arranged, held_by, sources
 from tests.engines.elastic.consensus.test_agreement import EVENTS, Life, calm
 from tests.engines.elastic.sharded_world import ShardedWorld

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gradvote.engines.common.digests import digest_of
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member, Outcome, Record
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.net.frames import HEADER_BYTES, BrokenStream, Frame, FrameKind, read
 from gradvote.engines.elastic.peers import connected_from_bytes, ready
 from gradvote.engines.elastic.snapshots import DecidedStep, Snapshot, decided_step_from, snapshot_from

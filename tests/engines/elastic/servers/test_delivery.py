@@ -12,7 +12,8 @@ from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.catch_up.learning import Learner
-from gradvote.engines.elastic.consensus.records import Member, Outcome, Record
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, Holders
 from gradvote.engines.elastic.net.connections import Arrived, Closed
 from gradvote.engines.elastic.net.frames import FrameKind

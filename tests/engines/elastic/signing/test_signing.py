@@ -22,7 +22,7 @@ from gradvote import algorithms
 from gradvote.elastic import attach
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.records import Member, Proof
+from gradvote.engines.elastic.consensus.members import Member, Proof
 from gradvote.engines.elastic.consensus.register import Register, RegisterLost
 from gradvote.engines.elastic.environment import KEYS, naming_of
 from gradvote.engines.elastic.signing.keys import Keys, write
