@@ -77,7 +77,8 @@ class Worker:
         self.task, self.protocol = task, protocol_for(task.params, algorithm, 0)
         self.flat = torch.zeros(self.protocol.layout.size, device="cuda")
         self.states = self.protocol.init_worker(self.flat)
-        self.step, self.decision = 0, self._first_decision()
+        self.step = 0
+        self.decision = self._first_decision()
 
     def contexts(self) -> list[Any]:
         return self.protocol.contexts(self.step, 0, 1e-4, device=self.flat.device)

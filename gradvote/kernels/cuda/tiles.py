@@ -104,5 +104,7 @@ def special(x):
 def divided(a, b):
     """a / b correctly rounded, of one type and shape; `/` is not for float32."""
     if a.dtype == tl.float64:
-        return a / b
-    return tl.div_rn(a, b)
+        quotient = a / b
+    else:
+        quotient = tl.div_rn(a, b)
+    return quotient
