@@ -118,11 +118,15 @@ class Layout:
         return out
 
     def unflatten(self, flat: Tensor, out: Sequence[Tensor]) -> None:
-        """Copy the flat vector (d,) into the contiguous tensors `out`, one for each of `params`."""
+        """Copy the flat vector (d,) into the tensors `out`, one for each of `params`, in whatever memory format."""
         place = {param: i for i, param in enumerate(self.params)}
+        whole = [x if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in out]
         for p in self.pieces:
-            target = out[place[p.param]].view(-1)
+            target = whole[place[p.param]].view(-1)
             target[p.start : p.start + p.length] = flat[p.offset : p.offset + p.length]
+        for x, own in zip(out, whole, strict=True):
+            if own is not x:
+                x.copy_(own)
 
     def subset(self, params: Sequence[int]) -> "Layout":
         """The layout of some of the parameters; blocks keep their numbers."""

@@ -146,3 +146,13 @@ def test_layouts_are_values() -> None:
 def test_bad_block_sizes(block_size: int) -> None:
     with pytest.raises(ValueError, match="block_size must be at least 1"):
         layout_of([3], block_size)
+
+
+def test_tensors_of_any_memory_format_are_filled() -> None:
+    """A gradient in channels_last has its numbers in another order in memory, and no flat view."""
+    layout = layout_of([24, 5], 16)
+    tensors = [torch.arange(24.0).view(2, 3, 2, 2), torch.arange(5.0)]
+    flat = layout.flatten(tensors, torch.empty(layout.size))
+    out = [torch.zeros(2, 3, 2, 2).to(memory_format=torch.channels_last), torch.zeros(5)]
+    layout.unflatten(flat, out)
+    assert all(torch.equal(a, b) for a, b in zip(out, tensors, strict=True))

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from gradvote.engines.elastic.replica import Replica
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,6 +16,7 @@ import gradvote
 from gradvote import kernels
 from gradvote.core import Algorithm
 from gradvote.distributed import PLACEMENTS, Exchange
+from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.gradients import set_gradients
 from gradvote.engines.protocol import protocol_for
