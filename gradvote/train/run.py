@@ -14,6 +14,7 @@ from gradvote.engines.gradients import set_gradients, trainable
 from gradvote.engines.simulation import Simulation
 from gradvote.engines.stopping import signals_call
 from gradvote.faults import diverging
+from gradvote.staging import device_of
 from gradvote.train import checkpoint, machine
 from gradvote.train.folder import RunFolder
 from gradvote.train.observe import Observer, Record
@@ -45,7 +46,8 @@ class Run:
         return [deepcopy(self.setup.model) for _ in range(num_models)]
 
     def _engine(self) -> Any:
-        return Simulation(self.setup.protocol, self.config.workers, self.setup.faults, self.config.max_norm)
+        s, device = self.setup, device_of(trainable(self.models[0]))
+        return Simulation(s.protocol, self.config.workers, s.faults, self.config.max_norm, device)
 
     def _observer(self) -> Observer:
         return Observer(self.setup, self.engine, self.models)
