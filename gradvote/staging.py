@@ -41,6 +41,11 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     return Leaving(tensors).arrived()
 
 
+def asked(flag: Tensor) -> bool:
+    """What a flag () says: a question that is waited for, for what is seldom asked."""
+    return bool(to_host([flag])[0])
+
+
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device. From the host it is queued on the current stream there; from a card to the host it waits.
 

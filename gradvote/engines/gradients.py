@@ -6,6 +6,7 @@
 A parameter that a worker's loss does not reach has no gradient, and the worker abstains on it: NaN says so.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -90,15 +91,15 @@ def worker_seed(seed: int, step: int, worker: int) -> int:
 @contextmanager
 def own_randomness(device: torch.device) -> Iterator[Callable[[int], object]]:
     """Within, torch's generators of the CPU and of a device are the caller's own: it gives what seeds both."""
-    card = device if device.type == "cuda" else None
-    with torch.random.fork_rng(devices=[] if card is None else [card]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield functools.partial(begin_randomness, device)
 
-        def begin(seed: int) -> None:
-            torch.default_generator.manual_seed(seed)
-            if card is not None:
-                torch.cuda.manual_seed(seed)
 
-        yield begin
+def begin_randomness(device: torch.device, seed: int) -> None:
+    """Seed torch's generators of the CPU and of a device."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def vectorized_gradients(

@@ -62,6 +62,7 @@ class Simulation:
             faulty.check(self.num_workers)
         check_max_norm(self.max_norm, self.protocol.algorithm)
         d = self.protocol.layout.size
+        self.device = torch.empty(0, device=self.device).device  # "cuda" is one of the cards
         self.workers = self.protocol.init_worker(torch.zeros(self.num_workers, d, device=self.device))
         self.server = self.protocol.init_server(torch.zeros(d, device=self.device))
         self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64, device=self.device))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gradvote import kernels
+from gradvote.staging import asked, to_host
 
 OWN_BUFFERS: dict[str, Any] = {
     name: False
@@ -32,6 +33,7 @@ def average_statistics(module: nn.Module, group: dist.ProcessGroup | None = None
     if not buffers:
         return
     own = torch.cat([b.flatten().float() for b in buffers])
+    own = own if dist.get_backend(group) == "nccl" else to_host([own])[0]  # gloo gathers on the host only
     everyone = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
     dist.all_gather(everyone, own, group=group)
     start = 0
@@ -42,5 +44,5 @@ def average_statistics(module: nn.Module, group: dist.ProcessGroup | None = None
 
 
 def _set(buffer: Tensor, mean: Tensor) -> None:
-    if bool(mean.isfinite().all()):
+    if asked(mean.isfinite().all()):
         buffer.copy_(mean.view_as(buffer))

@@ -3,9 +3,11 @@
 All functions say on which device; "cpu" does the same without a card.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -18,6 +20,7 @@ from gradvote.core import Algorithm
 from gradvote.distributed import PLACEMENTS, Exchange
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.distributed.transport import SERVER_HALF
 from gradvote.engines.gradients import set_gradients
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
@@ -29,17 +32,17 @@ Found = dict[str, list[Tensor]]
 """The parameters at the end, on the CPU, by case."""
 
 
-def on(device: str, worker: int) -> Work:
+def on(device: str, worker: int, dtype: torch.dtype = torch.float32) -> Work:
     """A worker whose model is there."""
     work = work_of(worker)
-    work.model.to(device)
+    work.model.to(device, dtype)
     return work
 
 
 def gradients(work: Work, step: int) -> list[Tensor | None]:
     """Those of a step, where the model is."""
     pairs = zip(work.model.parameters(), work.gradients(step), strict=True)
-    return [None if own is None else own.to(p.device) for p, own in pairs]
+    return [None if own is None else own.to(p.dtype).to(p.device) for p, own in pairs]
 
 
 def parameters(work: Work) -> list[Tensor]:
@@ -86,8 +89,8 @@ def replicas(algorithm: Algorithm, device: str) -> list[list[Tensor]]:
     return [parameters(work) for work in works]
 
 
-def by_exchange(algorithm: Algorithm, device: str, **options: Any) -> list[Tensor]:
-    work = on(device, dist.get_rank())
+def by_exchange(algorithm: Algorithm, device: str, dtype: torch.dtype = torch.float32, **options: Any) -> list[Tensor]:
+    work = on(device, dist.get_rank(), dtype)
     exchange = Exchange(work.model.named_parameters(), algorithm, optimizer=work.optimizer, seed=SEED, **options)
     for step in range(STEPS):
         _exchanged(work, exchange, step)
@@ -114,8 +117,18 @@ def by_ddp(algorithm: Algorithm, device: str, **options: Any) -> list[Tensor]:
     return parameters(work)
 
 
-def on_gloo(device: str) -> dict[str, Found]:
-    """Every case by DDP and by an exchange in shards, and some in other ways, on ranks that share a device."""
+def on_gloo(device: str) -> tuple[dict[str, Found], list[tuple[list[Tensor], list[Tensor]]]]:
+    """Every case by DDP and by an exchange in shards, and some in other ways, on ranks that share a device.
+
+    And pairs of what must be equal. Votes are counted on the CPU by the definitions, which need no compiler.
+    """
+    with kernels.definitions(1):
+        places, bf16 = _places(device), torch.bfloat16
+        some = [all_cases()[name] for name in SOME[:3]]
+        return places, [(by_exchange(a, device, bf16), by_exchange(a, "cpu", bf16)) for a in some]
+
+
+def _places(device: str) -> dict[str, Found]:
     cases = all_cases()
     found: dict[str, Found] = {"ddp": {name: by_ddp(a, device) for name, a in cases.items()}}
     for placement in PLACEMENTS:
@@ -123,6 +136,8 @@ def on_gloo(device: str) -> dict[str, Found]:
         own = {name: by_exchange(cases[name], device, placement=placement, chunks=1) for name in names}
         found[f"exchange {placement}"] = own
     found["exchange in chunks"] = {name: by_exchange(cases[name], device, chunks=3) for name in SOME}
+    with mock.patch.dict(os.environ, {SERVER_HALF: "card"}):
+        found["votes on the card"] = {name: by_exchange(cases[name], device) for name in SOME}
     torch.set_default_device(device)
     found["another default device"] = {name: by_exchange(cases[name], device) for name in SOME[:2]}
     torch.set_default_device(None)

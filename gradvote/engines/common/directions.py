@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 from gradvote.engines.common.kept import Kept
+from gradvote.staging import asked
 
 MARK = "_gradvote_mark"
 """The attribute of a gradient's tensor under which its mark stands."""
@@ -132,7 +133,7 @@ class Directions:
     def unvoted(self, numbers: AbstractSet[int]) -> str | None:
         """One of these parameters whose gradient was computed here and not voted on, by name."""
         fresh = (i for i in sorted(self._fresh & numbers) if not holds_direction(self._params[i]))
-        first = next((i for i in fresh if (g := self._params[i].grad) is not None and bool(g.any())), None)
+        first = next((i for i in fresh if (g := self._params[i].grad) is not None and asked(g.any())), None)
         return None if first is None else self._names[first]
 
     def before(self, i: int) -> None:
@@ -168,8 +169,8 @@ class Directions:
             if p.grad is None or mark is None or not mark.is_direction:
                 continue
             sample = self._samples.get(i)
-            same = p.grad._version == mark.version and (sample is None or torch.equal(_sample(p.grad), sample))
-            if not same and not bool(p.grad.any()):
+            same = p.grad._version == mark.version and (sample is None or _alike(_sample(p.grad), sample))
+            if not same and not asked(p.grad.any()):
                 delattr(p.grad, MARK)
                 self._zeroed.add(i)
                 continue
@@ -188,7 +189,7 @@ class Directions:
             )
         if mark is not None and mark.is_direction:
             return None, self._held.get(i)
-        left = gradient is not None and i in self._zeroed and i not in self._fresh and not bool(gradient.any())
+        left = gradient is not None and i in self._zeroed and i not in self._fresh and not asked(gradient.any())
         return None if left else gradient, None if mark is None else mark.aside
 
     def _warn(self, aside: Mapping[int, Kept]) -> None:
@@ -214,10 +215,14 @@ def _sample(gradient: Tensor) -> Tensor:
     return flat.reshape(1) if not flat.dim() else flat[(0,) * (flat.dim() - 1)][:SAMPLE] if flat.numel() else flat
 
 
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and asked((a == b).all())
+
+
 def _mark_of(gradient: Tensor | None) -> Mark | None:
     """The mark of a gradient; `zero_grad(set_to_none=False)` takes it away."""
     mark: Mark | None = getattr(gradient, MARK, None)
-    if gradient is not None and mark is not None and gradient._version != mark.version and not bool(gradient.any()):
+    if gradient is not None and mark is not None and gradient._version != mark.version and not asked(gradient.any()):
         delattr(gradient, MARK)
         return None
     return mark

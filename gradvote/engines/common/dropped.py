@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
+from gradvote.staging import asked
+
 SAMPLE = 16
 """Coordinates of a parameter by which a change of it is seen, of the kind that leaves its version alone."""
 
@@ -42,7 +44,7 @@ class Dropped:
 
     def _used(self, number: int, version: int, sample: Tensor) -> bool:
         p = self._params[number]
-        return p._version != version or not bool((self._sample(number) == sample).all())
+        return p._version != version or not asked((self._sample(number) == sample).all())
 
     def _sample(self, number: int) -> Tensor:
         return self._params[number].detach().reshape(-1)[:SAMPLE].clone()

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gradvote import kernels
+from gradvote.staging import asked
 
 
 class Kept:
@@ -15,7 +16,7 @@ class Kept:
     def __init__(self, direction: Tensor, copy: bool = True) -> None:
         self._dense: Tensor | None = None
         self._shape, flat = direction.shape, direction.detach().reshape(1, -1)
-        if flat.dtype == torch.float32 and flat.numel() and bool((flat.abs() == flat[0, 0].abs()).all()):
+        if flat.dtype == torch.float32 and flat.numel() and asked((flat.abs() == flat[0, 0].abs()).all()):
             self._scale, self._bits = flat[:, 0].abs(), kernels.pack_signs(flat, False)
         else:
             self._dense = direction.detach().clone() if copy else direction.detach()

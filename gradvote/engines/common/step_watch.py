@@ -14,6 +14,7 @@ from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.dropped import Dropped
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.scaling import Strangers
+from gradvote.staging import to_host
 
 SAMPLE = 256
 """Coordinates of a direction that are remembered until the optimizer's step."""
@@ -107,7 +108,7 @@ class StepWatch:
         gradient = self._params[number].grad
         if gradient is None or (gradient._version == version and self._scale == 1.0 and self._turn > FIRST):
             return 1.0
-        now = _sample(gradient)
+        now, before = to_host([_sample(gradient), before])
         if now.shape != before.shape or not bool(now.isfinite().all()):
             return 1.0
         there = now != 0  # rows that were masked since are the user's business

@@ -10,7 +10,7 @@ from torch import Tensor
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.distributed.placement import PLACEMENTS
 from gradvote.engines.distributed.transport import Transport
-from gradvote.staging import CPU
+from gradvote.staging import CPU, to_device
 
 
 def check_alike(transport: Transport, parameters: Parameters, recipe: str, placement: str, version: int) -> None:
@@ -58,14 +58,13 @@ def make_alike(transport: Transport, parameters: Parameters, buffers: Sequence[t
 
 @torch.no_grad()
 def _take_from_first(transport: Transport, tensor: Tensor) -> None:
-    own = tensor.detach().contiguous()
-    raw = own.reshape(-1).view(torch.uint8).to(transport.device).clone()
+    own = to_device(tensor.detach().contiguous().reshape(-1).view(torch.uint8), transport.device)
+    raw = own.clone()
     if raw.numel():
         group = transport.group
         dist.broadcast(raw, dist.get_global_rank(group, 0) if group is not None else 0, group=group)
-    received = raw.to(tensor.device).view(own.dtype).view(own.shape)
-    if not torch.equal(received.reshape(-1).view(torch.uint8), own.reshape(-1).view(torch.uint8)):
-        tensor.copy_(received)
+    if not torch.equal(raw, own):
+        tensor.copy_(to_device(raw, tensor.device).view(tensor.dtype).view(tensor.shape))
 
 
 def _digest(text: str) -> int:

@@ -126,6 +126,7 @@ class Options:
     mode: Annotated[str | None, option("Running", "Gradients of simulated workers: loop, vectorized.", Config.mode)] = (
         None
     )
+    device: Annotated[str | None, option("Running", "Where to compute: cpu, cuda.", Config.device)] = None
     threads: Annotated[int | None, number("Running", "Threads.", "PyTorch's choice")] = None
     eval_every: Annotated[int | None, number("Running", "Steps between evaluations.", "a hundredth of them")] = None
     eval_samples: Annotated[int | None, number("Running", "At most so many samples.", Config.eval_samples)] = None

@@ -3,7 +3,7 @@
 import operator
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -48,6 +48,13 @@ class Data:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one sample, e.g. (1, 28, 28)."""
         return tuple(self.train_x.shape[1:])
+
+    def on(self, device: torch.device) -> "Data":
+        """The same samples and labels on a device."""
+        if self.train_x.device == device:
+            return self
+        names = ("train_x", "train_y", "test_x", "test_y")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     @cached_property
     def fingerprint(self) -> str:

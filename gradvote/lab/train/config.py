@@ -16,6 +16,7 @@ ENGINES = {
     "elastic": "M processes here that may die, stall and come back; see --kill and --stop",
 }
 MODES = ("loop", "vectorized")
+DEVICES = ("cpu", "cuda")
 PLACEMENTS = {
     "sharded": "every worker is the server of a part of the blocks; engine elastic: with a buddy that has a copy",
     "central": "engine ddp: rank 0 is the server",
@@ -59,6 +60,7 @@ class Config:
     engine: str = "simulation"
     placement: str | None = None
     mode: str = "loop"
+    device: str = "cpu"
     seed: int = 0
     eval_every: int | None = None
     eval_samples: int = 10000
@@ -71,6 +73,7 @@ class Config:
             ("engine", self.engine, ENGINES),
             ("placement", self.placed, PLACEMENTS),
             ("mode", self.mode, MODES),
+            ("device", self.device, DEVICES),
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("way to weight workers", self.weights, WEIGHTS),
         ):
@@ -80,6 +83,11 @@ class Config:
         if self.engine == "elastic" and self.placed == "central":
             raise ValueError(
                 "The elastic engine has no central server, which could die: choose the placement replicated or sharded."
+            )
+        if self.engine == "elastic" and self.device != "cpu":
+            raise ValueError(
+                f"`gradvote train` runs the elastic engine on the CPU only; got the device '{self.device}'. Leave the "
+                "device out, or attach gradvote.elastic to a model on the card in a script of your own."
             )
         for name in ("steps", "workers", "eval_samples", "batch_size", "eval_every", "checkpoint_every"):
             value = getattr(self, name)

@@ -27,8 +27,9 @@ class Truth:
 
 def truth(losses: Tensor, gradients: Tensor, shares: Tensor) -> Truth:
     """‖Σ s_i·∇f_i‖ and ‖median_i ∇f_i − Σ s_i·∇f_i‖ for losses (M,), gradients (M, d) and shares (M,) of sum one."""
+    shares = shares.to(gradients.device)
     mean = (gradients * shares[:, None]).sum(0)
-    median = kernels.median(gradients, torch.ones(len(gradients), dtype=torch.bool))
+    median = kernels.median(gradients, torch.ones(len(gradients), dtype=torch.bool, device=gradients.device))
     return Truth(float((losses * shares).sum()), float(mean.norm()), float((median - mean).norm()))
 
 

@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from gradvote.engines.ddp import Vote
 from gradvote.engines.distributed.states import owners_of, states_by_size
-from gradvote.engines.gradients import local_gradients, worker_seed
+from gradvote.engines.gradients import begin_randomness, local_gradients, worker_seed
 from gradvote.engines.statistics import average_statistics
 from gradvote.lab.train.metrics import memory_norm
 from gradvote.lab.train.observe import Local, Observer, Record, kept_buffers
 
 
 def gathered(row: Tensor) -> Tensor:
-    """Every rank's row (k,) as (M, k)."""
+    """Every rank's row (k,) as (M, k), on the CPU."""
+    row = row.cpu()
     rows = [torch.empty_like(row) for _ in range(dist.get_world_size())]
     dist.all_gather(rows, row.contiguous())
     return torch.stack(rows)
@@ -43,8 +44,9 @@ class RankObserver(Observer):
 
     def gradients(self, local: Local, step: int) -> tuple[Tensor, Tensor]:
         layout, rank = self.setup.protocol.layout, dist.get_rank()
-        torch.default_generator.manual_seed(worker_seed(self.setup.config.seed, step, rank))
-        loss, own = local_gradients(self.models[0], *local[rank])
+        x, y = local[rank]
+        begin_randomness(x.device, worker_seed(self.setup.config.seed, step, rank))
+        loss, own = local_gradients(self.models[0], x, y)
         flat = layout.flatten(own, out=torch.zeros(layout.size))
         return gathered(loss.reshape(1))[:, 0], gathered(flat)
 

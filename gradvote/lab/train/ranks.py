@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from gradvote.engines import ddp
-from gradvote.engines.gradients import trainable, worker_seed
+from gradvote.engines.gradients import begin_randomness, trainable, worker_seed
 from gradvote.engines.statistics import OWN_BUFFERS
 from gradvote.lab.train import checkpoint
 from gradvote.lab.train.folder import RunFolder
@@ -122,7 +122,7 @@ class RankRun(Run):
         optimizer = self.optimizers[0]
         optimizer.zero_grad(set_to_none=True)
         self._set_lr(optimizer)
-        torch.default_generator.manual_seed(worker_seed(self.config.seed, self.step, dist.get_rank()))
+        begin_randomness(x.device, worker_seed(self.config.seed, self.step, dist.get_rank()))
         cross_entropy(self._ddp(x), y).backward()
         optimizer.step()
         self._stopped = bool(gathered(torch.tensor([self._asked])).any())

@@ -19,6 +19,7 @@ from gradvote.lab.train import checkpoint, machine
 from gradvote.lab.train.folder import RunFolder
 from gradvote.lab.train.observe import Observer, Record
 from gradvote.lab.train.setup import Setup, optimizer_for
+from gradvote.staging import device_of
 
 T = TypeVar("T")
 Progress = Callable[[int, Record | None], None]
@@ -46,7 +47,8 @@ class Run:
         return [deepcopy(self.setup.model) for _ in range(num_models)]
 
     def _engine(self) -> Any:
-        return Simulation(self.setup.protocol, self.config.workers, self.setup.faults, self.config.max_norm)
+        s, device = self.setup, device_of(trainable(self.models[0]))
+        return Simulation(s.protocol, self.config.workers, s.faults, self.config.max_norm, device)
 
     def _observer(self) -> Observer:
         return Observer(self.setup, self.engine, self.models)

@@ -1,5 +1,6 @@
 """From options to objects, every check before any work."""
 
+import os
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,12 +45,13 @@ def prepare(config: Config, samples: Data | None = None) -> Setup:
     Raises:
         ValueError: an option is wrong; the sentence says which and how to mend it.
     """
+    device = _device(config)
     algorithm = algorithms.create(config.algorithm, **config.options)
     plan = faults_of(config)
     partition: Partition = data.partition_named(config.partition, **config.partition_options)
     samples = samples or data.load(config.data, config.data_dir)
     parts = partition(samples.train_y, config.workers, config.seed)
-    model = models.build(config.model, samples.input_shape, samples.num_classes, config.seed)
+    model = models.build(config.model, samples.input_shape, samples.num_classes, config.seed).to(device)
     if config.mode == "vectorized":
         check_vectorizable(model)
     algorithm, shares = _weighted(algorithm, config, parts)
@@ -57,7 +59,7 @@ def prepare(config: Config, samples: Data | None = None) -> Setup:
     batches = [Batches(part, config.batch_size, config.seed, i) for i, part in enumerate(parts)]
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     protocol = protocol_for(trainable(model), algorithm, config.seed, names)
-    return Setup(config, samples, parts, batches, shares, model, protocol, plan, _schedule(config))
+    return Setup(config, samples.on(device), parts, batches, shares, model, protocol, plan, _schedule(config))
 
 
 def optimizer_for(config: Config, model: nn.Module, lr: float) -> torch.optim.Optimizer:
@@ -79,6 +81,20 @@ def faults_of(config: Config) -> tuple[Faulty, ...]:
         else:
             faulty.check_real(config.workers, on_links=config.engine != "elastic")
     return plan
+
+
+def _device(config: Config) -> torch.device:
+    """Where a run computes; of several cards each rank of a machine takes its own."""
+    if config.device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError(
+            "The device 'cuda' was asked for, but torch finds no CUDA device here. Leave it out to compute on the CPU, "
+            "or install a build of torch for the card."
+        )
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
 
 
 def _faulty(options: dict[str, Any]) -> Faulty:
