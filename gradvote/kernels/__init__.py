@@ -68,7 +68,7 @@ CUDA_ROOMS = {
     "keep_bits": "draws",
     "mean_signs": "kept",
     "noise": "noisy",
-    "noisy_pack_signs": "noisy",
+    "noisy_pack_signs": "noisy_signs",
     "outside_units": "units",
     "pack_bits": "bits",
     "pack_signs": "signs",
