@@ -10,7 +10,7 @@ from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.formulas import kind_of, quantile
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of
-from gradvote.kernels.cuda.settled import settled
+from gradvote.kernels.cuda.settled import lesser, settled
 from gradvote.kernels.cuda.signs import FLOATS
 from gradvote.kernels.cuda.tiles import before, drawn, is_finite, load, number, packed, row_start
 from gradvote.rng import Draw
@@ -74,24 +74,27 @@ def _pack_rows(
         place = 2 * (tile + tl.arange(0, TILES))
         lower_words, upper_words, unsure = place * 0, place * 0, True
         if KIND == 0:
-            lower_positive, lower_sure = settled(lower_x, lower, scale)
-            upper_positive, upper_sure = settled(upper_x, upper, scale)
-            lower_words, upper_words = _halves(lower_positive, TILES), _halves(upper_positive, TILES)
-            unsure = tl.min((lower_sure & upper_sure).to(tl.int32)) == 0
-        if unsure:
-            lower_sum, upper_sum = _sum(lower_x, lower, scale, KIND), _sum(upper_x, upper, scale, KIND)
+            lower_sum, lower_margin = settled(lower_x, lower, scale)
+            upper_sum, upper_margin = settled(upper_x, upper, scale)
             lower_words, upper_words = _halves(lower_sum > 0, TILES), _halves(upper_sum > 0, TILES)
+            margin = tl.reduce(lesser(lower_margin, upper_margin), 1, lesser)
+            unsure = tl.min((margin > 0).to(tl.int32)) == 0
+        if unsure:
+            lower_noisy, upper_noisy = _sum(lower_x, lower, scale, KIND), _sum(upper_x, upper, scale, KIND)
+            lower_words, upper_words = _halves(lower_noisy > 0, TILES), _halves(upper_noisy > 0, TILES)
             if ZEROS > 0:
-                lower_zero, upper_zero = _halves(lower_sum == 0, TILES), _halves(upper_sum == 0, TILES)
+                lower_zero, upper_zero = _halves(lower_noisy == 0, TILES), _halves(upper_noisy == 0, TILES)
                 if ZEROS == 2:
                     lower_zero = _fair(lower_zero, place, fair_block, fair_sender, zero_low, zero_high)
                     upper_zero = _fair(upper_zero, place + 1, fair_block, fair_sender, zero_low, zero_high)
                 lower_words, upper_words = lower_words | lower_zero, upper_words | upper_zero
-            finite = (is_finite(lower_sum) | (j >= n)) & (is_finite(upper_sum) | (j + 32 >= n))
+            finite = (is_finite(lower_noisy) | (j >= n)) & (is_finite(upper_noisy) | (j + 32 >= n))
             if tl.min(finite.to(tl.int32)) == 0:
                 tl.store(valid + row, False)
-        tl.store(target + place, lower_words & before(n, 32 * place), mask=place < halves)
-        tl.store(target + place + 1, upper_words & before(n, 32 * place + 32), mask=place < halves)
+        if (tile + TILES) * 64 > n:
+            lower_words, upper_words = lower_words & before(n, 32 * place), upper_words & before(n, 32 * place + 32)
+        tl.store(target + place, lower_words, mask=place < halves)
+        tl.store(target + place + 1, upper_words, mask=place < halves)
         tile += TILES
 
 

@@ -3,8 +3,8 @@
 With z = 2p − 1 and q = 1 − z², b·TOP·z·N(q) / D(q) is nearly b·ξ; N and D are positive. Where q ≥ EDGE it is off by at
 most RELATIVE·|b·ξ| + ABSOLUTE·|b|, seen for all 2^32 words, and D is below 3. So s = x·D + b·TOP·z·N has the sign of
 x + b·ξ wherever |s| > RELATIVE·|x·D| + 4·ABSOLUTE·|b|: either both terms have one sign, or b·|ξ| is less or greater
-than |x| by more than it is off. Beyond the edge |ξ| is between 3 and 7, and the value at the edge serves unless |x| is
-between 3·|b| and 7·|b|.
+than |x| by more than it is off. Beyond the edge both are of one sign and between 3·|b| and 7·|b|: so the sign
+of s is that of x + b·ξ unless |x| is there too.
 """
 
 from functools import partial
@@ -44,13 +44,22 @@ _fraction = function("fraction", ["q"], fraction)
 
 @triton.jit
 def settled(x, words, std):
-    """Whether each x + std·ξ is positive; and whether that is sure, as it never is where it is zero or not finite."""
+    """Something of the sign of x + std·ξ, and what is above zero where that is sure.
+
+    It never is where the sum is zero or not finite. (Comparisons and selections have half the throughput of sums and
+    products on such cards, so there are few.)
+    """
     z, q = _position(words)
-    numerator, denominator = _fraction(tl.maximum(q, EDGE))
-    size = tl.abs(std)
+    numerator, denominator = _fraction(q)
+    size, x = tl.abs(std), x.to(tl.float32)
     least = tl.where((size >= _LEAST) & (size <= _GREATEST), 4 * ABSOLUTE * size, float("inf"))
-    x = x.to(tl.float32)
     own = x * denominator
     total = own + std * TOP * z * numerator
-    known = (q >= EDGE) | (tl.abs(x) < 3 * size) | (tl.abs(x) > 7 * size)
-    return total > 0, known & (tl.abs(total) > RELATIVE * tl.abs(own) + least)
+    margin = tl.abs(total) - (RELATIVE * tl.abs(own) + least)
+    return total, lesser(margin, tl.maximum(q - EDGE, tl.abs(tl.abs(x) - 5 * size) - 2 * size))
+
+
+@triton.jit
+def lesser(a, b):
+    """The lesser of two numbers, or NaN if one of them is."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)

@@ -71,8 +71,8 @@ def count(words):
 @triton.jit
 def packed(flags, TILE: tl.constexpr):
     """Flags (TILE,) as int32 words (TILE / 32,)."""
-    bits = tl.reshape(flags.to(tl.int32), (TILE // 32, 32))
-    return tl.sum(bits << tl.arange(0, 32)[None, :], axis=1)
+    flags = tl.reshape(flags, (TILE // 32, 32))
+    return tl.sum(tl.where(flags, (1 << tl.arange(0, 32))[None, :], 0), axis=1)
 
 
 @triton.jit
