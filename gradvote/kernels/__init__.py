@@ -74,7 +74,7 @@ CUDA_ROOMS = {
     "median": "order",
     "moving_average": "averages",
     "noise": "noisy",
-    "noisy_pack_signs": "noisy",
+    "noisy_pack_signs": "noisy_signs",
     "outside_units": "units",
     "pack_bits": "bits",
     "pack_signs": "signs",

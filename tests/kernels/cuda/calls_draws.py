@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from gradvote.kernels.cuda import draws, noisy
+from gradvote.kernels.cuda import draws, noisy, noisy_signs
 from gradvote.kernels.cuda.formulas import DISTRIBUTIONS
 from tests.kernels.cuda.both import there
 from tests.kernels.inputs import DTYPES, coordinates, draw_for
@@ -29,6 +29,6 @@ CALLS: list[Callable[[], object]] = [
             (511, DTYPES[0], STD, DISTRIBUTIONS[1], False),
             (511, DTYPES[0], STD, DISTRIBUTIONS[1], True),
         )
-        for kernel, more in ((noisy.add_noise, ()), (noisy.noisy_pack_signs, (zeros,)))
+        for kernel, more in ((noisy.add_noise, ()), (noisy_signs.noisy_pack_signs, (zeros,)))
     ),
 ]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gradvote.kernels import quantiles, reference
-from gradvote.kernels.cuda import noisy
+from gradvote.kernels.cuda import noisy, noisy_signs
 from tests.kernels.cuda.both import check
 from tests.kernels.inputs import DTYPES, LAYOUTS, coordinates, draw_for
 
@@ -29,7 +29,7 @@ def test_noise_and_signs(
     for std in stds:
         check(noisy.add_noise, reference.add_noise, x, std, draw, distribution)
     for std, zeros in zip(stds, (draw_for(shape, seed + 1), seed % 2 == 0, seed % 2 == 1), strict=True):
-        check(noisy.noisy_pack_signs, reference.noisy_pack_signs, x, std, draw, distribution, zeros)
+        check(noisy_signs.noisy_pack_signs, reference.noisy_pack_signs, x, std, draw, distribution, zeros)
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
@@ -39,7 +39,7 @@ def test_many_draws(distribution: str) -> None:
     x = torch.randn(4, 4097, generator=torch.Generator().manual_seed(1))
     check(noisy.noise, reference.noise, draw, 4097, distribution)
     std = torch.tensor([0.0, 0.02, 0.2, 1.0])
-    check(noisy.noisy_pack_signs, reference.noisy_pack_signs, x, std, draw, distribution, False)
+    check(noisy_signs.noisy_pack_signs, reference.noisy_pack_signs, x, std, draw, distribution, False)
 
 
 @pytest.mark.parametrize("std", [torch.inf, torch.nan, 3e38, 6e37, -1.0, 1e-45, 1e-39])
@@ -47,13 +47,13 @@ def test_many_draws(distribution: str) -> None:
 def test_noise_out_of_range_is_flagged(std: float, distribution: str) -> None:
     x, draw = coordinates((2, 1026), torch.float32, 1), draw_for((2,), 8)
     x *= 1e38 if std > 1 else min(max(abs(std), 1e-40), 1.0)
-    check(noisy.noisy_pack_signs, reference.noisy_pack_signs, x, std, draw, distribution, False)
+    check(noisy_signs.noisy_pack_signs, reference.noisy_pack_signs, x, std, draw, distribution, False)
     check(noisy.add_noise, reference.add_noise, x, std, draw, distribution)
 
 
 def test_rows_that_only_the_draw_has() -> None:
     x, draw = coordinates((1, 3, 70), torch.float32, 1), draw_for((2, 3), 8)
-    check(noisy.noisy_pack_signs, reference.noisy_pack_signs, x, 0.5, draw, "gaussian", True)
+    check(noisy_signs.noisy_pack_signs, reference.noisy_pack_signs, x, 0.5, draw, "gaussian", True)
     check(noisy.add_noise, reference.add_noise, x[0, 0], torch.rand(4, 1, 1), draw, "uniform")
 
 
@@ -65,4 +65,4 @@ def test_an_unknown_distribution_is_refused() -> None:
 def test_other_formats_take_the_definition() -> None:
     x, draw = torch.tensor([[1, 0, 1]]), draw_for((1,), 1)
     check(noisy.add_noise, reference.add_noise, x, 0.5, draw, "uniform")
-    check(noisy.noisy_pack_signs, reference.noisy_pack_signs, x, 0.5, draw, "uniform", True)
+    check(noisy_signs.noisy_pack_signs, reference.noisy_pack_signs, x, 0.5, draw, "uniform", True)
