@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gradvote.kernels import reference
+from gradvote.kernels.cuda.columns import strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import Rows, rows_of
 from gradvote.kernels.cuda.tiles import is_finite, load, row_start
@@ -28,10 +29,11 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
         return reference.moving_average(old, beta, x, gain)
     new, kept = (torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in range(2))
     before, rows, whole = rows_of(old.detach()), rows_of(x.detach()), _whole(x)
+    unit = unit_of(before, rows)
     launch(
         _average, rows.number * triton.cdiv(rows.n, TILE), x,
-        before.x, rows.x, new, kept, whole, float(beta), float(gain), rows.n, *before.place, *rows.place[1:],
-        UNIT=before.unit, X_UNIT=rows.unit, TILE=TILE,
+        before.x, rows.x, new, kept, whole, float(beta), float(gain), rows.n, rows.inner,
+        *strides_of(before, unit), *strides_of(rows, unit), UNIT=unit, TILE=TILE,
     )  # fmt: skip
     repair(before, kept, whole)
     return new, kept
@@ -43,18 +45,18 @@ def finite_or(new: Tensor, old: Tensor) -> Tensor:
     if not floats or new.shape != old.shape:
         return reference.finite_or(new, old)
     kept, rows, whole = torch.empty(new.shape, dtype=new.dtype, device=new.device), rows_of(new), _whole(new)
-    launch(
-        _copy, rows.number * triton.cdiv(rows.n, TILE), new, rows.x, kept, whole, rows.n, *rows.place,
-        UNIT=rows.unit, TILE=TILE,
-    )  # fmt: skip
+    unit, programs = unit_of(rows), rows.number * triton.cdiv(rows.n, TILE)
+    place = (rows.inner, *strides_of(rows, unit))
+    launch(_copy, programs, new, rows.x, kept, whole, rows.n, *place, UNIT=unit, TILE=TILE)
     repair(rows_of(old), kept, whole)
     return kept
 
 
 def repair(old: Rows, new: Tensor, whole: Tensor) -> None:
     """Gives the blocks of `new` (..., n, contiguous) that are not `whole` (...,) what they were in `old`."""
-    programs = old.number * triton.cdiv(old.n, REPAIR)
-    launch(_repair, programs, new, old.x, new, whole, old.n, *old.place, UNIT=old.unit, TILE=REPAIR)
+    unit, programs = unit_of(old), old.number * triton.cdiv(old.n, REPAIR)
+    place = (old.inner, *strides_of(old, unit))
+    launch(_repair, programs, new, old.x, new, whole, old.n, *place, UNIT=unit, TILE=REPAIR)
 
 
 def _whole(x: Tensor) -> Tensor:
@@ -72,13 +74,14 @@ def bounded(x):
 )
 def _average(
     old, x, new, kept, whole, beta, gain, n, inner, outer_stride, inner_stride, x_outer_stride, x_inner_stride,
-    UNIT: tl.constexpr, X_UNIT: tl.constexpr, TILE: tl.constexpr,
+    UNIT: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
     before = load(row_start(old, row, inner, outer_stride, inner_stride, UNIT), j, n)
-    added = load(row_start(x, row, inner, x_outer_stride, x_inner_stride, X_UNIT), j, n)
+    added = load(row_start(x, row, inner, x_outer_stride, x_inner_stride, UNIT), j, n)
     result = before * beta + bounded(added) * gain
     place = row.to(tl.int64) * n + j
     tl.store(new + place, result, mask=j < n)
@@ -89,6 +92,7 @@ def _average(
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
 def _copy(x, out, whole, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
@@ -101,6 +105,7 @@ def _copy(x, out, whole, n, inner, outer_stride, inner_stride, UNIT: tl.constexp
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
 def _repair(old, new, whole, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     if tl.load(whole + row) == 0:

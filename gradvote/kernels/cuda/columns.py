@@ -5,25 +5,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradvote.kernels.cuda.rows import VECTOR, rows_of, values_of
+from gradvote.kernels.cuda.rows import VECTOR, Rows, rows_of, values_of
 
 
 class Columns(NamedTuple):
-    """Row r of input i begins i·step behind that of the first, at the place of `rows.Rows`, in units of `unit`."""
+    """Row r of input i begins i·step items behind row r of the first input."""
 
-    x: Tensor
-    lead: torch.Size
-    n: int
+    first: Rows
     step: int
-    inner: int
-    outer_stride: int
-    inner_stride: int
-    unit: int
-
-    @property
-    def place(self) -> tuple[int, int, int, int]:
-        """What a kernel takes: step, inner, outer_stride, inner_stride."""
-        return self.step, self.inner, self.outer_stride, self.inner_stride
 
 
 class Flags(NamedTuple):
@@ -41,12 +30,23 @@ def columns_of(x: Tensor) -> Columns:
     if rows.x.data_ptr() != x.data_ptr():
         x = x.contiguous()
         rows = rows_of(x[0])
-    aligned = x.stride(0) % VECTOR == 0
-    unit, scale = (rows.unit, 1) if aligned else (1, rows.unit)
-    return Columns(
-        x, rows.lead, rows.n, x.stride(0) // unit, rows.inner,
-        rows.outer_stride * scale, rows.inner_stride * scale, unit,
-    )  # fmt: skip
+    return Columns(rows, x.stride(0))
+
+
+def unit_of(*inputs: Rows | Columns) -> int:
+    """Items that every row of all inputs begins at a multiple of, and n is one of: then a thread loads as many at once.
+
+    Kernels that take it round n to its multiples, which changes nothing and tells the compiler.
+    """
+    steps = (each.step for each in inputs if isinstance(each, Columns))
+    rows = [each.first if isinstance(each, Columns) else each for each in inputs]
+    aligned = all(each.unit == VECTOR and each.n % VECTOR == 0 for each in rows)
+    return VECTOR if aligned and all(step % VECTOR == 0 for step in steps) else 1
+
+
+def strides_of(rows: Rows, unit: int) -> tuple[int, int]:
+    """The outer and inner stride of rows in a unit that divides their own."""
+    return rows.outer_stride * rows.unit // unit, rows.inner_stride * rows.unit // unit
 
 
 def flags_of(flags: Tensor, shape: torch.Size) -> Flags:

@@ -13,17 +13,22 @@ from torch import Tensor
 from gradvote.kernels import feedback_reference, reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.averages import NARROW, bounded, repair
+from gradvote.kernels.cuda.columns import strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import Rows, rows_of, values_of
 from gradvote.kernels.cuda.tiles import drawn, is_finite, load, row_start
-from gradvote.kernels.cuda.trees import fold, folded
+from gradvote.kernels.cuda.trees import fold, folded, near
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
 
-TILE = 2048
-"""Coordinates of a row that one program takes."""
 SUMMED = 1024
 """Coordinates of a tile whose |p| are summed."""
+TILES = 2, 4
+"""Tiles of a row that one program takes: with a given scale, and where |p| is summed."""
+PARTS = 1, 8
+"""Parts in which it takes them, so that the first folds are of a thread's own numbers."""
+DRAIN = 2048
+"""Coordinates of a row that one program of the second pass takes."""
 _PLAIN, _HEAVY_BALL, _NESTEROV = 0, 1, 2
 _DRAWN = 2
 
@@ -52,10 +57,10 @@ def feedback_step(
         tiles = triton.cdiv(x.shape[-1], SUMMED)
         found = folded(sums, counts, tiles, x.shape[-1] if keep is None else 0, mean=True)
         launch(
-            _drain, old[0].number * triton.cdiv(old[0].n, TILE), x,
+            _drain, old[0].number * triton.cdiv(old[0].n, DRAIN), x,
             old[0].x, new[0], bits.view(torch.int32), masks.x.view(torch.int32), found, valid, old[0].n, width,
-            *old[0].place, *_half(masks), UNIT=old[0].unit, MARK_UNIT=2 * masks.unit, TILE=TILE,
-            MASKED=keep is not None,
+            old[0].inner, *strides_of(old[0], unit_of(old[0])), *strides_of(masks, 1),
+            UNIT=unit_of(old[0]), TILE=DRAIN, MASKED=keep is not None,
         )  # fmt: skip
         valid &= found.isfinite()
     else:
@@ -64,11 +69,6 @@ def feedback_step(
     if inertia is not None:
         repair(old[1], new[1], moved)
     return Feedback(bits, valid, found, new[0], None if inertia is None else new[1])
-
-
-def _half(masks: Rows) -> tuple[int, int]:
-    """The strides of words: those of their halves are in units of twice as many."""
-    return masks.outer_stride, masks.inner_stride
 
 
 def _advance(
@@ -84,23 +84,17 @@ def _advance(
     scales = values_of(ratio if scale is None else scale.float(), lead)
     draw = philox.place_of(zeros, lead) if isinstance(zeros, Draw) else (0, 0, bits, 0, 0, bits, 0, 0)
     kind = _PLAIN if inertia is None else _NESTEROV if inertia.nesterov else _HEAVY_BALL
+    unit = unit_of(rows, *old)
     launch(
-        _advance_rows, rows.number * triton.cdiv(rows.n, TILE), x,
+        _advance_rows, rows.number * triton.cdiv(rows.n, SUMMED * TILES[summed]), x,
         rows.x, old[0].x, old[-1].x, new[0], new[-1], bits.view(torch.int32), valid, moved, sums, counts,
         masks.x.view(torch.int32), *values_of(ratio.float(), lead), *scales,
-        0.0 if inertia is None else float(inertia.mu), rows.n, bits.shape[-1], tiles,
-        *rows.place, *old[0].place[1:], *old[-1].place[1:], *_half(masks), *draw,
-        UNIT=rows.unit, OLD_UNIT=old[0].unit, MOVING_UNIT=old[-1].unit, MARK_UNIT=2 * masks.unit, TILE=TILE,
-        KIND=kind, ZEROS=_DRAWN if isinstance(zeros, Draw) else int(zeros), MASKED=masked,
-        SUMMED=SUMMED if summed else 0,
+        0.0 if inertia is None else float(inertia.mu), rows.n, bits.shape[-1], tiles, rows.inner,
+        *strides_of(rows, unit), *strides_of(old[0], unit), *strides_of(old[-1], unit), *strides_of(masks, 1), *draw,
+        UNIT=unit, SIZE=SUMMED, TILES=TILES[summed], PARTS=PARTS[summed], KIND=kind,
+        ZEROS=_DRAWN if isinstance(zeros, Draw) else int(zeros), MASKED=masked, SUMMED=summed,
     )  # fmt: skip
     return sums, counts
-
-
-@triton.jit
-def _spread(words):
-    """Words (T,) as conditions (T, 32), one for each bit."""
-    return ((words[:, None] >> tl.arange(0, 32)[None, :]) & 1) != 0
 
 
 @triton.jit
@@ -124,52 +118,72 @@ def _advance_rows(
     ratios, ratio_outer, ratio_inner, scales, scale_outer, scale_inner, mu, n, width, sum_tiles, inner,
     outer_stride, inner_stride, old_outer, old_inner, moving_outer, moving_inner, mark_outer, mark_inner,
     low, high, block, block_outer, block_inner, sender, sender_outer, sender_inner,
-    UNIT: tl.constexpr, OLD_UNIT: tl.constexpr, MOVING_UNIT: tl.constexpr, MARK_UNIT: tl.constexpr, TILE: tl.constexpr,
+    UNIT: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, PARTS: tl.constexpr,
     KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
-    """A tile stands as (words, 32), so that words and coordinates lie together in the registers of a thread."""
-    tiles = tl.cdiv(n, TILE)
-    row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
-    place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    j = place[:, None] * 32 + tl.arange(0, 32)[None, :]
-    out = row.to(tl.int64) * n + j
-    p = bounded(load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, n))
-    kept = load(row_start(memory, row, inner, old_outer, old_inner, OLD_UNIT), j, n)
-    if KIND > 0:
-        m = load(row_start(momentum, row, inner, moving_outer, moving_inner, MOVING_UNIT), j, n) * mu + p
-        tl.store(new_momentum + out, m, mask=j < n)
-        if tl.min(is_finite(m).to(tl.int32)) == 0:
-            tl.store(moved + row, False)
-        p = bounded(p + m * mu) if KIND == 2 else bounded(m)
-    p = p + kept * drawn(ratios, row, inner, ratio_outer, ratio_inner)
-    if tl.min((is_finite(p) | (j >= n)).to(tl.int32)) == 0:
-        tl.store(valid + row, False)
-    lanes = tl.arange(0, 32)[None, :]
-    positive = (p >= 0) & (j < n) if ZEROS == 1 else (p > 0) & (j < n)
-    result = tl.sum(positive.to(tl.int32) << lanes, axis=1)
-    if ZEROS == 2:
-        zero = tl.sum(((p == 0) & (j < n)).to(tl.int32) << lanes, axis=1)
-        if tl.max(tl.abs(zero)) > 0 or tl.min(zero) < 0:
-            own_block = drawn(block, row, inner, block_outer, block_inner)
-            own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
-            result |= zero & philox.word(place, own_block, own_sender, low, high)
-    tl.store(bits + row.to(tl.int64) * 2 * width + place, result, mask=place < 2 * width)
-    marked = j < n
-    if MASKED:
-        start = row_start(marks, row, inner, mark_outer, mark_inner, MARK_UNIT)
-        marked &= _spread(tl.load(start + place, mask=place < 2 * width, other=0))
-    if SUMMED:
-        tl.store(new_memory + out, p, mask=j < n)
-        magnitude = tl.reshape(tl.where(marked, tl.abs(p), 0.0), (TILE // SUMMED, SUMMED))
-        at = tile * (TILE // SUMMED) + tl.arange(0, TILE // SUMMED)
-        tl.store(
-            sums + row.to(tl.int64) * sum_tiles + at, fold(magnitude, TILE // SUMMED, SUMMED, 10), mask=at < sum_tiles
-        )
-        if MASKED:
-            tl.atomic_add(counts + row, tl.sum(marked.to(tl.int32)))
-    else:
+    """A part stands as (tiles, words, 32), so that words and coordinates lie together in the registers of a thread.
+
+    Where the momentum is not finite, p is not either: so the greatest of the two flags' sums tells of both.
+    """
+    n = n // UNIT * UNIT
+    programs = tl.cdiv(n, SIZE * TILES)
+    row, program = tl.program_id(0) // programs, tl.program_id(0) % programs
+    tile = program * TILES + tl.arange(0, TILES)
+    ratio, scale = drawn(ratios, row, inner, ratio_outer, ratio_inner), 0.0
+    if not SUMMED:
         scale = drawn(scales, row, inner, scale_outer, scale_inner)
-        tl.store(new_memory + out, _sent(p, _spread(result), marked, scale, MASKED), mask=j < n)
+    x = row_start(x, row, inner, outer_stride, inner_stride, UNIT)
+    memory = row_start(memory, row, inner, old_outer, old_inner, UNIT)
+    momentum = row_start(momentum, row, inner, moving_outer, moving_inner, UNIT)
+    marks, bits = row_start(marks, row, inner, mark_outer, mark_inner, 2), bits + row.to(tl.int64) * 2 * width
+    new_memory, new_momentum = new_memory + row.to(tl.int64) * n, new_momentum + row.to(tl.int64) * n
+    WORDS: tl.constexpr = SIZE // PARTS // 32
+    lanes = tl.arange(0, 32)[None, None, :]
+    magnitudes, wrong = (), tl.zeros((TILES, WORDS, 32), tl.int32)
+    sent_count = tl.zeros((TILES, WORDS, 32), tl.int32)
+    for k in tl.static_range(PARTS):
+        place = tile[:, None] * (SIZE // 32) + k * WORDS + tl.arange(0, WORDS)[None, :]
+        j = place[:, :, None] * 32 + lanes
+        inside = j < n
+        p = bounded(load(x, j, n))
+        before = load(memory, j, n)
+        if KIND > 0:
+            m = load(momentum, j, n) * mu + p
+            tl.store(new_momentum + j, m, mask=inside)
+            wrong = tl.maximum(wrong, 2 * (inside & ~is_finite(m)).to(tl.int32))
+            p = bounded(p + m * mu) if KIND == 2 else bounded(m)
+        p = p + before * ratio
+        wrong = tl.maximum(wrong, (inside & ~is_finite(p)).to(tl.int32))
+        positive = inside & ((p >= 0) if ZEROS == 1 else (p > 0))
+        word = tl.sum(positive.to(tl.int32) << lanes, axis=2)
+        if ZEROS == 2:
+            zero = tl.sum((inside & (p == 0)).to(tl.int32) << lanes, axis=2)
+            if tl.max((zero != 0).to(tl.int32)) > 0:
+                own_block = drawn(block, row, inner, block_outer, block_inner)
+                own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
+                word |= zero & philox.word(place, own_block, own_sender, low, high)
+        tl.store(bits + place, word, mask=place < 2 * width)
+        marked = inside
+        if MASKED:
+            mark = tl.load(marks + place, mask=place < 2 * width, other=0)
+            marked = inside & (((mark[:, :, None] >> lanes) & 1) != 0)
+        if SUMMED:
+            tl.store(new_memory + j, p, mask=inside)
+            magnitudes = magnitudes + (tl.where(marked, tl.abs(p), 0.0),)  # Triton has no starred tuples
+            sent_count += marked.to(tl.int32)
+        else:
+            signs = ((word[:, :, None] >> lanes) & 1) != 0
+            tl.store(new_memory + j, _sent(p, signs, marked, scale, MASKED), mask=inside)
+    worst = tl.max(wrong)
+    if worst > 0:
+        tl.store(valid + row, False)
+    if worst > 1:
+        tl.store(moved + row, False)
+    if SUMMED:
+        total = fold(tl.reshape(near(magnitudes), (TILES, SIZE // 8)), TILES, SIZE // 8, 7)
+        tl.store(sums + row.to(tl.int64) * sum_tiles + tile, total, mask=tile < sum_tiles)
+        if MASKED:
+            tl.atomic_add(counts + row, tl.sum(sent_count))
 
 
 @triton.jit(
@@ -177,22 +191,25 @@ def _advance_rows(
 )
 def _drain(
     memory, new_memory, bits, marks, scales, valid, n, width, inner, outer_stride, inner_stride, mark_outer, mark_inner,
-    UNIT: tl.constexpr, MARK_UNIT: tl.constexpr, TILE: tl.constexpr, MASKED: tl.constexpr,
+    UNIT: tl.constexpr, TILE: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """p in the new memory without what is sent; the old memory where p or the scale is not finite."""
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
-    place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    j = place[:, None] * 32 + tl.arange(0, 32)[None, :]
+    place, lanes = tile * (TILE // 32) + tl.arange(0, TILE // 32), tl.arange(0, 32)[None, :]
+    j = place[:, None] * 32 + lanes
     out = new_memory + row.to(tl.int64) * n + j
     scale = tl.load(scales + row)
     if (tl.load(valid + row) != 0) & is_finite(scale):
         p = tl.load(out, mask=j < n, other=0)
-        positive = _spread(tl.load(bits + row.to(tl.int64) * 2 * width + place, mask=place < 2 * width, other=0))
+        word = tl.load(bits + row.to(tl.int64) * 2 * width + place, mask=place < 2 * width, other=0)
+        positive = ((word[:, None] >> lanes) & 1) != 0
         kept = positive
         if MASKED:
-            start = row_start(marks, row, inner, mark_outer, mark_inner, MARK_UNIT)
-            kept = _spread(tl.load(start + place, mask=place < 2 * width, other=0))
+            start = row_start(marks, row, inner, mark_outer, mark_inner, 2)
+            mark = tl.load(start + place, mask=place < 2 * width, other=0)
+            kept = ((mark[:, None] >> lanes) & 1) != 0
         tl.store(out, _sent(p, positive, kept, scale, MASKED), mask=j < n)
     else:
         old = tl.load(row_start(memory, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n, other=0)

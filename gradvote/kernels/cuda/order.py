@@ -5,6 +5,7 @@ ranks that a block wants are added in ascending order. Medians of more rows are 
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 import triton
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.networks import sort
-from gradvote.kernels.cuda.columns import columns_of, flags_of
+from gradvote.kernels.cuda.columns import columns_of, flags_of, strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.rows import Rows
 from gradvote.kernels.cuda.tiles import divided, row_start
 from gradvote.kernels.cuda.traced import Symbol, function
 
@@ -25,7 +27,7 @@ FOLD_TILE, CHUNK = 512, 8
 RANK_TILE, RANK_ROWS = 32, 128
 """Coordinates of a program that finds medians bit by bit, and rows that are compared together."""
 _FLOATS = (torch.float32, torch.float64)
-_NAMES = ("number", "n", "step", "inner", "outer_stride", "inner_stride", "flag_step", "flag_outer", "flag_inner")
+_NAMES = ("number", "n", "inner", "step", "outer_stride", "inner_stride", "flag_step", "flag_outer", "flag_inner")
 
 
 def median(x: Tensor, valid: Tensor) -> Tensor:
@@ -40,17 +42,15 @@ def trimmed_mean(x: Tensor, valid: Tensor, trim: int | None) -> Tensor:
     low = middle if trim is None else min(trim, middle)
     if x.dtype not in _FLOATS or (number > max(TILES) and low < middle) or low < 0:
         return reference.trimmed_mean(x, valid, trim)
-    rows, flags = columns_of(x), flags_of(valid, x.shape[:-1])
-    out = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device)
-    given = (rows.x, flags.x, out, number, rows.n, *rows.place, *flags[1:])
+    rows, unit, out, given = _prepare(x, valid)
     if number > max(TILES):
-        programs = rows.lead.numel() * triton.cdiv(rows.n, RANK_TILE)
+        programs = rows.number * triton.cdiv(rows.n, RANK_TILE)
         constants = {"TILE": RANK_TILE, "ROWS": RANK_ROWS, "BITS": 8 * x.element_size()}
-        launch(_middle, programs, x, *given, UNIT=rows.unit, **constants)
+        launch(_middle, programs, x, *given, UNIT=unit, **constants)
         return out
     sorted_ = min(size for size in TILES if size >= number)
-    programs = rows.lead.numel() * triton.cdiv(rows.n, TILES[sorted_])
-    constants = {"UNIT": rows.unit, "TILE": TILES[sorted_], "ROWS": sorted_, "SORT": _SORTS[sorted_]}
+    programs = rows.number * triton.cdiv(rows.n, TILES[sorted_])
+    constants = {"UNIT": unit, "TILE": TILES[sorted_], "ROWS": sorted_, "SORT": _SORTS[sorted_]}
     launch(_select, programs, x, *given, low, **constants)
     return out
 
@@ -59,15 +59,22 @@ def mean(x: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
     """`reference.mean`."""
     if x.dtype not in _FLOATS:
         return reference.mean(x, valid, weights)
-    rows, flags = columns_of(x), flags_of(valid, x.shape[:-1])
-    out = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device)
+    rows, unit, out, given = _prepare(x, valid)
     each = x if weights is None else weights.to(x.dtype).contiguous()
     launch(
-        _fold, rows.lead.numel() * triton.cdiv(rows.n, FOLD_TILE), x,
-        rows.x, flags.x, out, len(x), rows.n, *rows.place, *flags[1:], each,
-        UNIT=rows.unit, TILE=FOLD_TILE, CHUNK=CHUNK, WEIGHTED=weights is not None,
+        _fold, rows.number * triton.cdiv(rows.n, FOLD_TILE), x,
+        *given, each, UNIT=unit, TILE=FOLD_TILE, CHUNK=CHUNK, WEIGHTED=weights is not None,
     )  # fmt: skip
     return out
+
+
+def _prepare(x: Tensor, valid: Tensor) -> tuple[Rows, int, Tensor, tuple[Any, ...]]:
+    """The first input's rows, the unit of all, a new tensor for the result, and the arguments all kernels here take."""
+    columns, flags = columns_of(x), flags_of(valid, x.shape[:-1])
+    rows, unit = columns.first, unit_of(columns)
+    out = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device)
+    place = (rows.inner, columns.step // unit, *strides_of(rows, unit))
+    return rows, unit, out, (rows.x, flags.x, out, len(x), rows.n, *place, *flags[1:])
 
 
 def _exchange(a: Symbol, b: Symbol) -> tuple[Symbol, Symbol]:
@@ -91,9 +98,10 @@ def _counts(flags, i, flag_step, number):
 
 @triton.jit(do_not_specialize=(*_NAMES, "low"))
 def _select(
-    x, flags, out, number, n, step, inner, outer_stride, inner_stride, flag_step, flag_outer, flag_inner, low,
+    x, flags, out, number, n, inner, step, outer_stride, inner_stride, flag_step, flag_outer, flag_inner, low,
     UNIT: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr, SORT: tl.constexpr,
 ):  # fmt: skip
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
@@ -118,9 +126,10 @@ def _select(
 
 @triton.jit(do_not_specialize=_NAMES)
 def _fold(
-    x, flags, out, number, n, step, inner, outer_stride, inner_stride, flag_step, flag_outer, flag_inner, weights,
+    x, flags, out, number, n, inner, step, outer_stride, inner_stride, flag_step, flag_outer, flag_inner, weights,
     UNIT: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr, WEIGHTED: tl.constexpr,
 ):  # fmt: skip
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
@@ -166,9 +175,10 @@ def _flipped(bits, BITS: tl.constexpr):
 
 @triton.jit(do_not_specialize=_NAMES)
 def _middle(
-    x, flags, out, number, n, step, inner, outer_stride, inner_stride, flag_step, flag_outer, flag_inner,
+    x, flags, out, number, n, inner, step, outer_stride, inner_stride, flag_step, flag_outer, flag_inner,
     UNIT: tl.constexpr, TILE: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)

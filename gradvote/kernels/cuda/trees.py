@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gradvote.kernels import reference
+from gradvote.kernels.cuda.columns import strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import rows_of
 from gradvote.kernels.cuda.signs import FLOATS
@@ -49,8 +50,8 @@ def _sum(x: Tensor, keep: Tensor | None, magnitude: bool) -> tuple[Tensor, Tenso
     masks = rows if keep is None else rows_of(keep.to(torch.int64), lead)
     launch(
         _sum_tiles, triton.cdiv(rows.number * tiles, TILES), x,
-        rows.x, masks.x, sums, counts, rows.number * tiles, rows.n, *rows.place, *masks.place[1:],
-        UNIT=rows.unit, MARK_UNIT=masks.unit, SIZE=TILE, TILES=TILES, ABSOLUTE=magnitude, MASKED=keep is not None,
+        rows.x, masks.x, sums, counts, rows.number * tiles, rows.n, rows.inner,
+        *strides_of(rows, unit_of(rows)), *strides_of(masks, 1), UNIT=unit_of(rows), SIZE=TILE, TILES=TILES, ABSOLUTE=magnitude, MASKED=keep is not None,
     )  # fmt: skip
     return folded(sums, counts, tiles, rows.n if keep is None else 0, magnitude), counts
 
@@ -97,10 +98,11 @@ def fold(x, ROWS: tl.constexpr, SIZE: tl.constexpr, LEVELS: tl.constexpr):
 )  # fmt: skip
 def _sum_tiles(
     x, marks, sums, counts, units, n, inner, outer_stride, inner_stride, mark_outer, mark_inner,
-    UNIT: tl.constexpr, MARK_UNIT: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, ABSOLUTE: tl.constexpr,
+    UNIT: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, ABSOLUTE: tl.constexpr,
     MASKED: tl.constexpr,
 ):  # fmt: skip
     """Eight parts of each tile are loaded apart, so that the first three folds are of one thread's own numbers."""
+    n = n // UNIT * UNIT
     tiles = tl.cdiv(n, SIZE)
     unit = tl.program_id(0) * TILES + tl.arange(0, TILES)
     row, within = unit // tiles, unit < units
@@ -109,7 +111,7 @@ def _sum_tiles(
     while padded < n and padded < SIZE:
         padded *= 2
     start = row_start(x, row, inner, outer_stride, inner_stride, UNIT)[:, None]
-    mark_start = row_start(marks, row, inner, mark_outer, mark_inner, MARK_UNIT)[:, None]
+    mark_start = row_start(marks, row, inner, mark_outer, mark_inner, 1)[:, None]
     parts = ()
     kept = tl.zeros((TILES, SIZE // 8), tl.int32)
     for k in tl.static_range(8):
@@ -127,14 +129,14 @@ def _sum_tiles(
             values = tl.where(marked, values, 0.0)
             kept += marked.to(tl.int32)
         parts = parts + (tl.where(here | (lane < padded), values, _minus_zero(values)),)
-    total = fold(_near(parts), TILES, SIZE // 8, 7)
+    total = fold(near(parts), TILES, SIZE // 8, 7)
     tl.store(sums + unit, total, mask=within)
     if MASKED:
         tl.atomic_add(counts + row, tl.sum(kept, axis=1), mask=within)
 
 
 @triton.jit
-def _near(x):
+def near(x):
     """Eight parts of a row, folded to one."""
     return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
 
@@ -149,7 +151,7 @@ def _fold_far(sums, less, tiles, width, size, TILE: tl.constexpr):
     for k in tl.static_range(8):
         i = j + k * size
         parts = parts + (tl.load(start + i, mask=(j < size) & (i < tiles), other=0),)
-    tl.store(less + row.to(tl.int64) * size + j, _near(parts), mask=j < size)
+    tl.store(less + row.to(tl.int64) * size + j, near(parts), mask=j < size)
 
 
 @triton.jit(do_not_specialize=("tiles", "width", "size", "n"))

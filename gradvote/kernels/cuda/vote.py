@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cuda.columns import columns_of, flags_of
+from gradvote.kernels.cuda.columns import columns_of, flags_of, strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import rows_of
 from gradvote.kernels.cuda.tiles import row_start
@@ -32,16 +32,17 @@ def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor)
     number = len(words)
     if number > LIMIT:
         return reference.majority(words, counted, valid, ties)
-    ballots = columns_of(words)
+    ballots, flags = columns_of(words), flags_of(valid, words.shape[:-1])
     marks = ballots if counted is None else columns_of(counted.expand_as(words))
-    tie, flags = rows_of(ties, ballots.lead), flags_of(valid, words.shape[:-1])
+    first, tie = ballots.first, rows_of(ties, ballots.first.lead)
+    unit = unit_of(ballots, marks, tie)
     won, tied = (torch.empty(words.shape[1:], dtype=torch.int64, device=words.device) for _ in range(2))
     rows = min((limit for limit in TILES if number <= limit), default=max(TILES))
     launch(
-        _vote, ballots.lead.numel() * triton.cdiv(ballots.n, TILES[rows]), words,
-        ballots.x, marks.x, flags.x, tie.x, won, tied, number, ballots.n,
-        *ballots.place, marks.step, *marks.place[2:], *flags[1:], *tie.place[1:],
-        UNIT=ballots.unit, MARK_UNIT=marks.unit, TIE_UNIT=tie.unit, TILE=TILES[rows], MASKED=counted is not None,
+        _vote, first.number * triton.cdiv(first.n, TILES[rows]), words,
+        first.x, marks.first.x, flags.x, tie.x, won, tied, number, first.n, first.inner,
+        ballots.step // unit, *strides_of(first, unit), marks.step // unit, *strides_of(marks.first, unit),
+        *flags[1:], *strides_of(tie, unit), UNIT=unit, TILE=TILES[rows], MASKED=counted is not None,
         ROWS=rows, COUNT=_COUNTS[rows], PLANES=(2 * rows).bit_length(), TOTAL=PLANES if number > rows else 0,
     )  # fmt: skip
     return won, tied
@@ -118,40 +119,43 @@ def _chunk(
 
 @triton.jit(
     do_not_specialize=(
-        "number", "width", "step", "inner", "outer_stride", "inner_stride", "mark_step", "mark_outer", "mark_inner",
+        "number", "width", "inner", "step", "outer_stride", "inner_stride", "mark_step", "mark_outer", "mark_inner",
         "flag_step", "flag_outer", "flag_inner", "tie_outer", "tie_inner",
     )
 )  # fmt: skip
 def _vote(
-    x, marks, flags, ties, won, tied, number, width, step, inner, outer_stride, inner_stride,
+    x, marks, flags, ties, won, tied, number, width, inner, step, outer_stride, inner_stride,
     mark_step, mark_outer, mark_inner, flag_step, flag_outer, flag_inner, tie_outer, tie_inner,
-    UNIT: tl.constexpr, MARK_UNIT: tl.constexpr, TIE_UNIT: tl.constexpr, TILE: tl.constexpr, MASKED: tl.constexpr,
+    UNIT: tl.constexpr, TILE: tl.constexpr, MASKED: tl.constexpr,
     ROWS: tl.constexpr, COUNT: tl.constexpr, PLANES: tl.constexpr, TOTAL: tl.constexpr,
 ):  # fmt: skip
+    width = width // UNIT * UNIT
     tiles = tl.cdiv(width, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
     inside = j < width
     x = row_start(x, row, inner, outer_stride, inner_stride, UNIT) + j
-    marks = row_start(marks, row, inner, mark_outer, mark_inner, MARK_UNIT) + j
+    marks = row_start(marks, row, inner, mark_outer, mark_inner, UNIT) + j
     flags = row_start(flags, row, inner, flag_outer, flag_inner, 1)
-    step, mark_step, first = step.to(tl.int64) * UNIT, mark_step.to(tl.int64) * MARK_UNIT, number * 0
-    counter = _chunk(x, marks, flags, first, step, mark_step, flag_step, number, inside, MASKED, ROWS, COUNT)
-    threshold = first + ROWS
+    step, mark_step, first = step.to(tl.int64) * UNIT, mark_step.to(tl.int64) * UNIT, number * 0
     if TOTAL:
-        for _ in tl.static_range(PLANES, TOTAL):
-            counter = counter + (tl.zeros((TILE,), tl.int64),)
+        counter, threshold = (tl.zeros((TILE,), tl.int64),), first
+        for _ in tl.static_range(1, TOTAL):
+            counter = counter + (tl.zeros((TILE,), tl.int64),)  # Triton has no starred tuples
         while threshold < number:
             more = _chunk(x, marks, flags, threshold, step, mark_step, flag_step, number, inside, MASKED, ROWS, COUNT)
             counter = _sum(counter, more, TOTAL, PLANES)
             threshold += ROWS
+    else:
+        counter = _chunk(x, marks, flags, first, step, mark_step, flag_step, number, inside, MASKED, ROWS, COUNT)
+        threshold = first + ROWS
     beyond, equal = tl.zeros((TILE,), tl.int64), tl.full((TILE,), -1, tl.int64)
     for k in tl.static_range(TOTAL or PLANES):
         plane = counter[(TOTAL or PLANES) - 1 - k]
         bit = -((threshold >> ((TOTAL or PLANES) - 1 - k)) & 1).to(tl.int64)
         beyond |= equal & plane & ~bit
         equal &= ~(plane ^ bit)
-    tie = tl.load(row_start(ties, row, inner, tie_outer, tie_inner, TIE_UNIT) + j, mask=inside, other=0)
+    tie = tl.load(row_start(ties, row, inner, tie_outer, tie_inner, UNIT) + j, mask=inside, other=0)
     place = row.to(tl.int64) * width + j
     tl.store(won + place, beyond | (equal & tie), mask=inside)
     tl.store(tied + place, equal, mask=inside)
