@@ -54,7 +54,7 @@ ONLY = {
         "aggregators",
     },
     "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes", "staging"},
-    "optim": set(),
+    "optim": {"core", "theory"},
 }
 EVERYWHERE = {"torch", "numpy", "gradvote"}
 THIRD_PARTY = {
