@@ -139,7 +139,7 @@ def _vote(
     counter = _chunk(x, marks, flags, first, step, mark_step, flag_step, number, inside, MASKED, ROWS, COUNT)
     threshold = first + ROWS
     if TOTAL:
-        for k in tl.static_range(PLANES, TOTAL):
+        for _ in tl.static_range(PLANES, TOTAL):
             counter = counter + (tl.zeros((TILE,), tl.int64),)
         while threshold < number:
             more = _chunk(x, marks, flags, threshold, step, mark_step, flag_step, number, inside, MASKED, ROWS, COUNT)
