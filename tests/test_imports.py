@@ -5,6 +5,7 @@ own tier; some are held shorter still; the library imports nothing of the lab. A
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,8 @@ IN_ONE_FILE = {
     "accelerate": "integrations/accelerate.py",
     "triton": "kernels/cuda",
 }
+MAPPED = [".", "engines/elastic", "lab/cli", "lab/experiments", "lab/report", "lab/train"]
+"""Folders of more than a dozen files."""
 FILES = sorted(ROOT.rglob("*.py"))
 FRONT_DOORS = [ROOT / "__init__.py", ROOT / "lab" / "__init__.py"]
 """Each names what is above it and loads it when it is used."""
@@ -170,3 +173,13 @@ def test_the_reader_sees_what_it_should() -> None:
     assert tier_of("core") < tier_of("codecs") < tier_of("engines") < tier_of("lab.cli")
     assert room_of(ROOT / "lab" / "plan.py") == "lab.plan" and room_of(ROOT / "lab" / "cli" / "demo.py") == "lab.cli"
     assert "lab.train" in rooms_used(ROOT / "lab" / "cli" / "demo.py")
+
+
+@pytest.mark.parametrize("folder", MAPPED)
+def test_large_folders_have_a_map(folder: str) -> None:
+    """Their `__init__` names each file, so that a newcomer knows where to begin."""
+    place = ROOT / folder
+    told = ast.get_docstring(ast.parse((place / "__init__.py").read_text())) or ""
+    files = {path.stem for path in place.glob("*.py")} - {"__init__", "__main__"}
+    unnamed = {file for file in files if not re.search(rf"`(?:\w+\.)*{file}[`.]", told)}
+    assert len(files) >= 12 and not unnamed, f"Say in {folder}/__init__.py what these are: {sorted(unnamed)}"

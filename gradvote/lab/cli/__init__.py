@@ -1,4 +1,12 @@
-"""The command line. Mistakes of a user end with one sentence and exit status 2."""
+"""The command line. Mistakes of a user end with one sentence and exit status 2.
+
+A map. One file per command: `training` (`train`), `comparing`, `demo`, `reproduce`, `reporting`, `planning`,
+`benching`, `launching` (and `keys`), `listing`. The first two share `options`, whose values become a `Config`, and
+`showing`: where results go and how they are shown. `train` hands its work to `ranks` (engine ddp) or `elastic_runs`,
+whose `--kill` and `--stop` are read by `script`; `compare` and `demo` to `side_by_side`, a crew of processes. What
+appears on the terminal is made by `watch` (a run), `progress` (`reproduce`), `notices` (what the library says) and
+`plain` (terminals that lack characters).
+"""
 
 import warnings
 from collections.abc import Sequence
