@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradvote.engines.protocol import Protocol, protocol_for
+from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.staging import to_host
 from tests.contract.parts import ALGORITHMS, same, updates

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
-from gradvote.engines.distributed.transport import Delivery, Transport
-from gradvote.engines.distributed.turn import Turn
+from gradvote.engines.distributed.part_round import PartRound
+from gradvote.engines.distributed.transport import Delivered, Transport
 
 
 def run(
     transport: Transport,
-    turns: Sequence[Turn],
+    turns: Sequence[PartRound],
     updates: Iterable[Tensor],
     ready: Callable[[int], None] | None = None,
-) -> list[tuple[Delivery, Delivery]]:
+) -> list[tuple[Delivered, Delivered]]:
     """Exchange the parts' updates (d_k,) until each turn can be read; an update is used up before the next is taken.
 
     `ready(k)` is called when turn k can be read: nothing but the loss of a rank can make the round fail then.

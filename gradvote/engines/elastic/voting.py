@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 
 from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic.ballot_box import ReceivedBallot
 from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.agreement import Agreement

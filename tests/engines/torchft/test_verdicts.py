@@ -1,6 +1,6 @@
 import pytest
 
-from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.torchft.greetings import Refused
 from gradvote.engines.torchft.verdicts import Found, Verdict, countable, digest_of, verdict_bytes, verdict_from
 
