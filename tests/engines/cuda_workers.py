@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -19,6 +17,8 @@ from gradvote import kernels
 from gradvote.core import Algorithm
 from gradvote.distributed import PLACEMENTS, Exchange
 from gradvote.engines.common.protocol import protocol_for
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.gradients import set_gradients
 from gradvote.engines.simulation import Simulation
 from tests.golden.cases import SEED, STEPS, Work, all_cases, work_of

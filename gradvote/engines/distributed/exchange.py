@@ -145,29 +145,29 @@ class Exchange:
         check_gradients(user.names, gradients.values())
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         keys = [(k, len(layouts)) for k in range(len(layouts))]
-        turns = [self._session.turn(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
+        rounds = [self._session.round_of(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
         updates = self._updates(layouts, gradients, scale)
         overflow = user.scaling.active and not all_finite(g for g in gradients.values() if g is not None)
         targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
         outbox = Outbox(self._buffer, targets, scale)
         deliveries = pipeline.run(
             self._session.transport,
-            turns,
+            rounds,
             updates,
-            lambda k: outbox.write(layouts[k], turns[k].read),
+            lambda k: outbox.write(layouts[k], rounds[k].read),
         )
         outbox.finish()
-        if not user.scaling.active and any(turn.abstained for turn in turns):
+        if not user.scaling.active and any(round_.abstained for round_ in rounds):
             user.overflowed()
         skipped = user.scaling.active and self._session.transport.most(overflow)
         add(aside, targets)
-        decided = frozenset[int](aside).union(*(turn.decided for turn in turns))
+        decided = frozenset[int](aside).union(*(round_.decided for round_ in rounds))
         user.scaling.settle(skipped or not decided)
         user.give(targets, decided, scale, skipped)
         if skipped:
             self._session.skip(deliveries)
         else:
-            self._session.commit(dict(zip(keys, turns, strict=True)), deliveries)
+            self._session.commit(dict(zip(keys, rounds, strict=True)), deliveries)
 
     def _updates(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Iterator[Tensor]:
         """What is voted on, chunk by chunk: true gradients, bounded together."""

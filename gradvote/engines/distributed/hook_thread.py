@@ -56,7 +56,7 @@ class Joined:
     layout: Layout
     gradients: Mapping[int, Tensor]
     used: frozenset[int]
-    turn: PartRound
+    round_: PartRound
 
 
 @dataclass
@@ -146,7 +146,7 @@ class HookThread(threading.Thread):
         if key not in self._layouts:
             self._layouts[key] = self._session.protocol.layout.subset(key)
         layout = self._layouts[key]
-        step.groups[key] = group = Joined(layout, gradients, used, self._session.turn(key, layout, waiting[0].lr))
+        step.groups[key] = group = Joined(layout, gradients, used, self._session.round_of(key, layout, waiting[0].lr))
         step.waiting = []
         if step.scale is not None:
             step.overflow |= not all_finite(gradients[i] for i in used)
@@ -158,7 +158,7 @@ class HookThread(threading.Thread):
     def _exchange(self, groups: Sequence[Joined], shrink: float) -> None:
         updates = (self._update(group) for group in groups)
         shorter = updates if shrink == 1 else (shortened(flat, shrink) for flat in updates)
-        self._step.deliveries += pipeline.run(self._session.transport, [group.turn for group in groups], shorter)
+        self._step.deliveries += pipeline.run(self._session.transport, [group.round_ for group in groups], shorter)
 
     def _update(self, group: Joined) -> Tensor:
         """The true gradient of a group."""
@@ -170,7 +170,7 @@ class HookThread(threading.Thread):
         step = self._step
         if self._max_norm is not None:
             self._exchange([*step.groups.values()], factor(step.squares, self._max_norm))
-        self.abstained = any(group.turn.abstained for group in step.groups.values())
+        self.abstained = any(group.round_.abstained for group in step.groups.values())
         self.skipped = step.scale is not None and self._session.transport.most(step.overflow)
         if self.skipped:
             for bucket in step.buckets:
@@ -178,12 +178,12 @@ class HookThread(threading.Thread):
             self._session.skip(step.deliveries)
             return
         for group in step.groups.values():
-            self._buffer.scatter([(group.layout, group.turn.read)], group.gradients, step.scale or 1.0)
+            self._buffer.scatter([(group.layout, group.round_.read)], group.gradients, step.scale or 1.0)
         for bucket in step.buckets:
             add(bucket.aside, bucket.gradients)
         aside = (i for bucket in step.buckets for i in bucket.aside)
-        self.decided = frozenset(aside).union(*(group.turn.decided for group in step.groups.values()))
-        self._session.commit({key: group.turn for key, group in step.groups.items()}, step.deliveries)
+        self.decided = frozenset(aside).union(*(group.round_.decided for group in step.groups.values()))
+        self._session.commit({key: group.round_ for key, group in step.groups.items()}, step.deliveries)
 
     def _result(self, bucket: Bucket) -> Tensor:
         if self._error is not None:

@@ -67,21 +67,21 @@ class Session:
         """Raise ValueError where the ranks were given different things; all ranks ask once, before the first step."""
         check_alike(self.transport, parameters, self.protocol.recipe_text, self.placement, VERSION)
 
-    def turn(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> PartRound:
+    def round_of(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> PartRound:
         """A round of the blocks of `layout`, known by `key` from round to round."""
         seat = self.seats.get(key) or self._seat(key, layout)
         t = self.transport
         now = RankRound(self.step, t.rank, t.num_ranks, lr, self.secret, self.faults, t.home, t.server)
         return PartRound(seat.part, now, seat.worker, seat.server)
 
-    def commit(self, turns: Mapping[Hashable, PartRound], deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
+    def commit(self, rounds: Mapping[Hashable, PartRound], deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
         """Take over the states of a finished step."""
-        for key, turn in turns.items():
-            self.seats[key].worker, self.seats[key].server = turn.worker, turn.server
+        for key, round_ in rounds.items():
+            self.seats[key].worker, self.seats[key].server = round_.worker, round_.server
         abstained = torch.tensor(self.counts.abstentions, device=CPU)
-        for turn in turns.values():
-            abstained += turn.abstentions
-        self.last = list(turns.values())
+        for round_ in rounds.values():
+            abstained += round_.abstentions
+        self.last = list(rounds.values())
         self._next(replace(self.counts, steps=self.counts.steps + 1, abstentions=tuple(abstained.tolist())), deliveries)
 
     def skip(self, deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
@@ -96,7 +96,7 @@ class Session:
 
     def stats(self) -> ExchangeStats:
         """The counts of this rank."""
-        return replace(self.counts, ties=sum(turn.ties() for turn in self.last))
+        return replace(self.counts, ties=sum(round_.ties() for round_ in self.last))
 
     def all_stats(self) -> list[ExchangeStats]:
         """The counts of all ranks, which all must ask for."""
