@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from gradvote import algorithms
 from gradvote.core import Algorithm
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.gradients import loop_gradients, trainable
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.lab import data
 

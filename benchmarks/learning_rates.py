@@ -28,7 +28,7 @@ from torch.optim import SGD, AdamW, Optimizer
 import gradvote
 from gradvote import algorithms
 from gradvote.core import Algorithm
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 
 PRESENT: dict[str, tuple[Callable[..., Optimizer], Sequence[float]]] = {

@@ -1,6 +1,14 @@
 """Votes behind DistributedDataParallel: `gradvote.ddp.attach`."""
 
-from gradvote.engines.ddp import Vote, attach
-from gradvote.engines.statistics import OWN_BUFFERS, average_statistics
+from typing import TYPE_CHECKING
 
-__all__ = ["OWN_BUFFERS", "Vote", "attach", "average_statistics"]
+from gradvote.engines.common.old_names import old_names
+from gradvote.engines.ddp import DDPVote, attach
+from gradvote.engines.distributed.statistics import OWN_BUFFERS, average_statistics
+
+__all__ = ["OWN_BUFFERS", "DDPVote", "attach", "average_statistics"]
+
+if TYPE_CHECKING:  # for one release type checkers know the old name, too
+    Vote = DDPVote
+else:
+    __getattr__ = old_names(__name__, {"Vote": DDPVote})

@@ -1,17 +1,33 @@
 """Real workers: `gradvote.distributed.Exchange` over torch.distributed; `spawn` starts them on this machine."""
 
-from gradvote.engines.distributed import PLACEMENTS, Equivocation, Exchange, ExchangeError, Placement, Stats, resize
+from typing import TYPE_CHECKING
+
+from gradvote.engines.common.old_names import old_names
+from gradvote.engines.distributed import (
+    PLACEMENTS,
+    Equivocation,
+    Exchange,
+    ExchangeError,
+    ExchangeStats,
+    Placement,
+    resize,
+)
+from gradvote.engines.distributed.statistics import average_statistics
 from gradvote.engines.launch import spawn
-from gradvote.engines.statistics import average_statistics
 
 __all__ = [
     "PLACEMENTS",
     "Equivocation",
     "Exchange",
     "ExchangeError",
+    "ExchangeStats",
     "Placement",
-    "Stats",
     "average_statistics",
     "resize",
     "spawn",
 ]
+
+if TYPE_CHECKING:  # for one release type checkers know the old name, too
+    Stats = ExchangeStats
+else:
+    __getattr__ = old_names(__name__, {"Stats": ExchangeStats})

@@ -15,6 +15,8 @@ from types import CodeType, ModuleType
 
 LAB = ("bench", "cli", "data", "experiments", "models", "plan", "report", "train")
 MOVED = {
+    "gradvote.engines.protocol": "gradvote.engines.common.protocol",
+    "gradvote.engines.statistics": "gradvote.engines.distributed.statistics",
     "gradvote.data.partitions": "gradvote.partitions",
     "gradvote.data.shuffle": "gradvote.shuffle",
     **{f"gradvote.{name}": f"gradvote.lab.{name}" for name in LAB},

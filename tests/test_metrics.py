@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from gradvote import metrics
-from gradvote.engines.distributed.stats import Stats as Exchanged
-from gradvote.engines.elastic.counts import Standing
-from gradvote.engines.elastic.counts import Stats as Elastic
+from gradvote.engines.distributed.stats import ExchangeStats
+from gradvote.engines.elastic.counts import ElasticStats, WorkerCounts
 
-RANK = Exchanged(1, 2, 100, steps=4, sent_up=30, sent_down=20, abstentions=(0, 5))
-GROUP = Elastic(7, (0, 3), 6, 1, 0, 500, 400, {3: Standing(counted=5, missed=1)}, ((2, "worker 3 joined"),))
+RANK = ExchangeStats(1, 2, 100, steps=4, sent_up=30, sent_down=20, abstentions=(0, 5))
+GROUP = ElasticStats(7, (0, 3), 6, 1, 0, 500, 400, {3: WorkerCounts(counted=5, missed=1)}, ((2, "worker 3 joined"),))
 
 
 def test_fields_and_properties_are_flat_and_finite() -> None:
@@ -20,7 +19,7 @@ def test_fields_and_properties_are_flat_and_finite() -> None:
     assert found["gradvote/bytes_sent"] == 50 and found["gradvote/abstentions/1"] == 5
     assert found["gradvote/bits_per_coordinate"] == 1.0
     assert "gradvote/compression_rate" in found
-    assert "gradvote/compression_rate" not in metrics.numbers(Exchanged(0, 2, 100))  # NaN before the first step
+    assert "gradvote/compression_rate" not in metrics.numbers(ExchangeStats(0, 2, 100))  # NaN before the first step
     group = metrics.numbers(GROUP, prefix="")
     assert (group["members"], group["notes"], group["workers/3/missed"], group["step"]) == (2, 1, 1, 7)
     assert all(isinstance(value, float) for value in (*found.values(), *group.values()))
@@ -28,10 +27,9 @@ def test_fields_and_properties_are_flat_and_finite() -> None:
 
 def test_torchft_and_the_simulation_have_numbers_too() -> None:
     from gradvote.engines.simulation import Counts
-    from gradvote.engines.torchft.counts import Standing as Replica
-    from gradvote.engines.torchft.counts import Stats
+    from gradvote.engines.torchft.counts import ReplicaCounts, TorchftStats
 
-    stats = Stats(3, (0, 1), 2, 1, 0, 10, 20, {1: Replica(counted=2)}, ())
+    stats = TorchftStats(3, (0, 1), 2, 1, 0, 10, 20, {1: ReplicaCounts(counted=2)}, ())
     assert metrics.numbers(stats)["gradvote/workers/1/counted"] == 2 and metrics.step_of(stats) == 3
     assert metrics.numbers(Counts(torch.tensor([0, 4]), 9))["gradvote/abstentions/1"] == 4
 

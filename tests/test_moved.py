@@ -25,7 +25,7 @@ def forget(name: str) -> None:
 def test_an_old_name_is_the_same_module_with_a_warning(old: str) -> None:
     new = new_name(old)
     assert new is not None
-    forget(".".join(old.split(".")[:2]))
+    forget(old if old.startswith("gradvote.engines.") else ".".join(old.split(".")[:2]))
     with pytest.warns(DeprecationWarning, match=f"{old} is now {new}; the old name works until gradvote 0.3"):
         module = importlib.import_module(old)
     assert module is importlib.import_module(new)

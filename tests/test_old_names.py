@@ -5,6 +5,8 @@ import importlib
 import pytest
 
 OLD = {
+    "gradvote.ddp": {"Vote": "DDPVote"},
+    "gradvote.distributed": {"Stats": "ExchangeStats"},
     "gradvote.elastic": {"Vote": "ElasticVote", "Stats": "ElasticStats", "Standing": "WorkerCounts"},
     "gradvote.torchft": {"Vote": "TorchftVote", "Stats": "TorchftStats", "Standing": "ReplicaCounts"},
 }
@@ -13,7 +15,7 @@ OLD = {
 @pytest.mark.parametrize(("module", "old"), [(module, old) for module, names in OLD.items() for old in names])
 def test_an_old_name_works(module: str, old: str) -> None:
     new = OLD[module][old]
-    with pytest.warns(FutureWarning, match=f"{module}.{old} is called {new} now"):
+    with pytest.warns(DeprecationWarning, match=f"{module}.{old} is now {module}.{new}; the old name works until"):
         found = getattr(importlib.import_module(module), old)
     assert found is getattr(importlib.import_module(module), new)
 

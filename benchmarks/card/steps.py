@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from card.models import GPT, resnet50
 from gradvote import algorithms
 from gradvote.core import Algorithm, Payload
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.gradients import set_gradients
-from gradvote.engines.protocol import protocol_for
 
 STEPS, WARM_UP = 20, 5
 ALGORITHMS: dict[str, Callable[[], Algorithm]] = {

@@ -50,11 +50,11 @@ def listen() -> None:
 
 def count() -> None:
     """Votes as they are made, steps of each optimizer, and the rate that was suggested."""
-    kinds: list[Any] = [gradvote.ddp.Vote, gradvote.distributed.Exchange]
+    kinds: list[Any] = [gradvote.ddp.DDPVote, gradvote.distributed.Exchange]
     if TORCHFT:
-        from gradvote.engines.torchft.vote import Vote
+        from gradvote.engines.torchft.vote import TorchftVote
 
-        kinds.append(Vote)
+        kinds.append(TorchftVote)
     for kind in kinds:
         _remember(kind)
     register_optimizer_step_post_hook(stepped)

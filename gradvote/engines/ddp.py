@@ -21,17 +21,17 @@ from gradvote.core import Algorithm
 from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, in_words
 from gradvote.engines.common.directions import Directions
+from gradvote.engines.common.flat_buffer import flat_dtype
 from gradvote.engines.common.parameters import check_modules, parameters_of
+from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.training import Training
 from gradvote.engines.distributed.failures import Watch, private_group
-from gradvote.engines.distributed.gradients import flat_dtype
-from gradvote.engines.distributed.placement import Placement
+from gradvote.engines.distributed.hook_thread import Bucket, HookThread
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.stats import Stats
+from gradvote.engines.distributed.statistics import OWN_BUFFERS
+from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
-from gradvote.engines.hook_thread import Bucket, HookThread
-from gradvote.engines.statistics import OWN_BUFFERS
 from gradvote.faults import Faulty
 
 WHERE = "attach(ddp, algorithm)"
@@ -60,7 +60,7 @@ def attach(
     secret: bytes | None = None,
     timeout: float = 300.0,
     faults: Sequence[Faulty] = (),
-) -> "Vote":
+) -> "DDPVote":
     """Let the workers of a DDP model vote: after `backward()` every gradient is the direction that all agreed on.
 
         vote = gradvote.ddp.attach(DistributedDataParallel(model), gradvote.algorithms.signum(), optimizer=opt)
@@ -102,7 +102,7 @@ def attach(
     session.check_alike(parameters)
     _warn_of_buffers(ddp)
     thread = HookThread(session, watch, flat_dtype(training.params), max_norm)
-    vote = Vote(training, session, thread)
+    vote = DDPVote(training, session, thread)
     if ddp.gradient_as_bucket_view:
         _follow_new_buckets(ddp, training.directions)
     _register(ddp, vote)
@@ -110,7 +110,7 @@ def attach(
     return vote
 
 
-class Vote:
+class DDPVote:
     """What `attach` returns: counts and checkpoints of the exchange behind a DDP model. Use it between two steps."""
 
     def __init__(self, training: Training, session: Session, thread: HookThread) -> None:
@@ -122,11 +122,11 @@ class Vote:
         """The number of the next vote: one more after each synchronising backward pass, also where all skip it."""
         return self._session.step
 
-    def stats(self) -> Stats:
+    def stats(self) -> ExchangeStats:
         """What this rank has counted."""
         return self._session.stats()
 
-    def all_stats(self) -> list[Stats]:
+    def all_stats(self) -> list[ExchangeStats]:
         """What each rank has counted; all ranks must ask."""
         return self._session.all_stats()
 
@@ -195,7 +195,7 @@ def _after_ddp(call: Callable[[], None]) -> None:
     queue(lambda: queue(call))
 
 
-def _register(ddp: DistributedDataParallel, vote: Vote) -> None:
+def _register(ddp: DistributedDataParallel, vote: DDPVote) -> None:
     try:
         ddp.register_comm_hook(vote, _hook)
     except RuntimeError as error:  # torch's own words do not say that a trainer's setting may have done it
@@ -205,7 +205,7 @@ def _register(ddp: DistributedDataParallel, vote: Vote) -> None:
         ) from error
 
 
-def _hook(vote: Vote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
+def _hook(vote: DDPVote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
     return vote._take(bucket)
 
 

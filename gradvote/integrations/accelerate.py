@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
-from gradvote.ddp import Vote
+from gradvote.ddp import DDPVote
 from gradvote.engines.common.arguments import check_algorithm
 from gradvote.engines.common.clipping import minds_length
 from gradvote.errors import MissingExtra
@@ -43,7 +43,7 @@ def attach(
     max_norm: float | None = None,
     fresh: bool = False,
     **options: Unpack[Options],
-) -> Vote:
+) -> DDPVote:
     """Let the ranks of a script for Accelerate vote; call it after `prepare`, and before `load_state`.
 
         model, optimizer, loader = accelerator.prepare(model, optimizer, loader)

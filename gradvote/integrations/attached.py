@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
-from gradvote.ddp import OWN_BUFFERS, Vote, attach, average_statistics
+from gradvote.ddp import OWN_BUFFERS, DDPVote, attach, average_statistics
 from gradvote.distributed import Placement
 from gradvote.engines.common.clipping import minds_length
 from gradvote.engines.common.owners import warn_of_statistics
@@ -49,7 +49,9 @@ class Attached:
     ) -> None:
         with warnings.catch_warnings():  # its words are for loops of one's own
             warnings.filterwarnings("ignore", "The model has BatchNorm")
-            self.vote: Vote = attach(ddp, algorithm, optimizer=optimizers, scaler=scaler, max_norm=max_norm, **options)
+            self.vote: DDPVote = attach(
+                ddp, algorithm, optimizer=optimizers, scaler=scaler, max_norm=max_norm, **options
+            )
         self._ddp, self._optimizers, self.max_norm = weakref.ref(ddp), tuple(optimizers), max_norm
         self.params = {id(p) for p in ddp.parameters()}
         self.own_statistics = not any(getattr(ddp, option) for option in OWN_BUFFERS)

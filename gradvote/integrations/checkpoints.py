@@ -14,13 +14,13 @@ import torch
 import torch.distributed as dist
 
 from gradvote import distributed
-from gradvote.ddp import Vote
+from gradvote.ddp import DDPVote
 
 NAME = "gradvote{vote}-{rank}-of-{num_ranks}.pt"
 FRESH = "To go on with empty memories instead, give fresh=True."
 
 
-def save(folder: Path, vote: Vote, step: int | None, number: int = 0) -> Path:
+def save(folder: Path, vote: DDPVote, step: int | None, number: int = 0) -> Path:
     """Write this rank's file, whole or not at all. `step` is the trainer's, `number` that of several votes."""
     state = vote.state_dict()
     path = folder / _name(number, state["rank"], state["num_ranks"])
@@ -30,7 +30,7 @@ def save(folder: Path, vote: Vote, step: int | None, number: int = 0) -> Path:
     return path
 
 
-def load(folder: Path, vote: Vote, step: int | None, number: int = 0) -> None:
+def load(folder: Path, vote: DDPVote, step: int | None, number: int = 0) -> None:
     """Read this rank's file into the vote; all ranks must call it, and all raise where one of them has to.
 
     Raises:

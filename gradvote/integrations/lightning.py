@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from gradvote.core import Algorithm
-from gradvote.ddp import Vote
+from gradvote.ddp import DDPVote
 from gradvote.engines.common.arguments import check_algorithm
 from gradvote.errors import MissingExtra
 from gradvote.integrations.attached import Attached, Options, ddp_of, moved, plain, renewed
@@ -56,7 +56,7 @@ class VoteCallback(Callback):
         self._logged = 0
 
     @property
-    def vote(self) -> Vote:
+    def vote(self) -> DDPVote:
         """The vote of the training that runs, or ran last.
 
         Raises:

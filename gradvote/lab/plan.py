@@ -21,10 +21,10 @@ from torch import Tensor
 
 from gradvote import algorithms, wire
 from gradvote.core import Algorithm, Codec, Context
+from gradvote.engines.common.part import edge_share
+from gradvote.engines.common.placement import PLACEMENTS
+from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.distributed.chunking import CHUNK, MAX_CHUNKS
-from gradvote.engines.distributed.part import edge_share
-from gradvote.engines.distributed.placement import PLACEMENTS
-from gradvote.engines.protocol import Protocol
 from gradvote.layout import layout_of
 from gradvote.wire import Kind
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.gradients import set_gradients
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from tests.contract.parts import ALGORITHMS
 

@@ -16,7 +16,7 @@ from gradvote.aggregators import MajorityVote, Mean
 from gradvote.algorithms import signsgd
 from gradvote.codecs import Masked, Sign
 from gradvote.core import Algorithm, Units
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.transforms import Relative
 from tests.contract.parts import ALGORITHMS, context, remembers, senders

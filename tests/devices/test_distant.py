@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica
 from torch import Tensor, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
 from gradvote.aggregators import MajorityVote, Mean
 from gradvote.core import Aggregator, Context, Transform
 from gradvote.distributed import Exchange
-from gradvote.engines.distributed.gradients import Desk
+from gradvote.engines.common.flat_buffer import FlatBuffer
+from gradvote.engines.common.part import Part, part_of
+from gradvote.engines.common.placement import PLACEMENTS, served
+from gradvote.engines.common.protocol import Protocol, protocol_for
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed.mail import Mail
-from gradvote.engines.distributed.part import Part, part_of
-from gradvote.engines.distributed.placement import PLACEMENTS, served
-from gradvote.engines.distributed.turn import Round, Turn
-from gradvote.engines.protocol import Protocol, protocol_for
+from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.simulation import Simulation
 from gradvote.layout import layout_of
 from gradvote.staging import Leaving, to_host
@@ -149,14 +149,14 @@ def test_a_round_of_the_exchange(name: str, placement: Any, server: torch.device
     assert found[0][0].abstained and not found[0][1].abstained
 
 
-def _round(part: Part, flat: Tensor, home: torch.device, server: torch.device) -> tuple[list[Turn], list[Tensor]]:
+def _round(part: Part, flat: Tensor, home: torch.device, server: torch.device) -> tuple[list[PartRound], list[Tensor]]:
     """A round of all ranks, who hand their messages to each other on the server's device."""
     turns = []
     for rank in range(WORKERS):
-        now = Round(3, rank, WORKERS, [0.1] * len(SHAPES), home=home, server=server)
+        now = RankRound(3, rank, WORKERS, [0.1] * len(SHAPES), home=home, server=server)
         worker = part.protocol.init_worker(torch.zeros(part.layout.size, device=home))
         mine = part.shards[rank].protocol
-        turns.append(Turn(part, now, worker, mine.init_server(torch.zeros(mine.layout.size, device=server))))
+        turns.append(PartRound(part, now, worker, mine.init_server(torch.zeros(mine.layout.size, device=server))))
     up = [turn.vote(own) for turn, own in zip(turns, flat, strict=True)]
     down = [turn.decide(received) for turn, received in zip(turns, _swapped(up, server), strict=True)]
     for turn, received in zip(turns, _swapped(down, server), strict=True):
@@ -248,6 +248,6 @@ def test_parameters_of_several_devices_are_refused(alone: None) -> None:
 def test_gradients_of_another_device_than_at_the_start_are_refused() -> None:
     own = protocol("signsgd")
     with pytest.raises(ValueError, match="A gradient is on meta, but the parameters were on cpu when the votes began"):
-        Desk(torch.float32).gather(layout_of([3], None), {0: torch.ones(3, device=CARD)})
+        FlatBuffer(torch.float32).gather(layout_of([3], None), {0: torch.ones(3, device=CARD)})
     with pytest.raises(ValueError, match="A gradient is on meta"):
         Simulation(own, 1).step(torch.ones(1, own.layout.size, device=CARD), 0, 0.1)

@@ -18,11 +18,11 @@ import gradvote
 from gradvote import kernels
 from gradvote.core import Algorithm
 from gradvote.distributed import PLACEMENTS, Exchange
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed.transport import SERVER_HALF
 from gradvote.engines.gradients import set_gradients
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from tests.golden.cases import SEED, STEPS, Work, all_cases, work_of
 

@@ -16,8 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 import gradvote
 from gradvote import algorithms
 from gradvote.distributed import Exchange
-from gradvote.engines import hook_thread
-from gradvote.engines.distributed import pipeline
+from gradvote.engines.distributed import hook_thread, pipeline
 from tests.engines.failing_workers import text_of
 from tests.engines.workers import CLASSES, batch, flat, new_model, whole
 

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 import gradvote
 from gradvote import algorithms
 from gradvote.distributed import Exchange
-from gradvote.engines import hook_thread
+from gradvote.engines.distributed import hook_thread
 from tests.engines.workers import batch, flat, new_model
 
 

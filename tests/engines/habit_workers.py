@@ -17,9 +17,9 @@ import gradvote
 from gradvote import algorithms
 from gradvote.core import Algorithm
 from gradvote.distributed import Exchange
-from gradvote.engines import hook_thread
+from gradvote.engines.common.protocol import protocol_for
+from gradvote.engines.distributed import hook_thread
 from gradvote.engines.gradients import local_gradients, set_gradients, trainable
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from tests.engines.ddp_workers import VARIANTS
 from tests.engines.workers import batch, flat, new_model

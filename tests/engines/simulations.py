@@ -5,7 +5,7 @@ import math
 import torch
 
 from gradvote import algorithms
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 
 SHAPES = [(13, 5), (65,), (7,)]

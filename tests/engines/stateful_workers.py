@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import gradvote
 from gradvote import algorithms
-from gradvote.distributed import Exchange, Stats
+from gradvote.distributed import Exchange, ExchangeStats
 from gradvote.engines.distributed import chunking
 from tests.engines.leftovers import with_leftovers
 from tests.engines.workers import exchange_steps, lr_at, new_model
@@ -88,7 +88,7 @@ def equal(a: Any, b: Any) -> bool:
     return bool(torch.equal(a, b)) if isinstance(a, Tensor) else a == b
 
 
-def accounting() -> dict[str, list[Stats]]:
+def accounting() -> dict[str, list[ExchangeStats]]:
     """The counts of all ranks for a million coordinates; rank 1's gradient is not finite in one block."""
     results = {}
     for placement in ("central", "sharded", "replicated"):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.launch import spawn
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from tests.engines import huge_workers
 from tests.engines.huge_workers import LR, RECIPES, SPOILT, STEPS, D, distance, gradient

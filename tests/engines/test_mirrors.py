@@ -7,7 +7,7 @@ from torch import nn
 from gradvote import algorithms
 from gradvote.distributed import resize
 from gradvote.elastic import attach
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty
 from gradvote.faults.drop import Drop

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 
 from gradvote import algorithms
 from gradvote.distributed import PLACEMENTS
-from gradvote.engines.distributed.gradients import Decode, Desk, Outbox
-from gradvote.engines.distributed.part import chunks_of, part_of
-from gradvote.engines.distributed.placement import block_sizes, served
+from gradvote.engines.common.flat_buffer import Decode, FlatBuffer, Outbox
+from gradvote.engines.common.part import chunks_of, part_of
+from gradvote.engines.common.placement import block_sizes, served
+from gradvote.engines.common.protocol import Protocol
+from gradvote.engines.distributed.part_round import _stacked
 from gradvote.engines.distributed.states import flat_rows, rows_from
-from gradvote.engines.distributed.turn import _stacked
-from gradvote.engines.protocol import Protocol
 from gradvote.layout import Layout, layout_of
 
 NUMELS = st.lists(st.integers(0, 200), min_size=1, max_size=6).filter(any)
@@ -41,11 +41,11 @@ def test_what_chunks_flatten_they_write_back(numels: list[int], block: int | Non
     gradients = {i: torch.randn(n) for i, n in enumerate(numels)}
     whole = layout.flatten(list(gradients.values()), out=torch.empty(layout.size))
     chunks = chunks_of(layout, num_chunks)
-    desk = Desk(torch.float32)
-    flats = [desk.gather(chunk, gradients).clone() for chunk in chunks]
+    buffer = FlatBuffer(torch.float32)
+    flats = [buffer.gather(chunk, gradients).clone() for chunk in chunks]
     assert torch.equal(torch.cat(flats), whole)
     targets = {i: torch.full_like(g, torch.nan) for i, g in gradients.items()}
-    outbox = Outbox(desk, targets, scale=2)
+    outbox = Outbox(buffer, targets, scale=2)
     for chunk, flat in zip(chunks, flats, strict=True):
         outbox.write(chunk, _decoder(flat))
     outbox.finish()
@@ -59,7 +59,7 @@ def _decoder(flat: torch.Tensor) -> Decode:
 @pytest.mark.parametrize("num_chunks", [1, 3])
 def test_one_large_gradient_is_neither_copied_in_nor_out(num_chunks: int) -> None:
     layout, gradient = layout_of([0, 1000], 64), torch.randn(1000)
-    start, desk = 0, Desk(torch.float32)
+    start, buffer = 0, FlatBuffer(torch.float32)
     written: list[int] = []
 
     def decode(out: torch.Tensor | None) -> torch.Tensor:
@@ -68,8 +68,8 @@ def test_one_large_gradient_is_neither_copied_in_nor_out(num_chunks: int) -> Non
         return out
 
     for k, chunk in enumerate(chunks_of(layout, num_chunks)):
-        flat = desk.gather(chunk, {0: None, 1: gradient})
-        Outbox(desk, {1: gradient}).write(chunk, decode)
+        flat = buffer.gather(chunk, {0: None, 1: gradient})
+        Outbox(buffer, {1: gradient}).write(chunk, decode)
         assert written[k] == flat.data_ptr() == gradient.data_ptr() + 4 * start
         start += chunk.size
 
@@ -107,7 +107,7 @@ def test_shards_are_balanced_and_independent_of_chunks() -> None:
 
 
 def test_missing_gradients_abstain() -> None:
-    flat = Desk(torch.float32).gather(layout_of([3, 2], None), {0: None, 1: torch.ones(2)})
+    flat = FlatBuffer(torch.float32).gather(layout_of([3, 2], None), {0: None, 1: torch.ones(2)})
     assert flat.isnan().tolist() == [True, True, True, False, False]
 
 

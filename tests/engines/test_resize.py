@@ -11,10 +11,10 @@ from torch import Tensor
 from gradvote import algorithms, recipes
 from gradvote.core import Algorithm, Context
 from gradvote.distributed import resize
-from gradvote.engines.distributed.placement import block_sizes
+from gradvote.engines.common.placement import block_sizes
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.distributed.session import _owners
 from gradvote.engines.distributed.states import owners_of, rows_of, saved_of, states_by_size
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.lab.train import metrics
 from tests.contract.parts import ALGORITHMS, row, same

@@ -7,7 +7,7 @@ import torch
 
 from gradvote import algorithms, wire
 from gradvote.algorithms import dist_ef_sgdm, dropsignsgd, ef_signsgd, mediansgd, noisy, sgd, signsgd
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty
 from gradvote.faults.nan import Nan

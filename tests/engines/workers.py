@@ -13,8 +13,8 @@ from gradvote import algorithms, faults
 from gradvote.aggregators import Krum, Median, NearestNeighbourMixing
 from gradvote.core import Algorithm
 from gradvote.distributed import Exchange
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.gradients import local_gradients, trainable
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty
 from gradvote.transforms import Relative

@@ -11,7 +11,7 @@ import pytest
 
 from gradvote.engines.elastic import environment
 from gradvote.lab.train import RunFolder
-from tests.engines.elastic.namespaces import needs_root, yard
+from tests.engines.elastic.namespaces import namespaces, needs_root
 from tests.lab.train.small import FACTORY
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_the_batch_script_trains_and_goes_on_when_it_is_queued_again(tmp_path: P
 def test_torchrun_on_two_hosts() -> None:
     script = [str(CLUSTERS / "torchrun-two-hosts.sh"), str(ROOT / "examples" / "with_ddp.py"), "--steps", "4"]
     known = {"MASTER": "10.78.0.1", "INTERFACE": "in", "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
-    with yard(2) as hosts:
+    with namespaces(2) as hosts:
         runs = [
             subprocess.Popen(
                 ["ip", "netns", "exec", name, *script],

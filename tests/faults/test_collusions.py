@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradvote import algorithms, faults
 from gradvote.core import Context
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty, on_gradients
 from gradvote.faults.alie import Alie

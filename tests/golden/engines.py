@@ -16,10 +16,10 @@ import gradvote
 from gradvote.core import Algorithm
 from gradvote.distributed import PLACEMENTS, Exchange
 from gradvote.elastic import Timeouts
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.gradients import set_gradients
 from gradvote.engines.launch import spawn
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.engines.torchft.vote import TorchftVote
 from tests.engines.torchft.test_quorum_round import Table

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from gradvote import algorithms
 from gradvote.core import Algorithm
-from gradvote.ddp import Vote
+from gradvote.ddp import DDPVote
 from gradvote.engines.launch import spawn
 
 STEPS, HALF, BATCH, CLIP, LR, TWICE = 6, 3, 4, 0.05, 0.05, 2
@@ -61,7 +61,7 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([t.detach().flatten().float() for t in model.state_dict().values()]).clone()
 
 
-def counts(vote: Vote) -> tuple[int, int]:
+def counts(vote: DDPVote) -> tuple[int, int]:
     """Votes of one rank, and abstentions that it heard of."""
     stats = vote.stats()
     return stats.steps, sum(stats.abstentions)

@@ -17,8 +17,8 @@ import gradvote
 from gradvote import algorithms as a
 from gradvote.codecs import ErrorFeedback, Masked, Sign, chain
 from gradvote.core import Algorithm, Codec
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.launch import spawn
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.optim import NesterovDecay
 from gradvote.schedules import Constant

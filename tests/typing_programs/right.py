@@ -12,7 +12,7 @@ from gradvote.core import Algorithm, Codec
 from gradvote.faults import Faulty, Invert
 
 
-def behind_ddp(model: nn.Module) -> gradvote.ddp.Vote:
+def behind_ddp(model: nn.Module) -> gradvote.ddp.DDPVote:
     algorithm = gradvote.algorithms.noisy(gradvote.algorithms.signsgd(), noise_std=0.01)
     ddp = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1)

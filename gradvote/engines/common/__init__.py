@@ -1,12 +1,38 @@
-"""What every engine for real workers does alike, so that a user's habit has one outcome everywhere.
+"""What engines share. No engine imports another one: what two of them need is here.
 
-parameters   which tensors are trained; what cannot be exchanged is refused
-arguments    an algorithm, optimizers and the like were given, and not something else
-optimizers   learning rates of one optimizer or several
-trained      nothing was unfrozen or added after the start
-directions   a gradient is never accumulated onto a direction; no decision is no gradient
-scaling      loss scaling: gradients in true units, all ranks step or none
-clipping     a worker's own gradient is bounded before the vote
-step_watch   what the optimizer gets is what the vote gave
-owners       the live modules that parameters belong to
+What every engine for real workers does alike, so that a user's habit has one outcome everywhere:
+
+training       all of the following together: the user's side of an engine
+parameters     which tensors are trained; what cannot be exchanged is refused
+arguments      an algorithm, optimizers and the like were given, and not something else
+optimizers     learning rates of one optimizer or several
+trained        nothing was unfrozen or added after the start
+newcomers      nor were modules
+directions     a gradient is never accumulated onto a direction; no decision is no gradient
+dropped, kept  a direction whose gradient was taken away; one that is set aside
+scaling        loss scaling: gradients in true units, all ranks step or none
+clipping       a worker's own gradient is bounded before the vote
+step_watch     what the optimizer gets is what the vote gave
+own_step       an optimizer's step that nobody else sees
+owners         the live modules that parameters belong to
+recipe         a checkpoint is that of this run
+
+Of a round, from gradients to bytes and back:
+
+flat_buffer    gradients in and directions out: flat vectors, on the device of the gradients
+protocol       the three verbs of an algorithm, over all blocks: encode, combine, decode
+payloads       payloads of several senders: pick, stack, choose
+part           blocks that are exchanged together, cut into shards
+placement      who serves which blocks
+whole_vectors  blocks joined for rules that need whole vectors
+worker_faults  configured faults as one worker meets them
+
+Of workers that come and go (elastic, torchft):
+
+replica        what all members hold alike, and a worker's own memory
+ballot         a worker's vote with its learning rates, and as bytes
+slot           an attempt at a step
+digests        what bytes are called
+
+And: errors that more than one engine raises, notes by step, signals, old_names of what was renamed.
 """

@@ -14,9 +14,9 @@ import torch
 
 from gradvote import wire
 from gradvote.core import Context, Payload, State
+from gradvote.engines.common.payloads import moved
+from gradvote.engines.common.protocol import Planes
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.payloads import moved
-from gradvote.engines.protocol import Planes
 from gradvote.staging import CPU, to_host
 
 

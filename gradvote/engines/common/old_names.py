@@ -11,7 +11,8 @@ def old_names(module: str, new: Mapping[str, object], gone: str = "0.3") -> Call
         if name not in new:
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         now = getattr(new[name], "__name__", name)
-        warnings.warn(f"{module}.{name} is called {now} now; the old name goes with version {gone}.", FutureWarning, 2)
+        text = f"{module}.{name} is now {module}.{now}; the old name works until gradvote {gone}."
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
         return new[name]
 
     return find

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
-from gradvote.engines.protocol import Named, Protocol
+from gradvote.engines.common.protocol import Named, Protocol
 
 SHOWN = 300
 

@@ -12,17 +12,17 @@ from torch.optim import Optimizer
 
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
+from gradvote.engines.common import worker_faults
 from gradvote.engines.common.arguments import check_algorithm, check_members, check_model, check_optimizers
 from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.clipping import clipped
+from gradvote.engines.common.flat_buffer import FlatBuffer, flat_dtype, target_of
 from gradvote.engines.common.own_step import OwnStep
 from gradvote.engines.common.parameters import check_gradients, check_modules, parameters_of
+from gradvote.engines.common.payloads import check_alike, moved, stack, states_on
+from gradvote.engines.common.protocol import Planes, protocol_for
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.training import Training
-from gradvote.engines.distributed import links
-from gradvote.engines.distributed.gradients import Desk, flat_dtype, target_of
-from gradvote.engines.payloads import check_alike, moved, stack, states_on
-from gradvote.engines.protocol import Planes, protocol_for
 from gradvote.faults import Faulty
 from gradvote.staging import CPU, to_host
 from gradvote.wire import Kind, WireError
@@ -74,7 +74,7 @@ class Replica:
         self._group_of, self._own_step = self.optimizers.group_of(), OwnStep(optimizers)
         self.protocol = protocol_for(self.params, algorithm, seed, parameters.names)
         self.device = parameters.device
-        self._desk = Desk(flat_dtype(self.params), self.device)
+        self._buffer = FlatBuffer(flat_dtype(self.params), self.device)
         self.worker = self.protocol.init_worker(self._zeros(self.device))
         self.server = self.protocol.init_server(self._zeros(CPU))
         self._planes: dict[tuple[Slot, int], Planes] = {}
@@ -92,7 +92,7 @@ class Replica:
         ctxs = self.protocol.contexts(slot.step, self.number, lr, slot.attempt, self.secret, self.device)
         faults, num = self._lies
         if self.number < num:
-            flat = links.spoiled_gradient(faults, self.protocol, flat, ctxs, num)
+            flat = worker_faults.spoiled_gradient(faults, self.protocol, flat, ctxs, num)
         payloads, after = self.protocol.encode(flat, self.worker, ctxs)
         rates = rates_to_bytes([float(group["lr"]) for group in self.optimizers.groups])
         return Ballot(slot, rates, self.protocol.planes(Kind.BALLOT, ctxs), payloads, ctxs, after)
@@ -108,11 +108,11 @@ class Replica:
                 "that have joined since do not have. Call optimizer.zero_grad() before the backward passes of a step."
             )
         check_gradients(user.names, gradients.values())
-        return self._desk.gather(self.protocol.layout, gradients)
+        return self._buffer.gather(self.protocol.layout, gradients)
 
     def rehearse(self, numbers: Iterable[int]) -> None:
         """Go through a step with so many voters each, without a trace: kernels are loaded before anybody waits."""
-        zeros, slot = self._zeros(self.device).to(self._desk.dtype), Slot()
+        zeros, slot = self._zeros(self.device).to(self._buffer.dtype), Slot()
         ctxs = self.protocol.contexts(slot.step, 0, 1.0, device=self.device)
         payloads, _ = self.protocol.encode(zeros, self.worker, ctxs)
         for num in numbers:
@@ -253,7 +253,7 @@ class Replica:
         decided = self.protocol.decided(decision)
         decision = moved(decision, self.device)
         targets = {i: target_of(p, p.grad) for i, p in enumerate(self.params)}
-        self._desk.scatter([(self.protocol.layout, decode)], targets)
+        self._buffer.scatter([(self.protocol.layout, decode)], targets)
         self._training.give(targets, decided)
         return bool(decided)
 

@@ -12,7 +12,7 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], object] | int | None
 PARENT = "GRADVOTE_PARENT"
 """The variable that names the process with which a worker has to end."""
-LOOK, PATIENCE = 0.2, 5.0
+LOOK, LAST_SECONDS = 0.2, 5.0
 
 
 def interrupts(number: int, frame: FrameType | None) -> None:
@@ -78,7 +78,7 @@ def deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_with_parent(patience: float = PATIENCE) -> None:
+def end_with_parent(patience: float = LAST_SECONDS) -> None:
     """Watch, in a thread, the process that started this one: of `multiprocessing`, or that which GRADVOTE_PARENT names.
 
     When it is gone, however it ended, this one gets a SIGTERM, and `patience` seconds later it ends for good.

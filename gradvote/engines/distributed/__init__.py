@@ -1,10 +1,25 @@
-"""Real workers over torch.distributed: every rank is a worker, and the server stands where the placement says."""
+"""Real workers over torch.distributed: every rank is a worker, and the server stands where the placement says.
 
-from gradvote.engines.distributed.digests import Equivocation
+A map. One step of one rank, in order, with the file of each part:
+
+1. `exchange`: the user's `step()`. The gradients go into `common.flat_buffer`, cut into the chunks of `chunking`;
+   behind DDP `hook_thread` does the same with its buckets.
+2. `session`: this rank's states for each `common.part`, kept by the row in `states`; it opens a `part_round` for each.
+3. `pipeline`: ballots up, decisions down, over the `transport`, part by part, while others are encoded or read.
+   A `part_round` votes, decides for its shard, hears and reads; `mail` is what it has to send. Replicated servers
+   compare `digests`.
+4. What was decided is made the gradients, and `stats` counts.
+
+Before the first step `alike` and `together` find ranks that were given different things. `failures` tells all ranks
+why one failed, `resize` makes checkpoints of another number of ranks, `statistics` averages those of normalisation
+layers.
+"""
+
+from gradvote.engines.common.errors import Equivocation
+from gradvote.engines.common.placement import PLACEMENTS, Placement
 from gradvote.engines.distributed.exchange import Exchange
 from gradvote.engines.distributed.failures import ExchangeError
-from gradvote.engines.distributed.placement import PLACEMENTS, Placement
 from gradvote.engines.distributed.resize import resize
-from gradvote.engines.distributed.stats import Stats
+from gradvote.engines.distributed.stats import ExchangeStats
 
-__all__ = ["PLACEMENTS", "Equivocation", "Exchange", "ExchangeError", "Placement", "Stats", "resize"]
+__all__ = ["PLACEMENTS", "Equivocation", "Exchange", "ExchangeError", "ExchangeStats", "Placement", "resize"]

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gradvote.engines.common.parameters import Parameters
-from gradvote.engines.distributed.placement import PLACEMENTS
+from gradvote.engines.common.placement import PLACEMENTS
 from gradvote.engines.distributed.transport import Transport
 from gradvote.staging import CPU, to_device
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from gradvote.engines.distributed.part import chunks_of
+from gradvote.engines.common.part import chunks_of
 from gradvote.engines.distributed.transport import Transport
 from gradvote.layout import Layout
 from gradvote.staging import CPU

@@ -13,17 +13,17 @@ from gradvote.core import Algorithm
 from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
 from gradvote.engines.common.clipping import factor, shortened, squares
+from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
+from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.alike import make_alike
 from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.failures import Watch, private_group
-from gradvote.engines.distributed.gradients import Desk, Outbox, flat_dtype, target_of
-from gradvote.engines.distributed.placement import Placement
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.stats import Stats
+from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
@@ -101,7 +101,7 @@ class Exchange:
         if init_sync:
             make_alike(transport, parameters, owners.buffers_of(mine))
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
-        self._desk = Desk(flat_dtype(self.params), parameters.device)
+        self._buffer = FlatBuffer(flat_dtype(self.params), parameters.device)
 
     def step(self) -> None:
         """One round. Where it fails, no memory has changed.
@@ -118,11 +118,11 @@ class Exchange:
         except Exception as error:
             raise self._watch.failed(error, self._session.step) from error
 
-    def stats(self) -> Stats:
+    def stats(self) -> ExchangeStats:
         """What this rank has counted."""
         return self._session.stats()
 
-    def all_stats(self) -> list[Stats]:
+    def all_stats(self) -> list[ExchangeStats]:
         """What each rank has counted; all ranks must ask."""
         return self._session.all_stats()
 
@@ -145,29 +145,29 @@ class Exchange:
         check_gradients(user.names, gradients.values())
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         keys = [(k, len(layouts)) for k in range(len(layouts))]
-        turns = [self._session.turn(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
+        rounds = [self._session.round_of(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
         updates = self._updates(layouts, gradients, scale)
         overflow = user.scaling.active and not all_finite(g for g in gradients.values() if g is not None)
         targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
-        outbox = Outbox(self._desk, targets, scale)
+        outbox = Outbox(self._buffer, targets, scale)
         deliveries = pipeline.run(
             self._session.transport,
-            turns,
+            rounds,
             updates,
-            lambda k: outbox.write(layouts[k], turns[k].read),
+            lambda k: outbox.write(layouts[k], rounds[k].read),
         )
         outbox.finish()
-        if not user.scaling.active and any(turn.abstained for turn in turns):
+        if not user.scaling.active and any(round_.abstained for round_ in rounds):
             user.overflowed()
         skipped = user.scaling.active and self._session.transport.most(overflow)
         add(aside, targets)
-        decided = frozenset[int](aside).union(*(turn.decided for turn in turns))
+        decided = frozenset[int](aside).union(*(round_.decided for round_ in rounds))
         user.scaling.settle(skipped or not decided)
         user.give(targets, decided, scale, skipped)
         if skipped:
             self._session.skip(deliveries)
         else:
-            self._session.commit(dict(zip(keys, turns, strict=True)), deliveries)
+            self._session.commit(dict(zip(keys, rounds, strict=True)), deliveries)
 
     def _updates(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Iterator[Tensor]:
         """What is voted on, chunk by chunk: true gradients, bounded together."""
@@ -179,5 +179,5 @@ class Exchange:
         return again if shrink == 1 else (shortened(flat, shrink) for flat in again)
 
     def _gathered(self, layout: Layout, gradients: Mapping[int, Tensor | None], scale: float) -> Tensor:
-        flat = self._desk.gather(layout, gradients)
+        flat = self._buffer.gather(layout, gradients)
         return flat if scale == 1 else flat / scale

@@ -7,17 +7,16 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
-PATIENCE = 3.0
+from gradvote.engines.common.errors import LinkBroken
+
+LISTENING = 3.0
+"""How long the others are asked why they failed, in seconds."""
 BUILDING = "building"
 """Stands where the number of a step stands otherwise."""
 
 
 class ExchangeError(RuntimeError):
     """The ranks could not finish a round together; names the ranks at fault. The group cannot be used any more."""
-
-
-class LinkBroken(RuntimeError):
-    """A collective call failed here: some rank is gone, or did not answer in time."""
 
 
 class Watch:
@@ -67,7 +66,7 @@ class Watch:
 
     def _listen(self, step: int | str, ranks: Iterable[int]) -> dict[int, str]:
         heard: dict[int, str] = {}
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + LISTENING
         try:
             while self.store is not None and set(ranks) - set(heard) and time.monotonic() < until:
                 for rank in set(ranks) - set(heard):

@@ -7,27 +7,27 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
-from gradvote.engines.distributed.transport import Delivery, Transport
-from gradvote.engines.distributed.turn import Turn
+from gradvote.engines.distributed.part_round import PartRound
+from gradvote.engines.distributed.transport import Delivered, Transport
 
 
 def run(
     transport: Transport,
-    turns: Sequence[Turn],
+    rounds: Sequence[PartRound],
     updates: Iterable[Tensor],
     ready: Callable[[int], None] | None = None,
-) -> list[tuple[Delivery, Delivery]]:
-    """Exchange the parts' updates (d_k,) until each turn can be read; an update is used up before the next is taken.
+) -> list[tuple[Delivered, Delivered]]:
+    """Exchange the parts' updates (d_k,) until each round can be read; an update is used up before the next is taken.
 
-    `ready(k)` is called when turn k can be read: nothing but the loss of a rank can make the round fail then.
+    `ready(k)` is called when round k can be read: nothing but the loss of a rank can make the round fail then.
     """
-    up = transport.start(turn.vote(flat) for turn, flat in zip(turns, updates, strict=True))
-    down = transport.start(turn.decide(d.wait()) for turn, d in zip(turns, up, strict=True))
+    up = transport.start(round_.vote(flat) for round_, flat in zip(rounds, updates, strict=True))
+    down = transport.start(round_.decide(d.wait()) for round_, d in zip(rounds, up, strict=True))
     waiting = []
-    for k, (turn, delivery) in enumerate(zip(turns, down, strict=True)):
-        turn.hear(delivery.wait())
+    for k, (round_, delivery) in enumerate(zip(rounds, down, strict=True)):
+        round_.hear(delivery.wait())
         waiting.append(k)
-        if ready is not None and (not turn.part.replicated or k == len(turns) - 1):
+        if ready is not None and (not round_.part.replicated or k == len(rounds) - 1):
             for each in waiting:
                 ready(each)
             waiting = []

@@ -10,10 +10,10 @@ from typing import Any
 
 from gradvote import recipes
 from gradvote.core import Algorithm
-from gradvote.engines.distributed.placement import PLACEMENTS, Placement
+from gradvote.engines.common.placement import PLACEMENTS, Placement
 from gradvote.engines.distributed.states import (
-    Rows,
     Saved,
+    StateRows,
     flat_rows,
     owners_of,
     rows_from,
@@ -104,7 +104,7 @@ def _absorbed(algorithm: Algorithm, own: Saved, leaving: Saved, sizes: list[int]
 
 
 def _united(parts: Sequence[Saved], sizes: list[int]) -> Saved:
-    united: dict[str, Rows] = {}
+    united: dict[str, StateRows] = {}
     for part in parts:
         for param, tensors in part.items():
             into = united.setdefault(param, {})

@@ -8,15 +8,15 @@ import torch
 
 from gradvote.core import Algorithm, State
 from gradvote.engines.common.parameters import Parameters
+from gradvote.engines.common.part import Part, part_of
+from gradvote.engines.common.placement import Placement, block_sizes, served
+from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.distributed.alike import check_alike
-from gradvote.engines.distributed.part import Part, part_of
-from gradvote.engines.distributed.placement import Placement, block_sizes, served
-from gradvote.engines.distributed.states import Rows, rows_from, rows_of, saved_of, states_of
-from gradvote.engines.distributed.stats import Stats, from_rows
-from gradvote.engines.distributed.transport import Delivery, Transport
-from gradvote.engines.distributed.turn import Round, Turn
-from gradvote.engines.protocol import Protocol, protocol_for
+from gradvote.engines.distributed.part_round import PartRound, RankRound
+from gradvote.engines.distributed.states import StateRows, rows_from, rows_of, saved_of, states_of
+from gradvote.engines.distributed.stats import ExchangeStats, from_rows
+from gradvote.engines.distributed.transport import Delivered, Transport
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
 from gradvote.staging import CPU
@@ -56,49 +56,49 @@ class Session:
         self.secret, self.faults, self.step = secret, tuple(faults), 0
         self.owners = _owners(self.protocol.layout)
         self.seats: dict[Hashable, Seat] = {}
-        self.loose: tuple[Rows, Rows] = ({}, {})
-        self.counts = Stats(
+        self.loose: tuple[StateRows, StateRows] = ({}, {})
+        self.counts = ExchangeStats(
             transport.rank, transport.num_ranks, self.protocol.layout.size, abstentions=(0,) * transport.num_ranks
         )
-        self.last: list[Turn] = []
+        self.last: list[PartRound] = []
         self._seat("all", self.protocol.layout)
 
     def check_alike(self, parameters: Parameters) -> None:
         """Raise ValueError where the ranks were given different things; all ranks ask once, before the first step."""
         check_alike(self.transport, parameters, self.protocol.recipe_text, self.placement, VERSION)
 
-    def turn(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> Turn:
+    def round_of(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> PartRound:
         """A round of the blocks of `layout`, known by `key` from round to round."""
         seat = self.seats.get(key) or self._seat(key, layout)
         t = self.transport
-        now = Round(self.step, t.rank, t.num_ranks, lr, self.secret, self.faults, t.home, t.server)
-        return Turn(seat.part, now, seat.worker, seat.server)
+        now = RankRound(self.step, t.rank, t.num_ranks, lr, self.secret, self.faults, t.home, t.server)
+        return PartRound(seat.part, now, seat.worker, seat.server)
 
-    def commit(self, turns: Mapping[Hashable, Turn], deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
+    def commit(self, rounds: Mapping[Hashable, PartRound], deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
         """Take over the states of a finished step."""
-        for key, turn in turns.items():
-            self.seats[key].worker, self.seats[key].server = turn.worker, turn.server
+        for key, round_ in rounds.items():
+            self.seats[key].worker, self.seats[key].server = round_.worker, round_.server
         abstained = torch.tensor(self.counts.abstentions, device=CPU)
-        for turn in turns.values():
-            abstained += turn.abstentions
-        self.last = list(turns.values())
+        for round_ in rounds.values():
+            abstained += round_.abstentions
+        self.last = list(rounds.values())
         self._next(replace(self.counts, steps=self.counts.steps + 1, abstentions=tuple(abstained.tolist())), deliveries)
 
-    def skip(self, deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
+    def skip(self, deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
         """Count a step whose decisions nobody applies; the states stay, and the next step draws anew."""
         self._next(self.counts, deliveries)
 
-    def _next(self, counts: Stats, deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
+    def _next(self, counts: ExchangeStats, deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
         for up, down in deliveries:
             counts = counts.add((up.bytes_sent, up.bytes_received), (down.bytes_sent, down.bytes_received))
         self.counts = counts
         self.step += 1
 
-    def stats(self) -> Stats:
+    def stats(self) -> ExchangeStats:
         """The counts of this rank."""
-        return replace(self.counts, ties=sum(turn.ties() for turn in self.last))
+        return replace(self.counts, ties=sum(round_.ties() for round_ in self.last))
 
-    def all_stats(self) -> list[Stats]:
+    def all_stats(self) -> list[ExchangeStats]:
         """The counts of all ranks, which all must ask for."""
         return from_rows(self.transport.gather(self.stats().as_row()), self.counts.coordinates)
 
@@ -130,7 +130,7 @@ class Session:
         loose[1].update({name: {b: row for b, row in rows.items() if b in mine} for name, rows in loose[1].items()})
         self.seats, self.loose, self.step, self.last = {}, loose, int(state["step"]), []
 
-    def _rows(self) -> tuple[Rows, Rows]:
+    def _rows(self) -> tuple[StateRows, StateRows]:
         worker, server = ({name: dict(rows) for name, rows in side.items()} for side in self.loose)
         for seat in self.seats.values():
             rows_of(seat.part.layout, seat.worker, worker)

@@ -1,6 +1,6 @@
 """States block by block: the form that survives other chunks, other buckets and other world sizes.
 
-Every tensor of a state begins with the axis of its blocks: (B, n) or (B,). A `Rows` maps the dotted name of such a
+Every tensor of a state begins with the axis of its blocks: (B, n) or (B,). A `StateRows` maps the dotted name of such a
 tensor to its rows by block number. In checkpoints a parameter's rows stand behind each other in one flat tensor,
 beside the numbers of the blocks they belong to.
 """
@@ -14,45 +14,45 @@ from gradvote.core import Part, State
 from gradvote.layout import Layout
 from gradvote.staging import CPU, to_device, to_host
 
-Rows = dict[str, dict[int, Tensor]]
+StateRows = dict[str, dict[int, Tensor]]
 Saved = dict[str, dict[str, Tensor]]
 
 
-def rows_of(layout: Layout, states: Sequence[State], into: Rows) -> None:
+def rows_of(layout: Layout, states: Sequence[State], into: StateRows) -> None:
     """Add the rows (views) of the states of a layout's groups to `into`."""
     for group, state in zip(layout.groups, states, strict=True):
         for name, leaf in leaves(state):
             into.setdefault(name, {}).update(zip(group.blocks, leaf, strict=True))
 
 
-def states_of(layout: Layout, fresh: Sequence[State], rows: Rows) -> list[State]:
+def states_of(layout: Layout, fresh: Sequence[State], rows: StateRows) -> list[State]:
     """The states of a layout's groups, from `rows` where these have the blocks and from `fresh` states elsewhere."""
     return [_filled(state, group.blocks, rows) for group, state in zip(layout.groups, fresh, strict=True)]
 
 
-def saved_of(rows: Rows, owners: Sequence[int], names: Sequence[str]) -> Saved:
+def saved_of(rows: StateRows, owners: Sequence[int], names: Sequence[str]) -> Saved:
     """The rows by parameter: {parameter: {"blocks": their numbers, name: flat tensor}}; `owners` by block."""
-    by_param: dict[str, Rows] = {}
+    by_param: dict[str, StateRows] = {}
     for name, by_block in rows.items():
         for block, row in by_block.items():
             by_param.setdefault(names[owners[block]], {}).setdefault(name, {})[block] = row
     return {param: flat_rows(own) for param, own in by_param.items()}
 
 
-def flat_rows(rows: Rows) -> dict[str, Tensor]:
+def flat_rows(rows: StateRows) -> dict[str, Tensor]:
     """One parameter's rows behind each other, and their blocks: on the CPU, as other ranks may read them."""
     blocks = sorted(next(iter(rows.values())))
     tensors = to_host([torch.cat([own[b].reshape(-1) for b in blocks]) for own in rows.values()])
     return {"blocks": torch.tensor(blocks, dtype=torch.int64, device=CPU), **dict(zip(rows, tensors, strict=True))}
 
 
-def rows_from(saved: Saved, sizes: Sequence[int]) -> Rows:
+def rows_from(saved: Saved, sizes: Sequence[int]) -> StateRows:
     """The inverse of `saved_of`, for blocks of these sizes.
 
     Raises:
         ValueError: a tensor does not have the length its blocks ask for.
     """
-    rows: Rows = {}
+    rows: StateRows = {}
     for param, tensors in saved.items():
         blocks = [int(b) for b in tensors["blocks"]]
         widths = [sizes[b] if b < len(sizes) else -1 for b in blocks]
@@ -85,7 +85,7 @@ def states_by_size(
 
 def saved_by_size(states: Iterable[tuple[Sequence[int], State]], owners: Mapping[int, str]) -> Saved:
     """The inverse of `states_by_size`; `owners` has the parameter of each block."""
-    by_param: dict[str, Rows] = {}
+    by_param: dict[str, StateRows] = {}
     for blocks, state in states:
         for name, leaf in leaves(state):
             for block, row in zip(blocks, leaf, strict=True):
@@ -115,7 +115,7 @@ def _check_names(part: Part, own: Set[str], saved: Set[str]) -> None:
         )
 
 
-def _filled(state: State, blocks: Sequence[int], rows: Rows, prefix: str = "") -> State:
+def _filled(state: State, blocks: Sequence[int], rows: StateRows, prefix: str = "") -> State:
     new: State = {}
     for key, value in state.items():
         if isinstance(value, dict):

@@ -12,7 +12,7 @@ FP32_BITS = 32
 
 
 @dataclass(frozen=True)
-class Stats:
+class ExchangeStats:
     """Counts of one rank since its start. Bytes are those of messages to and from other ranks.
 
     `abstentions[i]` counts the blocks of rank i that were not valid, among the blocks that this rank serves. `ties`
@@ -51,7 +51,7 @@ class Stats:
         ring = 2 * FP32_BITS * (self.num_ranks - 1) / self.num_ranks
         return ring / self.bits_per_coordinate if self.bytes_sent else float("nan")
 
-    def add(self, up: tuple[int, int], down: tuple[int, int]) -> "Stats":
+    def add(self, up: tuple[int, int], down: tuple[int, int]) -> "ExchangeStats":
         """With one delivery of ballots and one of decisions more, each (sent, received)."""
         return replace(
             self,
@@ -67,12 +67,12 @@ class Stats:
         return torch.tensor((*counts, *self.abstentions), dtype=torch.int64, device=CPU)
 
 
-def from_rows(rows: Tensor, coordinates: int) -> list[Stats]:
+def from_rows(rows: Tensor, coordinates: int) -> list[ExchangeStats]:
     """The counts of all ranks from their rows (M, 6 + M)."""
     return [_from_row(rank, row, coordinates) for rank, row in enumerate(rows.tolist())]
 
 
-def _from_row(rank: int, row: Sequence[int], coordinates: int) -> Stats:
+def _from_row(rank: int, row: Sequence[int], coordinates: int) -> ExchangeStats:
     steps, sent_up, received_up, sent_down, received_down, ties, *abstentions = row
     counts = (steps, sent_up, received_up, sent_down, received_down, tuple(abstentions), ties)
-    return Stats(rank, len(abstentions), coordinates, *counts)
+    return ExchangeStats(rank, len(abstentions), coordinates, *counts)

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gradvote.engines.distributed.failures import LinkBroken
+from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.distributed.mail import Mail
 from gradvote.staging import CPU, Leaving, new_bytes, to_device, to_host
 
@@ -54,12 +54,12 @@ class Transport:
             return self.home
         return CPU
 
-    def start(self, mails: Iterable[Mail]) -> list["Delivery"]:
+    def start(self, mails: Iterable[Mail]) -> list["Delivered"]:
         """Send messages off, one mail after another; `wait` gives those of the others.
 
         What a card is still at work on is not waited for before the next mail is asked for.
         """
-        packed, started = deque[Parcel](), list[Delivery]()
+        packed, started = deque[Parcel](), list[Delivered]()
         for mail in mails:
             packed.append(self.pack(mail))
             while packed and packed[0].leaving.ready:
@@ -73,13 +73,13 @@ class Transport:
         whole = torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.uint8, device=self.device)
         return Parcel(Leaving([whole], self.device), sizes, mail.expected)
 
-    def _send(self, parcel: Parcel) -> "Delivery":
+    def _send(self, parcel: Parcel) -> "Delivered":
         (send,), sizes, expected = parcel.leaving.arrived(), parcel.sizes, [_whole(n) for n in parcel.expected]
         receive = new_bytes(sum(expected), self.device, self.home)
         with _links():
             work = dist.all_to_all_single(receive, send, expected, sizes, group=self.group, async_op=True)
         passed = sum(sizes) - sizes[self.rank], sum(expected) - expected[self.rank]
-        return Delivery(work, send, receive, parcel.expected, *passed)
+        return Delivered(work, send, receive, parcel.expected, *passed)
 
     def gather(self, row: Tensor) -> Tensor:
         """Everyone's row (k,) as (M, k), on the host."""
@@ -96,7 +96,7 @@ class Transport:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Delivered:
     """Messages on their way; the buffers live until they have arrived."""
 
     work: dist.Work

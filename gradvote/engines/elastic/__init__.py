@@ -12,7 +12,7 @@ A map. One step of one worker, in order, with the file of each part:
    sockets or clocks (`consensus.evidence` is what it knows, `consensus.actions` what it asks for). It tells what is
    held, and decides which ballots count: by itself where all is well, otherwise by a proposal to `consensus.register`.
    The decision is a `consensus.records.Record`, with the reasons (`consensus.absences`) of whom it leaves out, or of
-   why it gives the slot up.
+   why it gives the slot up. `round_clock` tells it what time does.
 4. `servers.server` is what follows from that: `servers.replicated` has all ballots and decides for itself;
    `servers.sharded` works out its `servers.shards`, and `servers.delivery` brings each decision to all.
 5. `participant` applies the `snapshots.DecidedStep` or `ShardedStep`, and goes on: `membership` is the group's state
@@ -27,7 +27,7 @@ Imports point one way: consensus, net, signing → membership, peers, node → s
 bootstrap, vote → attach.
 """
 
-from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.elastic.attach import attach
 from gradvote.engines.elastic.consensus.register import RegisterLost
 from gradvote.engines.elastic.counts import ElasticStats, WorkerCounts

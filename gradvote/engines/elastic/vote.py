@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.replica import VERSION
 from gradvote.engines.common.signals import signals_call
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic import bootstrap
 from gradvote.engines.elastic.catch_up.learning import Learner
 from gradvote.engines.elastic.consensus.records import Record

@@ -1,13 +1,12 @@
 """One slot with the others: sends and receives for `Agreement`, which decides."""
 
 import logging
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 
 from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic.ballot_box import ReceivedBallot
 from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.agreement import Agreement
@@ -16,12 +15,11 @@ from gradvote.engines.elastic.net.connections import Arrived, Closed, Event, Ope
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES, SHARD_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.peers import KEPT_EARLY
+from gradvote.engines.elastic.round_clock import RoundClock
 from gradvote.engines.elastic.snapshots import Step
-from gradvote.engines.elastic.timeouts import TooFewWorkers
 from gradvote.wire import WireError
 
 LOG = logging.getLogger("gradvote.elastic")
-IDLE = 0.25
 
 
 class VotingRound:
@@ -41,7 +39,7 @@ class VotingRound:
         self.behind, self.stopped = False, None  # type: bool, Exception | None
         self.ahead: list[Arrived] = []
         self._proven: set[tuple[int, bytes]] = set()
-        self._started, self._slow_since = 0.0, None  # type: float, float | None
+        self._clock = RoundClock(node.timeouts)
 
     @property
     def open(self) -> bool:
@@ -58,16 +56,16 @@ class VotingRound:
         node, agreement = self.node, self.agreement
         if self.stopped is not None:
             raise self.stopped
-        self._started, self._slow_since = time.monotonic(), None
+        self._clock.start()
         self._begin()
         while not self.behind and agreement.decision is None:
             self._act()
             if agreement.decision is None and self._gives_up:
                 break
             if agreement.decision is None:
-                for event in self.events(self._patience()):
+                for event in self.events(self._clock.patience):
                     self._handle(event)
-                self._look_at_clock()
+                self._clock.look(agreement)
         node.counts.slow += agreement.slow
         node.membership.suspect(agreement.doubted)
         node.membership.convict(agreement.proofs.values())
@@ -112,8 +110,7 @@ class VotingRound:
         """
         node = self.node
         here = self.agreement.members.keys() - self.agreement.gone - node.peers.left
-        late = time.monotonic() > self._started + node.timeouts.settled
-        return node.leaving and (len(here) < node.quorum or late)
+        return node.leaving and (len(here) < node.quorum or self._clock.late)
 
     @property
     def _others(self) -> set[int]:
@@ -209,7 +206,7 @@ class VotingRound:
         self.agreement.saw(frame.author, received.name)
         if self.box.put(frame.author, received):
             self.agreement.ballot(frame.author, received.name)
-            node.counts.arrived(member.number, event.at - self._started)
+            node.counts.arrived(member.number, event.at - self._clock.started)
 
     def _check_author(self, event: Arrived, received: ReceivedBallot) -> None:
         """The author's own words take the place of what another member said in its name."""
@@ -273,30 +270,3 @@ class VotingRound:
 
     def _registered(self, slot: Slot) -> Record | None:
         return self.node.register.decision(self.node.generation, slot)
-
-    def _marks(self) -> list[float]:
-        t = self.node.timeouts
-        marks = [self._started + t.deadline, self._started + t.timeout]
-        if self._slow_since is None:
-            return marks
-        return [*marks, *(self._slow_since + wait for wait in (t.grace, 3 * t.grace, 3 * t.grace + t.deadline))]
-
-    def _patience(self) -> float:
-        now = time.monotonic()
-        return min([mark - now for mark in self._marks() if mark > now] + [IDLE])
-
-    def _look_at_clock(self) -> None:
-        now, t, agreement = time.monotonic(), self.node.timeouts, self.agreement
-        if now >= self._started + t.deadline and not agreement.late:
-            agreement.expired()
-        if agreement.slow and self._slow_since is None:
-            self._slow_since = now
-        if self._slow_since is not None:
-            agreement.settled = now >= self._slow_since + t.grace
-            agreement.impatient = now >= self._slow_since + 3 * t.grace
-            agreement.desperate = now >= self._slow_since + 3 * t.grace + t.deadline
-        if now >= self._started + t.timeout:
-            raise TooFewWorkers(
-                f"Step {self.slot.step} could not be decided within {t.timeout:g} s: {len(agreement.held)} ballots of "
-                f"{len(agreement.members)} members are here, min_workers is {self.node.quorum}. Start workers again."
-            )

@@ -1,6 +1,6 @@
 """Votes under torchft's manager and lighthouse: its quorum and healing, our ballots in place of its all-reduce."""
 
-from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.torchft.counts import ReplicaCounts, TorchftStats
 from gradvote.engines.torchft.greetings import Diverged
 from gradvote.engines.torchft.vote import TorchftVote, attach

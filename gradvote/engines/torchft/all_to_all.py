@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributed import distributed_c10d
 
-from gradvote.engines.distributed.failures import LinkBroken
+from gradvote.engines.common.errors import LinkBroken
 from gradvote.staging import CPU
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ import torch
 
 from gradvote import wire
 from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.digests import short_digest_of
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.torchft.all_to_all import AllToAll
 from gradvote.engines.torchft.greetings import GREETING_BYTES, UNKNOWN, Greeting, agreed_slot, greeting_from
-from gradvote.engines.torchft.verdicts import Found, Verdict, countable, digest_of, verdict_bytes, verdict_from
+from gradvote.engines.torchft.verdicts import Found, Verdict, countable, verdict_bytes, verdict_from
 from gradvote.wire import HEADER_BYTES, Header, Kind, WireError
 
 
@@ -64,15 +65,15 @@ class QuorumRound:
             ballot = self._vote()
         frames = self._swap_ballots(ballot, greetings)
         bodies = [self._opened(frame, g) for frame, g in zip(frames, greetings, strict=True)]
-        found = tuple((_found(frame, body), digest_of(frame)) for frame, body in zip(frames, bodies, strict=True))
-        counts = self._agree(digest_of(b"".join(raw)), found, [g.number for g in greetings])
+        found = tuple((_found(frame, body), short_digest_of(frame)) for frame, body in zip(frames, bodies, strict=True))
+        counts = self._agree(short_digest_of(b"".join(raw)), found, [g.number for g in greetings])
         if self.failure is not None:
             raise self.failure
         numbers = [g.number for g in greetings]
         counted = {n: (body, frame) for n, body, frame, c in zip(numbers, bodies, frames, counts, strict=True) if c}
         return Decision(
             slot, {n: body or b"" for n, (body, _) in counted.items()},
-            {n: digest_of(frame) for n, (_, frame) in counted.items()},
+            {n: short_digest_of(frame) for n, (_, frame) in counted.items()},
             tuple(sorted(numbers)), tuple(sorted(g.number for g in greetings if g.votes)), ballot,
         )  # fmt: skip
 
@@ -103,7 +104,7 @@ class QuorumRound:
         message = bytes(expected[self.replica.number])
         if ballot is not None:
             message = wire.frame(torch.frombuffer(bytearray(ballot.body), dtype=torch.uint8), self._header(ballot))
-            self.sent = ballot, digest_of(message)
+            self.sent = ballot, short_digest_of(message)
         return self.all_to_all.swap(message, [expected[g.number] for g in greetings])
 
     def _length(self, greeting: Greeting) -> int:

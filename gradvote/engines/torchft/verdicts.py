@@ -1,15 +1,15 @@
 """What each replica received, compared by all before anything is applied."""
 
-import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from gradvote.engines.distributed.digests import DIGEST_BYTES, Equivocation
+from gradvote.engines.common.digests import SHORT_DIGEST_BYTES
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.torchft.greetings import Refused
 
-_HEAD, _ENTRY = struct.Struct(f"<?{DIGEST_BYTES}s"), struct.Struct(f"<B{DIGEST_BYTES}s")
+_HEAD, _ENTRY = struct.Struct(f"<?{SHORT_DIGEST_BYTES}s"), struct.Struct(f"<B{SHORT_DIGEST_BYTES}s")
 
 
 class Found(IntEnum):
@@ -18,11 +18,6 @@ class Found(IntEnum):
     NONE = 0
     SOUND = 1
     UNSOUND = 2
-
-
-def digest_of(raw: bytes) -> bytes:
-    """The digest by which ballots are compared."""
-    return hashlib.blake2b(raw, digest_size=DIGEST_BYTES).digest()
 
 
 def verdict_bytes(num: int) -> int:

@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_weight
+from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.replica import Replica, check_given
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed.failures import LinkBroken
 from gradvote.engines.torchft.all_to_all import AllToAll
 from gradvote.engines.torchft.counts import ReplicaTally, TorchftStats, invalid_blocks
 from gradvote.engines.torchft.greetings import Refused

@@ -51,7 +51,8 @@ def _sum(x: Tensor, keep: Tensor | None, magnitude: bool) -> tuple[Tensor, Tenso
     launch(
         _sum_tiles, triton.cdiv(rows.number * tiles, TILES), x,
         rows.x, masks.x, sums, counts, rows.number * tiles, rows.n, rows.inner,
-        *strides_of(rows, unit_of(rows)), *strides_of(masks, 1), UNIT=unit_of(rows), SIZE=TILE, TILES=TILES, ABSOLUTE=magnitude, MASKED=keep is not None,
+        *strides_of(rows, unit_of(rows)), *strides_of(masks, 1),
+        UNIT=unit_of(rows), SIZE=TILE, TILES=TILES, ABSOLUTE=magnitude, MASKED=keep is not None,
     )  # fmt: skip
     return folded(sums, counts, tiles, rows.n if keep is None else 0, magnitude), counts
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from gradvote import algorithms
 from gradvote.core import Algorithm
 from gradvote.distributed import Exchange
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.distributed.chunking import NUMBERS, TRIALS
 from gradvote.engines.launch import spawn
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.lab.bench.all_reduce import RIVALS, Contestant, rival
 

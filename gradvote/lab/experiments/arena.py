@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradvote.core import Algorithm
-from gradvote.engines.protocol import Protocol, protocol_for
+from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.faults import Faulty, on_gradients
 
 Gradients = Callable[[Tensor, int], Tensor]

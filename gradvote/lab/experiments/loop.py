@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from gradvote import algorithms
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.common.signals import signals_call
 from gradvote.engines.gradients import loop_gradients, set_gradients, trainable
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.lab.experiments.claim import Bench, Cell, Numbers
 from gradvote.lab.train import checkpoint

@@ -13,8 +13,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.gradients import Padded, check_vectorizable, padded
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.lab.experiments.claim import Bench, Cell, Numbers
 from gradvote.lab.experiments.training import KEPT, setup_of, short

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.gradients import trainable
-from gradvote.engines.protocol import protocol_for
 from gradvote.lab import data
 from gradvote.lab.data import Data
 from gradvote.lab.experiments.claim import Bench, Cell, Numbers, Record

@@ -6,10 +6,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gradvote.engines.ddp import Vote
+from gradvote.engines.ddp import DDPVote
 from gradvote.engines.distributed.states import owners_of, states_by_size
+from gradvote.engines.distributed.statistics import average_statistics
 from gradvote.engines.gradients import begin_randomness, local_gradients, worker_seed
-from gradvote.engines.statistics import average_statistics
 from gradvote.lab.train.metrics import memory_norm
 from gradvote.lab.train.observe import Local, Observer, Record, kept_buffers
 
@@ -26,7 +26,7 @@ def gathered(row: Tensor) -> Tensor:
 class RankObserver(Observer):
     """An `Observer` on each rank; `totals` are bytes up, bytes down, steps and abstentions by worker, of all ranks."""
 
-    simulation: Vote  # type: ignore[assignment]  # the engine between the workers, with other counts
+    simulation: DDPVote  # type: ignore[assignment]  # the engine between the workers, with other counts
     earlier: Tensor = field(init=False)
     totals: Tensor = field(init=False)
 

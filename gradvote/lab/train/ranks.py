@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from gradvote.engines import ddp
+from gradvote.engines.distributed.statistics import OWN_BUFFERS
 from gradvote.engines.gradients import begin_randomness, trainable, worker_seed
-from gradvote.engines.statistics import OWN_BUFFERS
 from gradvote.lab.train import checkpoint
 from gradvote.lab.train.folder import RunFolder
 from gradvote.lab.train.observe import Observer, kept_buffers
@@ -90,7 +90,7 @@ class RankRun(Run):
         self.observer.earlier = own["totals"].clone()
         self.observer.totals = self.observer.earlier
 
-    def _engine(self) -> ddp.Vote:
+    def _engine(self) -> ddp.DDPVote:
         unused = bool(gathered(torch.tensor([self._has_unused()])).any())
         self._ddp = DistributedDataParallel(self.models[0], find_unused_parameters=unused, **OWN_BUFFERS)
         return ddp.attach(

@@ -12,8 +12,8 @@ from gradvote import algorithms, faults
 from gradvote.aggregators import MajorityVote
 from gradvote.arguments import checked, hints_of
 from gradvote.core import Algorithm
+from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.engines.gradients import check_vectorizable, trainable
-from gradvote.engines.protocol import Protocol, protocol_for
 from gradvote.faults import Faulty
 from gradvote.lab import data, models
 from gradvote.lab.data import Batches, Data, Partition

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gradvote import algorithms
 from gradvote.engines.common.clipping import check_max_norm, clipped, factor, squares
-from gradvote.engines.distributed.part import chunks_of
+from gradvote.engines.common.part import chunks_of
 from gradvote.layout import layout_of
 
 SIZES = [5, 64, 65, 130, 1, 16385]

@@ -1,8 +1,8 @@
 import torch
 
 from gradvote import algorithms
+from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.engines.common.recipe import difference
-from gradvote.engines.protocol import Protocol, protocol_for
 
 
 def protocol(*names: str, shape: tuple[int, ...] = (3, 4), seed: int = 0, algorithm: str = "signum") -> Protocol:

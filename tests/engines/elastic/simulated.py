@@ -3,8 +3,8 @@
 import torch
 
 from gradvote import algorithms
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.gradients import local_gradients
-from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty
 from tests.engines.elastic.worker import batch, digest, new_model

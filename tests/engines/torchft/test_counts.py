@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gradvote import algorithms, wire
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.torchft.counts import ReplicaCounts, ReplicaTally, invalid_blocks
 from gradvote.wire import Kind
 

@@ -1,13 +1,14 @@
 import pytest
 
-from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.common.digests import short_digest_of
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.torchft.greetings import Refused
-from gradvote.engines.torchft.verdicts import Found, Verdict, countable, digest_of, verdict_bytes, verdict_from
+from gradvote.engines.torchft.verdicts import Found, Verdict, countable, verdict_bytes, verdict_from
 
 NUMBERS = [4, 0, 2]
-GREETINGS = digest_of(b"greetings")
-BALLOTS = [digest_of(bytes([rank])) for rank in range(3)]
-OTHER = digest_of(b"other")
+GREETINGS = short_digest_of(b"greetings")
+BALLOTS = [short_digest_of(bytes([rank])) for rank in range(3)]
+OTHER = short_digest_of(b"other")
 
 
 def verdicts(*statuses: Found) -> list[Verdict]:

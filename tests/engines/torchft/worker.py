@@ -18,8 +18,8 @@ from torchft.process_group import ProcessGroupGloo
 
 from gradvote import algorithms
 from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed.failures import LinkBroken
 from gradvote.engines.torchft.all_to_all import AllToAll
 from gradvote.engines.torchft.quorum_round import QuorumRound
 from gradvote.engines.torchft.vote import TorchftVote, attach

@@ -10,7 +10,7 @@ from torch import Tensor
 from gradvote import algorithms
 from gradvote.aggregators import Mean, Median
 from gradvote.core import Context
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty, create
 from gradvote.lab.experiments.arena import Descent, Exchange

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gradvote.algorithms import create
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.lab.experiments.claim import Bench
 from gradvote.lab.experiments.powersgd import PowerRun, PowerSGD
 from gradvote.lab.experiments.training import train

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.train import small
+from tests.lab.train import small
 
 
 def test_a_card_that_is_not_there_is_refused(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from gradvote.engines.elastic.net.frames import Frame, FrameKind, read
 
 _HELLO = struct.Struct("<HIIIQ")
 VERSION = 2
-PATIENCE = 0.5
+CONNECTING = 0.5
 PAUSE = 0.05
 _PROBE = 0
 
@@ -79,7 +79,7 @@ class Mesh:
 
     def _answer(self, sock: socket.socket) -> None:
         try:
-            sock.settimeout(10 * PATIENCE)
+            sock.settimeout(10 * CONNECTING)
             peer, meant, recipe = _read_hello(sock)
             self._greet(sock, self.me.ticket, peer.ticket)
         except OSError:
@@ -110,7 +110,7 @@ class Mesh:
 
     def _try(self, place: Presence) -> None:
         try:
-            sock = socket.create_connection((place.host, place.port), timeout=PATIENCE)
+            sock = socket.create_connection((place.host, place.port), timeout=CONNECTING)
         except ConnectionRefusedError:
             self.ended.add(place.ticket)
             return

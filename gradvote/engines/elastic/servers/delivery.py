@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from gradvote.core import State
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
-from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.elastic.consensus.records import Record, held_from, held_to_json
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, held_by
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Event, Opened

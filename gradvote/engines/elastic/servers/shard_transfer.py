@@ -1,8 +1,8 @@
 """What members of a sharded run owe each other between two steps: memories for new holders, decisions of the past."""
 
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
+from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed.digests import Equivocation
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, sources
 from gradvote.engines.elastic.net.connections import Arrived, Connection
 from gradvote.engines.elastic.net.frames import Frame, FrameKind

@@ -12,15 +12,15 @@ import torch
 from gradvote.core import Payload, State
 from gradvote.engines.common.ballot import Ballot, agreed_rates, packed, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
+from gradvote.engines.common.part import part_of
+from gradvote.engines.common.payloads import check_alike, empty, stack
+from gradvote.engines.common.placement import served
+from gradvote.engines.common.protocol import Planes
 from gradvote.engines.common.replica import Replica, copied
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed.part import part_of
-from gradvote.engines.distributed.placement import served
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, Holders, Moves, held_by, sources
 from gradvote.engines.elastic.signing.names import Body
 from gradvote.engines.elastic.snapshots import ShardedStep
-from gradvote.engines.payloads import check_alike, empty, stack
-from gradvote.engines.protocol import Planes
 from gradvote.staging import CPU
 from gradvote.wire import Kind, WireError, body_bytes
 

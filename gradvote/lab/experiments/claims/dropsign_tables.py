@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gradvote import algorithms
-from gradvote.engines.protocol import protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 from gradvote.lab.experiments.claim import (
     Bench,

@@ -25,7 +25,7 @@ def target_of(p: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient.detach()
 
 
-class Desk:
+class FlatBuffer:
     """A flat vector that is used again and again, for layouts whose coordinates lie in several tensors.
 
     It is on `device`, where the gradients are.
@@ -73,17 +73,17 @@ class Desk:
 class Outbox:
     """Writes directions, times `scale`, into tensors by parameter number."""
 
-    def __init__(self, desk: Desk, targets: Mapping[int, Tensor], scale: float = 1) -> None:
-        self._desk, self._targets, self._scale = desk, targets, scale
+    def __init__(self, buffer: FlatBuffer, targets: Mapping[int, Tensor], scale: float = 1) -> None:
+        self._buffer, self._targets, self._scale = buffer, targets, scale
         self._places = {i: _contiguous_like(target) for i, target in targets.items()}
 
     def write(self, layout: Layout, decode: Decode) -> None:
         """Write a layout's direction, where possible without a copy."""
-        view = _view(layout, self._places, torch.float32, self._desk.device)
+        view = _view(layout, self._places, torch.float32, self._buffer.device)
         if view is not None:
             _scaled(decode(view), self._scale)
             return
-        flat = decode(self._desk.room(layout.size) if self._desk.dtype == torch.float32 else None)
+        flat = decode(self._buffer.room(layout.size) if self._buffer.dtype == torch.float32 else None)
         _scaled(flat, self._scale)
         for p, part in zip(layout.pieces, _split(flat, layout), strict=True):
             _stretch(self._places[p.param].view(-1), p).copy_(part)

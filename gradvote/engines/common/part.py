@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from gradvote.core import Payload, Plane
-from gradvote.engines.protocol import Protocol
+from gradvote.engines.common.protocol import Protocol
 from gradvote.layout import Layout, Piece
 from gradvote.staging import CPU, device_of
 
-Rows = slice | Tensor
+RowNumbers = slice | Tensor
 """Row numbers, as a slice where they are evenly spaced: a view then takes them."""
 
 
@@ -23,7 +23,7 @@ class Shard:
 
     protocol: Protocol
     groups: tuple[int, ...]
-    rows: tuple[Rows, ...]
+    rows: tuple[RowNumbers, ...]
 
     @property
     def num_blocks(self) -> list[int]:
@@ -47,14 +47,14 @@ class Shard:
             for name, plane in payload.planes.items():
                 whole[g][name][rows, : plane.shape[-1]] = plane
 
-    def _rows_on(self, device: torch.device) -> tuple[Rows, ...]:
+    def _rows_on(self, device: torch.device) -> tuple[RowNumbers, ...]:
         """The rows to index tensors of a device with: copied to it once."""
         if device not in self._placed:
             self._placed[device] = tuple(r if isinstance(r, slice) else r.to(device) for r in self.rows)
         return self._placed[device]
 
     @cached_property
-    def _placed(self) -> dict[torch.device, tuple[Rows, ...]]:
+    def _placed(self) -> dict[torch.device, tuple[RowNumbers, ...]]:
         return {}
 
 
@@ -133,9 +133,9 @@ def _evenly(rows: list[int]) -> slice | None:
     return slice(rows[0], rows[-1] + 1, step) if even else None
 
 
-def _take(payload: Payload, rows: Rows) -> Payload:
+def _take(payload: Payload, rows: RowNumbers) -> Payload:
     return Payload(payload.valid[rows], {name: plane[rows] for name, plane in payload.planes.items()})
 
 
-def _rows_of(plane: Plane, rows: Rows) -> Plane:
+def _rows_of(plane: Plane, rows: RowNumbers) -> Plane:
     return Plane(plane.name, plane.dtype, plane.row[..., rows]) if isinstance(plane.row, Tensor) else plane

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gradvote.core import Context, Payload, State
-from gradvote.engines.payloads import for_all, payload_of, where
-from gradvote.engines.protocol import Protocol
+from gradvote.engines.common.payloads import for_all, payload_of, where
+from gradvote.engines.common.protocol import Protocol
 from gradvote.faults import Faulty, on_gradients, on_link
 from gradvote.staging import to_host
 

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import Payload, State
-from gradvote.engines.distributed import digests, links
+from gradvote.engines.common import worker_faults
+from gradvote.engines.common.part import Part, Shard
+from gradvote.engines.common.payloads import empty, moved, plane_of, stack
+from gradvote.engines.common.protocol import Planes
+from gradvote.engines.distributed import digests
 from gradvote.engines.distributed.mail import Mail
-from gradvote.engines.distributed.part import Part, Shard
-from gradvote.engines.payloads import empty, moved, plane_of, stack
-from gradvote.engines.protocol import Planes
 from gradvote.faults import Faulty
 from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Kind, WireError
@@ -27,7 +28,7 @@ TAG = struct.Struct("<II")
 
 
 @dataclass(frozen=True)
-class Round:
+class RankRound:
     """A round as rank `rank` of `num_ranks` sees it; `lr` is one rate, or one for each parameter.
 
     Gradients and directions are on the device `home`, votes are counted on `server`.
@@ -44,14 +45,14 @@ class Round:
 
 
 @dataclass
-class Turn:
+class PartRound:
     """`vote`, `decide` and `hear` in this order, each given what the transport brought, then `read`.
 
     States are replaced, and what the round needed is let go at its end.
     """
 
     part: Part
-    round: Round
+    round: RankRound
     worker: list[State]
     server: list[State]
     ballots: list[Payload] = field(init=False, default_factory=list)
@@ -76,11 +77,13 @@ class Turn:
     def vote(self, flat: Tensor) -> Mail:
         """The ballot on the part's update (d,), cut into shards."""
         protocol, r = self.part.protocol, self.round
-        flat = links.spoiled_gradient(r.faults, protocol, flat, self._ctxs, r.num_ranks)
+        flat = worker_faults.spoiled_gradient(r.faults, protocol, flat, self._ctxs, r.num_ranks)
         encoded, worker = protocol.encode(flat, self.worker, self._ctxs)
         self._own_flags = [payload.valid for payload in encoded]
-        sent = links.through(r.faults, "uplink", encoded, self._ctxs, r.num_ranks)
-        self.worker = links.keep_lost(protocol, encoded, sent, worker, self._ctxs) if sent is not encoded else worker
+        sent = worker_faults.through(r.faults, "uplink", encoded, self._ctxs, r.num_ranks)
+        self.worker = (
+            worker_faults.keep_lost(protocol, encoded, sent, worker, self._ctxs) if sent is not encoded else worker
+        )
         planes = protocol.planes(Kind.BALLOT, self._ctxs)
         messages = [self._message(s.payloads(sent), s.planes(planes)) for s in self.part.shards]
         self._incoming = self._ballot_planes()
@@ -109,7 +112,7 @@ class Turn:
             self.decision = moved(self.decision, r.home)
         else:
             self.decision = self._gather(self._taken(received, r.home))
-        decision = links.through(
+        decision = worker_faults.through(
             r.faults, "downlink", protocol.check(Kind.DECISION, self.decision), self._ctxs, r.num_ranks
         )
         self.decision = protocol.check(Kind.DECISION, decision)

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.futures import Future
 
 from gradvote.engines.common.clipping import factor, shortened, squares
+from gradvote.engines.common.flat_buffer import FlatBuffer
 from gradvote.engines.common.kept import Kept
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.failures import Watch
-from gradvote.engines.distributed.gradients import Desk
+from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.transport import Delivery
-from gradvote.engines.distributed.turn import Turn
+from gradvote.engines.distributed.transport import Delivered
 from gradvote.layout import Layout
 
 SMALL = 1 << 21
@@ -56,7 +56,7 @@ class Joined:
     layout: Layout
     gradients: Mapping[int, Tensor]
     used: frozenset[int]
-    turn: Turn
+    round_: PartRound
 
 
 @dataclass
@@ -69,7 +69,7 @@ class _Step:
     waiting: list[Bucket] = field(default_factory=list)
     groups: dict[Hashable, Joined] = field(default_factory=dict)
     squares: list[Tensor] = field(default_factory=list)
-    deliveries: list[tuple[Delivery, Delivery]] = field(default_factory=list)
+    deliveries: list[tuple[Delivered, Delivered]] = field(default_factory=list)
 
     @property
     def scale(self) -> float | None:
@@ -92,7 +92,7 @@ class HookThread(threading.Thread):
         super().__init__(name="gradvote exchange", daemon=True)
         self._session, self._watch, self._max_norm = session, watch, max_norm
         self._whole = not session.protocol.algorithm.aggregate.separable
-        self._desk = Desk(dtype, session.transport.home)
+        self._buffer = FlatBuffer(dtype, session.transport.home)
         self._asides: list[Mapping[int, Kept]] = []
         self._inbox: queue.SimpleQueue[Bucket] = queue.SimpleQueue()
         self._step = _Step()
@@ -113,7 +113,7 @@ class HookThread(threading.Thread):
 
     def run(self) -> None:
         """Work until the process ends: a thread that ended with its model would race with the interpreter's end."""
-        with _stream_of_its_own(self._desk.device) as stream:
+        with _stream_of_its_own(self._buffer.device) as stream:
             while True:
                 bucket = self._inbox.get()
                 if stream is not None and bucket.filled is not None:
@@ -146,7 +146,7 @@ class HookThread(threading.Thread):
         if key not in self._layouts:
             self._layouts[key] = self._session.protocol.layout.subset(key)
         layout = self._layouts[key]
-        step.groups[key] = group = Joined(layout, gradients, used, self._session.turn(key, layout, waiting[0].lr))
+        step.groups[key] = group = Joined(layout, gradients, used, self._session.round_of(key, layout, waiting[0].lr))
         step.waiting = []
         if step.scale is not None:
             step.overflow |= not all_finite(gradients[i] for i in used)
@@ -158,19 +158,19 @@ class HookThread(threading.Thread):
     def _exchange(self, groups: Sequence[Joined], shrink: float) -> None:
         updates = (self._update(group) for group in groups)
         shorter = updates if shrink == 1 else (shortened(flat, shrink) for flat in updates)
-        self._step.deliveries += pipeline.run(self._session.transport, [group.turn for group in groups], shorter)
+        self._step.deliveries += pipeline.run(self._session.transport, [group.round_ for group in groups], shorter)
 
     def _update(self, group: Joined) -> Tensor:
         """The true gradient of a group."""
         wanted = {i: gradient if i in group.used else None for i, gradient in group.gradients.items()}
-        flat, scale = self._desk.gather(group.layout, wanted), self._step.scale
+        flat, scale = self._buffer.gather(group.layout, wanted), self._step.scale
         return flat if scale is None else flat / scale
 
     def _finish(self) -> None:
         step = self._step
         if self._max_norm is not None:
             self._exchange([*step.groups.values()], factor(step.squares, self._max_norm))
-        self.abstained = any(group.turn.abstained for group in step.groups.values())
+        self.abstained = any(group.round_.abstained for group in step.groups.values())
         self.skipped = step.scale is not None and self._session.transport.most(step.overflow)
         if self.skipped:
             for bucket in step.buckets:
@@ -178,12 +178,12 @@ class HookThread(threading.Thread):
             self._session.skip(step.deliveries)
             return
         for group in step.groups.values():
-            self._desk.scatter([(group.layout, group.turn.read)], group.gradients, step.scale or 1.0)
+            self._buffer.scatter([(group.layout, group.round_.read)], group.gradients, step.scale or 1.0)
         for bucket in step.buckets:
             add(bucket.aside, bucket.gradients)
         aside = (i for bucket in step.buckets for i in bucket.aside)
-        self.decided = frozenset(aside).union(*(group.turn.decided for group in step.groups.values()))
-        self._session.commit({key: group.turn for key, group in step.groups.items()}, step.deliveries)
+        self.decided = frozenset(aside).union(*(group.round_.decided for group in step.groups.values()))
+        self._session.commit({key: group.round_ for key, group in step.groups.items()}, step.deliveries)
 
     def _result(self, bucket: Bucket) -> Tensor:
         if self._error is not None:

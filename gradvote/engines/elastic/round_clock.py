@@ -1,0 +1,60 @@
+"""When a round waits no longer: what time tells an agreement."""
+
+import time
+
+from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
+
+IDLE = 0.25
+
+
+class RoundClock:
+    """Monotonic seconds since a round was `started`, and since the register has had to decide."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts, self.started = timeouts, 0.0
+        self._slow_since: float | None = None
+
+    def start(self) -> None:
+        """A round begins, or begins again after an error."""
+        self.started, self._slow_since = time.monotonic(), None
+
+    @property
+    def patience(self) -> float:
+        """How long nothing has to be done, if nothing arrives."""
+        now = time.monotonic()
+        return min([mark - now for mark in self._marks() if mark > now] + [IDLE])
+
+    @property
+    def late(self) -> bool:
+        """Whether all who answer should have settled the round by now."""
+        return time.monotonic() > self.started + self._timeouts.settled
+
+    def look(self, agreement: Agreement) -> None:
+        """Tell an agreement what has become of its waiting.
+
+        Raises:
+            TooFewWorkers: the group stayed too small for too long.
+        """
+        now, t = time.monotonic(), self._timeouts
+        if now >= self.started + t.deadline and not agreement.late:
+            agreement.expired()
+        if agreement.slow and self._slow_since is None:
+            self._slow_since = now
+        if self._slow_since is not None:
+            agreement.settled = now >= self._slow_since + t.grace
+            agreement.impatient = now >= self._slow_since + 3 * t.grace
+            agreement.desperate = now >= self._slow_since + 3 * t.grace + t.deadline
+        if now >= self.started + t.timeout:
+            raise TooFewWorkers(
+                f"Step {agreement.slot.step} could not be decided within {t.timeout:g} s: {len(agreement.held)} "
+                f"ballots of {len(agreement.members)} members are here, min_workers is {agreement.quorum}. Start "
+                "workers again."
+            )
+
+    def _marks(self) -> list[float]:
+        t = self._timeouts
+        marks = [self.started + t.deadline, self.started + t.timeout]
+        if self._slow_since is None:
+            return marks
+        return [*marks, *(self._slow_since + wait for wait in (t.grace, 3 * t.grace, 3 * t.grace + t.deadline))]
