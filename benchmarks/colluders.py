@@ -1,6 +1,6 @@
 """What colluders do to each rule where honest workers do not resemble each other: the limit of every robust rule.
 
-    python benchmarks/colluders.py            (some five minutes on one core; needs MNIST, see gradvote.data)
+    python benchmarks/colluders.py            (some five minutes on one core; needs MNIST, see gradvote.lab.data)
 
 Thirteen workers with momentum 0.9. Ten are honest; three know the honest mean and send minus it, which is a small lie.
 Each rule has the rate that was best of three without colluders; accuracies are means over two seeds.
@@ -11,11 +11,12 @@ import sys
 import torch
 from torch import Tensor, nn
 
-from gradvote import algorithms, data
+from gradvote import algorithms
 from gradvote.core import Algorithm
 from gradvote.engines.gradients import loop_gradients, trainable
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
+from gradvote.lab import data
 
 HONEST, COLLUDERS, STEPS, BATCH, SEEDS = 10, 3, 400, 64, (0, 1)
 DENSE, SIGNS = (0.003, 0.01, 0.03), (1e-4, 3e-4, 1e-3)

@@ -5,8 +5,8 @@ The same as `gradvote bench exchange`. For shaped links see `scripts/bench-links
 
 import argparse
 
-from gradvote.bench.exchange import NAMES, run_locally
-from gradvote.bench.report import table
+from gradvote.lab.bench.exchange import NAMES, run_locally
+from gradvote.lab.bench.report import table
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

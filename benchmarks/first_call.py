@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from numba.core.dispatcher import Dispatcher
 
-from gradvote.cli.demo import FAULTS, FIRST, SECOND
-from gradvote.train import Config, start
+from gradvote.lab.cli.demo import FAULTS, FIRST, SECOND
+from gradvote.lab.train import Config, start
 
 INSIDE = "GRADVOTE_BENCHMARK_INSIDE"
 

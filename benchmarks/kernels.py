@@ -5,7 +5,7 @@ The same as `gradvote bench kernels`.
 
 import sys
 
-from gradvote.cli import run
+from gradvote.lab.cli import run
 
 if __name__ == "__main__":
     sys.exit(run(["bench", "kernels", *sys.argv[1:]]))

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradvote.data import Data, load, partition_named, shakespeare
-from gradvote.models import Size, Transformer
+from gradvote.lab.data import Data, load, partition_named, shakespeare
+from gradvote.lab.models import Size, Transformer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 WORKERS, CONTEXT, SPAN = 3, 32, 48

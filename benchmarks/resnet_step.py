@@ -19,7 +19,7 @@ import gradvote
 from gradvote import algorithms
 from gradvote.core import Algorithm
 from gradvote.engines.launch import spawn
-from gradvote.models import build
+from gradvote.lab.models import build
 
 SHAPE, CLASSES, WARM_UP = (3, 32, 32), 10, 3
 VOTES: dict[str, Callable[[], Algorithm] | None] = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gradvote.train import Config, Run, start
+from gradvote.lab.train import Config, Run, start
 
 
 def begun(mode: str, options: argparse.Namespace, folder: str) -> Run:

@@ -31,8 +31,8 @@ from torch.nn.parallel import DistributedDataParallel
 import gradvote
 from gradvote import algorithms
 from gradvote.core import Algorithm
-from gradvote.data import Data, load
 from gradvote.engines.launch import spawn
+from gradvote.lab.data import Data, load
 
 GRID = [0.03, 0.001, 0.1, 0.003, 0.01, 0.0003]
 MEANS = ("fp32", "fp16", "power-sgd")

@@ -2,37 +2,37 @@
 
 `gradvote.algorithms` is the catalogue; `gradvote.ddp`, `gradvote.distributed`, `gradvote.elastic` and
 `gradvote.torchft` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says with which
-learning rate to begin. `gradvote.train` and the command `gradvote` train over simulated workers. Parts for algorithms
-of one's own are in `gradvote.transforms`, `codecs` and `aggregators`; `gradvote.faults` has lies to try them with,
-`gradvote.theory` what is known about them. What `__all__` does not name is private. Submodules are loaded when first
-used.
+learning rate to begin. Parts for algorithms of one's own are in `gradvote.transforms`, `codecs` and `aggregators`;
+`gradvote.faults` has lies to try them with, `gradvote.partitions` ways to split data over workers, `gradvote.theory`
+what is known about them. `gradvote.lab` and the command `gradvote` train over simulated workers, measure and show.
+What `__all__` does not name is private. Submodules are loaded when first used.
 """
 
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
+from gradvote.moved import LAB, redirect
+
 if TYPE_CHECKING:  # for type checkers the same names, imported outright; nothing else passes for right
     from gradvote import aggregators as aggregators
     from gradvote import algorithms as algorithms
     from gradvote import codecs as codecs
     from gradvote import core as core
-    from gradvote import data as data
     from gradvote import ddp as ddp
     from gradvote import distributed as distributed
     from gradvote import elastic as elastic
     from gradvote import errors as errors
     from gradvote import faults as faults
     from gradvote import integrations as integrations
+    from gradvote import lab as lab
     from gradvote import metrics as metrics
-    from gradvote import models as models
     from gradvote import optim as optim
-    from gradvote import plan as plan
+    from gradvote import partitions as partitions
     from gradvote import rng as rng
     from gradvote import schedules as schedules
     from gradvote import theory as theory
     from gradvote import torchft as torchft
-    from gradvote import train as train
     from gradvote import transforms as transforms
     from gradvote.theory import suggest_lr as suggest_lr
 
@@ -43,27 +43,26 @@ __all__ = [
     "algorithms",
     "codecs",
     "core",
-    "data",
     "ddp",
     "distributed",
     "elastic",
     "errors",
     "faults",
     "integrations",
+    "lab",
     "metrics",
-    "models",
     "optim",
-    "plan",
+    "partitions",
     "rng",
     "schedules",
     "suggest_lr",
     "theory",
     "torchft",
-    "train",
     "transforms",
 ]
 
 _HOMES = {"suggest_lr": "gradvote.theory"}
+redirect()
 
 if not TYPE_CHECKING:  # a type checker would take any name for right
 
@@ -71,7 +70,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for right
         """What is listed; and, for callers that reach further in, any other file of the package by its name."""
         if name in _HOMES:
             return getattr(importlib.import_module(_HOMES[name]), name)
-        if name.startswith("_") or name not in _submodules():
+        if name.startswith("_") or name not in {*_submodules(), *LAB}:
             raise AttributeError(f"gradvote has no '{name}'. It has: {', '.join(__all__)}.")
         return importlib.import_module(f"gradvote.{name}")
 

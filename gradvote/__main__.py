@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Run the command line, or say which extra it needs."""
     try:
-        from gradvote.cli import run  # noqa: PLC0415  # its failure is what is told below
+        from gradvote.lab.cli import run  # noqa: PLC0415  # its failure is what is told below
     except ModuleNotFoundError as error:
         if error.name not in {"cyclopts", "rich"}:
             raise

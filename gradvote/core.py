@@ -23,10 +23,20 @@ State = dict[str, Any]
 SERVER = 2**32 - 1
 
 
+CPU = torch.device("cpu")
+
+
 @lru_cache(1024)
-def _number(value: int) -> Tensor:
+def _number(value: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        return torch.tensor(value, device="cpu")
+        return torch.tensor(value, dtype=torch.int64, device=device)
+
+
+@lru_cache(1024)
+def _numbers(values: tuple[int, ...], shape: torch.Size, device: torch.device) -> Tensor:
+    """Numbers on a card: copied once, as each copy is waited for."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.int64, device=device).view(shape)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ UNITS = Units()
 class Context:
     """What both ends know without being told; `block` and `sender` broadcast against the leading axes (..., B).
 
+    `block` and `lr` are on the device of the tensors that are worked on, `sender` is a number or a tensor of the CPU.
     `secret` keys a worker's private draws (noise, signs of zeros) and never leaves it; None derives it from the seed:
     reproducible, and then the noise protects nobody. `units` are those of the blocks' zeros. `memo` holds what has been
     worked out about this round (masks).
@@ -77,8 +88,13 @@ class Context:
 
     @cached_property
     def senders(self) -> Tensor:
-        """`sender` as an int64 tensor."""
-        return self.sender.to(torch.int64) if isinstance(self.sender, Tensor) else _number(self.sender)
+        """`sender` as an int64 tensor on the device of `block`."""
+        device, sender = self.block.device, self.sender
+        if not isinstance(sender, Tensor):
+            return _number(sender, device)
+        if device in (CPU, sender.device):
+            return sender.to(torch.int64)
+        return _numbers(tuple(sender.flatten().tolist()), sender.shape, device)
 
     def as_server(self) -> "Context":
         """The same round as the server sees it: its draws are public, so that every replica makes the same."""
@@ -91,7 +107,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Plane:
-    """One array of a payload on the wire: `row` items per block, an int or a tensor (..., B) known to both ends."""
+    """One array of a payload on the wire: `row` items per block, an int or a tensor (..., B) known to both ends.
+
+    Both need it before anything arrives, so the tensor is on the CPU wherever the payload is.
+    """
 
     name: str
     dtype: torch.dtype

@@ -27,10 +27,10 @@ KINDS = ("aggregators", "algorithms", "codecs", "data", "faults", "models", "par
 """The names of folders of parts in a plugin."""
 NAMED = {
     "algorithms": "algorithms",
-    "data": "data/sources",
+    "data": "lab/data/sources",
     "faults": "faults",
-    "partitions": "data/partitions",
-    "schedules": "train/schedules",
+    "partitions": "partitions",
+    "schedules": "lab/train/schedules",
 }
 """Our own folders of those whose files' names are the names of their parts."""
 

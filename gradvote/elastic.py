@@ -1,33 +1,41 @@
 """Training that goes on while workers die, stall, lie and come back: `gradvote.elastic.attach`."""
 
+from typing import TYPE_CHECKING
+
+from gradvote.engines.common.old_names import old_names
 from gradvote.engines.elastic import (
     PLACEMENTS,
+    ElasticStats,
+    ElasticVote,
     Equivocation,
     Excluded,
     RegisterLost,
     Replaced,
     RunEnded,
     ShardLost,
-    Standing,
-    Stats,
     Timeouts,
     TooFewWorkers,
-    Vote,
+    WorkerCounts,
     attach,
 )
 
 __all__ = [
     "PLACEMENTS",
+    "ElasticStats",
+    "ElasticVote",
     "Equivocation",
     "Excluded",
     "RegisterLost",
     "Replaced",
     "RunEnded",
     "ShardLost",
-    "Standing",
-    "Stats",
     "Timeouts",
     "TooFewWorkers",
-    "Vote",
+    "WorkerCounts",
     "attach",
 ]
+
+if TYPE_CHECKING:  # for one release type checkers know the old names, too
+    Vote, Stats, Standing = ElasticVote, ElasticStats, WorkerCounts
+else:
+    __getattr__ = old_names(__name__, {"Vote": ElasticVote, "Stats": ElasticStats, "Standing": WorkerCounts})

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gradvote.core import UNITS, Units
+from gradvote.core import CPU, UNITS, Units
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,31 @@ class Group:
 
     @cached_property
     def block(self) -> Tensor:
-        """The numbers of the blocks (B,) int64."""
-        return torch.tensor(self.blocks, dtype=torch.int64)
+        """The numbers of the blocks (B,) int64, on the CPU."""
+        return self.block_on(CPU)
 
     @cached_property
     def units(self) -> Units:
-        """The units of zeros of the blocks."""
-        return Units(self.unit, None if self.phases is None else torch.tensor(self.phases, dtype=torch.int64))
+        """The units of zeros of the blocks, on the CPU."""
+        return self.units_on(CPU)
+
+    def block_on(self, device: torch.device) -> Tensor:
+        """The numbers of the blocks (B,) int64 on a device, where they are copied to once."""
+        return self._placed(device)[0]
+
+    def units_on(self, device: torch.device) -> Units:
+        """The units of zeros of the blocks, for work on a device."""
+        return self._placed(device)[1]
+
+    def _placed(self, device: torch.device) -> tuple[Tensor, Units]:
+        if device not in self._places:
+            phase = None if self.phases is None else _on(self.phases, device)
+            self._places[device] = _on(self.blocks, device), Units(self.unit, phase)
+        return self._places[device]
+
+    @cached_property
+    def _places(self) -> dict[torch.device, tuple[Tensor, Units]]:
+        return {}
 
     def some(self, rows: Sequence[int], offset: int) -> "Group":
         """The blocks of some rows, beginning at `offset` of another flat vector."""
@@ -130,6 +148,11 @@ def layout_of(numels: Sequence[int], block_size: int | None, units: Sequence[int
         raise ValueError(f"block_size must be at least 1, or None for whole tensors; got {block_size}.")
     own = (UNITS.length,) * len(numels) if units is None else tuple(units)
     return _arrange(tuple(numels), own, block_size, tuple(range(len(numels))))
+
+
+def _on(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
 
 
 def _arrange(

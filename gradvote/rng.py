@@ -58,4 +58,4 @@ def root_of(ctx: Context, stream: Stream) -> bytes:
 def draw(ctx: Context, stream: Stream) -> Draw:
     """The position of this round in a stream."""
     key = derive_key(root_of(ctx, stream), stream, ctx.step, ctx.attempt)
-    return Draw(key, ctx.block, ctx.senders.to(ctx.block.device))
+    return Draw(key, ctx.block, ctx.senders)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradvote.core import SERVER, Context
+from gradvote.staging import CPU, to_device
 
 
 class Schedule(ABC):
@@ -90,21 +91,26 @@ def check_for_server(value: float | Schedule) -> None:
         raise ValueError("A PerWorker value cannot be used on the way down: the server sends one decision to all.")
 
 
-def evaluate(value: float | Schedule, ctx: Context) -> Tensor:
-    """The value for each sender of `ctx`, shaped like `ctx.sender`; float64, not to be written to."""
-    senders = ctx.senders
+def evaluate(value: float | Schedule, ctx: Context, on_host: bool = False) -> Tensor:
+    """The value for each sender of `ctx`, shaped like `ctx.sender`; float64, not to be written to.
+
+    It is on the device of `ctx.block`, or `on_host`.
+    """
+    device = CPU if on_host else ctx.block.device
+    shape = ctx.sender.shape if isinstance(ctx.sender, Tensor) else torch.Size()
     if not isinstance(value, Schedule):
-        return _constant(float(value)).expand(senders.shape)
-    if bool((senders == SERVER).any()):
+        return _constant(float(value), device).expand(shape)
+    senders = ctx.sender.flatten().tolist() if isinstance(ctx.sender, Tensor) else [ctx.sender]
+    if SERVER in senders:
         check_for_server(value)
-    values = [value(ctx.step, int(s)) for s in senders.flatten()]
-    return torch.tensor(values, dtype=torch.float64).view(senders.shape)
+    values = [value(ctx.step, sender) for sender in senders]
+    return to_device(torch.tensor(values, dtype=torch.float64, device=CPU).view(shape), device)
 
 
 @lru_cache(1024)
-def _constant(value: float) -> Tensor:
+def _constant(value: float, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        return torch.tensor(value, dtype=torch.float64, device="cpu")
+        return torch.tensor(value, dtype=torch.float64, device=device)
 
 
 SAMPLES = (

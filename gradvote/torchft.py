@@ -1,5 +1,13 @@
 """Votes in a script of torchft's: `gradvote.torchft.attach` beside torchft's own `Manager` and lighthouse."""
 
-from gradvote.engines.torchft import Diverged, Equivocation, Standing, Stats, Vote, attach
+from typing import TYPE_CHECKING
 
-__all__ = ["Diverged", "Equivocation", "Standing", "Stats", "Vote", "attach"]
+from gradvote.engines.common.old_names import old_names
+from gradvote.engines.torchft import Diverged, Equivocation, ReplicaCounts, TorchftStats, TorchftVote, attach
+
+__all__ = ["Diverged", "Equivocation", "ReplicaCounts", "TorchftStats", "TorchftVote", "attach"]
+
+if TYPE_CHECKING:  # for one release type checkers know the old names, too
+    Vote, Stats, Standing = TorchftVote, TorchftStats, ReplicaCounts
+else:
+    __getattr__ = old_names(__name__, {"Vote": TorchftVote, "Stats": TorchftStats, "Standing": ReplicaCounts})

@@ -3,6 +3,8 @@
 A message is a header and a body. The body holds, group by group of the layout, each plane's rows (little-endian, a row
 only as long as its own count says), and then the validity flags of all blocks, eight to a byte.
 `docs/wire-format.md` is the specification.
+
+Bodies are packed and unpacked where their payloads are, on a card without waiting for it; messages are on the host.
 """
 
 import enum
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradvote.core import Payload, Plane
+from gradvote.staging import to_device
 
 MAGIC = b"GVT2"
 FIXED, CHECKSUM = struct.Struct("<4sBxxxIIQQI"), struct.Struct("<I")
@@ -57,7 +60,7 @@ def pack(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> Tens
 
     Leading axes are allowed where every row has the same length for all of them.
     """
-    return torch.cat(pieces(payloads, planes), -1) if payloads else torch.zeros(0, dtype=torch.uint8)
+    return torch.cat(pieces(payloads, planes), -1) if payloads else torch.zeros(0, dtype=torch.uint8, device="cpu")
 
 
 def pieces(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> list[Tensor]:
@@ -88,7 +91,7 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
 
 
 def frame(body: Tensor, header: Header) -> bytes:
-    """Header and body (bytes,) uint8 as one message."""
+    """Header and body (bytes,) uint8, on the host, as one message."""
     raw = body.contiguous().numpy().data
     kind, sender, step, attempt, recipe = header
     fixed = FIXED.pack(MAGIC, kind, sender, attempt, step, recipe, len(raw))
@@ -96,7 +99,7 @@ def frame(body: Tensor, header: Header) -> bytes:
 
 
 def unframe(message: bytes, expected: Header) -> Tensor:
-    """The body of a message after its checks.
+    """The body of a message after its checks, on the host.
 
     Raises:
         WireError: the message is cut short or altered, or is not the `expected` one; the sentence names the field.
@@ -115,7 +118,7 @@ def unframe(message: bytes, expected: Header) -> Tensor:
         if value != asked:
             raise WireError(f"The message is for {name} {value}; {name} {asked} was expected.")
     body = bytearray(view[HEADER_BYTES:])
-    return torch.frombuffer(body, dtype=torch.uint8) if body else torch.zeros(0, dtype=torch.uint8)
+    return torch.frombuffer(body, dtype=torch.uint8) if body else torch.zeros(0, dtype=torch.uint8, device="cpu")
 
 
 def _checksum(fixed: bytes | memoryview, body: memoryview) -> int:
@@ -138,12 +141,23 @@ def _raw(array: Tensor) -> NDArray[Any]:
     return array.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[array.itemsize]).numpy()
 
 
+def _places(rows: NDArray[np.int64], width: int, device: torch.device) -> Tensor:
+    """Where the items of rows of these lengths stand in rows of one width: worked out on the card itself."""
+    ends = to_device(torch.from_numpy(rows.cumsum()), device)
+    number = torch.arange(int(rows.sum()), device=device)
+    row = torch.searchsorted(ends, number, right=True)
+    return number + (row * width - (ends - to_device(torch.from_numpy(rows), device))[row])
+
+
 def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
-    if not isinstance(plane.rows, int):
+    rows, width = plane.rows, array.shape[-1]
+    if not isinstance(rows, int):
         assert array.dim() == 2, "rows of differing length have one sender"
-        mask = _row_mask(plane.rows, array.shape[-1])
-        if mask is not None:
+        mask = _row_mask(rows, width)
+        if mask is not None and array.is_cpu:
             return torch.from_numpy(_raw(array)[mask].view(np.uint8))
+        if mask is not None:
+            return array.reshape(-1).index_select(0, _places(rows, width, array.device)).view(torch.uint8)
     flat: Tensor = array.contiguous().flatten(-2)
     return flat.view(torch.uint8)
 
@@ -157,19 +171,33 @@ def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     width = rows if isinstance(rows, int) else int(rows.max(initial=0))
     mask = None if isinstance(rows, int) else _row_mask(rows, width)
     if not raw.numel():
-        return torch.zeros(*raw.shape[:-1], num_blocks, width, dtype=plane.dtype)
+        return torch.zeros(*raw.shape[:-1], num_blocks, width, dtype=plane.dtype, device=raw.device)
     if mask is None:
         items = raw.view(plane.dtype)
         return items.view(*items.shape[:-1], num_blocks, width)
-    array = torch.zeros(num_blocks, width, dtype=plane.dtype)
-    _raw(array)[mask] = raw.numpy().view(_raw(array).dtype)
+    array = torch.zeros(num_blocks, width, dtype=plane.dtype, device=raw.device)
+    if raw.is_cpu:
+        _raw(array)[mask] = raw.numpy().view(_raw(array).dtype)
+    else:
+        assert not isinstance(rows, int)
+        array.view(-1).index_copy_(0, _places(rows, width, raw.device), raw.view(plane.dtype))
     return array
 
 
 def _pack_flags(valid: Tensor) -> Tensor:
-    return torch.from_numpy(np.packbits(valid.numpy(), axis=-1, bitorder="little"))
+    if valid.is_cpu:
+        return torch.from_numpy(np.packbits(valid.numpy(), axis=-1, bitorder="little"))
+    padded = torch.nn.functional.pad(valid, (0, -valid.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    packed: Tensor = (padded.to(torch.uint8) << _bits(valid.device)).sum(-1, dtype=torch.uint8)
+    return packed
 
 
 def _unpack_flags(raw: Tensor, num_blocks: int) -> Tensor:
-    flags = np.unpackbits(raw.numpy(), axis=-1, count=num_blocks, bitorder="little")
-    return torch.from_numpy(flags.view(np.bool_))
+    if raw.is_cpu:
+        flags = np.unpackbits(raw.numpy(), axis=-1, count=num_blocks, bitorder="little")
+        return torch.from_numpy(flags.view(np.bool_))
+    return (raw[..., None] >> _bits(raw.device) & 1).flatten(-2)[..., :num_blocks].bool()
+
+
+def _bits(device: torch.device) -> Tensor:
+    return torch.arange(8, dtype=torch.uint8, device=device)

@@ -57,8 +57,8 @@ def test_submodules_are_loaded_when_first_used() -> None:
         _ = gradvote.nothing
 
 
-PARTS = ["aggregators", "algorithms", "codecs", "data/partitions", "faults", "models", "transforms"]
-PACKAGES = {"data/partitions": ("data.partitions", "data")}
+PARTS = ["aggregators", "algorithms", "codecs", "partitions", "faults", "lab/models", "transforms"]
+PACKAGES = {"partitions": ("partitions", "lab.data"), "lab/models": ("lab.models",)}
 
 
 def parts_in(file: Path) -> list[str]:
@@ -76,7 +76,8 @@ def imported_by(file: Path) -> set[str]:
 
 def lines_missing(folder: Path, package: str, home: str) -> list[str]:
     """The lines that `package` needs, so that type checkers know the parts that the files of `folder` hold."""
-    known = imported_by(folder / "__init__.py" if package == home else folder.parent / "__init__.py")
+    place = folder if package == home else Path(gradvote.__file__).parent.joinpath(*package.split(".")[1:])
+    known = imported_by(place / "__init__.py")
     return [
         f"from {home if package != home else f'{home}.{file.stem}'} import {name} as {name}"
         for file in sorted(folder.glob("[!_]*.py"))
@@ -112,11 +113,11 @@ def test_a_part_that_is_not_exported_is_named(tmp_path: Path) -> None:
 
 def test_names_of_models_and_data_sets_are_typed() -> None:
     """Models are functions of one file, data sets are loaded by name."""
-    factories = {name.replace("-", "_") for name in gradvote.models.model_names()}
-    models = imported_by(Path(gradvote.models.__file__))
-    assert factories <= models, f"Add to gradvote/models/__init__.py, twice: {sorted(factories - models)}"
-    assert all(callable(getattr(gradvote.models, name)) for name in factories)
-    for name in gradvote.data.names():
-        load = importlib.import_module(f"gradvote.data.sources.{name.replace('-', '_')}").load
+    factories = {name.replace("-", "_") for name in gradvote.lab.models.model_names()}
+    models = imported_by(Path(gradvote.lab.models.__file__))
+    assert factories <= models, f"Add to gradvote/lab/models/__init__.py, twice: {sorted(factories - models)}"
+    assert all(callable(getattr(gradvote.lab.models, name)) for name in factories)
+    for name in gradvote.lab.data.names():
+        load = importlib.import_module(f"gradvote.lab.data.sources.{name.replace('-', '_')}").load
         assert list(inspect.signature(load).parameters) == ["data_dir"]
-        assert inspect.signature(load).return_annotation is gradvote.data.Data
+        assert inspect.signature(load).return_annotation is gradvote.lab.data.Data

@@ -8,8 +8,8 @@ import torch
 
 from gradvote import metrics
 from gradvote.engines.distributed.stats import Stats as Exchanged
-from gradvote.engines.elastic.tallies import Standing
-from gradvote.engines.elastic.tallies import Stats as Elastic
+from gradvote.engines.elastic.counts import Standing
+from gradvote.engines.elastic.counts import Stats as Elastic
 
 RANK = Exchanged(1, 2, 100, steps=4, sent_up=30, sent_down=20, abstentions=(0, 5))
 GROUP = Elastic(7, (0, 3), 6, 1, 0, 500, 400, {3: Standing(counted=5, missed=1)}, ((2, "worker 3 joined"),))
@@ -28,8 +28,8 @@ def test_fields_and_properties_are_flat_and_finite() -> None:
 
 def test_torchft_and_the_simulation_have_numbers_too() -> None:
     from gradvote.engines.simulation import Counts
-    from gradvote.engines.torchft.tallies import Standing as Replica
-    from gradvote.engines.torchft.tallies import Stats
+    from gradvote.engines.torchft.counts import Standing as Replica
+    from gradvote.engines.torchft.counts import Stats
 
     stats = Stats(3, (0, 1), 2, 1, 0, 10, 20, {1: Replica(counted=2)}, ())
     assert metrics.numbers(stats)["gradvote/workers/1/counted"] == 2 and metrics.step_of(stats) == 3

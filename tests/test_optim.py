@@ -1,9 +1,11 @@
-"""Weight decay with a momentum of its own."""
+"""Weight decay with a momentum of its own; the optimizer behind a vote."""
 
 import pytest
 import torch
 
-from gradvote.optim import NesterovDecay
+from gradvote import suggest_lr
+from gradvote.algorithms import dist_ef_adam, dist_ef_sgdm, signum
+from gradvote.optim import NesterovDecay, sgd_for
 
 
 def by_hand(x, directions, lr, mu, decay):
@@ -85,3 +87,68 @@ def test_resuming():
 def test_mistakes(wrong):
     with pytest.raises(ValueError, match="NesterovDecay needs lr >= 0"):
         NesterovDecay([torch.nn.Parameter(torch.ones(1))], **{"lr": 0.1} | wrong)
+
+
+class TestSgdFor:
+    """The SGD behind a vote has what the optimizer before it had."""
+
+    def groups(self):
+        return [
+            {"params": [torch.nn.Parameter(torch.ones(3))], "lr": 2e-3, "weight_decay": 0.1},
+            {"params": [torch.nn.Parameter(torch.ones(2))], "lr": 1e-3, "weight_decay": 0.0},
+        ]
+
+    def test_groups_rates_and_decay_of_adamw(self):
+        adam = torch.optim.AdamW(self.groups())
+        torch.optim.lr_scheduler.LambdaLR(adam, lambda step: step / 10)  # in its warm-up
+        for algorithm, factor in ((signum(), 0.2), (dist_ef_adam(), 1.0)):
+            sgd = sgd_for(adam, algorithm)
+            assert type(sgd) is torch.optim.SGD
+            assert [g["params"][0] is h["params"][0] for g, h in zip(sgd.param_groups, adam.param_groups, strict=True)]
+            assert [g["lr"] for g in sgd.param_groups] == pytest.approx([2e-3 * factor, 1e-3 * factor])
+            assert [g["weight_decay"] for g in sgd.param_groups] == pytest.approx([0.1 / factor, 0.0])
+            assert sgd.defaults["lr"] == pytest.approx(2e-3 * factor)
+            assert all(g["momentum"] == 0 and "initial_lr" not in g for g in sgd.param_groups)
+
+    @pytest.mark.parametrize(
+        "make, share",
+        [
+            (lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1), 1e-3),
+            (lambda p: torch.optim.NAdam(p, lr=0.01, weight_decay=0.1, decoupled_weight_decay=True), 1e-3),
+            (lambda p: type("Lion", (torch.optim.AdamW,), {})(p, lr=0.01, weight_decay=0.1), 1e-3),
+            (lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.1), 1e-3),
+            (lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.1, momentum=0.9), 1e-2),
+            (lambda p: torch.optim.SGD(p, lr=0.01, weight_decay=0.1, momentum=0.9, dampening=0.5), 5e-3),
+            (lambda p: NesterovDecay(p, lr=0.01, weight_decay=0.1), 1e-2),
+        ],
+    )
+    def test_a_step_takes_the_same_share_of_the_weights(self, make, share):
+        p = torch.nn.Parameter(torch.ones(4))
+        p.grad = torch.tensor([0.1, -0.2, 0.3, 0.4])
+        sgd = sgd_for(make([p]), signum())
+        p.grad = torch.zeros(4)
+        sgd.step()
+        torch.testing.assert_close(p.detach(), torch.full((4,), 1 - share))
+
+    def test_it_climbs_where_the_one_before_did_and_leaves_that_one_alone(self):
+        adam = torch.optim.AdamW(self.groups(), maximize=True)
+        before = repr(adam)
+        assert all(group["maximize"] for group in sgd_for(adam, signum()).param_groups)
+        assert repr(adam) == before
+
+    def test_a_decay_inside_adams_averages_is_refused(self):
+        for kind in (torch.optim.Adam, torch.optim.NAdam):
+            with pytest.raises(ValueError, match=f"{kind.__name__}'s weight_decay=0.1 goes through its averages"):
+                sgd_for(kind(self.groups()), signum())
+            p = [torch.nn.Parameter(torch.ones(3))]
+            assert sgd_for(kind(p, lr=1e-3), signum()).param_groups[0]["weight_decay"] == 0
+
+    def test_gradients_are_asked_for_as_in_suggest_lr(self):
+        adam = torch.optim.AdamW(self.groups())
+        with pytest.raises(ValueError, match=r"Call loss\.backward"):
+            sgd_for(adam, dist_ef_sgdm())
+        for group in adam.param_groups:
+            group["params"][0].grad = torch.arange(1.0, 1 + len(group["params"][0]))
+        rates = [sgd_for(adam, dist_ef_sgdm(), max_norm=bound).defaults["lr"] for bound in (None, 0.5)]
+        assert rates == [suggest_lr(adam, dist_ef_sgdm(), max_norm=bound)[0] for bound in (None, 0.5)]
+        assert rates[1] > rates[0]

@@ -60,7 +60,7 @@ def test_the_server_has_no_value_of_its_own() -> None:
 
 def test_constants_do_not_remember_where_they_were_first_made() -> None:
     with torch.device("meta"), torch.inference_mode():
-        first = evaluate(0.12345, Context(0, 0, torch.zeros(1), 98765))
+        first = evaluate(0.12345, Context(0, 0, torch.zeros(1, device="cpu"), 98765))
     again = evaluate(0.12345, Context(0, 0, torch.zeros(1), 98765))
     for value in (first, again):
         assert value.is_cpu and float(value) == 0.12345

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks" / "scripts"
 sys.path.insert(0, str(FOLDER))
 
 import diffs  # noqa: E402  # beside the runner
-from case import load  # noqa: E402
+from case import METHODS, load  # noqa: E402
 from run import ROOT10, Results, next_factor  # noqa: E402
 from table import _judged  # noqa: E402
 
@@ -27,13 +27,18 @@ def test_a_script_names_its_commit_and_its_files(case: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{40}", about["commit"])
     assert about["licence"] in {"MIT", "BSD-3-Clause", "Apache-2.0"}
     assert all(re.fullmatch(r"[0-9a-f]{40}", blob) for blob in about["files"].values())
-    for name in ("here.diff", "gradvote.diff"):
-        assert set(diffs.parse((case / name).read_text())) <= set(about["files"]), "a diff of a file that is not copied"
+    for path in case.glob("*.diff"):
+        assert path.stem in {"here", "gradvote", *METHODS}
+        assert set(diffs.parse(path.read_text())) <= set(about["files"]), "a diff of a file that is not copied"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
 def test_the_lines_of_gradvote_are_python_that_names_an_algorithm_once(case: Path) -> None:
-    text = (case / "gradvote.diff").read_text()
+    for method in METHODS:
+        assert_python(load(case.name).votes_of(method))
+
+
+def assert_python(text: str) -> None:
     hunks = [hunk for found in diffs.parse(text).values() for hunk in found]
     added = [line for hunk in hunks for line in hunk.added]
     assert len(re.findall(r"gradvote\.algorithms\.signum\b", "\n".join(added))) == 1, "run.py puts the others there"

@@ -26,9 +26,9 @@ Said = tuple[str, int, str, str, str]
 """File, line, kind (error or note), text, code."""
 ANY_IS_MEANT = {
     "gradvote.metrics.reporter": "wandb, a writer, a path or a function",
-    "gradvote.torchft.Vote": "torchft's Manager, an extra that need not be there",
+    "gradvote.torchft.TorchftVote": "torchft's Manager, an extra that need not be there",
     "gradvote.torchft.attach": "the same",
-    "gradvote.train.Record": "a dictionary of what a run records",
+    "gradvote.lab.train.Record": "a dictionary of what a run records",
     "gradvote.ddp.OWN_BUFFERS": "options of DDP by names that depend on torch",
 }
 

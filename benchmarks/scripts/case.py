@@ -15,7 +15,7 @@ from diffs import apply, parse
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
-METHODS = ("plain", "signum", "dist_ef_sgdm")
+METHODS = ("plain", "signum", "dist_ef_adam", "dist_ef_sgdm")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Case:
     @property
     def votes(self) -> str:
         return (HERE / self.name / "gradvote.diff").read_text()
+
+    def votes_of(self, method: str) -> str:
+        """The lines of gradvote for this method: NAME/METHOD.diff, where it needs others."""
+        own = HERE / self.name / f"{method}.diff"
+        return own.read_text() if own.exists() else self.votes
 
     def check(self, root: Path) -> Path:
         """The folder of the clone, if its files are those of the commit."""
@@ -60,11 +65,11 @@ class Case:
                 shutil.copy(self.check(root) / path, folder / path)
             for source, target in self.about.get("data", {}).items():
                 shutil.copyfile(data / source, folder / target)
-            texts = [self.here] if method == "plain" else [self.here, self.votes]
+            texts = [self.here] if method == "plain" else [self.here, self.votes_of(method)]
             for path, hunks in (item for text in texts for item in parse(text).items()):
                 (folder / path).write_text(apply(hunks, (folder / path).read_text()))
             if method != "plain":
-                _choose(folder, parse(self.votes), method)
+                _choose(folder, parse(self.votes_of(method)), method)
             yield folder
 
     def arguments(self, values: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ import tiny
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import gradvote
+import gradvote.optim
 
 OURS = str(Path(gradvote.__file__).parent)
 TORCHFT = "REPLICA_GROUP_ID" in os.environ
@@ -64,7 +65,7 @@ def count() -> None:
         suggested.append(rate)
         return [r * factor for r in rate] if isinstance(rate, list) else rate * factor
 
-    gradvote.suggest_lr = scaled
+    gradvote.suggest_lr = gradvote.optim.suggest_lr = scaled
 
 
 def stepped(optimizer: Any, *_: Any) -> None:

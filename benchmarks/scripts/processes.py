@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TIMEOUT = 400
+TIMEOUT = 1500
 
 
 def prepare() -> None:
@@ -25,7 +25,7 @@ def prepare() -> None:
     import gradvote
 
     torch.set_num_threads(1)
-    gradvote.ddp, gradvote.algorithms, gradvote.suggest_lr  # noqa: B018  # lazy names: asking imports them
+    gradvote.ddp, gradvote.algorithms, gradvote.optim, gradvote.suggest_lr  # noqa: B018  # lazy names: asking imports them
     with suppress(ImportError, RuntimeError):
         import torchvision  # noqa: F401  # only to see whether it can be imported
 

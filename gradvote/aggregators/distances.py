@@ -11,12 +11,12 @@ def squared_distances(x: Tensor, valid: Tensor) -> Tensor:
 
     Sums are halving trees; a sum beyond a float32 is infinite, so that vectors of any size are compared.
     """
-    distances = torch.zeros(len(x), len(x), *x.shape[1:-1], dtype=torch.float64)
+    distances = torch.zeros(len(x), len(x), *x.shape[1:-1], dtype=torch.float64, device=x.device)
     for i in range(len(x)):
         for j in range(i):
             apart = kernels.tree_sum((x[i] - x[j]).square()).double()
             distances[i, j] = distances[j, i] = apart.where(valid[i] & valid[j], torch.inf)
-        distances[i, i] = torch.zeros(x.shape[1:-1], dtype=torch.float64).where(valid[i], torch.inf)
+        distances[i, i] = torch.zeros(x.shape[1:-1], dtype=torch.float64, device=x.device).where(valid[i], torch.inf)
     return distances
 
 

@@ -12,6 +12,7 @@ from gradvote.aggregators.weights import check_weights, weights_of
 from gradvote.core import Aggregator, Codec, Context, Payload
 from gradvote.errors import unknown
 from gradvote.rng import Stream, draw
+from gradvote.staging import to_host
 
 TIES = ("random", "positive", "abstain")
 
@@ -76,16 +77,16 @@ class MajorityVote(Aggregator):
         if counted is None or not self.still:
             width = kernels.num_words(ctx.units.count(n))
             return torch.zeros(*valid.shape[1:], width, dtype=torch.int64, device=valid.device)
-        spoke, everyone = torch.zeros_like(counted[0]), bool(valid.all())
+        spoke, everyone = torch.zeros_like(counted[0]), _all(valid)
         for own, flag in zip(counted, valid, strict=True):
             spoke |= own if everyone else own.where(flag[..., None], 0)
         return kernels.whole_units(spoke.bitwise_not_(), n, ctx.units)
 
     def ties(self, up: Codec, ballots: Payload, ctx: Context, n: int) -> int:
         undecided = up.reduce(ballots, replace(self, tie="abstain"), ctx, n) == 0
-        if self.still and bool(undecided.any()):
+        if self.still and (not undecided.is_cpu or bool(undecided.any())):
             undecided &= up.reduce(ballots, replace(self, tie="positive"), ctx, n) != 0
-        return int(undecided.sum())
+        return int(to_host([undecided.sum()])[0])
 
     def _tie_words(self, ctx: Context, n: int) -> Tensor:
         if self.tie == "random":
@@ -94,21 +95,28 @@ class MajorityVote(Aggregator):
         return ones.expand(*ctx.block.shape, -1)
 
     def _tie_values(self, ctx: Context, n: int) -> Tensor:
-        return torch.zeros(()) if self.tie == "abstain" else kernels.unpack_signs(self._tie_words(ctx, n), n)
+        if self.tie == "abstain":
+            return torch.zeros((), device=ctx.block.device)
+        return kernels.unpack_signs(self._tie_words(ctx, n), n)
 
 
 def _outside(x: Tensor, marked: Tensor, ctx: Context, n: int) -> Tensor:
     """x (..., B, n) with zeros in the units marked in words (..., B, U)."""
-    if not bool(marked.any()):
+    if marked.is_cpu and not bool(marked.any()):
         return x
     return torch.where(kernels.unpack_bits(kernels.outside_units(marked, n, ctx.units), n), x, 0.0)
 
 
 def _is_even(valid: Tensor) -> bool:
-    """Whether the number of valid workers (M, ..., B) is even for some block."""
-    if bool(valid.all()):
+    """Whether the number of valid workers (M, ..., B) is even for some block, or may be: a card is not asked."""
+    if _all(valid):
         return len(valid) % 2 == 0
-    return bool((valid.sum(0) % 2 == 0).any())
+    return not valid.is_cpu or bool((valid.sum(0) % 2 == 0).any())
+
+
+def _all(valid: Tensor) -> bool:
+    """Whether all are known to be valid without waiting for a card."""
+    return valid.is_cpu and bool(valid.all())
 
 
 SAMPLES = (

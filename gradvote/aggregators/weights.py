@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradvote.core import Context
+from gradvote.staging import CPU, to_device
 
 
 def check_weights(weights: tuple[float, ...] | None) -> None:
@@ -44,9 +45,9 @@ def weights_of(weights: tuple[float, ...] | None, ctx: Context) -> Tensor | None
     """The weights (M,) of the senders of `ctx`, or None for equal ones."""
     if weights is None:
         return None
-    sender = torch.as_tensor(ctx.sender).flatten()
+    sender = torch.as_tensor(ctx.sender, device=CPU).flatten()
     if int(sender.max()) >= len(weights):
         raise ValueError(
             f"There are {len(weights)} weights, but a worker {int(sender.max())}; give one weight for each worker."
         )
-    return torch.tensor(weights, dtype=torch.float32)[sender.cpu()].to(ctx.block.device)
+    return to_device(torch.tensor(weights, dtype=torch.float32, device=CPU)[sender], ctx.block.device)

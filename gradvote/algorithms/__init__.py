@@ -12,6 +12,7 @@ from gradvote.errors import unknown
 from gradvote.sources import constant_in, function_in, module_names, summary_of
 
 if TYPE_CHECKING:  # for type checkers alone: a file without a line here is found all the same
+    from gradvote.algorithms.dist_ef_adam import dist_ef_adam as dist_ef_adam
     from gradvote.algorithms.dist_ef_sgdm import dist_ef_sgdm as dist_ef_sgdm
     from gradvote.algorithms.dropsignsgd import dropsignsgd as dropsignsgd
     from gradvote.algorithms.ef_signsgd import ef_signsgd as ef_signsgd
@@ -111,7 +112,7 @@ def facts(name: str) -> Facts:
 
 
 def table() -> str:
-    """The algorithms as a table in Markdown, as it stands in the README."""
+    """The algorithms as a table in Markdown, as it stands in docs/algorithms.md."""
     rows = [_row(name) for name in names()]
     rows.append("| `noisy-NAME` | NAME's, with noise before | NAME's | NAME's | as NAME | as NAME | Chen et al. 2020 |")
     head = "| name | up | server | down | bits per coordinate, up + down | trusts | paper |"

@@ -13,6 +13,9 @@ from gradvote.codecs.sign import Sign
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
 from gradvote.kernels import Inertia
 
+LEAST = 1e-37
+"""A learning rate above this is not zero as a float32."""
+
 
 @dataclass(frozen=True)
 class ErrorFeedback(Codec):
@@ -54,12 +57,16 @@ class ErrorFeedback(Codec):
         lr = _rate(ctx, state)
         ratio = _ratio(state["lr"], lr) if self.track_lr else torch.ones_like(lr)
         payload, step = encode_fused(self.codec, x, state["memory"], ratio, inertia, ctx)
-        return payload, self._written(state, step.valid, step.memory, lr, state["inner"]), step.momentum
+        settled = not self.track_lr or (not isinstance(ctx.lr, Tensor) and ctx.lr > LEAST)
+        return payload, self._written(state, step.valid, step.memory, lr, state["inner"], settled), step.momentum
 
-    def _written(self, state: State, valid: Tensor, memory: Tensor, lr: Tensor, inner: State) -> State:
+    def _written(
+        self, state: State, valid: Tensor, memory: Tensor, lr: Tensor, inner: State, settled: bool = False
+    ) -> State:
+        """The new state. `settled`: what is given is the old memory already, in every block that keeps it."""
         written = valid & (lr > 0) if self.track_lr else valid
-        if not bool(written.all()):
-            memory = torch.where(written[..., None], memory, state["memory"])
+        if not written.is_cpu or not bool(written.all()):  # a card is not asked: the answer would be waited for
+            memory = memory if settled else torch.where(written[..., None], memory, state["memory"])
             lr = torch.where(written, lr, state["lr"])
         return {"memory": memory, "lr": lr, "inner": inner}
 
@@ -120,7 +127,7 @@ def _rate(ctx: Context, state: State) -> Tensor:
 
 
 def _ratio(written: Tensor, now: Tensor) -> Tensor:
-    if torch.equal(written, now):
+    if written.is_cpu and torch.equal(written, now):
         return torch.ones_like(now)
     usable = (written > 0) & (now > 0)
     return torch.where(usable, written / torch.where(usable, now, 1.0), 1.0)

@@ -11,9 +11,9 @@ from gradvote.kernels import Feedback, Inertia
 
 
 def fuses(codec: Codec, *tensors: Tensor) -> bool:
-    """Whether a memory before this codec can be one pass: signs, masked or not, of float32 tensors on the CPU."""
+    """Whether a memory before this codec can be one pass: signs, masked or not, of float32 tensors."""
     sign = codec.codec if type(codec) is Masked else codec
-    alike = all(t.dtype == torch.float32 and t.is_cpu and t.shape == tensors[0].shape for t in tensors)
+    alike = all(t.dtype == torch.float32 and t.shape == tensors[0].shape for t in tensors)
     return alike and type(sign) is Sign and sign.zero != "abstain" and not sign.still
 
 

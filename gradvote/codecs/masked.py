@@ -11,6 +11,7 @@ from gradvote.codecs.sign import Sign
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
 from gradvote.rng import Stream, draw
 from gradvote.schedules import PerWorker, Schedule, evaluate
+from gradvote.staging import to_device, to_host
 
 UNITS = 65536
 KEPT = ("bits", "nonzero")
@@ -44,7 +45,8 @@ class Masked(Codec):
         key = (self.keep, self.granularity, n)
         if key not in ctx.memo:
             if isinstance(self.keep, Schedule):
-                threshold: int | Tensor = _threshold(evaluate(self.keep, ctx)).to(ctx.block.device)
+                keep = evaluate(self.keep, ctx, on_host=True)
+                threshold: int | Tensor = to_device(_threshold(keep), ctx.block.device)
             else:
                 threshold = round(self.keep * UNITS)
             ctx.memo[key] = kernels.keep_bits(draw(ctx, Stream.MASK), n, threshold, self.granularity)
@@ -58,10 +60,10 @@ class Masked(Codec):
         return ctx.memo[key]
 
     def _widths(self, n: int, ctx: Context) -> Tensor:
-        """How many words their bits fill (..., B)."""
+        """How many words their bits fill (..., B), on the host: the length of a message is known before it is made."""
         key = (self.keep, self.granularity, n, "widths")
         if key not in ctx.memo:
-            ctx.memo[key] = (self.counts(n, ctx) + 63) >> 6
+            (ctx.memo[key],) = to_host([(self.counts(n, ctx) + 63) >> 6])
         return ctx.memo[key]
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:

@@ -86,11 +86,11 @@ class Sign(Codec):
         bits, valid = kernels.noisy_pack_signs(x, std, noise, distribution, self.zeros(ctx))
         if not self.marks:
             return Payload(valid, {"bits": bits})
-        silent = torch.as_tensor(std, device=x.device).eq(0).expand(valid.shape)
         still = bits.new_zeros(*valid.shape, kernels.num_words(ctx.units.count(x.shape[-1])))
-        if bool(silent.any()):
+        if _may_be_zero(std):
             *_, still = kernels.still_pack_signs(x.expand(*valid.shape, -1), True, ctx.units)
-            still = still.where(silent[..., None], 0)
+            if isinstance(std, Tensor):
+                still = still.where(std.eq(0).expand(valid.shape)[..., None], 0)
         return Payload(valid, {"bits": bits, "still": still})
 
     def zeros(self, ctx: Context) -> Draw | bool:
@@ -171,7 +171,7 @@ class Sign(Codec):
 
     def _scales(self, payload: Payload, ctx: Context) -> Tensor:
         scale = self.constant(ctx)
-        scale = payload["scale"][..., 0] if scale is None else scale.to(payload.valid.device)
+        scale = payload["scale"][..., 0] if scale is None else scale
         return torch.where(payload.valid, scale, 0.0).float()
 
     def constant(self, ctx: Context) -> Tensor | None:
@@ -189,8 +189,16 @@ class Sign(Codec):
 
 
 def _any_set(words: Tensor) -> bool:
-    """Whether any bit is set; of a few words numpy says it in a third of the time."""
-    return bool(words.numpy().any()) if words.is_cpu else bool(words.any())
+    """Whether any bit may be set: a card is not asked, as the answer would be waited for.
+
+    Of a few words numpy says it in a third of the time.
+    """
+    return not words.is_cpu or bool(words.numpy().any())
+
+
+def _may_be_zero(std: float | Tensor) -> bool:
+    """Whether any of these is zero; a card is not asked."""
+    return not std.is_cpu or bool(std.eq(0).any()) if isinstance(std, Tensor) else std == 0
 
 
 SAMPLES = (

@@ -161,8 +161,9 @@ class Vote:
                     "A vote was asked for outside of a backward pass, as DDP's join() does for ranks that have no more "
                     "batches. Votes need all ranks: give each the same number of batches, and leave join() out."
                 ) from error
-        rates = user.optimizers.rates()
-        return self._thread.put(Bucket(gradients, used, bucket.buffer(), rates, bucket.is_last(), scale, aside))
+        rates, buffer = user.optimizers.rates(), bucket.buffer()
+        filled = torch.cuda.current_stream(buffer.device).record_event() if buffer.is_cuda else None
+        return self._thread.put(Bucket(gradients, used, buffer, rates, bucket.is_last(), scale, aside, filled))
 
     def _finish(self, scale: float | None) -> None:
         """DDP has put the directions into the gradients."""

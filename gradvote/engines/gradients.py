@@ -6,7 +6,8 @@
 A parameter that a worker's loss does not reach has no gradient, and the worker abstains on it: NaN says so.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from gradvote.layout import Layout
 from gradvote.rng import Stream, derive_key
+from gradvote.staging import CPU, device_of, to_device
 
 Mode = Literal["loop", "vectorized"]
 Tensors = dict[str, Tensor]
@@ -45,10 +47,12 @@ def loop_gradients(
 
     One model serves all workers, or each has its own. Dropout and the like draw from (seed, step, worker).
     """
-    losses, flat = torch.zeros(len(batches)), torch.zeros(len(batches), layout.size)
-    with torch.random.fork_rng(devices=[]):
+    device = device_of(trainable(models[0]))
+    losses = torch.zeros(len(batches), device=device)
+    flat = torch.zeros(len(batches), layout.size, device=device)
+    with own_randomness(device) as begin:
         for i, (x, y) in enumerate(batches):
-            torch.default_generator.manual_seed(worker_seed(seed, step, i))
+            begin(worker_seed(seed, step, i))
             losses[i], gradients = local_gradients(models[i % len(models)], x, y)
             layout.flatten(gradients, out=flat[i])
     return losses, flat
@@ -83,6 +87,20 @@ def worker_seed(seed: int, step: int, worker: int) -> int:
     return derive_key(b"worker:%d:%d" % (seed, worker), Stream.SAMPLING, step) % 2**63
 
 
+@contextmanager
+def own_randomness(device: torch.device) -> Iterator[Callable[[int], object]]:
+    """Within, torch's generators of the CPU and of a device are the caller's own: it gives what seeds both."""
+    card = device if device.type == "cuda" else None
+    with torch.random.fork_rng(devices=[] if card is None else [card]):
+
+        def begin(seed: int) -> None:
+            torch.default_generator.manual_seed(seed)
+            if card is not None:
+                torch.cuda.manual_seed(seed)
+
+        yield begin
+
+
 def vectorized_gradients(
     models: Sequence[nn.Module], batches: Batches | Padded, layout: Layout, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
@@ -102,8 +120,8 @@ def vectorized_gradients(
         return (cross_entropy(logits, y, reduction="none") * weight).sum() / weight.sum()
 
     per_worker = vmap(grad_and_value(loss_of), in_dims=(of_model, of_model, 0, 0, 0), randomness="different")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(worker_seed(seed, step, 0))
+    with own_randomness(x.device) as begin:
+        begin(worker_seed(seed, step, 0))
         try:
             gradients, losses = per_worker(params, fixed, x, y, weight)
         except RuntimeError as error:
@@ -135,17 +153,19 @@ def _state(models: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
 
 def padded(batches: Batches) -> Padded:
     """Batches of any sizes for `vectorized_gradients`, for those that are used again and again."""
-    lengths = torch.tensor([len(y) for _, y in batches])
+    lengths = torch.tensor([len(y) for _, y in batches], device=CPU)
     x = nn.utils.rnn.pad_sequence([x for x, _ in batches], batch_first=True)
     y = nn.utils.rnn.pad_sequence([y for _, y in batches], batch_first=True)
-    return Padded(x, y, (torch.arange(int(lengths.max())) < lengths[:, None]).to(x.dtype))
+    return Padded(
+        x, y, to_device(torch.arange(int(lengths.max()), device=CPU) < lengths[:, None], x.device).to(x.dtype)
+    )
 
 
 def _unused(model: nn.Module, x: Tensor, y: Tensor) -> frozenset[str]:
     """The parameters that the loss does not reach: the same ones in every step, or vmap would have refused."""
     if model not in _UNUSED:
         names = [name for name, p in model.named_parameters() if p.requires_grad]
-        with torch.random.fork_rng(devices=[]):
+        with own_randomness(x.device):
             found = torch.autograd.grad(cross_entropy(model(x), y), trainable(model), allow_unused=True)
         _UNUSED[model] = frozenset(name for name, g in zip(names, found, strict=True) if g is None)
     return _UNUSED[model]
@@ -153,8 +173,8 @@ def _unused(model: nn.Module, x: Tensor, y: Tensor) -> frozenset[str]:
 
 def _flatten(gradients: Sequence[Tensor | None], layout: Layout) -> Tensor:
     tensors = [None if g is None else g.flatten(1) for g in gradients]
-    num_workers = next(len(g) for g in tensors if g is not None)
-    flat = torch.empty(num_workers, layout.size)
+    like = next(g for g in tensors if g is not None)
+    flat = torch.empty(len(like), layout.size, device=like.device)
     for p in layout.pieces:
         own = tensors[p.param]
         flat[:, p.offset : p.offset + p.length] = torch.nan if own is None else own[:, p.start : p.start + p.length]

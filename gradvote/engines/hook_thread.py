@@ -2,7 +2,8 @@
 
 import queue
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +12,7 @@ from torch.futures import Future
 
 from gradvote.engines.common.clipping import factor, shortened, squares
 from gradvote.engines.common.kept import Kept
+from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.failures import Watch
@@ -28,7 +30,8 @@ SMALL = 1 << 21
 class Bucket:
     """Local gradients by parameter number, views of `buffer`; a parameter that was not `used` abstains.
 
-    Gradients are `scale` times the true ones, `None` without a scaler. `aside` is added to the directions.
+    Gradients are `scale` times the true ones, `None` without a scaler. `aside` is added to the directions. On a card
+    `filled` is what has to be done before the gradients are there, and the future carries what its readers wait for.
     """
 
     gradients: Mapping[int, Tensor]
@@ -38,7 +41,12 @@ class Bucket:
     last: bool
     scale: float | None = None
     aside: Mapping[int, Kept] = field(default_factory=dict)
-    taken: Future[None] = field(default_factory=Future)
+    filled: torch.cuda.Event | None = None
+    taken: Future[Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        cards: list[int | str | torch.device] | None = [self.buffer.device] if self.buffer.is_cuda else None
+        object.__setattr__(self, "taken", Future(devices=cards))
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,8 @@ class HookThread(threading.Thread):
         super().__init__(name="gradvote exchange", daemon=True)
         self._session, self._watch, self._max_norm = session, watch, max_norm
         self._whole = not session.protocol.algorithm.aggregate.separable
-        self._desk = Desk(dtype)
+        self._desk = Desk(dtype, session.transport.home)
+        self._asides: list[Mapping[int, Kept]] = []
         self._inbox: queue.SimpleQueue[Bucket] = queue.SimpleQueue()
         self._step = _Step()
         self._layouts: dict[tuple[int, ...], Layout] = {}
@@ -94,22 +103,29 @@ class HookThread(threading.Thread):
         """What became of the last step: to be read when its futures are done."""
 
     def put(self, bucket: Bucket) -> Future[Tensor]:
-        """Queue a bucket; the future gives its buffer, holding the direction, or raises what went wrong."""
+        """Queue a bucket; the future gives its buffer, holding the direction, or raises what went wrong.
+
+        On a card, whoever waits for the future lets its current stream wait for the direction.
+        """
         promise: Future[Tensor] = bucket.taken.then(lambda _: self._result(bucket))
         self._inbox.put(bucket)
         return promise
 
     def run(self) -> None:
         """Work until the process ends: a thread that ended with its model would race with the interpreter's end."""
-        while True:
-            bucket = self._inbox.get()
-            self._step.buckets.append(bucket)
-            self._step.waiting.append(bucket)
-            self._try(bucket.last)
-            if bucket.last or self._error is not None:
-                buckets, self._step = self._step.buckets, _Step()
-                for each in buckets:
-                    each.taken.set_result(None)
+        with _stream_of_its_own(self._desk.device) as stream:
+            while True:
+                bucket = self._inbox.get()
+                if stream is not None and bucket.filled is not None:
+                    stream.wait_event(bucket.filled)
+                self._step.buckets.append(bucket)
+                self._step.waiting.append(bucket)
+                self._try(bucket.last)
+                if bucket.last or self._error is not None:
+                    buckets, self._step = self._step.buckets, _Step()
+                    self._asides = [each.aside for each in buckets]  # a card may not have read them yet
+                    for each in buckets:
+                        each.taken.set_result(each.buffer)
 
     def _try(self, last: bool) -> None:
         try:
@@ -133,7 +149,7 @@ class HookThread(threading.Thread):
         step.groups[key] = group = Joined(layout, gradients, used, self._session.turn(key, layout, waiting[0].lr))
         step.waiting = []
         if step.scale is not None:
-            step.overflow |= any(not bool(gradients[i].isfinite().all()) for i in used)
+            step.overflow |= not all_finite(gradients[i] for i in used)
         if self._max_norm is None:
             self._exchange([group], 1.0)
         else:
@@ -173,3 +189,15 @@ class HookThread(threading.Thread):
         if self._error is not None:
             raise self._error
         return bucket.buffer
+
+
+@contextmanager
+def _stream_of_its_own(device: torch.device) -> Iterator[torch.cuda.Stream | None]:
+    """Within, what this thread asks of a card is done beside the backward pass, and before it where both wait."""
+    if device.type != "cuda":
+        yield None
+        return
+    torch.cuda.set_device(device)
+    stream = torch.cuda.Stream(device, priority=-1)
+    with torch.cuda.stream(stream):
+        yield stream

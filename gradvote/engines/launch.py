@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import multiprocessing as mp
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in torch's `__all__`
 
-from gradvote.engines.stopping import deaf_children, end_with_parent, signals_call
+from gradvote.engines.common.signals import deaf_children, end_with_parent, signals_call
 from gradvote.errors import WorkerFailed
 
 GRACE, LEAVING, TAKING_APART = 10.0, 1.0, 0.2

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradvote.core import Payload, Plane
+from gradvote.core import Payload, Plane, State
+from gradvote.staging import to_device, to_host
 
 
 def plane_of(plane: Plane, i: int) -> Plane:
@@ -23,6 +24,13 @@ def for_all(payload: Payload, num: int) -> Payload:
     """A payload (B, ...) as that of each of `num` (num, B, ...), without a copy."""
     planes = {name: plane.expand(num, *plane.shape) for name, plane in payload.planes.items()}
     return Payload(payload.valid.expand(num, *payload.valid.shape), planes)
+
+
+def moved(payloads: Sequence[Payload], device: torch.device) -> list[Payload]:
+    """Payloads on a device: from a card to the host with one wait for all of them."""
+    tensors = [x for p in payloads for x in (p.valid, *p.planes.values())]
+    found = iter(to_host(tensors) if device.type == "cpu" else [to_device(x, device) for x in tensors])
+    return [Payload(next(found), {name: next(found) for name in p.planes}) for p in payloads]
 
 
 def stack(payloads: Sequence[Payload]) -> Payload:
@@ -42,6 +50,17 @@ def where(mask: Tensor, new: Any, old: Any) -> Any:
     if isinstance(new, dict):
         return {key: where(mask, value, old[key]) for key, value in new.items()}
     return torch.where(mask[..., None] if new.dim() > mask.dim() else mask, new, old)
+
+
+def states_on(states: Sequence[State], device: torch.device) -> list[State]:
+    """States with their tensors on a device; those that are there already are not copied."""
+    return [_state_on(state, device) for state in states]
+
+
+def _state_on(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {key: _state_on(own, device) for key, own in value.items()}
+    return to_device(value, device)
 
 
 def check_alike(found: Any, expected: Any, what: str) -> None:

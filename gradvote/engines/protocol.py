@@ -12,6 +12,7 @@ from gradvote import wire
 from gradvote.core import SERVER, Algorithm, Context, Payload, Plane, State
 from gradvote.engines.common import whole_vectors
 from gradvote.layout import Layout, layout_of, unit_of
+from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Header, Kind
 
 Planes = list[tuple[Plane, ...]]
@@ -47,11 +48,18 @@ class Protocol:
         lr: float | Sequence[float],
         attempt: int = 0,
         secret: bytes | None = None,
+        device: torch.device = CPU,
     ) -> list[Context]:
-        """The context of each group; `lr` is one rate, or one for each parameter of the whole layout."""
+        """The context of each group, for work on a device.
+
+        `sender` is a number or a tensor of the CPU, `lr` one rate, or one for each parameter of the whole layout.
+        """
+        groups = self.layout.groups
+        blocks, units = ([g.block_on(device) for g in groups], [g.units_on(device) for g in groups])
+        rates = _rates(lr, [g.owners for g in groups], device)
         return [
-            Context(self.seed, step, group.block, sender, _rates(lr, group.owners), attempt, secret, group.units)
-            for group in self.layout.groups
+            Context(self.seed, step, b, sender, r, attempt, secret, u)
+            for b, r, u in zip(blocks, rates, units, strict=True)
         ]
 
     def init_worker(self, like: Tensor) -> list[State]:
@@ -91,12 +99,16 @@ class Protocol:
 
     def decided(self, decision: list[Payload]) -> frozenset[int]:
         """The parameters on some block of which somebody voted, of a decision (B, ...): the others get no gradient."""
+        return self.decided_by(to_host([payload.valid for payload in decision]))
+
+    def decided_by(self, flags: Sequence[Tensor]) -> frozenset[int]:
+        """The same from the decision's flags (B,) of each group, on the CPU."""
         found: set[int] = set()
-        for payload, group in zip(decision, self.layout.groups, strict=True):
-            if bool(payload.valid.all()):
+        for valid, group in zip(flags, self.layout.groups, strict=True):
+            if bool(valid.all()):
                 found |= group.params
             else:
-                found.update(group.owners[i] for i in payload.valid.nonzero()[:, 0].tolist())
+                found.update(group.owners[i] for i in valid.nonzero()[:, 0].tolist())
         return frozenset(found)
 
     def undelivered(self, states: list[State], ballots: list[Payload], ctxs: list[Context]) -> list[State]:
@@ -115,15 +127,16 @@ class Protocol:
 
     def send(self, kind: Kind, payloads: list[Payload], planes: Planes, ctx: Context) -> bytes:
         """One sender's payloads as a framed message."""
-        return wire.frame(wire.pack(payloads, planes), self.header(kind, ctx))
+        return wire.frame(to_host([wire.pack(payloads, planes)])[0], self.header(kind, ctx))
 
     def receive(self, kind: Kind, message: bytes, planes: Planes, ctx: Context) -> list[Payload]:
-        """The checked payloads of a framed message.
+        """The checked payloads of a framed message, on the device of the context.
 
         Raises:
             WireError: the message is not the one expected.
         """
-        return self.parse(kind, wire.unframe(message, self.header(kind, ctx)), planes)
+        body = wire.unframe(message, self.header(kind, ctx))
+        return self.parse(kind, to_device(body, ctx.block.device), planes)
 
     def parse(self, kind: Kind, body: Tensor, planes: Planes) -> list[Payload]:
         """The checked payloads of a message's body (..., bytes)."""
@@ -161,11 +174,18 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Parts (..., d_k) behind each other; a single one is not copied."""
     if len(parts) == 1:
         return parts[0]
-    return torch.cat(tuple(parts), -1) if parts else torch.zeros(0)
+    return torch.cat(tuple(parts), -1) if parts else torch.zeros(0, device=CPU)
 
 
-def _rates(lr: float | Sequence[float], owners: tuple[int, ...]) -> float | Tensor:
-    return lr if isinstance(lr, int | float) else torch.tensor([lr[owner] for owner in owners], dtype=torch.float32)
+def _rates(
+    lr: float | Sequence[float], owners: Sequence[tuple[int, ...]], device: torch.device
+) -> Sequence[float | Tensor]:
+    """The rate of each group, or of each of its blocks: one copy to the device for all of them."""
+    if isinstance(lr, int | float):
+        return [lr] * len(owners)
+    each = torch.tensor([lr[owner] for own in owners for owner in own], dtype=torch.float32, device=CPU)
+    rates: Sequence[Tensor] = torch.split(to_device(each, device), [*map(len, owners)])
+    return rates
 
 
 def _check_report(payload: Payload) -> Payload:

@@ -14,9 +14,11 @@ from torch import Tensor
 from gradvote import wire
 from gradvote.core import Context, Payload, State
 from gradvote.engines.common.clipping import check_max_norm, clipped
-from gradvote.engines.payloads import check_alike, for_all, payload_of, plane_of, stack, where
+from gradvote.engines.common.parameters import check_device
+from gradvote.engines.payloads import check_alike, for_all, payload_of, plane_of, stack, states_on, where
 from gradvote.engines.protocol import Planes, Protocol
 from gradvote.faults import Faulty, diverging, dropped, on_gradients, on_link
+from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Kind
 
 
@@ -34,17 +36,18 @@ class Counts:
 class Simulation:
     """The exchange of `num_workers` simulated workers.
 
-    `step` takes their gradients and gives the direction for the optimizer: (d,), or (M, d) where faults on the way
-    down make the workers' directions differ (`diverging`). Of the last round it keeps `sent`, the ballots as the
-    workers sent them, `ballots`, as they arrived, and `decided`, the parameters on which somebody voted, of the
-    decision or of each worker's. `max_norm` bounds the norm of each worker's own gradient before the vote. Private
-    draws are derived from the seed: runs are reproducible.
+    `step` takes their gradients, which are on `device`, and gives the direction for the optimizer: (d,), or (M, d)
+    where faults on the way down make the workers' directions differ (`diverging`). Of the last round it keeps `sent`,
+    the ballots as the workers sent them, `ballots`, as they arrived, and `decided`, the parameters on which somebody
+    voted, of the decision or of each worker's. `max_norm` bounds the norm of each worker's own gradient before the
+    vote. Private draws are derived from the seed: runs are reproducible.
     """
 
     protocol: Protocol
     num_workers: int
     faults: Sequence[Faulty] = ()
     max_norm: float | None = None
+    device: torch.device = CPU
     workers: list[State] = field(init=False)
     server: list[State] = field(init=False)
     counts: Counts = field(init=False)
@@ -59,9 +62,10 @@ class Simulation:
             faulty.check(self.num_workers)
         check_max_norm(self.max_norm, self.protocol.algorithm)
         d = self.protocol.layout.size
-        self.workers = self.protocol.init_worker(torch.zeros(self.num_workers, d))
-        self.server = self.protocol.init_server(torch.zeros(d))
-        self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64))
+        self.workers = self.protocol.init_worker(torch.zeros(self.num_workers, d, device=self.device))
+        self.server = self.protocol.init_server(torch.zeros(d, device=self.device))
+        self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64, device=self.device))
+        self._senders = torch.arange(self.num_workers, device=CPU)[:, None]
 
     @property
     def diverging(self) -> bool:
@@ -70,10 +74,15 @@ class Simulation:
 
     def contexts(self, step: int, lr: float | Sequence[float]) -> list[Context]:
         """The contexts of all workers, one per group."""
-        return self.protocol.contexts(step, torch.arange(self.num_workers)[:, None], lr)
+        return self.protocol.contexts(step, self._senders, lr, device=self.device)
 
     def step(self, gradients: Tensor, step: int, lr: float | Sequence[float]) -> Tensor:
-        """One round for gradients (M, d) in the layout's order."""
+        """One round for gradients (M, d) in the layout's order.
+
+        Raises:
+            ValueError: they are on another device.
+        """
+        check_device([gradients], self.device)
         ctxs = self.contexts(step, lr)
         gradients = clipped(self.protocol.layout, gradients, self.max_norm)
         sent, workers = self.protocol.encode(self._spoilt(gradients, ctxs), self.workers, ctxs)
@@ -94,7 +103,8 @@ class Simulation:
     def state_dict(self) -> dict[str, Any]:
         """Both sides' state and the counts."""
         c = self.counts
-        counts = {"up": c.bytes_up, "down": c.bytes_down, "steps": c.steps, "abstentions": c.abstentions}
+        (abstentions,) = to_host([c.abstentions])
+        counts = {"up": c.bytes_up, "down": c.bytes_down, "steps": c.steps, "abstentions": abstentions}
         return {"workers": self.workers, "server": self.server, "counts": counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -104,8 +114,9 @@ class Simulation:
             ValueError: the state is that of another simulation; nothing has been changed.
         """
         check_alike(state, self.state_dict(), "the state")
-        self.workers, self.server, c = state["workers"], state["server"], state["counts"]
-        self.counts = Counts(c["abstentions"].clone(), c["up"], c["down"], c["steps"])
+        self.workers, self.server = (states_on(state[side], self.device) for side in ("workers", "server"))
+        c = state["counts"]
+        self.counts = Counts(to_device(c["abstentions"].clone(), self.device), c["up"], c["down"], c["steps"])
 
     def _spoilt(self, gradients: Tensor, ctxs: list[Context]) -> Tensor:
         if not any(f.place == "worker" for f in self.faults):
@@ -119,12 +130,12 @@ class Simulation:
         if any(isinstance(plane.row, Tensor) for group in planes for plane in group):
             return self._deliver_each(links, planes, ctxs[0])
         bodies, shared = [], self.protocol.header(Kind.BALLOT, self._one(ctxs[0], 0))
-        for i, body in enumerate(wire.pack(links, planes)):
+        for i, body in enumerate(to_host([wire.pack(links, planes)])[0]):
             header = shared._replace(sender=i)
             message = wire.frame(body, header)
             self.counts.bytes_up += len(message)
             bodies.append(wire.unframe(message, header))
-        return self.protocol.parse(Kind.BALLOT, torch.stack(bodies), planes)
+        return self.protocol.parse(Kind.BALLOT, to_device(torch.stack(bodies), self.device), planes)
 
     def _deliver_each(self, links: list[Payload], planes: Planes, shared: Context) -> list[Payload]:
         received = []
@@ -142,6 +153,7 @@ class Simulation:
         if not bool(lost.any()):
             return workers
         kept = self.protocol.undelivered(workers, sent, ctxs)
+        lost = to_device(lost, self.device)
         return [where(lost[:, None] & s.valid, k, w) for s, k, w in zip(sent, kept, workers, strict=True)]
 
     def _deliver_down(self, decision: list[Payload], ctxs: list[Context]) -> list[Payload]:

@@ -10,6 +10,7 @@ from gradvote.core import Context, Payload
 from gradvote.errors import unknown
 from gradvote.faults._base import Collusion, Fault
 from gradvote.rng import Stream, draw
+from gradvote.staging import CPU, to_device
 
 PLACES = ("worker", "uplink", "downlink", "both")
 
@@ -66,15 +67,15 @@ class Faulty:
         self.check(num_workers)
 
     def hits(self, ctx: Context, num_workers: int) -> Tensor:
-        """Which workers (M,) bool are faulty in this round."""
-        hit = torch.zeros(num_workers, dtype=torch.bool)
+        """Which workers (M,) bool are faulty in this round, on the CPU."""
+        hit = torch.zeros(num_workers, dtype=torch.bool, device=CPU)
         if self.workers is not None:
             hit[list(self.workers)] = True
             return hit
-        at = replace(ctx.as_server(), block=torch.zeros(1, dtype=torch.int64))
+        at = replace(ctx.as_server(), block=torch.zeros(1, dtype=torch.int64, device=CPU))
         position = draw(at if self.redraw else replace(at, step=0, attempt=0), Stream.FAULT)
-        generator = torch.Generator().manual_seed(position.key % 2**63)
-        hit[torch.randperm(num_workers, generator=generator)[: self.num]] = True
+        generator = torch.Generator(CPU).manual_seed(position.key % 2**63)
+        hit[torch.randperm(num_workers, generator=generator, device=CPU)[: self.num]] = True
         return hit
 
 
@@ -87,7 +88,7 @@ def on_gradients(faults: Sequence[Faulty], x: Tensor, ctx: Context, num_workers:
     """Gradients (M, B, n) after the lies of faulty workers; a worker that drops has no gradient at all (NaN)."""
     lies = [faulty for faulty in faults if faulty.place == "worker"]
     told, hits = x, [faulty.hits(ctx, num_workers) for faulty in lies]
-    honest = ~torch.stack(hits).any(0) if hits else torch.ones(num_workers, dtype=torch.bool)
+    honest = ~torch.stack(hits).any(0) if hits else torch.ones(num_workers, dtype=torch.bool, device=CPU)
     for faulty, hit in zip(lies, hits, strict=True):
         told = _where(hit, _told(faulty, told, x, honest, ctx), told)
     return told
@@ -103,7 +104,7 @@ def on_link(faults: Sequence[Faulty], place: str, payload: Payload, ctx: Context
 
 def dropped(faults: Sequence[Faulty], place: str, ctx: Context, num_workers: int) -> Tensor:
     """Whose payloads (M,) bool are lost on the way, `place` being "uplink" or "downlink"."""
-    lost = torch.zeros(num_workers, dtype=torch.bool)
+    lost = torch.zeros(num_workers, dtype=torch.bool, device=CPU)
     for faulty in faults:
         if faulty.fault.drops and faulty.place in (place, "both"):
             lost |= faulty.hits(ctx, num_workers)
@@ -115,14 +116,14 @@ def _told(faulty: Faulty, told: Tensor, x: Tensor, honest: Tensor, ctx: Context)
     if faulty.fault.drops:
         return torch.full_like(x, torch.nan)
     if isinstance(faulty.fault, Collusion):
-        heard = honest.view(-1, *[1] * (x.dim() - 2)) & x.isfinite().all(-1)
+        heard = to_device(honest, x.device).view(-1, *[1] * (x.dim() - 2)) & x.isfinite().all(-1)
         return faulty.fault.on_all(x, heard, draw(ctx, Stream.FAULT)).to(x.dtype)
     return _on_values(faulty, told, ctx)
 
 
 def _spoil(faulty: Faulty, payload: Payload, ctx: Context, hit: Tensor) -> Payload:
     if faulty.fault.drops:
-        return replace(payload, valid=payload.valid & ~hit[:, None])
+        return replace(payload, valid=payload.valid & ~to_device(hit, payload.valid.device)[:, None])
     planes = {}
     for name, plane in payload.planes.items():
         changed = _on_plane(faulty, name, plane, ctx)
@@ -144,4 +145,4 @@ def _on_values(faulty: Faulty, x: Tensor, ctx: Context) -> Tensor:
 
 
 def _where(hit: Tensor, changed: Tensor, x: Tensor) -> Tensor:
-    return torch.where(hit.view(-1, *[1] * (x.dim() - 1)), changed, x)
+    return torch.where(to_device(hit, x.device).view(-1, *[1] * (x.dim() - 1)), changed, x)

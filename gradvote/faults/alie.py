@@ -8,6 +8,7 @@ from torch import Tensor
 from gradvote import kernels
 from gradvote.faults._base import Collusion
 from gradvote.rng import Draw
+from gradvote.staging import to_host
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Alie(Collusion):
     def on_all(self, x: Tensor, honest: Tensor, draw: Draw) -> Tensor:
         mean = kernels.mean(x, honest, None)
         deviation = kernels.mean((x - mean).square(), honest, None).sqrt()
-        liars = len(x) - int(honest.any(-1).sum())
+        liars = len(x) - int(to_host([honest.any(-1).sum()])[0])
         return (mean - deviation * self.reach(len(x), liars)).expand(x.shape)
 
     def reach(self, num_workers: int, liars: int) -> float:

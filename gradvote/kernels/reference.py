@@ -231,7 +231,8 @@ def mean_abs(x: Tensor, keep: Tensor | None = None) -> Tensor:
     n = x.shape[-1]
     magnitude = at_least_float32(x).abs()
     if keep is None:
-        return tree_sum(magnitude) / max(n, 1)
+        total = tree_sum(magnitude)
+        return total / total.new_full((), max(n, 1))  # CUDA devices multiply by the reciprocal of a Python number
     kept = unpack_bits(keep, n)
     return tree_sum(torch.where(kept, magnitude, 0.0)) / kept.sum(-1).clamp(min=1)
 

@@ -18,10 +18,12 @@ from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Sign
 from gradvote.core import Algorithm, Codec
 from gradvote.schedules import Schedule
 from gradvote.theory.gradient_size import gradient_rms
-from gradvote.transforms import Momentum, Noise
+from gradvote.transforms import Adam, Momentum, Noise
 
 VOTE = 0.2
 """A vote's rate as a share of Adam's."""
+ADAM = 1.0
+"""The rate of Adam's update, sent with a memory, as a share of Adam's."""
 NOISY = 2.0
 """What noise before the sign adds to it: part of such a vote's steps are coin tosses and cancel."""
 PLAIN = 0.5
@@ -50,12 +52,13 @@ def suggest_lr(optimizer: Optimizer, algorithm: Algorithm, *, max_norm: float | 
     - votes (signsgd, signum, lion): u/5, with noise before the sign 2u/5; divided by the scale of the signs, if any
     - sgd, mediansgd, ef_signsgd: η̂, and half of it from an optimizer with momentum (Adam, Lion), as they have none
     - dist_ef_sgdm: (1−μ)·η̂ with the algorithm's μ; flexcompress: ½·keep·(1−μ)·η̂
+    - dist_ef_adam: u, as its directions are Adam's
     - dropsignsgd: keep_up·(1−μ)·η̂·max(1, 4·rms(g)/c); noise changes nothing here and in the two lines above
 
-    rms(g) is needed from SGD to votes, from Adam or Lion to the others, and for dropsignsgd: call it after one
-    `loss.backward()` on a worker's batch, before anything is attached. Where torch.distributed runs, all ranks must
-    then call it: the mean over ranks is taken, so that all get the same rate. `max_norm` is that of `attach`, where
-    gradients are clipped: clipped ones are what the rate must fit.
+    rms(g) is needed from SGD to votes and dist_ef_adam, from Adam or Lion to the others, and for dropsignsgd: call it
+    after one `loss.backward()` on a worker's batch, before anything is attached. Where torch.distributed runs, all
+    ranks must then call it: the mean over ranks is taken, so that all get the same rate. `max_norm` is that of
+    `attach`, where gradients are clipped: clipped ones are what the rate must fit.
 
     Raises:
         ValueError: an argument is something else, its rule is not known, or gradients are needed and are missing,
@@ -67,30 +70,36 @@ def suggest_lr(optimizer: Optimizer, algorithm: Algorithm, *, max_norm: float | 
     wanted, kind = _form(algorithm), _kind(optimizer)
     known = [_movement(group, kind) for group in optimizer.param_groups]
     in_gradients = kind == "SGD"
-    rms = gradient_rms(optimizer, max_norm) if in_gradients == wanted.votes or wanted.c else 1.0
-    _warn_of_scale(max(known) * rms if in_gradients and wanted.votes else 0.0)
+    rms = gradient_rms(optimizer, max_norm) if in_gradients == wanted.knows_size or wanted.c else 1.0
+    _warn_of_scale(max(known) * rms if in_gradients and wanted.knows_size else 0.0)
     unit = rms if in_gradients else 1 / rms
     had_momentum = not in_gradients or any(_gathers(group) for group in optimizer.param_groups)
-    share = wanted.share(rms, had_momentum) * (unit if in_gradients == wanted.votes else 1.0)
+    share = wanted.share(rms, had_momentum) * (unit if in_gradients == wanted.knows_size else 1.0)
     rates = [movement * share for movement in known]
     return rates[0] if len(rates) == 1 else rates
 
 
 @dataclass(frozen=True)
 class _Form:
-    """What of an algorithm decides its rate: `size` is |direction| of a vote, `c` the scale behind an error memory."""
+    """What of an algorithm decides its rate: `c` is the scale behind an error memory.
 
-    votes: bool
-    size: float = 1.0
+    `per_u` is the rate as a share of u where steps do not depend on the size of a gradient; None: they do.
+    """
+
+    per_u: float | None = None
     momentum: float = 0.0
     keep: float = 1.0
-    noisy: bool = False
     c: float | None = None
 
+    @property
+    def knows_size(self) -> bool:
+        """Whether its steps have a size of their own, whatever the gradient's."""
+        return self.per_u is not None
+
     def share(self, rms: float, had_momentum: bool) -> float:
-        """The rate as a share of u (votes) or of η̂."""
-        if self.votes:
-            return VOTE * (NOISY if self.noisy else 1.0) / self.size
+        """The rate as a share of u or of η̂."""
+        if self.per_u is not None:
+            return self.per_u
         share = self.keep * (1 - self.momentum) * (PLAIN if had_momentum and not self.momentum else 1.0)
         if self.c is not None:
             return share * max(1.0, CATCH_UP * rms / self.c)
@@ -108,10 +117,12 @@ def _form(algorithm: Algorithm) -> _Form:
     ballot, decision = _size(wrappers, sender), _size(around, down)
     if ballot or decision:
         noisy = any(isinstance(part, Noise) and part.std != 0 for part in wrappers)
-        return _Form(True, size=decision or ballot or 1.0, noisy=noisy)
-    momentum = max([0.0, *(part.mu for part in wrappers if isinstance(part, Momentum))])
+        return _Form(VOTE * (NOISY if noisy else 1.0) / (decision or ballot or 1.0))
     keep = math.prod(_at_start(part.keep) for part in wrappers if isinstance(part, Masked))
-    return _Form(False, momentum=momentum, keep=keep, c=_scale(sender))
+    if any(isinstance(part, Adam) for part in wrappers):
+        return _Form(ADAM * keep * (PARTLY if keep < 1 else 1.0))
+    momentum = max([0.0, *(part.mu for part in wrappers if isinstance(part, Momentum))])
+    return _Form(momentum=momentum, keep=keep, c=_scale(sender))
 
 
 def _size(wrappers: Sequence[object], sender: object) -> float | None:

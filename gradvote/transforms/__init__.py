@@ -1,7 +1,8 @@
 """Transforms: what a worker does to its update before the codec."""
 
+from gradvote.transforms.adam import Adam
 from gradvote.transforms.clip import Clip
 from gradvote.transforms.momentum import Ema, LionMomentum, Momentum
 from gradvote.transforms.noise import Noise, Relative
 
-__all__ = ["Clip", "Ema", "LionMomentum", "Momentum", "Noise", "Relative"]
+__all__ = ["Adam", "Clip", "Ema", "LionMomentum", "Momentum", "Noise", "Relative"]

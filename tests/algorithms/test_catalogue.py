@@ -9,7 +9,7 @@ from gradvote.aggregators import MajorityVote, Mean, Median
 from gradvote.codecs import Dense, ErrorFeedback, Masked, Sign, chain
 from gradvote.core import Algorithm, Codec, Context, Payload, Plane, State
 from gradvote.discovery import Parts
-from gradvote.transforms import Ema, LionMomentum, Momentum, Noise, Relative
+from gradvote.transforms import Adam, Ema, LionMomentum, Momentum, Noise, Relative
 
 SCALED = ErrorFeedback(Sign("l1"))
 
@@ -25,6 +25,7 @@ TABLE = {
     "signsgd": Algorithm(STILL, MajorityVote(still=True), STILL),
     "signum": Algorithm(chain(Ema(0.9), STILL), MajorityVote(still=True), STILL),
     "ef-signsgd": Algorithm(SCALED, Mean(), Dense(), None),
+    "dist-ef-adam": Algorithm(chain(Adam(0.8, 0.999), SCALED), Mean(), SCALED, None),
     "dist-ef-sgdm": Algorithm(chain(Momentum(0.9, nesterov=True), SCALED), Mean(), SCALED, None),
     "dropsignsgd": Algorithm(chain(Momentum(0.9, nesterov=True), masked(0.3)), Mean(), masked(0.5)),
     "lion": Algorithm(chain(LionMomentum(0.9, 0.99), STILL), MajorityVote(still=True), STILL),
@@ -93,10 +94,10 @@ def test_noise_leaves_no_zeros_but_where_there_is_none() -> None:
                 assert "still=True" in repr(algorithms.create(f"noisy-{name}", noise_std=silent, position=position))
 
 
-def test_the_readme_has_the_table_that_the_files_make() -> None:
+def test_the_docs_have_the_table_that_the_files_make() -> None:
     """`gradvote list algorithms --table` prints it."""
     own = [line for line in algorithms.table().splitlines() if line.split("`")[1:2] != ["ef21"]]
-    assert "\n".join(own) in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(own) in (Path(__file__).parents[2] / "docs" / "algorithms.md").read_text(encoding="utf-8")
 
 
 def test_what_an_algorithm_does_not_say_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.on_card import begin
+
+begin()
+
 
 @pytest.fixture(autouse=True)
 def poisoned_memory() -> Iterator[None]:

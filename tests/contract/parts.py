@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradvote import aggregators, algorithms, codecs, discovery, faults, schedules, transforms
+from gradvote import aggregators, algorithms, codecs, discovery, faults, partitions, schedules, transforms
 from gradvote.core import UNITS, Aggregator, Algorithm, Codec, Context, Payload, Transform, Units
-from gradvote.data import Partition, partitions
 from gradvote.faults import Fault
+from gradvote.partitions import Partition
 from gradvote.schedules import Schedule
 from gradvote.transforms import Relative
 

@@ -23,7 +23,7 @@ class Shard:
         """Payload row and state row of each block."""
         flat, rows = self.layout.flatten(tensors, out=torch.empty(self.layout.size)), {}
         for k, (x, group) in enumerate(zip(self.layout.views(flat), self.layout.groups, strict=True)):
-            ctx = Context(1, step, group.block, 2, 0.1 / (1 + step), units=group.units)
+            ctx = Context(1, step, group.block_on(x.device), 2, 0.1 / (1 + step), units=group.units_on(x.device))
             payload, self.states[k] = self.algorithm.encode(x, self.states[k], ctx)
             for i, block in enumerate(group.blocks):
                 planes = {name: plane[i] for name, plane in payload.planes.items()}

@@ -22,12 +22,15 @@ def measured(algorithm: Algorithm, numels: tuple[int, ...]) -> tuple[int, int]:
     """Bytes of a worker's ballot and of the decision, flags and scales included."""
     layout, up, down, up_planes, down_planes = layout_of(numels, algorithm.block_size), [], [], [], []
     for n, group in ((g.n, g) for g in layout.groups):
-        ctx = Context(1, 0, group.block, 0)
         x = updates(len(group.blocks), n)
+        ctx = Context(1, 0, group.block_on(x.device), 0)
         ballot, _ = algorithm.encode(x, algorithm.up.init(x), ctx)
         many = Payload(ballot.valid[None], {k: p[None] for k, p in ballot.planes.items()})
         decision, _ = algorithm.combine(
-            many, algorithm.down.init(x), Context(1, 0, group.block, torch.zeros(1, 1, dtype=torch.int64)), n
+            many,
+            algorithm.down.init(x),
+            Context(1, 0, group.block_on(x.device), torch.zeros(1, 1, dtype=torch.int64)),
+            n,
         )
         up, down = [*up, ballot], [*down, decision]
         up_planes.append(algorithm.up.planes(n, ctx))

@@ -160,7 +160,7 @@ def test_any_bytes_are_a_ballot_without_harm(name: str, data: st.DataObject) -> 
     honest, _ = algorithm.encode(x, parties.worker, context(senders(M), B, 1))
     planes = algorithm.up.planes(N, ctxs[2])
     body = data.draw(st.binary(min_size=(size := body_bytes([planes], [B])), max_size=size))
-    (lie,) = unpack(torch.frombuffer(bytearray(body), dtype=torch.uint8), [planes], [B])
+    (lie,) = unpack(torch.frombuffer(bytearray(body), dtype=torch.uint8).to(x.device), [planes], [B])
     lie = algorithm.up.check(lie, N)
     ballots = stack([rows(honest, 0), rows(honest, 1), lie])
     decision, server = algorithm.combine(ballots, parties.server, context(senders(M), B, 1), N)

@@ -23,7 +23,7 @@ def parameters() -> list[nn.Parameter]:
 def test_what_nobody_voted_on_stays(algorithm: Algorithm, silent: frozenset[int]) -> None:
     params = parameters()
     before = [p.detach().clone() for p in params]
-    simulation = Simulation(protocol_for(params, algorithm, 0), M)
+    simulation = Simulation(protocol_for(params, algorithm, 0), M, device=params[0].device)
     optimizer = torch.optim.AdamW(params, 0.1, weight_decay=0.5)
     layout = simulation.protocol.layout
     for step in range(2):
@@ -41,7 +41,7 @@ def test_what_nobody_voted_on_stays(algorithm: Algorithm, silent: frozenset[int]
 @pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 def test_one_voter_is_a_decision(algorithm: Algorithm) -> None:
     params = parameters()
-    simulation = Simulation(protocol_for(params, algorithm, 0), M)
+    simulation = Simulation(protocol_for(params, algorithm, 0), M, device=params[0].device)
     gradients = torch.full((M, simulation.protocol.layout.size), torch.nan)
     gradients[1] = 1.0
     simulation.step(gradients, 0, 0.1)

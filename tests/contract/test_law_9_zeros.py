@@ -23,11 +23,12 @@ from tests.contract.parts import ALGORITHMS, context, remembers, senders
 
 PLAIN = [n for n, a in ALGORITHMS.items() if not (n.startswith("noisy") or a.mirrors or remembers(a.up))]
 ROWS = 400
+HERE = torch.zeros(()).device
 
 
 def moved(algorithm: Algorithm, shape: tuple[int, ...], touched: Sequence[Sequence[int]], steps: int = 3) -> Tensor:
     """Σ |direction| of a tensor, of which worker i has gradients in the rows `touched[i]`, one coordinate in each."""
-    sim = Simulation(protocol_for([torch.zeros(shape)], algorithm, 5), len(touched))
+    sim = Simulation(protocol_for([torch.zeros(shape)], algorithm, 5), len(touched), device=HERE)
     total, last = torch.zeros(math.prod(shape)), torch.zeros(math.prod(shape))
     for step in range(steps):
         gradients = torch.zeros(len(touched), *shape)
@@ -55,7 +56,7 @@ def test_rows_that_nobody_touched_stay(name: str, columns: int) -> None:
 
 @pytest.mark.parametrize("shape", [(40, 3, 3, 3), (6, 4, 5, 5), (130,), (3, 1000)])
 def test_whole_tensors_of_zeros_stay(shape: tuple[int, ...]) -> None:
-    sim = Simulation(protocol_for([torch.zeros(shape)], signsgd(), 5), 2)
+    sim = Simulation(protocol_for([torch.zeros(shape)], signsgd(), 5), 2, device=HERE)
     assert not bool(sim.step(torch.zeros(2, math.prod(shape)), 0, 0.1).any())
 
 
@@ -67,7 +68,7 @@ def test_without_the_rule_they_walk() -> None:
 def test_a_single_zero_follows_its_rule(zero: str) -> None:
     g = torch.zeros(1, 128)
     g[0, 64] = 1.0
-    direction = Simulation(protocol_for([torch.zeros(2, 64)], signsgd(zero=zero), 5), 1).step(g, 0, 0.1)  # type: ignore[arg-type]
+    direction = Simulation(protocol_for([torch.zeros(2, 64)], signsgd(zero=zero), 5), 1, device=HERE).step(g, 0, 0.1)  # type: ignore[arg-type]
     assert not bool(direction[:64].any()) and bool((direction[64:].abs() == 1).all())
     assert bool((direction[64:] == 1).all()) == (zero == "positive")
 
@@ -75,7 +76,7 @@ def test_a_single_zero_follows_its_rule(zero: str) -> None:
 def test_momenta_send_on_after_a_row_was_touched() -> None:
     """One gradient in the first step, then none: the row still moves, its neighbours never did."""
     for name in ("signum", "lion"):
-        sim = Simulation(protocol_for([torch.zeros(3, 64)], algorithms.create(name), 5), 1)
+        sim = Simulation(protocol_for([torch.zeros(3, 64)], algorithms.create(name), 5), 1, device=HERE)
         first = torch.zeros(1, 192)
         first[0, 64:128] = 1.0
         sim.step(first, 0, 0.1)

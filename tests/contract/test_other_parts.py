@@ -7,13 +7,13 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import torch
 
-from gradvote import data, models
-from gradvote.data import DataNotFoundError, Partition
 from gradvote.errors import MissingExtra
 from gradvote.faults import Collusion, Fault, Faulty, fault_class
 from gradvote.faults import names as fault_names
+from gradvote.lab import data, models
+from gradvote.lab.data import DataNotFoundError, Partition
+from gradvote.lab.train.schedules import describe_schedule, schedule_names, schedule_of
 from gradvote.rng import Stream, draw
-from gradvote.train.schedules import describe_schedule, schedule_names, schedule_of
 from tests.contract.parts import FAULTS, PARTITIONS, SCHEDULES, context, flat, same, updates
 
 LABELS = torch.arange(500) * 7 % 10

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from cyclopts import App, MissingArgumentError
 
-from gradvote import cli
+from gradvote.lab import cli
 from tests.documents.reading import FILES, ROOT, all_blocks, spans_of
 
 SOURCES = sorted(file for room in ("gradvote", "examples", "benchmarks") for file in (ROOT / room).rglob("*.py"))
@@ -18,16 +18,16 @@ OURS = ("gradvote", "python", "bash", "sbatch", "srun", "torchrun", "pytest")
 OTHERS = {"git", "pip", "cd"}
 """Programs of others: nothing of ours is called."""
 WORK = (
-    "gradvote.bench.exchange.run_locally",
-    "gradvote.bench.kernels.run_kernels",
-    "gradvote.cli.ranks.spawn",
-    "gradvote.cli.reporting.load_run",
-    "gradvote.cli.side_by_side.Crew",
-    "gradvote.data.load",
+    "gradvote.lab.bench.exchange.run_locally",
+    "gradvote.lab.bench.kernels.run_kernels",
+    "gradvote.lab.cli.ranks.spawn",
+    "gradvote.lab.cli.reporting.load_run",
+    "gradvote.lab.cli.side_by_side.Crew",
+    "gradvote.lab.data.load",
     "gradvote.engines.elastic.launcher.Launcher.run",
-    "gradvote.experiments.crew.Crew",
-    "gradvote.plan.predict",
-    "gradvote.train.ready",
+    "gradvote.lab.experiments.crew.Crew",
+    "gradvote.lab.plan.predict",
+    "gradvote.lab.train.ready",
 )
 """Where the work of a command begins, after all that was typed has been looked at."""
 
@@ -121,7 +121,7 @@ def check_gradvote(arguments: list[str], mention: bool) -> None:
         assert not unknown, f"gradvote {name} has no {unknown}"
         return
     if "--resume" in values:
-        return  # a folder of a run is needed: test_the_commands_of_the_readme_run has one
+        return  # a folder of a run is needed: test_the_commands_of_the_docs_run has one
     for script in (word for word in arguments if word.endswith(".py")):
         Path(script).parent.mkdir(parents=True, exist_ok=True)
         Path(script).touch()

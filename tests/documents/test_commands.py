@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gradvote import cli, plan
+from gradvote.lab import cli, plan
 from tests.documents.commands import check, dry, lines_of_blocks, spans, usages, words_of
-from tests.documents.reading import ROOT, all_blocks
+from tests.documents.reading import all_blocks
 
 __all__ = ["dry"]
 LINES, SPANS, USAGES = lines_of_blocks(), spans(), usages()
@@ -35,11 +35,11 @@ def test_usage_in_the_sources(file: Path, line: str) -> None:
     check(line.replace("[", "").replace("]", ""), mention=True)
 
 
-def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training, shortened; going on; a report; and all that only tells."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "SAMPLE", 1 << 16)
-    [block] = [own for own in all_blocks("sh") if own.file == ROOT / "README.md" and "gradvote train" in own.text]
+    [block] = [own for own in all_blocks("sh") if own.file.name == "command-line.md"]
     lines = [words_of(line)[1:] for line in block.text.splitlines()]
     run = [
         words for words in lines if words[0] in ("list", "plan", "report") or "--list" in words or "--resume" in words

@@ -62,15 +62,15 @@ def _two_faced(rank: int) -> None:
     _, exchange = with_gradients(placement="replicated")
     if rank == 1:
         transport = exchange._session.transport
-        honest, lies = transport.start, [1]
+        honest, lies = transport.pack, [1]
 
-        def start(mail: Any) -> Any:
+        def pack(mail: Any) -> Any:
             if lies.pop() if lies else False:
                 mail.messages[2] = [torch.cat(mail.messages[2])]
                 mail.messages[2][0][10] ^= 1
             return honest(mail)
 
-        transport.start = start  # type: ignore[method-assign]
+        transport.pack = pack  # type: ignore[method-assign]
     exchange.step()
 
 

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gradvote.engines.gradients import check_vectorizable, loop_gradients, of_used, trainable, vectorized_gradients
+from gradvote.lab.models import build
 from gradvote.layout import layout_of
-from gradvote.models import build
 
 SHAPE = (3, 8, 8)
 

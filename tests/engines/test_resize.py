@@ -16,7 +16,7 @@ from gradvote.engines.distributed.session import _owners
 from gradvote.engines.distributed.states import owners_of, rows_of, saved_of, states_by_size
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
-from gradvote.train import metrics
+from gradvote.lab.train import metrics
 from tests.contract.parts import ALGORITHMS, row, same
 from tests.engines.leftovers import Leftovers, with_leftovers
 

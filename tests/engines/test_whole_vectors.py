@@ -11,8 +11,8 @@ from gradvote import algorithms
 from gradvote.aggregators import Krum, Mean, NearestNeighbourMixing
 from gradvote.core import Aggregator, Algorithm, Context
 from gradvote.elastic import attach
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
 

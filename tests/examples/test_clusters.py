@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gradvote.engines.elastic import environment
-from gradvote.train import RunFolder
-from tests.engines.elastic.yard import needs_root, yard
-from tests.train.small import FACTORY
+from gradvote.lab.train import RunFolder
+from tests.engines.elastic.namespaces import needs_root, yard
+from tests.lab.train.small import FACTORY
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = ROOT / "examples" / "clusters"

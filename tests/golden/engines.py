@@ -16,13 +16,13 @@ import gradvote
 from gradvote.core import Algorithm
 from gradvote.distributed import PLACEMENTS, Exchange
 from gradvote.elastic import Timeouts
-from gradvote.engines.elastic.replica import Replica
+from gradvote.engines.common.replica import Replica
 from gradvote.engines.gradients import set_gradients
 from gradvote.engines.launch import spawn
 from gradvote.engines.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
-from gradvote.engines.torchft.vote import Vote
-from tests.engines.torchft.test_turn import Table
+from gradvote.engines.torchft.vote import TorchftVote
+from tests.engines.torchft.test_quorum_round import Table
 from tests.golden.cases import KEPT, SEED, SHAPES, SMALL, STEPS, WORKERS, Work, all_cases, cases_on, kept, work_of
 from tests.golden.observe import Book, Digests, bodies_are_seen, merged, observed
 
@@ -209,7 +209,7 @@ def torchft_threads(
         with table.lock:
             manager: Any = Manager(steps.start)
             rounds: Any = table.place(work.worker)
-            vote = Vote(manager, Replica(work.model, work.optimizer, own, work.worker, SEED, None), rounds)
+            vote = TorchftVote(manager, Replica(work.model, work.optimizer, own, work.worker, SEED, None), rounds)
             if states is not None:
                 vote.load_state_dict(states[work.worker])
             for step in steps:

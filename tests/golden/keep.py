@@ -11,12 +11,12 @@ import torch.distributed as dist
 from torch import nn
 
 from gradvote.engines.launch import spawn
-from gradvote.train import checkpoint, continued, prepare
-from gradvote.train.ranks import RankFolder, RankRun
+from gradvote.lab.train import checkpoint, continued, prepare
+from gradvote.lab.train.ranks import RankFolder, RankRun
 from tests.golden.cases import SMALL, STEPS, WORKERS, Work, kept, work_of
 from tests.golden.engines import COLLECTIVE, elastic_threads, few_objects, torchft_threads
 from tests.golden.observe import Book, Digests, bodies_are_seen, merged
-from tests.train import small
+from tests.lab.train import small
 
 FOLDER = Path(__file__).with_name("fixtures")
 HALF = 2

@@ -19,10 +19,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gradvote.engines.elastic.agreement import Agreement
-from gradvote.engines.elastic.records import Member, Record
+from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Record
+from tests.engines.elastic.consensus.test_agreement import EVENTS
 from tests.engines.elastic.sharded_world import ShardedWorld
-from tests.engines.elastic.test_agreement import EVENTS
 from tests.engines.elastic.world import Process, World
 from tests.golden.words import Names, record_text, spoken, stands, stops
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.golden import hashes, keep
 from tests.golden.cases import KEPT
-from tests.train import small
+from tests.lab.train import small
 
 
 @pytest.mark.parametrize("place", keep.THREADS)

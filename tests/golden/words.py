@@ -6,10 +6,12 @@ A process is called by its worker's number, with a ' for each life after the fir
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from gradvote.engines.elastic.actions import Action, Forward, Propose, Tell
-from gradvote.engines.elastic.agreement import Agreement
-from gradvote.engines.elastic.holders import sources
-from gradvote.engines.elastic.records import Outcome, Proof, Record, Slot
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.consensus.actions import Action, Forward, Propose, Tell
+from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.members import Proof
+from gradvote.engines.elastic.consensus.records import Outcome, Record
+from gradvote.engines.elastic.consensus.shard_assignment import sources
 
 CLOCK = {
     "expired": "the deadline has passed",

@@ -41,10 +41,10 @@ def python(site: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.Complete
 
 PROBE = """
 import contextlib, io, json, sys
-from gradvote.cli import run
+from gradvote.lab.cli import run
 for line in json.loads(sys.argv[1]):
-    if line.startswith("train") and "gradvote.report" in sys.modules:
-        from gradvote.report import html
+    if line.startswith("train") and "gradvote.lab.report" in sys.modules:
+        from gradvote.lab.report import html
         html.write_report = lambda scenes, path, *rest: path.write_text(html.PAGE_MARK) and path
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         status = run(line.split())

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adagrad, AdamW, NAdam, Optimizer
 
 import gradvote
 from gradvote import algorithms as a
-from gradvote.codecs import Sign
+from gradvote.codecs import ErrorFeedback, Masked, Sign, chain
 from gradvote.core import Algorithm, Codec
 from gradvote.engines.launch import spawn
 from gradvote.engines.protocol import protocol_for
@@ -23,6 +23,7 @@ from gradvote.engines.simulation import Simulation
 from gradvote.optim import NesterovDecay
 from gradvote.schedules import Constant
 from gradvote.theory.gradient_size import gradient_rms
+from gradvote.transforms import Adam
 
 
 def params(*gradients: list[float]) -> list[nn.Parameter]:
@@ -46,6 +47,14 @@ class TestTheRule:
     def test_a_vote_has_a_fifth_of_adams_rate_and_needs_no_gradient(self, vote: Algorithm) -> None:
         for adam in (AdamW, NAdam, type("FusedAdam", (Optimizer,), {"__init__": _like_any})):
             assert gradvote.suggest_lr(adam(fresh(), lr=3e-3), vote) == pytest.approx(6e-4)
+
+    def test_adams_update_has_adams_rate(self) -> None:
+        assert gradvote.suggest_lr(AdamW(fresh(), lr=3e-3), a.dist_ef_adam()) == 3e-3
+        assert gradvote.suggest_lr(AdamW(fresh(), lr=3e-3), a.noisy(a.dist_ef_adam(), 0.1)) == 3e-3
+        moved = SGD(with_gradient(0.01), lr=0.05, momentum=0.9)
+        assert gradvote.suggest_lr(moved, a.dist_ef_adam()) == pytest.approx(0.5 * 0.01, rel=1e-4)
+        masked = replace(a.dist_ef_adam(), up=chain(Adam(), ErrorFeedback(Masked(0.5, Sign("l1")))))
+        assert gradvote.suggest_lr(AdamW(fresh(), lr=4e-3), masked) == pytest.approx(4e-3 * 0.5 / 2)
 
     def test_noise_before_the_vote_doubles_it(self) -> None:
         adam = AdamW(fresh(), lr=3e-3)

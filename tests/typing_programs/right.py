@@ -51,8 +51,8 @@ def an_algorithm_of_ones_own(trim: int = 1) -> Algorithm:
 
 
 def simulated() -> list[str]:
-    config = gradvote.train.Config(algorithm="signum", steps=3, partition="dirichlet")
-    parts = gradvote.data.Dirichlet(alpha=0.1)(torch.zeros(10, dtype=torch.int64), 2, config.seed)
+    config = gradvote.lab.train.Config(algorithm="signum", steps=3, partition="dirichlet")
+    parts = gradvote.lab.data.Dirichlet(alpha=0.1)(torch.zeros(10, dtype=torch.int64), 2, config.seed)
     made = gradvote.algorithms.create("noisy-signum", noise_std=0.1)
     b = gradvote.theory.suggest_noise(torch.zeros(5, 10))
     return [*gradvote.algorithms.names(), repr(made), f"{b} {len(parts)} {gradvote.__version__}"]

@@ -7,8 +7,8 @@ from torch.nn.parallel import DistributedDataParallel
 import gradvote
 from gradvote.aggregators import Medain  # attr-defined
 from gradvote.algorithms import signmu  # attr-defined
-from gradvote.data import ByClas  # attr-defined
 from gradvote.faults import Invrt  # attr-defined
+from gradvote.lab.data import ByClas  # attr-defined
 
 model = nn.Linear(3, 2)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -52,11 +52,11 @@ rate: str = gradvote.suggest_lr(optimizer, algorithm)  # assignment
 # parts
 gradvote.faults.Faulty("invert")  # arg-type
 gradvote.faults.Rescale(factr=2)  # call-arg
-gradvote.data.ByClass(classes="two")  # call-arg
+gradvote.lab.data.ByClass(classes="two")  # call-arg
 gradvote.aggregators.TrimmedMean("one")  # arg-type
 gradvote.codecs.Sign(scale="l3")  # arg-type
 gradvote.codecs.chain(gradvote.aggregators.Mean(), gradvote.codecs.Sign())  # arg-type
 gradvote.transforms.Ema(mu=0.9)  # call-arg
 gradvote.core.Algorithm(gradvote.codecs.Sign(), gradvote.codecs.Sign(), gradvote.codecs.Dense())  # arg-type
-gradvote.models.mlp(3, 2)  # arg-type
-gradvote.train.Config(algorithm=algorithm)  # arg-type
+gradvote.lab.models.mlp(3, 2)  # arg-type
+gradvote.lab.train.Config(algorithm=algorithm)  # arg-type

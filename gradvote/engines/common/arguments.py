@@ -37,6 +37,13 @@ def check_rule(algorithm: Algorithm, placement: str) -> None:
         )
 
 
+def check_weight(algorithm: Algorithm, number: int) -> None:
+    """Raise ValueError where a worker has no weight."""
+    weights = getattr(algorithm.aggregate, "weights", None)
+    if weights is not None and number >= len(weights):
+        raise ValueError(f"There are {len(weights)} weights, but this is worker {number}; give one for each worker.")
+
+
 def check_members(algorithm: Algorithm) -> None:
     """Raise ValueError for a memory that both ends keep where workers come and go."""
     if algorithm.mirrors:

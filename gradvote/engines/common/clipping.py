@@ -10,6 +10,7 @@ from torch import Tensor
 from gradvote import kernels
 from gradvote.core import Algorithm, Codec, Context
 from gradvote.layout import Layout
+from gradvote.staging import CPU, to_device, to_host
 
 SLAB = 1 << 20
 """Coordinates that are squared at a time."""
@@ -46,13 +47,13 @@ def squares(layout: Layout, flat: Tensor) -> Tensor:
 
 def factor(sums: Iterable[Tensor], max_norm: float) -> float:
     """min(1, max_norm / ‖g‖₂) for the `squares` (B_k,) of one worker's gradient, in whatever parts it comes."""
-    norm = math.sqrt(math.fsum(value for own in sums for value in own.tolist()))
+    norm = math.sqrt(math.fsum(value for own in to_host([*sums]) for value in own.tolist()))
     return min(1.0, max_norm / (norm + TINY))
 
 
 def shortened(flat: Tensor, by: float) -> Tensor:
     """flat (..., d) times a factor, rounded to the type of flat before."""
-    return flat * torch.tensor(by, dtype=flat.dtype)
+    return flat * torch.full((), by, dtype=flat.dtype, device=flat.device)
 
 
 def clipped(layout: Layout, flat: Tensor, max_norm: float | None) -> Tensor:
@@ -60,15 +61,17 @@ def clipped(layout: Layout, flat: Tensor, max_norm: float | None) -> Tensor:
     if max_norm is None:
         return flat
     sums = squares(layout, flat)
-    rows = sums.reshape(-1, sums.shape[-1])
-    factors = torch.tensor([factor([row], max_norm) for row in rows], dtype=flat.dtype).reshape(sums.shape[:-1])
-    return flat if bool((factors == 1).all()) else flat * factors[..., None]
+    (rows,) = to_host([sums.reshape(-1, sums.shape[-1])])
+    factors = torch.tensor([factor([row], max_norm) for row in rows], dtype=flat.dtype, device=CPU)
+    if bool((factors == 1).all()):
+        return flat
+    return flat * to_device(factors.reshape(sums.shape[:-1]), flat.device)[..., None]
 
 
 def minds_length(up: Codec) -> bool:
     """Whether a bound matters to a worker half: it remembers something, or says more of a gradient than its signs."""
-    x = torch.linspace(-1.0, 2.0, 64)[None]
-    state, ctx = up.init(x), Context(0, 0, torch.zeros(1, dtype=torch.int64), 0)
+    x = torch.linspace(-1.0, 2.0, 64, device=CPU)[None]
+    state, ctx = up.init(x), Context(0, 0, torch.zeros(1, dtype=torch.int64, device=CPU), 0)
     if state:
         return True
     whole, half = (up.encode(x * size, state, ctx)[0] for size in (1.0, 0.5))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from gradvote.engines.common.arguments import in_words
+from gradvote.staging import device_of
 
 Named = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
@@ -20,6 +21,11 @@ class Parameters:
     tensors: list[Tensor]
     frozen: list[tuple[str, Tensor]]
 
+    @property
+    def device(self) -> torch.device:
+        """Where all that are trained are."""
+        return device_of(self.tensors)
+
     def beside(self, frozen: Iterable[tuple[str, Tensor]]) -> "Parameters":
         """With frozen ones that were not given, but belong to the same model."""
         known = {id(p) for _, p in self.frozen} | {id(p) for p in self.tensors}
@@ -31,7 +37,7 @@ def parameters_of(given: Named, where: str) -> Parameters:
 
     Raises:
         TypeError: these are no parameters.
-        ValueError: a tensor is sparse, complex, or a shard of a larger one.
+        ValueError: a tensor is sparse, complex, or a shard of a larger one, or they are on several devices.
     """
     if isinstance(given, nn.Module):
         raise TypeError(f"{where} takes parameters; got {in_words(given)}. Give model.named_parameters().")
@@ -49,6 +55,7 @@ def parameters_of(given: Named, where: str) -> Parameters:
         (trained if tensor.requires_grad else frozen).setdefault(id(tensor), (name, tensor))
     for name, p in trained.values():
         _check_dense(name, p)
+    _check_together([*trained.values()])
     return Parameters([n for n, _ in trained.values()], [p for _, p in trained.values()], [*frozen.values()])
 
 
@@ -57,6 +64,16 @@ def check_gradients(names: Sequence[str], gradients: Iterable[Tensor | None]) ->
     for name, gradient in zip(names, gradients, strict=True):
         if gradient is not None and gradient.layout != torch.strided:
             raise ValueError(sparse(name))
+
+
+def check_device(gradients: Iterable[Tensor | None], device: torch.device) -> None:
+    """Raise ValueError for a gradient on another device than this one, where the votes began."""
+    for gradient in gradients:
+        if gradient is not None and gradient.device != device:
+            raise ValueError(
+                f"A gradient is on {gradient.device}, but the parameters were on {device} when the votes began, and "
+                "memories are there still. Move the model to its device before the vote is attached or built."
+            )
 
 
 def check_modules(model: nn.Module) -> None:
@@ -72,6 +89,17 @@ def sparse(name: str) -> str:
         f"The gradient of {name!r} is sparse, and sparse gradients are not exchanged: build its embedding with "
         "sparse=False. Rows that nobody touched cost a vote nothing but their bits."
     )
+
+
+def _check_together(trained: Sequence[tuple[str, Tensor]]) -> None:
+    """One vote has one flat vector and one set of memories, which are where the gradients are."""
+    for name, p in trained:
+        first, at = trained[0]
+        if p.device != at.device:
+            raise ValueError(
+                f"The parameter {first!r} is on {at.device}, but {name!r} on {p.device}; the parameters of one vote "
+                "must be on one device. Move the model to one device, or build an Exchange for those of each device."
+            )
 
 
 def _check_dense(name: str, p: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Loss scaling: votes are on true gradients, and after an overflow all ranks take the step or none does."""
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from torch.amp.grad_scaler import GradScaler, OptState
 from torch.optim import Optimizer
 
 from gradvote.engines.common.arguments import in_words
+from gradvote.staging import to_host
 
 T = TypeVar("T")
 
@@ -117,6 +118,17 @@ class Strangers:
         if self._asked & (self._asked - 1) == 0:
             self._found = _live(GradScaler)
         return self._found
+
+
+def all_finite(gradients: Iterable[Tensor]) -> bool:
+    """Whether all numbers are finite: of a card one answer is waited for, and none more."""
+    unknown = []
+    for gradient in gradients:
+        finite = gradient.isfinite().all()
+        if finite.is_cpu and not bool(finite):
+            return False
+        unknown.append(finite)
+    return all(bool(finite) for finite in to_host(unknown))
 
 
 def _live(kind: type[T]) -> list[T]:

@@ -21,7 +21,8 @@ def combine(
     valid = torch.cat([ballot.valid for ballot in ballots], -1)
     voters = valid.any(-1)
     x = _joined(algorithm, layout, ballots, ctxs)
-    ctx = Context(ctxs[0].seed, ctxs[0].step, torch.zeros(1, dtype=torch.int64), ctxs[0].sender, 1.0, ctxs[0].attempt)
+    block = torch.zeros(1, dtype=torch.int64, device=x.device)
+    ctx = Context(ctxs[0].seed, ctxs[0].step, block, ctxs[0].sender, 1.0, ctxs[0].attempt)
     found = algorithm.aggregate(x[:, None], voters[:, None], ctx)[0]
     decided = (2 * valid.sum(0) > voters.sum()).split([len(group.blocks) for group in layout.groups])
     pairs = [

@@ -10,6 +10,7 @@ from torch import Tensor
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.distributed.placement import PLACEMENTS
 from gradvote.engines.distributed.transport import Transport
+from gradvote.staging import CPU
 
 
 def check_alike(transport: Transport, parameters: Parameters, recipe: str, placement: str, version: int) -> None:
@@ -21,12 +22,12 @@ def check_alike(transport: Transport, parameters: Parameters, recipe: str, place
     pairs = zip(parameters.names, parameters.tensors, strict=True)
     described = [f"{name!r} of shape {tuple(p.shape)}, {p.dtype}" for name, p in pairs]
     row = [_digest(recipe), PLACEMENTS.index(placement), version, len(described), _digest(repr(described))]
-    rows = transport.gather(torch.tensor(row))
+    rows = transport.gather(torch.tensor(row, device=CPU))
     different = [str(rank) for rank, own in enumerate(rows) if bool((own != rows[0]).any())]
     if not different:
         return
     if bool((rows[:, 3] == rows[0, 3]).all()):
-        each = transport.gather(torch.tensor([_digest(text) for text in described]))
+        each = transport.gather(torch.tensor([_digest(text) for text in described], device=CPU))
         first = next((i for i in range(len(described)) if bool((each[:, i] != each[0, i]).any())), None)
         where = "" if first is None else f" Parameter {first} differs: on this rank it is {described[first]}."
     else:
@@ -45,7 +46,7 @@ def make_alike(transport: Transport, parameters: Parameters, buffers: Sequence[t
     """
     rest = [*parameters.frozen, *buffers]
     text = repr([(name, tuple(p.shape), p.dtype) for name, p in rest])
-    rows = transport.gather(torch.tensor([_digest(text)]))
+    rows = transport.gather(torch.tensor([_digest(text)], device=CPU))
     if bool((rows != rows[0]).any()):
         raise ValueError(
             f"The ranks have different buffers or frozen parameters; those of this rank are {text[:500]}. Build the "

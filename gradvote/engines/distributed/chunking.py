@@ -5,6 +5,7 @@ import torch
 from gradvote.engines.distributed.part import chunks_of
 from gradvote.engines.distributed.transport import Transport
 from gradvote.layout import Layout
+from gradvote.staging import CPU
 
 CHUNK = 3_000_000
 """Coordinates that are worth a chunk of their own."""
@@ -38,7 +39,7 @@ class Chunking:
             return
         self._seconds[self._trial()].append(seconds)
         if all(len(own) == TRIALS for own in self._seconds):
-            own = torch.tensor([min(seconds[1:]) for seconds in self._seconds], dtype=torch.float64)
+            own = torch.tensor([min(seconds[1:]) for seconds in self._seconds], dtype=torch.float64, device=CPU)
             self._open = [self._open[int(self._transport.gather(own).sum(0).argmin())]]
 
     def _trial(self) -> int:

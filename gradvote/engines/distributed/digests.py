@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradvote.engines.distributed.mail import Mail
+from gradvote.staging import to_host
 
 DIGEST_BYTES = 16
 
@@ -17,13 +18,13 @@ class Equivocation(RuntimeError):
 def mail(received: list[Tensor]) -> Mail:
     """The digests of the messages received (one from each rank), for everyone."""
     num_ranks = len(received)
-    own = torch.cat([_digest(message) for message in received])
+    own = torch.cat([_digest(message) for message in to_host(received)])
     return Mail([[own]] * num_ranks, [num_ranks * DIGEST_BYTES] * num_ranks)
 
 
 def compare(received: list[Tensor]) -> None:
     """Raise Equivocation unless all ranks saw the same messages."""
-    seen = torch.stack(received).unflatten(-1, (len(received), DIGEST_BYTES))
+    seen = torch.stack(to_host(received)).unflatten(-1, (len(received), DIGEST_BYTES))
     differing = (seen != seen[:1]).any(-1).any(0).nonzero()[:, 0].tolist()
     if differing:
         ranks = ", ".join(map(str, differing))

@@ -14,6 +14,7 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
 from gradvote.engines.common.clipping import factor, shortened, squares
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
+from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.alike import make_alike
@@ -100,7 +101,7 @@ class Exchange:
         if init_sync:
             make_alike(transport, parameters, owners.buffers_of(mine))
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
-        self._desk = Desk(flat_dtype(self.params))
+        self._desk = Desk(flat_dtype(self.params), parameters.device)
 
     def step(self) -> None:
         """One round. Where it fails, no memory has changed.
@@ -146,7 +147,7 @@ class Exchange:
         keys = [(k, len(layouts)) for k in range(len(layouts))]
         turns = [self._session.turn(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
         updates = self._updates(layouts, gradients, scale)
-        overflow = user.scaling.active and not _finite(gradients)
+        overflow = user.scaling.active and not all_finite(g for g in gradients.values() if g is not None)
         targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
         outbox = Outbox(self._desk, targets, scale)
         deliveries = pipeline.run(
@@ -180,7 +181,3 @@ class Exchange:
     def _gathered(self, layout: Layout, gradients: Mapping[int, Tensor | None], scale: float) -> Tensor:
         flat = self._desk.gather(layout, gradients)
         return flat if scale == 1 else flat / scale
-
-
-def _finite(gradients: Mapping[int, Tensor | None]) -> bool:
-    return all(bool(g.isfinite().all()) for g in gradients.values() if g is not None)

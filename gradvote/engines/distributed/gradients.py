@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gradvote.engines.common.parameters import check_device
 from gradvote.layout import Layout, Piece
+from gradvote.staging import CPU
 
 Decode = Callable[[Tensor | None], Tensor]
 """Gives a direction (d,), in the tensor (d,) float32 that it gets, if any."""
@@ -24,18 +26,25 @@ def target_of(p: Tensor, gradient: Tensor | None) -> Tensor:
 
 
 class Desk:
-    """A flat vector that is used again and again, for layouts whose coordinates lie in several tensors."""
+    """A flat vector that is used again and again, for layouts whose coordinates lie in several tensors.
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._flat = torch.empty(0, dtype=dtype)
+    It is on `device`, where the gradients are.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device = CPU) -> None:
+        self.dtype, self.device = dtype, device
+        self._flat = torch.empty(0, dtype=dtype, device=device)
 
     def gather(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
-        """The flat vector (d,) on the CPU of a layout's gradients, by parameter number; valid until the next call.
+        """The flat vector (d,) of a layout's gradients, by parameter number; valid until the next call.
 
         A missing gradient becomes NaN, so that its blocks abstain. What stands together in a gradient is a view.
+
+        Raises:
+            ValueError: a gradient is on another device.
         """
-        view = _view(layout, gradients, self.dtype)
+        check_device(gradients.values(), self.device)
+        view = _view(layout, gradients, self.dtype, self.device)
         if view is not None:
             return view
         flat = self.room(layout.size)
@@ -57,7 +66,7 @@ class Desk:
     def room(self, size: int) -> Tensor:
         """The first `size` coordinates."""
         if len(self._flat) < size:
-            self._flat = torch.empty(size, dtype=self.dtype)
+            self._flat = torch.empty(size, dtype=self.dtype, device=self.device)
         return self._flat[:size]
 
 
@@ -70,7 +79,7 @@ class Outbox:
 
     def write(self, layout: Layout, decode: Decode) -> None:
         """Write a layout's direction, where possible without a copy."""
-        view = _view(layout, self._places, torch.float32)
+        view = _view(layout, self._places, torch.float32, self._desk.device)
         if view is not None:
             _scaled(decode(view), self._scale)
             return
@@ -110,13 +119,15 @@ def _contiguous_like(x: Tensor) -> Tensor:
     return x if x.is_contiguous() else torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _view(layout: Layout, tensors: Mapping[int, Tensor | None], dtype: torch.dtype) -> Tensor | None:
+def _view(
+    layout: Layout, tensors: Mapping[int, Tensor | None], dtype: torch.dtype, device: torch.device
+) -> Tensor | None:
     """The place of a layout's coordinates, where that is one stretch of memory."""
     first = layout.pieces[0]
     start = first.start - first.offset
     if any(p.param != first.param or p.start - p.offset != start for p in layout.pieces):
         return None
     x = tensors[first.param]
-    if x is None or x.dtype != dtype or x.device.type != "cpu" or not x.is_contiguous():
+    if x is None or x.dtype != dtype or x.device != device or not x.is_contiguous():
         return None
     return x.detach().view(-1)[start : start + layout.size]

@@ -10,6 +10,7 @@ from gradvote.core import Context, Payload, State
 from gradvote.engines.payloads import for_all, payload_of, where
 from gradvote.engines.protocol import Protocol
 from gradvote.faults import Faulty, on_gradients, on_link
+from gradvote.staging import to_host
 
 
 def spoiled_gradient(faults: Sequence[Faulty], protocol: Protocol, flat: Tensor, ctxs: list[Context], M: int) -> Tensor:
@@ -41,7 +42,7 @@ def keep_lost(
 ) -> list[State]:
     """The worker's states, with everything that the link lost still unsent."""
     lost = [s.valid & ~a.valid for s, a in zip(sent, arrived, strict=True)]
-    if not any(bool(mask.any()) for mask in lost):
+    if not any(bool(mask.any()) for mask in to_host(lost)):
         return states
     kept = protocol.undelivered(states, sent, ctxs)
     return [where(mask, k, s) for mask, k, s in zip(lost, kept, states, strict=True)]

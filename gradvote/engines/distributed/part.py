@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from gradvote.core import Payload, Plane
 from gradvote.engines.protocol import Protocol
 from gradvote.layout import Layout, Piece
+from gradvote.staging import CPU, device_of
 
 Rows = slice | Tensor
 """Row numbers, as a slice where they are evenly spaced: a view then takes them."""
@@ -30,7 +32,8 @@ class Shard:
 
     def payloads(self, whole: Sequence[Payload]) -> list[Payload]:
         """The rows of the part's payloads (B, ...) that belong to this shard."""
-        return [_take(whole[g], rows) for g, rows in zip(self.groups, self.rows, strict=True)]
+        rows = self._rows_on(device_of([p.valid for p in whole]))
+        return [_take(whole[g], own) for g, own in zip(self.groups, rows, strict=True)]
 
     def planes(self, whole: Sequence[tuple[Plane, ...]]) -> list[tuple[Plane, ...]]:
         """Their planes."""
@@ -38,10 +41,21 @@ class Shard:
 
     def place(self, served: Sequence[Payload], whole: list[Payload]) -> None:
         """Write the shard's payloads into those of the part."""
-        for g, rows, payload in zip(self.groups, self.rows, served, strict=True):
+        places = self._rows_on(device_of([p.valid for p in served]))
+        for g, rows, payload in zip(self.groups, places, served, strict=True):
             whole[g].valid[rows] = payload.valid
             for name, plane in payload.planes.items():
                 whole[g][name][rows, : plane.shape[-1]] = plane
+
+    def _rows_on(self, device: torch.device) -> tuple[Rows, ...]:
+        """The rows to index tensors of a device with: copied to it once."""
+        if device not in self._placed:
+            self._placed[device] = tuple(r if isinstance(r, slice) else r.to(device) for r in self.rows)
+        return self._placed[device]
+
+    @cached_property
+    def _placed(self) -> dict[torch.device, tuple[Rows, ...]]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -71,9 +85,9 @@ def chunks_of(layout: Layout, num_chunks: int) -> list[Layout]:
     Chunk k's flat vector is the k-th piece of the whole one. The first and the last are a third of the others: nothing
     travels yet while the first is encoded, and nothing travels any more while the last is decoded.
     """
-    ends = torch.tensor([0, *accumulate(g.n for g in layout.groups for _ in g.blocks)])
+    ends = torch.tensor([0, *accumulate(g.n for g in layout.groups for _ in g.blocks)], device=CPU)
     step = 3 if num_chunks > 2 else 1
-    marks = edge_share(num_chunks) * (1 + step * torch.arange(num_chunks - 1)) * layout.size
+    marks = edge_share(num_chunks) * (1 + step * torch.arange(num_chunks - 1, device=CPU)) * layout.size
     cuts = {0, layout.size, *ends[torch.searchsorted(ends, marks.to(ends.dtype))].tolist()}
     edges = sorted(cuts)
     return [_window(layout, a, b) for a, b in pairwise(edges)]

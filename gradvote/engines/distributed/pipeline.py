@@ -21,8 +21,8 @@ def run(
 
     `ready(k)` is called when turn k can be read: nothing but the loss of a rank can make the round fail then.
     """
-    up = [transport.start(turn.vote(flat)) for turn, flat in zip(turns, updates, strict=True)]
-    down = [transport.start(turn.decide(d.wait())) for turn, d in zip(turns, up, strict=True)]
+    up = transport.start(turn.vote(flat) for turn, flat in zip(turns, updates, strict=True))
+    down = transport.start(turn.decide(d.wait()) for turn, d in zip(turns, up, strict=True))
     waiting = []
     for k, (turn, delivery) in enumerate(zip(turns, down, strict=True)):
         turn.hear(delivery.wait())

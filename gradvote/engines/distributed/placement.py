@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradvote.errors import unknown
 from gradvote.layout import Layout
+from gradvote.staging import CPU
 
 Placement = Literal["central", "sharded", "replicated"]
 PLACEMENTS = ("central", "sharded", "replicated")
@@ -27,9 +28,13 @@ def served(layout: Layout, placement: Placement, num_ranks: int) -> Tensor:
         raise unknown("placement", placement, PLACEMENTS)
     sizes = block_sizes(layout)
     if placement == "replicated":
-        return torch.ones(num_ranks, len(sizes), dtype=torch.bool)
-    owner = torch.zeros(len(sizes), dtype=torch.int64) if placement == "central" else _balanced(sizes, num_ranks)
-    return owner == torch.arange(num_ranks)[:, None]
+        return torch.ones(num_ranks, len(sizes), dtype=torch.bool, device=CPU)
+    owner = (
+        torch.zeros(len(sizes), dtype=torch.int64, device=CPU)
+        if placement == "central"
+        else _balanced(sizes, num_ranks)
+    )
+    return owner == torch.arange(num_ranks, device=CPU)[:, None]
 
 
 def block_sizes(layout: Layout) -> list[int]:
@@ -41,7 +46,7 @@ def block_sizes(layout: Layout) -> list[int]:
 def _balanced(sizes: list[int], num_ranks: int) -> Tensor:
     """Largest block first, each to the rank with the least so far: equal blocks go round in turn."""
     loads = [(0, rank) for rank in range(num_ranks)]
-    owner = torch.empty(len(sizes), dtype=torch.int64)
+    owner = torch.empty(len(sizes), dtype=torch.int64, device=CPU)
     for block in sorted(range(len(sizes)), key=lambda b: -sizes[b]):
         load, rank = loads[0]
         owner[block] = rank

@@ -19,6 +19,7 @@ from gradvote.engines.distributed.turn import Round, Turn
 from gradvote.engines.protocol import Protocol, protocol_for
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
+from gradvote.staging import CPU
 
 VERSION = 2
 ADVICE = "Load the file of this rank; for another number of ranks or another placement see gradvote.distributed.resize."
@@ -48,6 +49,7 @@ class Session:
     ) -> None:
         self.protocol = protocol_for(parameters.tensors, algorithm, seed, parameters.names)
         self.names, self.transport, self.placement = tuple(parameters.names), transport, placement
+        transport.settle(parameters.device)
         self.served = served(self.protocol.layout, placement, transport.num_ranks)
         for faulty in faults:
             faulty.check_real(transport.num_ranks)
@@ -69,16 +71,16 @@ class Session:
         """A round of the blocks of `layout`, known by `key` from round to round."""
         seat = self.seats.get(key) or self._seat(key, layout)
         t = self.transport
-        now = Round(self.step, t.rank, t.num_ranks, lr, self.secret, self.faults)
+        now = Round(self.step, t.rank, t.num_ranks, lr, self.secret, self.faults, t.home, t.server)
         return Turn(seat.part, now, seat.worker, seat.server)
 
     def commit(self, turns: Mapping[Hashable, Turn], deliveries: Sequence[tuple[Delivery, Delivery]]) -> None:
         """Take over the states of a finished step."""
         for key, turn in turns.items():
             self.seats[key].worker, self.seats[key].server = turn.worker, turn.server
-        abstained = torch.tensor(self.counts.abstentions)
+        abstained = torch.tensor(self.counts.abstentions, device=CPU)
         for turn in turns.values():
-            abstained += sum(((~b.valid).sum(-1) for b in turn.ballots), torch.zeros_like(abstained))
+            abstained += turn.abstentions
         self.last = list(turns.values())
         self._next(replace(self.counts, steps=self.counts.steps + 1, abstentions=tuple(abstained.tolist())), deliveries)
 
@@ -101,7 +103,7 @@ class Session:
         return from_rows(self.transport.gather(self.stats().as_row()), self.counts.coordinates)
 
     def state_dict(self) -> dict[str, Any]:
-        """This rank's states by parameter and block, the step and the recipe; all tensors are copies."""
+        """This rank's states by parameter and block, the step and the recipe; all tensors are copies on the CPU."""
         worker, server = self._rows()
         return {
             "version": VERSION,
@@ -110,7 +112,7 @@ class Session:
             "num_ranks": self.transport.num_ranks,
             "placement": self.placement,
             "step": self.step,
-            "block_sizes": torch.tensor(block_sizes(self.protocol.layout)),
+            "block_sizes": torch.tensor(block_sizes(self.protocol.layout), device=CPU),
             "worker": saved_of(worker, self.owners, self.names),
             "server": saved_of(server, self.owners, self.names),
         }
@@ -144,8 +146,8 @@ class Session:
                 rows_of(self._mine(seat.part).layout, seat.server, self.loose[1])
                 del self.seats[old]
         mine = self._mine(part)
-        worker = part.protocol.init_worker(torch.zeros(layout.size))
-        server = mine.init_server(torch.zeros(mine.layout.size))
+        worker = part.protocol.init_worker(torch.zeros(layout.size, device=self.transport.home))
+        server = mine.init_server(torch.zeros(mine.layout.size, device=self.transport.server))
         seat = Seat(part, states_of(layout, worker, self.loose[0]), states_of(mine.layout, server, self.loose[1]))
         for rows in (*self.loose[0].values(), *self.loose[1].values()):
             for block in wanted:

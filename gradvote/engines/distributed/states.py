@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradvote.core import Part, State
 from gradvote.layout import Layout
+from gradvote.staging import CPU, to_device, to_host
 
 Rows = dict[str, dict[int, Tensor]]
 Saved = dict[str, dict[str, Tensor]]
@@ -39,10 +40,10 @@ def saved_of(rows: Rows, owners: Sequence[int], names: Sequence[str]) -> Saved:
 
 
 def flat_rows(rows: Rows) -> dict[str, Tensor]:
-    """One parameter's rows behind each other, and their blocks."""
+    """One parameter's rows behind each other, and their blocks: on the CPU, as other ranks may read them."""
     blocks = sorted(next(iter(rows.values())))
-    tensors = {name: torch.cat([own[b].reshape(-1) for b in blocks]) for name, own in rows.items()}
-    return {"blocks": torch.tensor(blocks, dtype=torch.int64), **tensors}
+    tensors = to_host([torch.cat([own[b].reshape(-1) for b in blocks]) for own in rows.values()])
+    return {"blocks": torch.tensor(blocks, dtype=torch.int64, device=CPU), **dict(zip(rows, tensors, strict=True))}
 
 
 def rows_from(saved: Saved, sizes: Sequence[int]) -> Rows:
@@ -76,7 +77,7 @@ def states_by_size(
         grouped.setdefault(sizes[block], []).append(block)
     found = []
     for size, own in grouped.items():
-        fresh = part.init(torch.zeros(len(own), size))
+        fresh = part.init(torch.zeros(len(own), size, device=CPU))
         _check_names(part, {name for name, _ in leaves(fresh)}, rows.keys())
         found.append((own, _filled(fresh, own, rows)))
     return found
@@ -126,7 +127,8 @@ def _filled(state: State, blocks: Sequence[int], rows: Rows, prefix: str = "") -
 
 
 def _stacked(known: dict[int, Tensor], blocks: Sequence[int], fresh: Tensor) -> Tensor:
-    return torch.stack([known.get(b, own).reshape(own.shape) for b, own in zip(blocks, fresh, strict=True)])
+    pairs = zip(blocks, fresh, strict=True)
+    return torch.stack([to_device(known.get(b, own), fresh.device).reshape(own.shape) for b, own in pairs])
 
 
 def _split(what: str, flat: Tensor, widths: list[int]) -> Sequence[Tensor]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gradvote.staging import CPU
+
 FP32_BITS = 32
 
 
@@ -62,7 +64,7 @@ class Stats:
     def as_row(self) -> Tensor:
         """The counts (6 + M,) int64, to be gathered."""
         counts = (self.steps, self.sent_up, self.received_up, self.sent_down, self.received_down, self.ties)
-        return torch.tensor((*counts, *self.abstentions), dtype=torch.int64)
+        return torch.tensor((*counts, *self.abstentions), dtype=torch.int64, device=CPU)
 
 
 def from_rows(rows: Tensor, coordinates: int) -> list[Stats]:

@@ -7,6 +7,7 @@ import torch
 
 from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.transport import Transport
+from gradvote.staging import CPU
 
 
 @contextmanager
@@ -23,7 +24,11 @@ def together(transport: Transport, watch: Watch) -> Iterator[None]:
     except Exception as error:
         failure = error
         watch.tell_of_building(error)
-    failed = [rank for rank, row in enumerate(transport.gather(torch.tensor([failure is not None]))) if bool(row[0])]
+    failed = [
+        rank
+        for rank, row in enumerate(transport.gather(torch.tensor([failure is not None], device=CPU)))
+        if bool(row[0])
+    ]
     if failure is not None:
         raise failure
     if failed:

@@ -1,6 +1,8 @@
 """Messages between all ranks of a group, in one collective call that gloo, NCCL and MPI have: all-to-all."""
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,42 +12,86 @@ from torch import Tensor
 
 from gradvote.engines.distributed.failures import LinkBroken
 from gradvote.engines.distributed.mail import Mail
+from gradvote.staging import CPU, Leaving, new_bytes, to_device, to_host
 
 ALIGNMENT = 8
+SERVER_HALF = "GRADVOTE_SERVER_HALF"
+"""The environment variable that, as "card", has votes counted on the card also where ballots arrive on the host."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Messages on their way to where they can be sent from; `sizes` are their lengths."""
+
+    leaving: Leaving
+    sizes: list[int]
+    expected: list[int]
 
 
 class Transport:
     """All-to-all over a process group, with byte counts of what travels to and from other ranks.
 
-    Collectives of a group run in the order they were started, so all ranks must start theirs in the same order.
+    Bytes travel from `device`: the card with NCCL, else the host. `home` is where the gradients are. Collectives of a
+    group run in the order they were started, so all ranks must start theirs in the same order.
     """
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
         self.group = group
         self.rank, self.num_ranks = dist.get_rank(group), dist.get_world_size(group)
-        self.device = torch.device("cuda", torch.cuda.current_device()) if _is_nccl(group) else torch.device("cpu")
+        self.device = torch.device("cuda", torch.cuda.current_device()) if _is_nccl(group) else CPU
+        self.home = CPU
 
-    def start(self, mail: Mail) -> "Delivery":
-        """Send the messages off; `wait` gives those of the others."""
-        sizes, expected = [_whole(sum(map(len, m))) for m in mail.messages], [_whole(n) for n in mail.expected]
+    def settle(self, home: torch.device) -> None:
+        """The gradients are there: a group that sends from a card sends from that one."""
+        self.home = home
+        if self.device.type == home.type:
+            self.device = home
+
+    @property
+    def server(self) -> torch.device:
+        """Where votes are counted: where the ballots arrive, if gradients could be there, too."""
+        if self.device.type == self.home.type or os.environ.get(SERVER_HALF) == "card":
+            return self.home
+        return CPU
+
+    def start(self, mails: Iterable[Mail]) -> list["Delivery"]:
+        """Send messages off, one mail after another; `wait` gives those of the others.
+
+        What a card is still at work on is not waited for before the next mail is asked for.
+        """
+        packed, started = deque[Parcel](), list[Delivery]()
+        for mail in mails:
+            packed.append(self.pack(mail))
+            while packed and packed[0].leaving.ready:
+                started.append(self._send(packed.popleft()))
+        return [*started, *map(self._send, packed)]
+
+    def pack(self, mail: Mail) -> Parcel:
+        """A mail's messages behind each other, on their way to where the group sends from."""
+        sizes = [_whole(sum(map(len, m))) for m in mail.messages]
         pieces = [piece for message in mail.messages for piece in _filled(message)]
-        send = (torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.uint8)).to(self.device)
-        receive = torch.empty(sum(expected), dtype=torch.uint8, device=self.device)
+        whole = torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.uint8, device=self.device)
+        return Parcel(Leaving([whole], self.device), sizes, mail.expected)
+
+    def _send(self, parcel: Parcel) -> "Delivery":
+        (send,), sizes, expected = parcel.leaving.arrived(), parcel.sizes, [_whole(n) for n in parcel.expected]
+        receive = new_bytes(sum(expected), self.device, self.home)
         with _links():
             work = dist.all_to_all_single(receive, send, expected, sizes, group=self.group, async_op=True)
         passed = sum(sizes) - sizes[self.rank], sum(expected) - expected[self.rank]
-        return Delivery(work, send, receive, mail.expected, *passed)
+        return Delivery(work, send, receive, parcel.expected, *passed)
 
     def gather(self, row: Tensor) -> Tensor:
-        """Everyone's row (k,) as (M, k)."""
-        rows = [torch.empty_like(row, device=self.device) for _ in range(self.num_ranks)]
+        """Everyone's row (k,) as (M, k), on the host."""
+        own = to_device(row, self.device)
+        rows = [torch.empty_like(own) for _ in range(self.num_ranks)]
         with _links():
-            dist.all_gather(rows, row.to(self.device), group=self.group)
-        return torch.stack(rows).cpu()
+            dist.all_gather(rows, own, group=self.group)
+        return to_host([torch.stack(rows)])[0]
 
     def most(self, own: bool) -> bool:
         """Whether most ranks say so."""
-        said = self.gather(torch.tensor([int(own)]))
+        said = self.gather(torch.tensor([int(own)], device=CPU))
         return 2 * int(said.sum()) > len(said)
 
 
@@ -61,14 +107,14 @@ class Delivery:
     bytes_received: int
 
     def wait(self) -> list[Tensor]:
-        """One message from each rank, on the CPU.
+        """One message from each rank, where the group has brought it.
 
         Raises:
             LinkBroken: a rank is gone, or did not answer in time.
         """
         with _links():
             self.work.wait()
-        messages = self.receive.cpu().split([_whole(n) for n in self.sizes])
+        messages = self.receive.split([_whole(n) for n in self.sizes])
         return [message[:n] for message, n in zip(messages, self.sizes, strict=True)]
 
 
@@ -79,7 +125,7 @@ def _whole(size: int) -> int:
 
 def _filled(message: list[Tensor]) -> list[Tensor]:
     missing = -sum(map(len, message)) % ALIGNMENT
-    return [*message, torch.zeros(missing, dtype=torch.uint8)] if missing else message
+    return [*message, message[0].new_zeros(missing)] if missing else message
 
 
 @contextmanager

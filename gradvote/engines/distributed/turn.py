@@ -17,9 +17,10 @@ from gradvote.core import Payload, State
 from gradvote.engines.distributed import digests, links
 from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part import Part, Shard
-from gradvote.engines.payloads import empty, plane_of, stack
+from gradvote.engines.payloads import empty, moved, plane_of, stack
 from gradvote.engines.protocol import Planes
 from gradvote.faults import Faulty
+from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Kind, WireError
 
 TAG = struct.Struct("<II")
@@ -27,7 +28,10 @@ TAG = struct.Struct("<II")
 
 @dataclass(frozen=True)
 class Round:
-    """A round as rank `rank` of `num_ranks` sees it; `lr` is one rate, or one for each parameter."""
+    """A round as rank `rank` of `num_ranks` sees it; `lr` is one rate, or one for each parameter.
+
+    Gradients and directions are on the device `home`, votes are counted on `server`.
+    """
 
     step: int
     rank: int
@@ -35,6 +39,8 @@ class Round:
     lr: float | Sequence[float] = 1.0
     secret: bytes | None = field(default=None, repr=False)
     faults: Sequence[Faulty] = ()
+    home: torch.device = CPU
+    server: torch.device = CPU
 
 
 @dataclass
@@ -51,24 +57,28 @@ class Turn:
     ballots: list[Payload] = field(init=False, default_factory=list)
     decision: list[Payload] = field(init=False, default_factory=list)
     decided: frozenset[int] = field(init=False, default=frozenset())
-    """The parameters on which somebody voted; known when the decision was read."""
+    """The parameters on which somebody voted; known when the decision was heard."""
     abstained: bool = field(init=False, default=False)
-    """Whether a block of this rank's own ballot is not valid."""
+    """Whether a block of this rank's own ballot is not valid; known when the decision was heard."""
+    abstentions: Tensor = field(init=False)
+    """The blocks served here on which each rank abstained (M,), on the CPU; known when the decision was heard."""
 
     def __post_init__(self) -> None:
         r = self.round
         self._mine = self.part.shards[r.rank]
-        self._ctxs = self.part.protocol.contexts(r.step, r.rank, r.lr, secret=r.secret)
-        self._server_ctxs = self._mine.protocol.contexts(r.step, torch.arange(r.num_ranks)[:, None], r.lr)
+        everyone = torch.arange(r.num_ranks, device=CPU)[:, None]
+        self._ctxs = self.part.protocol.contexts(r.step, r.rank, r.lr, secret=r.secret, device=r.home)
+        self._server_ctxs = self._mine.protocol.contexts(r.step, everyone, r.lr, device=r.server)
         self._digest = self.part.protocol.recipe % 2**32
         self._tag = torch.frombuffer(bytearray(TAG.pack(r.step % 2**32, self._digest)), dtype=torch.uint8)
+        self._tags: list[tuple[int, Tensor]] = []
 
     def vote(self, flat: Tensor) -> Mail:
         """The ballot on the part's update (d,), cut into shards."""
         protocol, r = self.part.protocol, self.round
         flat = links.spoiled_gradient(r.faults, protocol, flat, self._ctxs, r.num_ranks)
         encoded, worker = protocol.encode(flat, self.worker, self._ctxs)
-        self.abstained = any(not bool(payload.valid.all()) for payload in encoded)
+        self._own_flags = [payload.valid for payload in encoded]
         sent = links.through(r.faults, "uplink", encoded, self._ctxs, r.num_ranks)
         self.worker = links.keep_lost(protocol, encoded, sent, worker, self._ctxs) if sent is not encoded else worker
         planes = protocol.planes(Kind.BALLOT, self._ctxs)
@@ -79,7 +89,7 @@ class Turn:
     def decide(self, received: list[Tensor]) -> Mail:
         """The decision on the ballots of all ranks, for all ranks; only digests where each decides for itself."""
         protocol = self._mine.protocol
-        self.ballots = protocol.check(Kind.BALLOT, self._opened(received))
+        self.ballots = protocol.check(Kind.BALLOT, self._opened(self._taken(received, self.round.server)))
         decided, self.server = protocol.combine(self.ballots, self.server, self._server_ctxs)
         if self.part.replicated:
             self.decision = decided
@@ -89,20 +99,38 @@ class Turn:
         return Mail([message] * len(received), [_bytes(s.planes(self._down), s) for s in self.part.shards])
 
     def hear(self, received: list[Tensor]) -> None:
-        """Take the decisions received; whatever may be wrong with them is found here."""
+        """Take the decisions received; whatever may be wrong with them is found here.
+
+        This is where a card is waited for: the flags say which gradients become None.
+        """
+        protocol, r = self.part.protocol, self.round
         if self.part.replicated:
             digests.compare(received)
+            self.decision = moved(self.decision, r.home)
         else:
-            self.decision = self._gather(received)
-        protocol, r = self.part.protocol, self.round
+            self.decision = self._gather(self._taken(received, r.home))
         decision = links.through(
             r.faults, "downlink", protocol.check(Kind.DECISION, self.decision), self._ctxs, r.num_ranks
         )
         self.decision = protocol.check(Kind.DECISION, decision)
+        self._look()
+
+    def _look(self) -> None:
+        """Bring what the host needs to know of this round from the card: a few bytes, at once."""
+        flags = [payload.valid for payload in self.decision]
+        counts = [(~ballot.valid).sum(-1) for ballot in self.ballots]
+        found = iter(to_host([*flags, *self._own_flags, *counts, *(tag for _, tag in self._tags)]))
+        self.decided = self.part.protocol.decided_by([next(found) for _ in flags])
+        own = [next(found) for _ in self._own_flags]
+        self.abstained = not all(bool(valid.all()) for valid in own)
+        none = torch.zeros(self.round.num_ranks, dtype=torch.int64, device=CPU)
+        self.abstentions = sum((next(found) for _ in counts), none)
+        for sender, _ in self._tags:
+            self._check_tag(next(found), sender)
+        self._tags, self._own_flags = [], []
 
     def read(self, out: Tensor | None = None) -> Tensor:
         """The direction (d,), in `out` where it is given."""
-        self.decided = self.part.protocol.decided(self.decision)
         direction, self.worker = self.part.protocol.decode(self.decision, self.worker, self._ctxs, out)
         self.decision, self._ctxs = [], []
         return direction
@@ -113,14 +141,21 @@ class Turn:
         groups = zip(self.ballots, self._server_ctxs, self._mine.protocol.layout.groups, strict=True)
         return sum(algorithm.aggregate.ties(algorithm.up, b, c, g.n) for b, c, g in groups)
 
+    def _taken(self, received: list[Tensor], device: torch.device) -> list[Tensor]:
+        """The messages, one from each rank, on a device. The tags of those on a card are looked at with the flags."""
+        for sender, message in enumerate(received):
+            if len(message) and message.is_cpu:
+                self._check_tag(message[: TAG.size], sender)
+            elif len(message):
+                self._tags.append((sender, message[: TAG.size]))
+        return _moved(received, device)
+
     def _opened(self, received: list[Tensor]) -> list[Payload]:
         """The ballots (M, B, ...) of each group: all at once where they have the same planes."""
         planes, mine = self._incoming[0], self._mine
         if mine.groups and not any(isinstance(p.row, Tensor) for group in planes for p in group):
-            for sender, message in enumerate(received):
-                self._check_tag(message, sender)
             return wire.unpack(_stacked(received)[:, TAG.size :], planes, mine.num_blocks)
-        opened = [self._open(m, i, mine, p) for i, (m, p) in enumerate(zip(received, self._incoming, strict=True))]
+        opened = [self._open(m, mine, p) for m, p in zip(received, self._incoming, strict=True)]
         return [stack(group) for group in zip(*opened, strict=True)]
 
     def _ballot_planes(self) -> list[Planes]:
@@ -129,28 +164,36 @@ class Turn:
 
     def _gather(self, received: list[Tensor]) -> list[Payload]:
         groups = self.part.layout.groups
-        decision = [empty(planes, len(group.blocks)) for planes, group in zip(self._down, groups, strict=True)]
-        for rank, (message, shard) in enumerate(zip(received, self.part.shards, strict=True)):
-            shard.place(self._open(message, rank, shard, shard.planes(self._down)), decision)
+        pairs = zip(self._down, groups, strict=True)
+        decision = [empty(planes, len(group.blocks), self.round.home) for planes, group in pairs]
+        for message, shard in zip(received, self.part.shards, strict=True):
+            shard.place(self._open(message, shard, shard.planes(self._down)), decision)
         return decision
 
     def _message(self, payloads: list[Payload], planes: Planes) -> list[Tensor]:
-        return [self._tag, *wire.pieces(payloads, planes)] if payloads else []
+        return [to_device(self._tag, payloads[0].valid.device), *wire.pieces(payloads, planes)] if payloads else []
 
-    def _open(self, message: Tensor, sender: int, shard: Shard, planes: Planes) -> list[Payload]:
-        if not shard.groups:
-            return []
-        self._check_tag(message, sender)
-        return wire.unpack(message[TAG.size :], planes, shard.num_blocks)
+    def _open(self, message: Tensor, shard: Shard, planes: Planes) -> list[Payload]:
+        return wire.unpack(message[TAG.size :], planes, shard.num_blocks) if shard.groups else []
 
-    def _check_tag(self, message: Tensor, sender: int) -> None:
-        step, digest = TAG.unpack(message[: TAG.size].numpy().tobytes())
+    def _check_tag(self, tag: Tensor, sender: int) -> None:
+        step, digest = TAG.unpack(tag.numpy().tobytes())
         if (step, digest) != (self.round.step % 2**32, self._digest):
             raise WireError(
                 f"Rank {sender} is at step {step} of recipe {digest:08x}, but rank {self.round.rank} at step "
                 f"{self.round.step % 2**32} of recipe {self._digest:08x}. All ranks must exchange equally often, "
                 "with the same algorithm, parameters and seed."
             )
+
+
+def _moved(messages: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Messages, which are views of one buffer, on a device: the buffer is copied at once."""
+    if not messages or messages[0].device == device:
+        return messages
+    begins = [int(m.storage_offset()) for m in messages]
+    low, high = min(begins), max(begin + len(m) for begin, m in zip(begins, messages, strict=True))
+    whole = to_device(messages[0].as_strided((high - low,), (1,), low), device)
+    return [whole[begin - low : begin - low + len(m)] for begin, m in zip(begins, messages, strict=True)]
 
 
 def _stacked(messages: list[Tensor]) -> Tensor:

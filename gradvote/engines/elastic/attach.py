@@ -10,18 +10,17 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # documented,
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_rule
-from gradvote.engines.elastic.checks import Placement, check_placement, check_weights
-from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, number_of, seals_of, store_of
-from gradvote.engines.elastic.register import Register
-from gradvote.engines.elastic.replica import Replica, check_given
-from gradvote.engines.elastic.sharding import Sharding
+from gradvote.engines.common.arguments import check_rule, check_weight
+from gradvote.engines.common.replica import Replica, check_given
+from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, naming_of, number_of, store_of
+from gradvote.engines.elastic.servers.placement import Placement, check_placement, server_of
 from gradvote.engines.elastic.timeouts import Timeouts
-from gradvote.engines.elastic.vote import Vote
+from gradvote.engines.elastic.vote import ElasticVote
 from gradvote.faults import Faulty
 
 if TYPE_CHECKING:
-    from gradvote.engines.elastic.signing import Keys
+    from gradvote.engines.elastic.signing.keys import Keys
 
 
 def attach(
@@ -43,7 +42,7 @@ def attach(
     faults: Sequence[Faulty] = (),
     keys: "Keys | Path | str | None" = None,
     placement: Placement = "replicated",
-) -> Vote:
+) -> ElasticVote:
     """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
 
         with gradvote.elastic.attach(model, optimizer, gradvote.algorithms.dropsignsgd(), min_workers=4) as vote:
@@ -89,11 +88,11 @@ def attach(
     register = Register(store_of(store, times.timeout))
     number = number_of(worker, register)
     expected = workers or int(env(WORKERS, "WORLD_SIZE") or quorum)
-    check_weights(algorithm, number)
+    check_weight(algorithm, number)
     for faulty in faults:
         faulty.check_real(expected, on_links=False)
     lies = tuple(faults), expected
     replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm)
-    sharding = Sharding(replica, expected) if placement == "sharded" else None
-    seals = seals_of(keys, number, register)
-    return Vote(replica, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, seals, sharding)
+    server = server_of(placement, replica, expected)
+    naming = naming_of(keys, number, register)
+    return ElasticVote(server, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, naming)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
-from gradvote.engines.elastic.addresses import joined
-from gradvote.engines.elastic.register import Register, store_at
-from gradvote.engines.elastic.seals import Seals, Signed, Unsigned
+from gradvote.engines.elastic.consensus.register import Register, store_at
+from gradvote.engines.elastic.net.addresses import joined
+from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
 
 if TYPE_CHECKING:
-    from gradvote.engines.elastic.signing import Keys
+    from gradvote.engines.elastic.signing.keys import Keys
 
 STORE, HOST, KEYS = "GRADVOTE_STORE", "GRADVOTE_HOST", "GRADVOTE_KEYS"
 NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
@@ -55,7 +55,7 @@ def number_of(worker: int | None, register: Register) -> int:
     return number
 
 
-def seals_of(keys: "Keys | Path | str | None", number: int, register: Register) -> Seals:
+def naming_of(keys: "Keys | Path | str | None", number: int, register: Register) -> Naming:
     """How this worker's ballots are signed: with these keys, or those in this folder or that of the environment.
 
     Raises:
@@ -64,10 +64,10 @@ def seals_of(keys: "Keys | Path | str | None", number: int, register: Register) 
     """
     given = env(KEYS) if keys is None else keys
     if given is None:
-        return Unsigned()
-    from gradvote.engines.elastic.signing import Keys  # noqa: PLC0415  # an extra, imported only when it is used
+        return PlainNames()
+    from gradvote.engines.elastic.signing.keys import Keys  # noqa: PLC0415  # an extra, imported only when it is used
 
     own = given if isinstance(given, Keys) else Keys.load(given, number)
     if own.number != number:
         raise ValueError(f"These are the keys of worker {own.number}; this is worker {number}.")
-    return Signed(own, register.run_id())
+    return SignedNames(own, register.run_id())

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
-from gradvote.engines.elastic.addresses import bare, joined, listening
+from gradvote.engines.common.signals import PARENT, signals_call
+from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.environment import HOST, KEYS, MIN_WORKERS, NUMBER, STORE, WORKERS
-from gradvote.engines.elastic.register import Register
-from gradvote.engines.stopping import PARENT, signals_call
+from gradvote.engines.elastic.net.addresses import bare, joined, listening
 
 POLL, LEAVING = 0.05, 30.0
 EARLY = 10.0
@@ -164,7 +164,7 @@ class Launcher:
 
 def check_keys(folder: Path, workers: int) -> None:
     """Raise ValueError unless the folder has the keys of all workers."""
-    from gradvote.engines.elastic.signing import Keys  # noqa: PLC0415  # an extra, imported only when it is used
+    from gradvote.engines.elastic.signing.keys import Keys  # noqa: PLC0415  # an extra, imported only when it is used
 
     for number in range(workers):
         Keys.load(folder, number)

@@ -1,8 +1,8 @@
 """Votes under torchft's manager and lighthouse: its quorum and healing, our ballots in place of its all-reduce."""
 
 from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.torchft.counts import ReplicaCounts, TorchftStats
 from gradvote.engines.torchft.greetings import Diverged
-from gradvote.engines.torchft.tallies import Standing, Stats
-from gradvote.engines.torchft.vote import Vote, attach
+from gradvote.engines.torchft.vote import TorchftVote, attach
 
-__all__ = ["Diverged", "Equivocation", "Standing", "Stats", "Vote", "attach"]
+__all__ = ["Diverged", "Equivocation", "ReplicaCounts", "TorchftStats", "TorchftVote", "attach"]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from gradvote.engines.elastic.records import Slot
+from gradvote.engines.common.slot import Slot
 
 MAGIC = b"GVF1"
 HISTORY_BYTES = 16

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradvote.engines.elastic.ballots import Ballot
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica
+from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.torchft.greetings import HISTORY_BYTES
 
 ATTEMPTS = 4

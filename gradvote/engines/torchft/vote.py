@@ -9,15 +9,16 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
+from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.recipe import check_saved
+from gradvote.engines.common.replica import Replica, check_given
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed.failures import LinkBroken
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica, check_given
+from gradvote.engines.torchft.all_to_all import AllToAll
+from gradvote.engines.torchft.counts import ReplicaTally, TorchftStats, invalid_blocks
 from gradvote.engines.torchft.greetings import Refused
 from gradvote.engines.torchft.memory import Account, Pending, account_from
-from gradvote.engines.torchft.rounds import Rounds
-from gradvote.engines.torchft.tallies import Stats, Tallies, invalid_blocks
-from gradvote.engines.torchft.turn import Decision, Turn
+from gradvote.engines.torchft.quorum_round import Decision, QuorumRound
 from gradvote.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def attach(
     worker: int | None = None,
     seed: int = 0,
     secret: bytes | None = None,
-) -> "Vote":
+) -> "TorchftVote":
     """Let a vote take the place of `manager.allreduce` in a script for torchft 0.2.0 and its lighthouse.
 
         manager = torchft.Manager(pg=ProcessGroupGloo(), min_replica_size=2, load_state_dict=None, state_dict=None, ...)
@@ -71,21 +72,19 @@ def attach(
         raise MissingExtra("torchft", "torchft") from error
     check_given(model, optimizer, algorithm)
     number = _number(worker)
-    weights = getattr(algorithm.aggregate, "weights", None)
-    if weights is not None and number >= len(weights):
-        raise ValueError(f"There are {len(weights)} weights, but this is worker {number}; give one for each worker.")
+    check_weight(algorithm, number)
     replica = Replica(model, optimizer, algorithm, number, seed, secret, scaler=scaler, max_norm=max_norm)
     replica.rehearse((1, 2, 3))
-    return Vote(manager, replica, Rounds(manager))
+    return TorchftVote(manager, replica, AllToAll(manager))
 
 
-class Vote:
+class TorchftVote:
     """A worker's part in the votes under a torchft manager."""
 
-    def __init__(self, manager: "Manager", replica: Replica, rounds: Rounds) -> None:
-        self._manager, self._replica, self._rounds = manager, replica, rounds
+    def __init__(self, manager: "Manager", replica: Replica, all_to_all: AllToAll) -> None:
+        self._manager, self._replica, self._all_to_all = manager, replica, all_to_all
         self._account = Account(bytes.fromhex(replica.digest()))
-        self._pending, self._tallies = Pending(), Tallies()
+        self._pending, self._counts = Pending(), ReplicaTally()
         self._next, self._fresh, self._loaded = Slot(), True, None  # type: Slot, bool, int | None
         try:
             manager.register_state_dict_fn(KEY, self._heal, self._shared)
@@ -113,23 +112,23 @@ class Vote:
             TimeoutError: torchft found no quorum in time.
         """
         self._manager.wait_quorum()
-        turn = self._turn()
+        vote_round = self._round()
         try:
-            decision = turn.run()
+            decision = vote_round.run()
         except (Refused, LinkBroken) as error:
-            return self._refuse(turn, error)
+            return self._refuse(vote_round, error)
         except Exception as error:
-            self._refuse(turn, error)
+            self._refuse(vote_round, error)
             raise
         if not self._manager.should_commit():
-            self._undo(turn, "torchft's should_commit said no: too few replicas, or another error was reported")
+            self._undo(vote_round, "torchft's should_commit said no: too few replicas, or another error was reported")
             return False
         self._commit(decision)
         return True
 
-    def stats(self) -> Stats:
+    def stats(self) -> TorchftStats:
         """What this worker has seen since it was attached."""
-        return self._tallies.stats(self._manager.current_step(), (self._rounds.sent, self._rounds.received))
+        return self._counts.stats(self._manager.current_step(), (self._all_to_all.sent, self._all_to_all.received))
 
     def state_dict(self) -> dict[str, Any]:
         """This worker's memory, the server's, and what was counted; save it beside model, optimizer and manager."""
@@ -148,11 +147,11 @@ class Vote:
         self._account, self._loaded = account, int(state["step"])
         self._pending.forget()
 
-    def _turn(self) -> Turn:
+    def _round(self) -> QuorumRound:
         manager = self._manager
         step, votes = int(manager.current_step()), bool(manager.is_participating())
         slot = self._next if self._next.step == step else Slot(step)
-        return Turn(self._replica, self._rounds, slot, votes, self._account.history, self._failure(step))
+        return QuorumRound(self._replica, self._all_to_all, slot, votes, self._account.history, self._failure(step))
 
     def _failure(self, step: int) -> Exception | None:
         """What keeps this replica from voting; a checkpoint of the vote is of one step, unless it heals."""
@@ -166,18 +165,18 @@ class Vote:
             "state that was saved with it, too."
         )
 
-    def _refuse(self, turn: Turn, error: Exception) -> bool:
+    def _refuse(self, vote_round: QuorumRound, error: Exception) -> bool:
         self._manager.report_error(error)
-        self._rounds.cut()
-        self._undo(turn, error)
+        self._all_to_all.cut()
+        self._undo(vote_round, error)
         return bool(self._manager.should_commit())
 
-    def _undo(self, turn: Turn, why: object) -> None:
+    def _undo(self, vote_round: QuorumRound, why: object) -> None:
         """Nothing of a step was applied, here; only its draws are spent."""
-        if turn.sent is not None:
-            self._pending.refused(*turn.sent)
-            self._next = Slot(turn.slot.step, turn.slot.attempt + 1)
-        self._tallies.refuse(turn.slot.step, why)
+        if vote_round.sent is not None:
+            self._pending.refused(*vote_round.sent)
+            self._next = Slot(vote_round.slot.step, vote_round.slot.attempt + 1)
+        self._counts.refuse(vote_round.slot.step, why)
 
     def _commit(self, decision: Decision) -> None:
         replica, number = self._replica, self.worker
@@ -188,9 +187,9 @@ class Vote:
         self._account.add(decision.slot, decision.digests)
         self._pending.committed(decision.ballot if counted else None, decision.digests.get(number, b""))
         self._fresh, self._loaded = False, None
-        self._tallies.members = decision.members
+        self._counts.members = decision.members
         blocks = {n: invalid_blocks(body, replica.protocol.layout) for n, body in decision.bodies.items()}
-        self._tallies.commit(blocks, set(decision.members) - blocks.keys(), set(decision.voters) - blocks.keys())
+        self._counts.commit(blocks, set(decision.members) - blocks.keys(), set(decision.voters) - blocks.keys())
 
     def _shared(self) -> dict[str, Any]:
         """What a replica that heals gets; torchft calls this while nothing is being applied."""
@@ -207,7 +206,7 @@ class Vote:
         else:
             self._pending.settle(self._replica, account.counted.get(self.worker))
         self._account, self._loaded = account, None
-        self._tallies.healed += 1
+        self._counts.healed += 1
 
     def _about(self) -> dict[str, Any]:
         return {"version": VERSION, "recipe": self._replica.protocol.recipe_text}

@@ -71,7 +71,7 @@ def instruction(write: Callable[..., None]) -> Callable[..., None]:
 def program(write: Callable[..., None]) -> Callable[..., None]:
     """A kernel of a single `instruction`, loops and all, so that numba's own front end has next to nothing to do.
 
-    The same loops in Python take about three times as long to compile (docs/decisions.md, "What the first call costs").
+    The same loops in Python take about three times as long to compile (docs/performance.md, "The first call").
     """
     here = write.__code__
     code = _whole.__code__.replace(co_filename=here.co_filename, co_firstlineno=here.co_firstlineno)

@@ -8,7 +8,7 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of, words_of
-from gradvote.kernels.cuda.tiles import count, narrowed, number, packed, row_start
+from gradvote.kernels.cuda.tiles import count, narrowed, number, packed, row_start, whole
 
 TILE = 4096
 """Coordinates of a row that one program takes."""
@@ -91,7 +91,7 @@ def _unpack(
     GIVEN: tl.constexpr, KEPT: tl.constexpr, FLAGS: tl.constexpr, ADDS: tl.constexpr,
     UNIT: tl.constexpr, UNITS: tl.constexpr, KEEP_UNIT: tl.constexpr, TILE: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     first = tile * TILE + tl.arange(0, TILE // VECTOR) * VECTOR
@@ -115,7 +115,7 @@ def _unpack(
 
 @triton.jit(do_not_specialize=("n", "halves", "inner", "outer_stride", "inner_stride"))
 def _pack(flags, out, n, halves, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
@@ -126,7 +126,7 @@ def _pack(flags, out, n, halves, inner, outer_stride, inner_stride, UNIT: tl.con
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
 def _count(words, counts, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)

@@ -9,7 +9,7 @@ from gradvote.kernels import reference
 from gradvote.kernels.cuda.bits import OVERWRITE, TILE, in_rows, unpack
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import lead_of, rows_of, values_of, words_of
-from gradvote.kernels.cuda.tiles import drawn, row_start
+from gradvote.kernels.cuda.tiles import drawn, row_start, whole
 
 _VECTOR = 4
 _SCALARS = (
@@ -51,7 +51,7 @@ def _mean(
     KEPT: tl.constexpr, UNIT: tl.constexpr, UNITS: tl.constexpr, KEEP_UNIT: tl.constexpr,
     TILE: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     first = tile * TILE + tl.arange(0, TILE // VECTOR) * VECTOR

@@ -10,13 +10,13 @@ from torch import Tensor
 from gradvote.rng import Draw
 
 VECTOR = 8
-"""Items that a thread may load at once, where every row begins at a multiple of as many, and has a multiple of them."""
+"""Items that a thread may load at once, where every row begins and ends at a multiple of as many."""
 
 
 class Rows(NamedTuple):
     """Rows of n adjacent items: row r begins at (r // inner)·outer_stride + (r % inner)·inner_stride.
 
-    Both strides are in units of `unit` items, and n is a multiple of it: a kernel that says n // UNIT * UNIT shows so.
+    Both strides are in units of `unit` items, and n is a multiple of it.
     """
 
     x: Tensor
@@ -58,6 +58,10 @@ class Number(NamedTuple):
 def rows_of(x: Tensor, lead: torch.Size | None = None) -> Rows:
     """The rows of x (..., n), broadcast to leading axes `lead`; copied where two strides do not reach them."""
     n = x.shape[-1]
+    if x.dim() == 2 and x.stride(1) == 1 and (lead is None or lead == x.shape[:1]):  # most calls, which are in a hurry
+        step = x.stride(0) if x.shape[0] > 1 else 0
+        unit = VECTOR if step % VECTOR == n % VECTOR == 0 else 1
+        return Rows(x, x.shape[:1], n, x.shape[0], 0, step // unit, unit)
     if lead is not None and x.shape[:-1] != lead:
         x = x.expand(*lead, n)
     if n > 1 and x.stride(-1) != 1:
@@ -67,13 +71,17 @@ def rows_of(x: Tensor, lead: torch.Size | None = None) -> Rows:
         x = x.contiguous()
         strides = _two(x.shape[:-1], x.stride()[:-1])
         assert strides is not None
-    unit = VECTOR if n % VECTOR == strides[0] % VECTOR == strides[1] % VECTOR == 0 else 1
+    unit = VECTOR if strides[0] % VECTOR == strides[1] % VECTOR == n % VECTOR == 0 else 1
     inner = x.shape[-2] if x.dim() > 1 else 1
     return Rows(x, x.shape[:-1], n, inner, strides[0] // unit, strides[1] // unit, unit)
 
 
 def values_of(x: Tensor, lead: torch.Size) -> Values:
     """A tensor that broadcasts to (...,) = `lead`, without a copy where two strides reach it."""
+    if not x.dim():
+        return Values(x, 0, 0)
+    if x.shape == lead[-1:]:
+        return Values(x, 0, x.stride(0) if x.shape[0] > 1 else 0)
     x = x.expand(lead)
     strides = _two(lead, x.stride())
     if strides is None:
@@ -105,7 +113,8 @@ def lead_of(shape: torch.Size, *others: object) -> torch.Size:
     if not shapes:
         return shape
     # not `torch.broadcast_shapes`, which imports sympy
-    return torch.broadcast_tensors(*(_NOTHING.expand(s) for s in (shape, *shapes)))[0].shape
+    joined: Tensor = torch.broadcast_tensors(*(_NOTHING.expand(s) for s in (shape, *shapes)))[0]
+    return joined.shape
 
 
 _NOTHING = torch.empty(())

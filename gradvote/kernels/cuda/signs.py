@@ -9,7 +9,7 @@ from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import rows_of
-from gradvote.kernels.cuda.tiles import drawn, is_finite, load, packed, row_start
+from gradvote.kernels.cuda.tiles import drawn, is_finite, load, packed, row_start, special, whole
 from gradvote.rng import Draw
 
 TILE = 4096
@@ -44,11 +44,6 @@ def finite(x: Tensor) -> Tensor:
     return valid
 
 
-def finite_or(new: Tensor, old: Tensor) -> Tensor:
-    """`reference.finite_or`."""
-    return torch.where(finite(new)[..., None], new, old)
-
-
 def _pack(x: Tensor, zeros: Draw | bool, valid: Tensor | None) -> Tensor:
     rows = rows_of(x)
     words = reference.num_words(rows.n)
@@ -72,18 +67,20 @@ def _pack_rows(
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
-    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, n)
-    result = packed((values >= 0) & (j < n), TILE) if ZEROS == 1 else packed(values > 0, TILE)
+    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, whole(n, UNIT))
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    if ZEROS == 2:
-        zero = packed((values == 0) & (j < n), TILE)
-        if tl.max(tl.abs(zero)) > 0 or tl.min(zero) < 0:
-            own_block = drawn(block, row, inner, block_outer, block_inner)
-            own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
-            result |= zero & philox.word(place, own_block, own_sender, low, high)
+    result = packed(values > 0, TILE)
+    if tl.max(special(values).to(tl.int32)) > 0:
+        if CHECK and tl.min(is_finite(values).to(tl.int32)) == 0:
+            tl.store(valid + row, False)
+        if ZEROS:
+            zero = packed((values == 0) & (j < n), TILE)
+            if ZEROS == 2:
+                own_block = drawn(block, row, inner, block_outer, block_inner)
+                own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
+                zero &= philox.word(place, own_block, own_sender, low, high)
+            result |= zero
     tl.store(out + row.to(tl.int64) * 2 * words + place, result, mask=place < 2 * words)
-    if CHECK and tl.min(is_finite(values).to(tl.int32)) == 0:
-        tl.store(valid + row, False)
 
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
@@ -92,6 +89,6 @@ def _check_rows(x, valid, n, inner, outer_stride, inner_stride, UNIT: tl.constex
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
-    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, n)
+    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, whole(n, UNIT))
     if tl.min(is_finite(values).to(tl.int32)) == 0:
         tl.store(valid + row, False)

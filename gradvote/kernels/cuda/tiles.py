@@ -12,6 +12,12 @@ def row_start(x, row, inner, outer_stride, inner_stride, UNIT: tl.constexpr):
 
 
 @triton.jit
+def whole(n, UNIT: tl.constexpr):
+    """n, which is a multiple of `UNIT` (`rows.Rows`), in a form that shows it: so many items then move at once."""
+    return n // UNIT * UNIT
+
+
+@triton.jit
 def load(row, j, n):
     """Items j of a row of n as at least float32, zero beyond n."""
     values = tl.load(row + j, mask=j < n, other=0)
@@ -70,12 +76,35 @@ def count(words):
 
 @triton.jit
 def packed(flags, TILE: tl.constexpr):
-    """Flags (TILE,) as int32 words (TILE / 32,)."""
-    flags = tl.reshape(flags, (TILE // 32, 32))
-    return tl.sum(tl.where(flags, (1 << tl.arange(0, 32))[None, :], 0), axis=1)
+    """Flags (TILE,), each 0 or 1, as int32 words (TILE / 32,): four by four in a thread, eight threads together."""
+    even, odd = tl.split(tl.reshape(flags.to(tl.int32), (TILE // 4, 2, 2)))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    bits = tl.reshape(first | (second << 1) | (third << 2) | (fourth << 3), (TILE // 32, 8))
+    return tl.sum(bits << (4 * tl.arange(0, 8))[None, :], axis=1)
 
 
 @triton.jit
 def is_finite(x):
     """Whether each number is finite."""
     return tl.abs(x) < float("inf")
+
+
+@triton.jit
+def special(x):
+    """Whether each number is zero or not finite, which few are."""
+    if x.dtype.primitive_bitwidth == 64:
+        found = (x == 0) | ~is_finite(x)
+    else:
+        found = (x.to(tl.uint32, bitcast=True) & 0x7FFFFFFF) - 1 >= 0x7F7FFFFF
+    return found
+
+
+@triton.jit
+def divided(a, b):
+    """a / b correctly rounded, of one type and shape; `/` is not for float32."""
+    if a.dtype == tl.float64:
+        quotient = a / b
+    else:
+        quotient = tl.div_rn(a, b)
+    return quotient

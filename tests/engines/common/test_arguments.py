@@ -11,9 +11,9 @@ from gradvote import algorithms
 from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
 from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.parameters import parameters_of
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.trained import Trained
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica
 
 MODEL = nn.Linear(3, 2)
 

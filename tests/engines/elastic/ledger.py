@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradvote.elastic import Vote
-from gradvote.engines.elastic.ballots import Ballot
-from gradvote.engines.elastic.holders import sources
-from gradvote.engines.elastic.parcels import Decided, Entry
-from gradvote.engines.elastic.records import Outcome, Slot
+from gradvote.elastic import ElasticVote
+from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.consensus.records import Outcome
+from gradvote.engines.elastic.consensus.shard_assignment import sources
+from gradvote.engines.elastic.snapshots import Step
 
 MU = 0.9
 WRONGS = ("corrupted", "malformed", "stale", "replayed", "forged")
@@ -33,14 +34,14 @@ class Ledger:
     touch e, and no gradient that was voted on may vanish. With NaN in the gradient nothing changes.
     """
 
-    def __init__(self, vote: Vote, write: Write) -> None:
-        self.replica, self.write = vote._group.replica, write
-        self.vote, self.keep, self.advance = self.replica.vote, self.replica.keep, vote._group.advance
-        self.group = vote._group
+    def __init__(self, vote: ElasticVote, write: Write) -> None:
+        self.replica, self.write = vote._server.replica, write
+        self.vote, self.keep, self.advance = self.replica.vote, self.replica.keep, vote._participant.advance
+        self.participant = vote._participant
         self.books = self._memory()
         self.open: tuple[Slot, list[Tensor]] | None = None
         self.replica.vote, self.replica.keep = self._voting, self._keeping  # type: ignore[method-assign]
-        self.group.advance = self._advancing  # type: ignore[method-assign]
+        self.participant.advance = self._advancing  # type: ignore[method-assign]
 
     def _memory(self) -> list[tuple[Tensor, Tensor]]:
         algorithm = self.replica.protocol.algorithm
@@ -66,12 +67,12 @@ class Ledger:
         self.books, self.open = after, None
         self.write({"kept": [ballot.slot.step, ballot.slot.attempt, counted]})
 
-    def _advancing(self, entry: Entry | Decided) -> None:
-        slot, counted = entry.record.slot, sorted(self.group.members[t].number for t in entry.record.counted)
-        self.advance(entry)
-        if entry.record.outcome == Outcome.APPLY:
+    def _advancing(self, step: Step) -> None:
+        slot, counted = step.record.slot, sorted(self.participant.node.members[t].number for t in step.record.counted)
+        self.advance(step)
+        if step.record.outcome == Outcome.APPLY:
             self.write({"applied": [slot.step, slot.attempt, counted]})
-        for shard, source in enumerate(sources(entry.record.holders, entry.record.moves)):
+        for shard, source in enumerate(sources(step.record.holders, step.record.moves)):
             if source is None:
                 self.write({"lost": [slot.step, slot.attempt, shard]})
 
@@ -87,13 +88,13 @@ def expected_memory(g: Tensor, m: Tensor, e: Tensor, counted: bool, found: Tenso
 class Findings:
     """Writes a line for whatever was found wrong with what a worker sent."""
 
-    def __init__(self, vote: Vote, write: Write) -> None:
-        tallies = vote._group.tallies
-        add = tallies.add
+    def __init__(self, vote: ElasticVote, write: Write) -> None:
+        counts = vote._node.counts
+        add = counts.add
 
         def adding(number: int, what: str) -> None:
             add(number, what)
             if what in WRONGS:
                 write({"found": [what, number, vote.step_number]})
 
-        tallies.add = adding  # type: ignore[method-assign]
+        counts.add = adding  # type: ignore[method-assign]

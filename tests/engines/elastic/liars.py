@@ -3,25 +3,27 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from gradvote.elastic import Vote
-from gradvote.engines.elastic.frames import DIGEST_BYTES, Frame, Kind, digest_of
-from gradvote.engines.elastic.records import Slot, held_from, held_to_json
+from gradvote.elastic import ElasticVote
+from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.consensus.records import held_from, held_to_json
+from gradvote.engines.elastic.net.frames import Frame, FrameKind
 
 How = Callable[[int], str | None]
 
 
-def lie(vote: Vote, how_at: How) -> None:
+def lie(vote: ElasticVote, how_at: How) -> None:
     """From now on, what `how_at` says of a step becomes of this worker's ballots."""
-    honest, earlier, once = vote._group.send, dict[int, Frame](), set[tuple[Slot, int]]()
+    honest, earlier, once = vote._node.peers.send, dict[int, Frame](), set[tuple[Slot, int]]()
 
     def lying(to: Iterable[int], frame: Frame) -> None:
         receivers, how = list(to), how_at(frame.slot.step)
-        if frame.author != vote._group.me.ticket or how is None:
+        if frame.author != vote._node.me.ticket or how is None:
             return honest(receivers, frame)
-        if frame.kind == Kind.DECISION and how == "false server":
+        if frame.kind == FrameKind.DECISION and how == "false server":
             return honest(receivers, altered(frame, sound=True, place=-1))
-        if frame.kind != Kind.BALLOT:
-            witness = frame.kind == Kind.HELD and how == "false witness"
+        if frame.kind != FrameKind.BALLOT:
+            witness = frame.kind == FrameKind.HELD and how == "false witness"
             return honest(receivers, false_witness(vote, frame) if witness else frame)
         if how in ("garbage", "huge"):  # the connection breaks; on the next one the worker is honest again
             again = [ticket for ticket in receivers if (frame.slot, ticket) in once]
@@ -35,24 +37,24 @@ def lie(vote: Vote, how_at: How) -> None:
                 honest([ticket], earlier[ticket])
             earlier[ticket] = frame
         if how == "forger":
-            for other in vote._group.members.keys() - {frame.author}:
+            for other in vote._node.members.keys() - {frame.author}:
                 honest(receivers, replace(frame, author=other))
         if how == "two-faced":
-            deceived = min(vote._group.members.keys() - {frame.author})
+            deceived = min(vote._node.members.keys() - {frame.author})
             honest(set(receivers) & {deceived}, frame)
             receivers, frame = [ticket for ticket in receivers if ticket != deceived], resealed(vote, frame)
         if how == "unsigned":
             frame = altered(frame, sound=True)
         return honest(receivers, LIES[how](frame) if how in LIES else frame)
 
-    vote._group.send = lying  # type: ignore[method-assign]
+    vote._node.peers.send = lying  # type: ignore[method-assign]
 
 
-def garble(vote: Vote, receivers: Iterable[int]) -> None:
+def garble(vote: ElasticVote, receivers: Iterable[int]) -> None:
     """Noise on the connections."""
     for ticket in receivers:
-        if (link := vote._group.mesh.links.get(ticket)) is not None:
-            link.sock.sendall(b"\x00" * 64)
+        if (connection := vote._node.mesh.connections.get(ticket)) is not None:
+            connection.sock.sendall(b"\x00" * 64)
 
 
 def altered(frame: Frame, sound: bool, place: int = -9) -> Frame:
@@ -62,32 +64,31 @@ def altered(frame: Frame, sound: bool, place: int = -9) -> Frame:
     return replace(frame, body=bytes(body), digest=digest_of(body) if sound else frame.digest)
 
 
-def resealed(vote: Vote, frame: Frame) -> Frame:
+def resealed(vote: ElasticVote, frame: Frame) -> Frame:
     """The ballot with a bit turned round, signed again where this worker has a key."""
-    group = vote._group
-    if group.sharding is not None:
+    node = vote._node
+    if vote._server.num_shards:
         return reheaded(vote, frame)
-    ballot = bytearray(group.seals.ballot(frame.body))
+    ballot = bytearray(node.naming.ballot(frame.body))
     ballot[-9] ^= 0x10
-    body = group.seals.seal(group.generation, frame.slot, group.me, bytes(ballot))
+    body = node.naming.sign(node.generation, frame.slot, node.me, bytes(ballot))
     return replace(frame, body=body, digest=digest_of(body))
 
 
-def reheaded(vote: Vote, frame: Frame) -> Frame:
+def reheaded(vote: ElasticVote, frame: Frame) -> Frame:
     """The same of a cut ballot: another learning rate stands in its head."""
-    group = vote._group
-    assert group.sharding is not None
-    end = group.replica.rate_bytes + DIGEST_BYTES * (1 + group.sharding.num)
+    node = vote._node
+    end = vote._server.replica.rate_bytes + DIGEST_BYTES * (1 + vote._server.num_shards)
     head = bytearray(frame.body[:end])
     head[0] ^= 0x10
-    sealed = group.seals.seal(group.generation, frame.slot, group.me, bytes(head))
+    sealed = node.naming.sign(node.generation, frame.slot, node.me, bytes(head))
     return replace(frame, body=sealed + frame.body[len(sealed) :], digest=b"")
 
 
-def false_witness(vote: Vote, frame: Frame) -> Frame:
+def false_witness(vote: ElasticVote, frame: Frame) -> Frame:
     """The list with a bit turned round in the name of somebody else's ballot."""
     held, closed, proofs, lacks, seen = held_from(bytes(frame.body))
-    other = max(held.keys() - {vote._group.me.ticket})
+    other = max(held.keys() - {vote._node.me.ticket})
     held[other] = bytes([held[other][0] ^ 1]) + held[other][1:]
     return replace(frame, body=held_to_json(held, closed, proofs, lacks, seen).encode(), digest=b"")
 

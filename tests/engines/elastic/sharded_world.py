@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from gradvote.engines.elastic.agreement import Agreement
-from gradvote.engines.elastic.holders import Holders, arranged, held_by, sources
-from gradvote.engines.elastic.records import Outcome, Record, Slot
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.records import Outcome, Record
+from gradvote.engines.elastic.consensus.shard_assignment import Holders, arranged, held_by, sources
 from tests.engines.elastic.world import History, Process, World
 
 

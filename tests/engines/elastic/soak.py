@@ -1,4 +1,4 @@
-"""Faults at random for as long as asked; after each one the run must go on, and all that `Witness` says must hold.
+"""Faults at random for as long as asked; after each one the run must go on, and all that `Invariants` says must hold.
 
     scripts/soak --minutes 60 --seed 0 [--signed]
 
@@ -20,11 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, signal
 
-from gradvote.engines.elastic.register import Register
-from tests.engines.elastic.afflictions import FAULTS
-from tests.engines.elastic.crew import Crew, crew
+from gradvote.engines.elastic.consensus.register import Register
+from tests.engines.elastic.invariants import Broken, Invariants, check
+from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.relay import Relay
-from tests.engines.elastic.witness import Broken, Witness, check
+from tests.engines.elastic.soak_faults import FAULTS
 
 WORKERS, QUORUM, PATIENCE, TICK = 5, 3, 90.0, 0.02
 QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10}
@@ -36,9 +36,9 @@ HOURLY = 60.0
 class Soak:
     """A crew under fire. Time is counted in ticks of its own: who stops all processes for a while does not matter."""
 
-    def __init__(self, run: Crew, relay: Relay, seed: int, log: Path, quotas: dict[str, int]) -> None:
+    def __init__(self, run: Processes, relay: Relay, seed: int, log: Path, quotas: dict[str, int]) -> None:
         self.run, self.relay, self.random, self.log, self.quotas = run, relay, random.Random(seed), log, quotas
-        self.witness, self.counts = Witness(run.folder), Counter[str]()
+        self.invariants, self.counts = Invariants(run.folder), Counter[str]()
         self.began = time.monotonic()
         self.now, self.born = 0.0, dict.fromkeys(range(WORKERS), 0.0)
         self.sizes: dict[int, tuple[float, int]] = {}
@@ -51,7 +51,7 @@ class Soak:
     @property
     def done(self) -> dict[str, int]:
         """What counts towards each quota; of ballots those found altered or malformed, not the merely late."""
-        ballots = self.witness.found["corrupted"] + self.witness.found["malformed"]
+        ballots = self.invariants.found["corrupted"] + self.invariants.found["malformed"]
         return {kind: ballots if kind == "ballots" else self.counts[kind] for kind in self.quotas}
 
     @property
@@ -71,8 +71,8 @@ class Soak:
             self.now += min(time.monotonic() - before, 10 * TICK)
             while self._due and self._due[0][0] <= self.now:
                 heapq.heappop(self._due)[2]()
-            self.witness.read(self.lives())
-        self.witness.check_loss()
+            self.invariants.read(self.lives())
+        self.invariants.check_loss()
         self._weigh()
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
@@ -83,11 +83,11 @@ class Soak:
         lacking = {k: (max(q - self.done[k], 0) + 0.05 * q) / YIELD.get(k, 1) for k, q in self.quotas.items()}
         kind = self.random.choices(list(lacking), list(lacking.values()))[0]
         worker = self.random.choice([w for w in range(WORKERS) if w != self.spared])
-        before, detail = self.witness.latest, FAULTS[kind](self, worker)
-        before = before if self.witness.latest >= before else -1
+        before, detail = self.invariants.latest, FAULTS[kind](self, worker)
+        before = before if self.invariants.latest >= before else -1
         self._write(kind=kind, worker=worker, detail=detail)
         waited = 0.0
-        while self.witness.latest < before + 3:
+        while self.invariants.latest < before + 3:
             self.pass_time(0.1)
             waited += 0.1
             check(waited < PATIENCE, f"no step within {PATIENCE:g} s of {kind} {worker} {detail}")
@@ -96,11 +96,11 @@ class Soak:
         line |= {
             "at": round(self.now, 2),
             "wall": round(time.monotonic() - self.began, 2),
-            "step": self.witness.latest,
+            "step": self.invariants.latest,
             "memory_kb": max(self.memory().values()),
         }
-        line |= {"done": self.done, "found": dict(self.witness.found)}
-        line |= {"loss": round(self.witness.losses[-1], 4) if self.witness.losses else None}
+        line |= {"done": self.done, "found": dict(self.invariants.found)}
+        line |= {"loss": round(self.invariants.losses[-1], 4) if self.invariants.losses else None}
         with self.log.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -126,7 +126,7 @@ class Soak:
         """SIGKILL, also for who is stopped."""
         self.run.signal(worker, SIGKILL)
         self.stopped.discard(worker)
-        self.witness.end(f"{worker}.{self.run.lives[worker]}")
+        self.invariants.end(f"{worker}.{self.run.lives[worker]}")
 
     def start(self, worker: int) -> None:
         if not self.run.processes[worker].is_alive():
@@ -159,7 +159,10 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
     quotas = {kind: -(-int(num * minutes) // int(HOURLY)) for kind, num in QUOTAS.items()}
     options = {"deadline": 0.5, "grace": 0.1, "timeout": 900.0, "gather": 10.0, "pace": pace, "checkpoints": True,
                "books": True, "lr": 0.003, "signed": signed, "placement": placement}  # fmt: skip
-    with tempfile.TemporaryDirectory() as name, crew(Path(name), 0, QUORUM, 10**9, workers=WORKERS, **options) as run:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        processes(Path(name), 0, QUORUM, 10**9, workers=WORKERS, **options) as run,
+    ):
         relay = Relay(Path(name), WORKERS, seed)
         soak = Soak(run, relay, seed, log, quotas)
         for worker in range(WORKERS):
@@ -167,7 +170,7 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
         signal(SIGTERM, lambda number, frame: setattr(soak, "asked_to_end", True))
         started, problem = time.monotonic(), ""
         try:
-            while soak.witness.latest < 10:
+            while soak.invariants.latest < 10:
                 soak.pass_time(0.1)
                 check(soak.now < PATIENCE, f"the run did not begin: {run.last_words()}")
             while time.monotonic() < started + 60 * minutes and not soak.asked_to_end:
@@ -179,7 +182,7 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
         return report(soak, problem, time.monotonic() - started, 60 * minutes)
 
 
-def register_of(run: Crew) -> dict[str, object]:
+def register_of(run: Processes) -> dict[str, object]:
     """What the register says, to look into what went wrong."""
     register = Register(run.store)
     places = {ticket: register.place(ticket) for ticket in range(1, register.num_tickets() + 1)}
@@ -190,17 +193,17 @@ def register_of(run: Crew) -> dict[str, object]:
 
 def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:
     """Say what was played and what held; 0, 1 (an invariant broke) or 2 (a quota was not met)."""
-    witness, done = soak.witness, soak.done
+    invariants, done = soak.invariants, soak.done
     unmet = {kind: f"{done[kind]} of {num}" for kind, num in soak.quotas.items() if done[kind] < num}
     if seconds < asked:
         unmet["minutes"] = f"{seconds / 60:.1f} of {asked / 60:.1f}"
     print(f"{seconds / 60:.1f} minutes ({soak.now / 60:.1f} at work); faults: {done}, in all {sum(done.values())}")
-    print(f"wrong ballots by kind: {dict(witness.found)}; bits turned on the way: {soak.relay.counts['altered']}")
-    print(f"{witness.compared} comparisons of parameters; {witness.kept_checked} memories against what counted")
-    if witness.lost:
-        print(f"server memories lost with both their holders: {len(witness.lost)}")
-    now = sum(witness.losses) / max(len(witness.losses), 1)
-    print(f"loss {witness.first_loss} at first, {now:.4f} at last; step {witness.latest}")
+    print(f"wrong ballots by kind: {dict(invariants.found)}; bits turned on the way: {soak.relay.counts['altered']}")
+    print(f"{invariants.compared} comparisons of parameters; {invariants.kept_checked} memories against what counted")
+    if invariants.lost:
+        print(f"server memories lost with both their holders: {len(invariants.lost)}")
+    now = sum(invariants.losses) / max(len(invariants.losses), 1)
+    print(f"loss {invariants.first_loss} at first, {now:.4f} at last; step {invariants.latest}")
     print(f"no worker grew by more than {soak.growth} kB")
     print(f"BROKEN: {problem}" if problem else f"QUOTAS NOT MET: {unmet}" if unmet else "All held.")
     sys.stdout.flush()

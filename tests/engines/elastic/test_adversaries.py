@@ -6,7 +6,7 @@ import pytest
 
 from gradvote import faults
 from gradvote.faults import Faulty
-from tests.engines.elastic.crew import crew
+from tests.engines.elastic.processes import processes
 from tests.engines.elastic.simulated import simulated
 
 STEPS = 40
@@ -19,7 +19,7 @@ def test_a_lying_minority_is_outvoted(tmp_path: Path, fault: str, num: int, work
     """Bit by bit as in the simulation, where the loss falls."""
     quorum = workers // 2 + 1
     options = {"algorithm": "signum", "faults": [fault, num], "books": False, "deadline": 15.0, "timeout": 30.0}
-    with crew(tmp_path, workers, quorum, STEPS, pace=0, held_out=True, **options) as run:
+    with processes(tmp_path, workers, quorum, STEPS, pace=0, held_out=True, **options) as run:
         run.finish()
         known = run.check_alike()
         losses = run.lines(0, "loss")
@@ -28,7 +28,7 @@ def test_a_lying_minority_is_outvoted(tmp_path: Path, fault: str, num: int, work
 
 
 def test_a_worker_with_nan_abstains(tmp_path: Path) -> None:
-    with crew(tmp_path, 0, 2, 20, workers=3, held_out=True) as run:
+    with processes(tmp_path, 0, 2, 20, workers=3, held_out=True) as run:
         for worker in range(3):
             run.start(worker, nan=worker == 2)
         run.finish()
@@ -39,7 +39,7 @@ def test_a_worker_with_nan_abstains(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hours", [30.0, -30.0])
 def test_jumps_of_the_clock_do_nothing(tmp_path: Path, hours: float) -> None:
     """A wall clock that jumps in one worker before every vote, in a run whose deadlines are far away."""
-    with crew(tmp_path, 0, 2, 20, workers=3, deadline=15.0, timeout=30.0) as run:
+    with processes(tmp_path, 0, 2, 20, workers=3, deadline=15.0, timeout=30.0) as run:
         for worker in range(3):
             run.start(worker, **({"clock": hours} if worker == 1 else {}))
         run.finish()

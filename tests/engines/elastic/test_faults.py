@@ -5,8 +5,8 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
 import pytest
 
-from gradvote.engines.elastic.register import Register
-from tests.engines.elastic.crew import Crew, crew
+from gradvote.engines.elastic.consensus.register import Register
+from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.simulated import simulated
 
 PLACEMENTS = ("replicated", "sharded")
@@ -20,13 +20,13 @@ def placement(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def notes(run: Crew, worker: int) -> str:
+def notes(run: Processes, worker: int) -> str:
     return "\n".join(run.lines(worker, "notes")[0])
 
 
 @pytest.mark.parametrize("algorithm", ["dist-ef-sgdm", "dropsignsgd", "signum"])
 def test_a_healthy_group_equals_the_simulation(tmp_path: Path, placement: str, algorithm: str) -> None:
-    with crew(tmp_path, 3, 2, 20, algorithm=algorithm, pace=0, deadline=15.0, placement=placement) as run:
+    with processes(tmp_path, 3, 2, 20, algorithm=algorithm, pace=0, deadline=15.0, placement=placement) as run:
         run.finish()
         known = run.check_alike()
         assert known[20] == simulated(20, 3, algorithm) and len(known) == 20
@@ -37,7 +37,7 @@ def test_a_healthy_group_equals_the_simulation(tmp_path: Path, placement: str, a
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_costs_no_step_and_comes_back(tmp_path: Path, placement: str, victim: int) -> None:
-    with crew(tmp_path, 3, 2, 80, deadline=15.0, timeout=30.0, placement=placement) as run:
+    with processes(tmp_path, 3, 2, 80, deadline=15.0, timeout=30.0, placement=placement) as run:
         other = 2
         run.until(lambda: run.at(other) >= 10)
         run.signal(victim, SIGKILL)
@@ -54,7 +54,7 @@ def test_a_killed_worker_costs_no_step_and_comes_back(tmp_path: Path, placement:
 
 
 def test_a_stopped_worker_is_left_out_and_catches_up(tmp_path: Path, placement: str) -> None:
-    with crew(tmp_path, 3, 2, 80, deadline=0.5, grace=0.1, placement=placement) as run:
+    with processes(tmp_path, 3, 2, 80, deadline=0.5, grace=0.1, placement=placement) as run:
         run.until(lambda: run.at(0) >= 10)
         run.signal(1, SIGSTOP)
         run.until(lambda: run.at(0) >= 50)
@@ -67,7 +67,7 @@ def test_a_stopped_worker_is_left_out_and_catches_up(tmp_path: Path, placement: 
 
 @pytest.mark.parametrize("placement", SLOWLY)
 def test_a_worker_that_is_asked_to_stop_leaves_between_steps(tmp_path: Path, placement: str) -> None:
-    with crew(tmp_path, 3, 2, 40, placement=placement) as run:
+    with processes(tmp_path, 3, 2, 40, placement=placement) as run:
         run.until(lambda: run.at(0) >= 10)
         run.signal(0, SIGTERM)
         run.finish()
@@ -78,7 +78,7 @@ def test_a_worker_that_is_asked_to_stop_leaves_between_steps(tmp_path: Path, pla
 
 @pytest.mark.parametrize("placement", SLOWLY)
 def test_fresh_workers_join_and_take_the_state(tmp_path: Path, placement: str) -> None:
-    with crew(tmp_path, 2, 2, 80, model_seed=0, placement=placement) as run:
+    with processes(tmp_path, 2, 2, 80, model_seed=0, placement=placement) as run:
         run.until(lambda: run.at(0) >= 10)
         for new in (2, 3, 4):
             run.start(new, model_seed=7)
@@ -89,7 +89,7 @@ def test_fresh_workers_join_and_take_the_state(tmp_path: Path, placement: str) -
 
 
 def test_below_min_workers_the_run_waits(tmp_path: Path, placement: str) -> None:
-    with crew(tmp_path, 2, 2, 40, placement=placement) as run:
+    with processes(tmp_path, 2, 2, 40, placement=placement) as run:
         run.until(lambda: run.at(0) >= 10)
         run.signal(1, SIGKILL)
         run.start(1)
@@ -99,7 +99,7 @@ def test_below_min_workers_the_run_waits(tmp_path: Path, placement: str) -> None
 
 
 def test_all_killed_and_started_again(tmp_path: Path, placement: str) -> None:
-    with crew(tmp_path, 3, 2, 80, checkpoints=True, deadline=15.0, timeout=30.0, placement=placement) as run:
+    with processes(tmp_path, 3, 2, 80, checkpoints=True, deadline=15.0, timeout=30.0, placement=placement) as run:
         run.until(lambda: min(run.at(worker) for worker in range(3)) >= 12)
         run.kill_all()
         for worker in range(3):
@@ -109,7 +109,7 @@ def test_all_killed_and_started_again(tmp_path: Path, placement: str) -> None:
 
 
 def test_a_process_killed_before_it_said_where_it_is_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    with crew(tmp_path, 2, 2, 80, checkpoints=True, deadline=15.0, timeout=30.0) as run:
+    with processes(tmp_path, 2, 2, 80, checkpoints=True, deadline=15.0, timeout=30.0) as run:
         run.until(lambda: min(run.at(worker) for worker in range(2)) >= 12)
         run.kill_all()
         Register(run.store).ticket()
@@ -120,7 +120,7 @@ def test_a_process_killed_before_it_said_where_it_is_does_not_hold_up_the_others
 
 
 def test_who_comes_after_the_end_is_told_so(tmp_path: Path) -> None:
-    with crew(tmp_path, 2, 1, 5) as run:
+    with processes(tmp_path, 2, 1, 5) as run:
         run.finish()
         run.start(2)
         run.until(lambda: bool(run.lines(2, "error")))
@@ -150,7 +150,7 @@ ALL_LIES = [("replicated", *lie) for lie in LIES] + [("sharded", *lie) for lie i
 def test_what_no_honest_worker_sends_is_counted_and_named(
     tmp_path: Path, where: str, how: str, counter: str, text: str
 ) -> None:
-    with crew(tmp_path, 0, 2, 20, deadline=0.5, grace=0.1, workers=3, placement=where) as run:
+    with processes(tmp_path, 0, 2, 20, deadline=0.5, grace=0.1, workers=3, placement=where) as run:
         for worker in range(3):
             run.start(worker, **({"lie": how, "lies": [8, 12]} if worker == 1 else {}))
         run.finish()
@@ -162,7 +162,7 @@ def test_what_no_honest_worker_sends_is_counted_and_named(
 
 
 def test_different_ballots_stop_everyone_before_anything_is_applied(tmp_path: Path, placement: str) -> None:
-    with crew(tmp_path, 0, 2, 20, workers=3, placement=placement) as run:
+    with processes(tmp_path, 0, 2, 20, workers=3, placement=placement) as run:
         for worker in range(3):
             run.start(worker, **({"lie": "two-faced", "lies": [8]} if worker == 1 else {}))
         run.until(lambda: all(run.lines(worker, "error") for worker in range(3)))
@@ -172,7 +172,7 @@ def test_different_ballots_stop_everyone_before_anything_is_applied(tmp_path: Pa
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
-    with crew(tmp_path, 2, 2, 40) as run:
+    with processes(tmp_path, 2, 2, 40) as run:
         run.until(lambda: run.at(0) >= 1)
         run.start(2, seed=1)
         run.until(lambda: bool(run.lines(2, "error")))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradvote.train import checkpoint
-from tests.engines.elastic.crew import crew
+from gradvote.lab.train import checkpoint
+from tests.engines.elastic.processes import processes
 from tests.engines.elastic.simulated import simulated
 
 STATE = {key: 0 for key in checkpoint.KEYS if key != "format"}
@@ -59,7 +59,7 @@ def test_a_limit_on_files_leaves_the_old_checkpoint(tmp_path: Path) -> None:
 
 def test_a_run_whose_disk_was_full_goes_on_from_what_it_has(tmp_path: Path, small_disk: Path) -> None:
     """All workers die of the full disk; with room again they go on from their last checkpoints, as if undisturbed."""
-    with crew(tmp_path, 0, 2, 40, workers=2, checkpoints=True, checkpoint_folder=str(small_disk)) as run:
+    with processes(tmp_path, 0, 2, 40, workers=2, checkpoints=True, checkpoint_folder=str(small_disk)) as run:
         for worker in range(2):
             run.start(worker)
         run.until(lambda: min(run.at(worker) for worker in range(2)) >= 12)

@@ -11,14 +11,14 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # document
 
 from gradvote import algorithms
 from gradvote.elastic import TooFewWorkers, attach
-from gradvote.engines.elastic.register import Register
-from tests.engines.elastic.crew import Crew, crew
+from gradvote.engines.elastic.consensus.register import Register
+from tests.engines.elastic.processes import Processes, processes
 
 SOON = 6.0
 """Seconds; a step with two seconds' deadline, on a machine that has other work. What was waited for before took 20."""
 
 
-def ends_soon(run: Crew, worker: int) -> None:
+def ends_soon(run: Processes, worker: int) -> None:
     asked = time.monotonic()
     run.signal(worker, SIGTERM)
     run.finish(worker)
@@ -27,7 +27,7 @@ def ends_soon(run: Crew, worker: int) -> None:
 
 @pytest.mark.parametrize("placement", ["replicated", "sharded"])
 def test_who_waits_for_one_that_has_left_ends_too_and_all_go_on_as_one(tmp_path: Path, placement: str) -> None:
-    with crew(tmp_path, 2, 2, 5000, placement=placement, checkpoints=True, deadline=1.0) as run:
+    with processes(tmp_path, 2, 2, 5000, placement=placement, checkpoints=True, deadline=1.0) as run:
         run.until(lambda: run.at(1) >= 10)
         run.signal(0, SIGTERM)
         run.finish(0)
@@ -38,7 +38,7 @@ def test_who_waits_for_one_that_has_left_ends_too_and_all_go_on_as_one(tmp_path:
 
 
 def test_founders_end_while_they_wait_for_each_other(tmp_path: Path) -> None:
-    run = Crew(tmp_path, 2, 2, 40)
+    run = Processes(tmp_path, 2, 2, 40)
     try:
         run.start(0)
         run.until(lambda: Register(run.store).place(1) is not None)
@@ -49,7 +49,7 @@ def test_founders_end_while_they_wait_for_each_other(tmp_path: Path) -> None:
 
 
 def test_a_learner_ends_while_nobody_teaches_it(tmp_path: Path) -> None:
-    with crew(tmp_path, 3, 2, 5000, deadline=0.5, grace=0.1) as run:
+    with processes(tmp_path, 3, 2, 5000, deadline=0.5, grace=0.1) as run:
         run.until(lambda: run.at(2) >= 5)
         run.signal(2, SIGSTOP)
         seen = run.at(0)

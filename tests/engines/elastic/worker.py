@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from gradvote import algorithms, faults
-from gradvote.elastic import Timeouts, Vote, attach
-from gradvote.engines.elastic.register import Place
-from gradvote.engines.elastic.replica import Replica
+from gradvote.elastic import ElasticVote, Timeouts, attach
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.faults import Faulty
-from gradvote.train import checkpoint
+from gradvote.lab.train import checkpoint
 from tests.engines.elastic.ledger import Findings, Ledger
 from tests.engines.elastic.liars import lie
-from tests.engines.elastic.yard import enter
+from tests.engines.elastic.namespaces import enter
 
 WIDTH, CLASSES = 20, 5
 
@@ -158,18 +158,18 @@ def _faults(name: str = "", num: int = 0) -> tuple[Faulty, ...]:
     return (Faulty(faults.create(name), num=num),) if name else ()
 
 
-def _dial_by(vote: Vote, ports: dict[int, int], own: Path) -> None:
+def _dial_by(vote: ElasticVote, ports: dict[int, int], own: Path) -> None:
     """Reach the other workers by the ports of a relay, which finds this one's in a file."""
-    register = vote._group.register
+    register = vote._node.register
     place_of = register.place
 
-    def place(ticket: int) -> Place | None:
+    def place(ticket: int) -> Presence | None:
         place = place_of(ticket)
         return place if place is None or place.number not in ports else replace(place, port=ports[place.number])
 
     register.place = place  # type: ignore[method-assign]
     partial = own.with_name(f"{own.name}.partial")
-    partial.write_text(str(vote._group.mesh.port))
+    partial.write_text(str(vote._node.mesh.port))
     partial.replace(own)
 
 
@@ -186,7 +186,7 @@ def _write(out: Path, line: dict[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _save(path: Path, vote: Vote, model: nn.Module, optimizer: torch.optim.Optimizer, orders: Orders) -> None:
+def _save(path: Path, vote: ElasticVote, model: nn.Module, optimizer: torch.optim.Optimizer, orders: Orders) -> None:
     state = {
         "step": vote.step_number, "config": "", "round": {}, "seconds": 0.0,
         "models": [model.state_dict()], "optimizers": [optimizer.state_dict()], "engine": vote.state_dict(),

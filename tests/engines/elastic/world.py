@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gradvote.engines.elastic.actions import Forward, Propose, Tell
-from gradvote.engines.elastic.agreement import Agreement
-from gradvote.engines.elastic.records import Member, Outcome, Proof, Record, Slot
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
+from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.members import Member, Proof
+from gradvote.engines.elastic.consensus.records import Outcome, Record
 
 History = tuple[tuple[int, frozenset[int]], ...]
 

@@ -13,7 +13,7 @@ from gradvote.engines.torchft.verdicts import verdict_bytes
 from gradvote.wire import HEADER_BYTES
 from tests.engines.elastic.simulated import simulated
 from tests.engines.elastic.worker import new_model
-from tests.engines.torchft.crew import Replicas, replicas
+from tests.engines.torchft.processes import Replicas, replicas
 from tests.engines.torchft.worker import ROUNDS
 
 ALGORITHMS = ("dist-ef-sgdm", "dropsignsgd", "noisy-signsgd", "mediansgd")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradvote.engines.elastic.records import Slot
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.torchft.greetings import (
     GREETING_BYTES,
     HISTORY_BYTES,
@@ -19,7 +19,7 @@ from gradvote.engines.torchft.greetings import (
 USUAL = Greeting(0, Slot(7), 11, 100, b"h" * HISTORY_BYTES, True)
 
 
-def crew(num: int = 3, **changes: object) -> list[Greeting]:
+def processes(num: int = 3, **changes: object) -> list[Greeting]:
     """Greetings of workers 0, 1, ..., of which the last one is another one."""
     own = [replace(USUAL, number=number) for number in range(num)]
     return [*own[:-1], replace(own[-1], **changes)]  # type: ignore[arg-type]
@@ -51,9 +51,9 @@ def test_an_altered_greeting_is_none(at: int, bits: int) -> None:
 
 
 def test_the_latest_attempt_is_taken() -> None:
-    greetings = crew(slot=Slot(7, 2))
+    greetings = processes(slot=Slot(7, 2))
     assert agreed_slot(greetings, greetings[0], length) == (greetings, Slot(7, 2))
-    idle = crew(slot=Slot(7, 5), votes=False, history=UNKNOWN, length=0)
+    idle = processes(slot=Slot(7, 5), votes=False, history=UNKNOWN, length=0)
     assert agreed_slot(idle, idle[2], length) == (idle, Slot(7))
 
 
@@ -67,7 +67,7 @@ def test_the_latest_attempt_is_taken() -> None:
     ],
 )
 def test_who_is_odd_is_named_to_all(changes: dict[str, object], kind: type[Exception], text: str) -> None:
-    greetings = crew(**changes)
+    greetings = processes(**changes)
     with pytest.raises(kind, match=text):
         agreed_slot(greetings, greetings[2], length)
     with pytest.raises(Refused, match=text):
@@ -81,23 +81,23 @@ def test_of_two_the_lower_number_is_right() -> None:
 
 
 def test_who_heals_may_have_any_history_and_may_fail() -> None:
-    greetings = crew(votes=False, failed=True, history=UNKNOWN)
+    greetings = processes(votes=False, failed=True, history=UNKNOWN)
     assert agreed_slot(greetings, greetings[0], length)[1] == Slot(7)
 
 
 def test_a_failed_voter_spoils_the_step() -> None:
-    greetings = crew(failed=True)
+    greetings = processes(failed=True)
     with pytest.raises(Refused, match="Worker 2 failed before it voted"):
         agreed_slot(greetings, greetings[0], length)
 
 
 def test_a_wrong_length_is_found_before_anything_is_sent() -> None:
-    greetings = crew(length=99)
+    greetings = processes(length=99)
     with pytest.raises(Refused, match="worker 2 would have 99 bytes; 100 were expected"):
         agreed_slot(greetings, greetings[0], length)
 
 
 def test_somebody_must_vote() -> None:
-    greetings = [replace(g, votes=False) for g in crew()]
+    greetings = [replace(g, votes=False) for g in processes()]
     with pytest.raises(Refused, match="Nobody votes"):
         agreed_slot(greetings, greetings[0], length)

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.elastic.replica import Replica
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.torchft.memory import ATTEMPTS, Account, Pending, account_from
-from tests.engines.elastic.test_replica import leaves, replica
+from tests.engines.common.test_replica import leaves, replica
 
 
 def memory(own: Replica) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torchft.process_group import ProcessGroupDummy, ProcessGroupGloo
 import gradvote
 from gradvote import algorithms
 from gradvote.core import Algorithm
-from tests.engines.torchft.crew import local
+from tests.engines.torchft.processes import local
 
 
 class Bench:

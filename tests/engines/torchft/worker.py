@@ -17,12 +17,12 @@ from torchft.manager import Manager
 from torchft.process_group import ProcessGroupGloo
 
 from gradvote import algorithms
+from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed.failures import LinkBroken
-from gradvote.engines.elastic.ballots import Ballot
-from gradvote.engines.elastic.records import Slot
-from gradvote.engines.torchft.rounds import Rounds
-from gradvote.engines.torchft.turn import Turn
-from gradvote.engines.torchft.vote import Vote, attach
+from gradvote.engines.torchft.all_to_all import AllToAll
+from gradvote.engines.torchft.quorum_round import QuorumRound
+from gradvote.engines.torchft.vote import TorchftVote, attach
 from tests.engines.elastic.worker import batch, digest, new_model
 
 ROUNDS = ("greetings", "ballots", "verdicts")
@@ -78,7 +78,13 @@ def _train(out: Path, algorithm: str, address: str, worker: int, steps: int, o: 
 
 
 def _step(
-    out: Path, algorithm: str, manager: Manager, model: nn.Module, optimizer: torch.optim.Optimizer, vote: Vote, o: Any
+    out: Path,
+    algorithm: str,
+    manager: Manager,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    vote: TorchftVote,
+    o: Any,
 ) -> None:
     before, healed = states(vote), vote.stats().healed
     step = manager.current_step()
@@ -99,7 +105,7 @@ def _step(
         _write(out, {"at_step": step, "unchanged": states(vote) == before, "healing": vote.stats().healed > healed})
 
 
-def states(vote: Vote) -> str:
+def states(vote: TorchftVote) -> str:
     """The digest of everything that a refused step must leave alone."""
     hasher = hashlib.blake2b(vote._replica.digest().encode())
     for tensor in _tensors(vote._replica.state_dict()["worker"]):
@@ -113,14 +119,14 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     return [t for own in (value.values() if isinstance(value, dict) else value) for t in _tensors(own)]
 
 
-def _afflict(vote: Vote, o: dict[str, Any]) -> None:
-    """`die` or `deaf` at a step, in one of its rounds; `two_faced` or `garbled` ballots, or none at all (`fails`)."""
-    rounds, afterwards, run = vote._rounds, o.get("deaf"), Turn.run
+def _afflict(vote: TorchftVote, o: dict[str, Any]) -> None:
+    """`die` or `deaf` at a step, in one of its swaps; `two_faced` or `garbled` ballots, or none at all (`fails`)."""
+    all_to_all, afterwards, run = vote._all_to_all, o.get("deaf"), QuorumRound.run
     count = [0]
 
-    def counted(turn: Turn) -> Any:
+    def counted(vote_round: QuorumRound) -> Any:
         count[0] = -1
-        return run(turn)
+        return run(vote_round)
 
     def swap(message: bytes, expected: Sequence[int]) -> list[bytes]:
         count[0] += 1
@@ -130,8 +136,8 @@ def _afflict(vote: Vote, o: dict[str, Any]) -> None:
         if here[1] == "ballots" and message:
             message = message[:-1] + bytes([message[-1] ^ 1]) if o.get("garbled") == here[0] else message
             if o.get("two_faced") == here[0]:
-                return _two_faced(rounds, vote, message, expected)
-        found = Rounds.swap(rounds, message, expected)
+                return _two_faced(all_to_all, vote, message, expected)
+        found = AllToAll.swap(all_to_all, message, expected)
         if afterwards == here:
             raise LinkBroken("this replica did not hear the others")
         return found
@@ -142,11 +148,11 @@ def _afflict(vote: Vote, o: dict[str, Any]) -> None:
         return ballot_of(slot)
 
     ballot_of, vote._replica.vote = vote._replica.vote, fail  # type: ignore[method-assign]
-    Turn.run = counted  # type: ignore[method-assign]
-    rounds.swap = swap  # type: ignore[method-assign]
+    QuorumRound.run = counted  # type: ignore[method-assign]
+    all_to_all.swap = swap  # type: ignore[method-assign]
 
 
-def _two_faced(rounds: Rounds, vote: Vote, message: bytes, expected: Sequence[int]) -> list[bytes]:
+def _two_faced(all_to_all: AllToAll, vote: TorchftVote, message: bytes, expected: Sequence[int]) -> list[bytes]:
     """The last replica gets another ballot, as well made as the first."""
     from gradvote import wire
 
@@ -158,7 +164,7 @@ def _two_faced(rounds: Rounds, vote: Vote, message: bytes, expected: Sequence[in
     receive = torch.empty(sum(expected), dtype=torch.uint8)
     sizes = [len(message)] * len(expected)
     options = torch.distributed.distributed_c10d.AllToAllOptions()
-    rounds._group.alltoall_base(receive, send, list(expected), sizes, options).wait()
+    all_to_all._group.alltoall_base(receive, send, list(expected), sizes, options).wait()
     return [part.numpy().tobytes() for part in receive.split(list(expected))]
 
 

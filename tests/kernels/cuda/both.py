@@ -1,6 +1,5 @@
 """A kernel and its definition side by side: the definition on the CPU, the kernel where it is to be tested."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,9 +9,7 @@ from torch import Tensor
 
 from gradvote.rng import Draw
 from tests.kernels.inputs import same
-
-DEVICE = os.environ.get("GRADVOTE_TEST_DEVICE", "cpu")
-"""Where kernels run: on the CPU by Triton's interpreter, or on "cuda"."""
+from tests.on_card import DEVICE
 
 
 def check(kernel: Callable[..., Any], definition: Callable[..., Any], *args: Any) -> None:

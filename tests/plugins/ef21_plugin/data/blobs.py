@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from gradvote.data import Data
+from gradvote.lab.data import Data
 
 
 def load(data_dir: str | Path | None = None, classes: int = 3, spread: float = 0.5) -> Data:

@@ -1,0 +1,148 @@
+"""Training steps of ResNet-50 and of a GPT-2 of 124M, in bfloat16, with and without a worker's share of a round."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from card.models import GPT, resnet50
+from gradvote import algorithms
+from gradvote.core import Algorithm, Payload
+from gradvote.engines.gradients import set_gradients
+from gradvote.engines.protocol import protocol_for
+
+STEPS, WARM_UP = 20, 5
+ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
+    "signsgd": algorithms.signsgd,
+    "noisy-signsgd": lambda: algorithms.create("noisy-signsgd"),
+    "dist-ef-sgdm": algorithms.dist_ef_sgdm,
+    "dropsignsgd": algorithms.dropsignsgd,
+}
+TARGETS = {("ResNet-50", "signsgd"): 0.02, ("GPT-2 124M", "signsgd"): 0.01}
+"""The most that encoding and decoding may add to a step."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Milliseconds of a step, and of encoding and decoding in it: of the card, and of the processor."""
+
+    model: str
+    algorithm: str
+    plain: float
+    voting: float
+    card: float
+    host: float
+
+
+class Task:
+    """A model, its optimizer, and a batch of random data."""
+
+    def __init__(self, name: str, batch: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.name = name
+        self.model: nn.Module = resnet50() if name == "ResNet-50" else GPT()
+        self.model = self.model.cuda()
+        if name == "ResNet-50":
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # of a module
+            x = torch.randn(batch or 128, 3, 224, 224, device="cuda")
+            self.x, self.y = x.to(memory_format=torch.channels_last), torch.randint(1000, (len(x),), device="cuda")
+        else:
+            self.x = torch.randint(50257, (batch or 8, 1024), device="cuda")
+            self.y = self.x.roll(-1, 1)
+        self.params = list(self.model.parameters())
+        self.optimizer = torch.optim.SGD(self.params, 1e-4)
+
+    def backward(self, model: nn.Module | None = None) -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            out: Tensor = (model or self.model)(self.x)
+            loss = cross_entropy(out.flatten(0, -2), self.y.flatten())
+        loss.backward()
+
+    def step(self, between: Callable[[], None] = lambda: None, model: nn.Module | None = None) -> None:
+        self.optimizer.zero_grad()
+        self.backward(model)
+        between()
+        self.optimizer.step()
+
+
+class Worker:
+    """Encodes the gradients of a task's parameters, and decodes a decision into them."""
+
+    def __init__(self, task: Task, algorithm: Algorithm) -> None:
+        self.task, self.protocol = task, protocol_for(task.params, algorithm, 0)
+        self.flat = torch.zeros(self.protocol.layout.size, device="cuda")
+        self.states = self.protocol.init_worker(self.flat)
+        self.step = 0
+        self.decision = self._first_decision()
+
+    def contexts(self) -> list[Any]:
+        return self.protocol.contexts(self.step, 0, 1e-4, device=self.flat.device)
+
+    def encode(self) -> list[Payload]:
+        self.protocol.layout.flatten([p.grad for p in self.task.params if p.grad is not None], out=self.flat)
+        ballots, self.states = self.protocol.encode(self.flat, self.states, self.contexts())
+        return ballots
+
+    def decode(self) -> None:
+        direction, self.states = self.protocol.decode(self.decision, self.states, self.contexts(), out=self.flat)
+        everything = frozenset(range(len(self.task.params)))
+        set_gradients(self.task.params, self.protocol.layout, direction, everything)
+        self.step += 1
+
+    def __call__(self) -> None:
+        self.encode()
+        self.decode()
+
+    def _first_decision(self) -> list[Payload]:
+        self.task.backward()
+        ballots = [
+            Payload(b.valid[None], {name: plane[None] for name, plane in b.planes.items()}) for b in self.encode()
+        ]
+        server = self.protocol.init_server(self.flat)
+        return self.protocol.combine(ballots, server, self.protocol.contexts(0, 0, 1e-4, device=self.flat.device))[0]
+
+
+def run(name: str) -> Iterator[Step]:
+    """Each algorithm's step in turn with the plain one."""
+    task = Task(name)
+    for algorithm, make in ALGORITHMS.items():
+        worker = Worker(task, make())
+        plain, voting = in_turn(task.step, lambda worker=worker: task.step(worker))
+        card, host = alone(worker)
+        yield Step(name, algorithm, plain, voting, card, host)
+
+
+def in_turn(*steps: Callable[[], None]) -> list[float]:
+    """The median milliseconds of each, on the card's clock, from begin to end."""
+    found: list[list[float]] = [[] for _ in steps]
+    for k in range(WARM_UP + STEPS):
+        for times, step in zip(found, steps, strict=True):
+            before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            before.record()
+            step()
+            after.record()
+            torch.cuda.synchronize()
+            if k >= WARM_UP:
+                times.append(before.elapsed_time(after))
+    return [median(times) for times in found]
+
+
+def alone(work: Callable[[], None]) -> tuple[float, float]:
+    """Milliseconds of the card that never waits for the processor, and of the processor, for one call."""
+    card, host = [], []
+    for _ in range(STEPS):
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda._sleep(60_000_000)
+        before.record()
+        start = time.perf_counter()
+        work()
+        host.append(1e3 * (time.perf_counter() - start))
+        after.record()
+        torch.cuda.synchronize()
+        card.append(before.elapsed_time(after))
+    return median(card), median(host)

@@ -1,0 +1,71 @@
+"""A ballot: the learning rates of the optimizer's groups (float64 each), and the body of the wire format.
+
+The rate of a step is the lower median of the counted ballots' rates, group by group: a worker whose schedule lags is
+outvoted.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from gradvote import wire
+from gradvote.core import Context, Payload, State
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.payloads import moved
+from gradvote.engines.protocol import Planes
+from gradvote.staging import CPU, to_host
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A worker's vote on its way: what it sends, and its memory afterwards, both where the gradients are."""
+
+    slot: Slot
+    rates: bytes
+    planes: Planes
+    payloads: list[Payload]
+    ctxs: list[Context]
+    after: list[State]
+
+    @cached_property
+    def body(self) -> bytes:
+        """The whole of it."""
+        return self.rates + packed(self.payloads, self.planes)
+
+    @cached_property
+    def on_host(self) -> list[Payload]:
+        """The payloads on the host, to be cut."""
+        return moved(self.payloads, CPU)
+
+
+def packed(payloads: list[Payload], planes: Planes) -> bytes:
+    """Payloads as they travel; none where there are no blocks."""
+    return to_host([wire.pack(payloads, planes).contiguous()])[0].numpy().tobytes() if payloads else b""
+
+
+def unpacked(raw: bytearray, planes: Planes, blocks: list[int]) -> list[Payload]:
+    """The inverse of `packed`, on the host."""
+    return wire.unpack(torch.frombuffer(raw, dtype=torch.uint8), planes, blocks) if blocks else []
+
+
+def rates_to_bytes(rates: Sequence[float]) -> bytes:
+    """The learning rates of the optimizer's groups, float64 each."""
+    return struct.pack(f"<{len(rates)}d", *rates)
+
+
+def rates_from_bytes(raw: bytes | bytearray) -> Sequence[float]:
+    """The inverse of `rates_to_bytes`."""
+    return struct.unpack(f"<{len(raw) // 8}d", raw)
+
+
+def agreed_rates(rates: Sequence[Sequence[float]]) -> list[float]:
+    """The lower median, group by group, of those that can be learning rates; 0 where there is none."""
+    agreed = []
+    for column in zip(*rates, strict=True):
+        usable = sorted(r for r in column if math.isfinite(r) and r >= 0)
+        agreed.append(usable[(len(usable) - 1) // 2] if usable else 0.0)
+    return agreed

@@ -1,0 +1,146 @@
+"""How a run begins, and how it begins again after everybody died.
+
+The founders are those with the most steps behind them and equal states; all others learn from them. A new group is
+founded only where no process of an older one can still be at work: all others refuse connections, or say themselves
+that they are no members. So a run cannot split in two.
+"""
+
+import time
+
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.catch_up.learning import PAUSE, Learner
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome, Record
+from gradvote.engines.elastic.consensus.register import Presence
+from gradvote.engines.elastic.consensus.shard_assignment import arranged
+from gradvote.engines.elastic.net.connections import Arrived
+from gradvote.engines.elastic.net.frames import ROUND_FRAMES
+from gradvote.engines.elastic.node import Node
+from gradvote.engines.elastic.participant import Participant
+from gradvote.engines.elastic.signing.names import SIGNED
+from gradvote.engines.elastic.timeouts import TooFewWorkers
+
+
+def join(participant: Participant, num_expected: int) -> None:
+    """Become a member: as a founder, or by learning from the members. Who is asked to stop meanwhile stays outside.
+
+    Raises:
+        TooFewWorkers: not enough workers came together in time.
+        ValueError: the others train something else, or only some sign their ballots.
+        Excluded: this worker was left out for good before.
+    """
+    node, server = participant.node, participant.server
+    register, mesh, me = node.register, node.mesh, node.me
+    node.membership.convict(register.accusations())
+    state, shards = server.replica.digest(), server.names(node.slot)
+    register.publish(Presence(me.ticket, me.number, mesh.host, mesh.port, node.slot.step, state, shards))
+    mesh.start(me)
+    started, mesh.probing = time.monotonic(), True
+    try:
+        while not node.leaving and not _began(participant) and not _learned(participant):
+            _check(node, started)
+            waited = time.monotonic() - started
+            if _may_found(node, num_expected, waited):
+                register.found(register.generation() + 1, _founders(node, server.num_shards))
+            else:
+                _hear(participant)
+    finally:
+        mesh.probing = False
+    _meet(participant)
+    server.give(node)
+
+
+def _hear(participant: Participant) -> None:
+    if isinstance(event := participant.take(PAUSE), Arrived) and event.frame.kind in ROUND_FRAMES:
+        participant.node.peers.keep_latest(event)  # founders who know of it already have begun
+
+
+def _meet(participant: Participant) -> None:
+    """Founders were all connected to the first of them; give them time to reach each other as well."""
+    node = participant.node
+    end = time.monotonic() + node.timeouts.deadline
+    while node.members.keys() - node.mesh.connections.keys() - node.mesh.ended - {node.me.ticket}:
+        if time.monotonic() > end or node.leaving:
+            return
+        _hear(participant)
+
+
+def _began(participant: Participant) -> bool:
+    node, server = participant.node, participant.server
+    generation = node.register.generation()
+    record = node.register.founders(generation)
+    if record is None or not record.has(node.me.ticket):
+        return False
+    server.begin(generation)
+    participant.enter(generation, record.slot, record.members, {}, record.holders, record.moves)
+    return True
+
+
+def _is_founder(node: Node) -> bool:
+    record = node.register.founders(node.register.generation())
+    return record is not None and record.has(node.me.ticket)
+
+
+def _learned(participant: Participant) -> bool:
+    node = participant.node
+    if not node.register.generation():
+        return False
+    return Learner(participant, fresh=True).run(founded=lambda: _is_founder(node))
+
+
+def _may_found(node: Node, num_expected: int, waited: float) -> bool:
+    mesh, me = node.mesh, node.me.ticket
+    present = {me, *mesh.connections}
+    enough = len(present) >= num_expected - len(node.membership.state.proofs) or (
+        len(present) >= node.quorum and waited > node.timeouts.gather
+    )
+    if node.register.generation():
+        unknown = set(range(1, node.register.num_tickets() + 1)) - present - mesh.ended
+        enough &= all(node.register.place(ticket) is None for ticket in unknown)  # it has never spoken to anyone
+    return enough and me == min(present)
+
+
+def _founders(node: Node, num_shards: int) -> Record:
+    node.membership.convict(node.register.accusations())
+    places = (node.register.place(t) for t in {node.me.ticket, *node.mesh.connections})
+    present = [p for p in places if p is not None and node.membership.admits(p.number)]
+    best = min(present, key=lambda p: (-p.step, p.ticket))
+    alike = sorted(Member(p.ticket, p.number) for p in present if (p.step, p.state) == (best.step, best.state))
+    newest = {m.number: m for m in alike}
+    tickets = {m.ticket for m in newest.values()}
+    founding = [p for p in sorted(present, key=lambda p: p.ticket) if p.ticket in tickets]
+    valid = [
+        _of_one_mind({p.ticket: p.shards[str(s)] for p in founding if str(s) in p.shards}) for s in range(num_shards)
+    ]
+    holders, moves = arranged(valid, tickets)
+    members = tuple(sorted(newest.values()))
+    return Record(Slot(best.step), Outcome.VOID, members=members, holders=holders, moves=moves)
+
+
+def _of_one_mind(memories: dict[int, str]) -> set[int]:
+    """Those who have the same memory of a shard as the first."""
+    first = next(iter(memories.values()), None)
+    return {ticket for ticket, name in memories.items() if name == first}
+
+
+def _check(node: Node, started: float) -> None:
+    mesh = node.mesh
+    earlier = [stranger for ticket, stranger in mesh.strangers.items() if ticket < node.me.ticket]
+    if earlier and not mesh.connections:
+        number, recipe = earlier[0]
+        if recipe == mesh.recipe ^ SIGNED:
+            who = "This one signs" if node.naming.signed else "This one does not sign"
+            raise ValueError(
+                f"{who} its ballots, unlike worker {number}. All workers must attach with keys, or all "
+                "without (keys=, --keys); use a store of its own for each run."
+            )
+        raise ValueError(
+            f"Worker {number} trains with another algorithm, seed or model, or another placement. All workers "
+            "must attach with the same ones; use a store of its own for each run."
+        )
+    node.check_not_ended(time.monotonic() - started)
+    if time.monotonic() - started > node.timeouts.timeout:
+        raise TooFewWorkers(
+            f"Only {len(mesh.connections) + 1} workers came together within {node.timeouts.timeout:g} s; min_workers "
+            f"is {node.quorum}. Start more workers, or look whether they reach each other."
+        )

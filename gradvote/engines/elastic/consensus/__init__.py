@@ -1,0 +1,10 @@
+"""What is agreed on, and how: no sockets, no models.
+
+agreement         one slot as one member sees it: events in, actions out
+actions           what the agreement asks for: tell, forward, propose
+members           who takes part, and proofs of lies
+records           the decision on a slot
+absences          why a member is left out or a slot is given up, and who saw it
+register          the store that keeps the first proposal for each slot
+shard_assignment  who holds which shard
+"""

@@ -1,0 +1,302 @@
+"""One slot with the others: sends and receives for `Agreement`, which decides."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple
+
+from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.distributed.digests import Equivocation
+from gradvote.engines.elastic.ballot_box import ReceivedBallot
+from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
+from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.records import Record, held_from, held_to_json, record_from
+from gradvote.engines.elastic.net.connections import Arrived, Closed, Event, Opened
+from gradvote.engines.elastic.net.frames import ROUND_FRAMES, SHARD_FRAMES, Frame, FrameKind
+from gradvote.engines.elastic.participant import Participant
+from gradvote.engines.elastic.peers import KEPT_EARLY
+from gradvote.engines.elastic.snapshots import Step
+from gradvote.engines.elastic.timeouts import TooFewWorkers
+from gradvote.wire import WireError
+
+LOG = logging.getLogger("gradvote.elastic")
+IDLE = 0.25
+
+
+class VotingRound:
+    """`run` gives the decision; None where the others have gone on without this process, or it is to stop.
+
+    After an error it can be run again, and must be: what this process has promised to the others still binds it.
+    """
+
+    def __init__(self, participant: Participant, ballot: Ballot) -> None:
+        node, server = participant.node, participant.server
+        self.participant, self.node, self.server = participant, node, server
+        self.generation, self.slot, self.me = node.generation, node.slot, node.me.ticket
+        self.ballot, self.box = ballot, server.ballot_box(node, ballot)
+        generation = node.generation if node.naming.signed else None
+        members, suspects = tuple(node.members.values()), node.membership.state.suspects
+        self.agreement = Agreement(self.me, node.slot, members, node.quorum, generation, suspects, server.holders)
+        self.behind, self.stopped = False, None  # type: bool, Exception | None
+        self.ahead: list[Arrived] = []
+        self._proven: set[tuple[int, bytes]] = set()
+        self._started, self._slow_since = 0.0, None  # type: float, float | None
+
+    @property
+    def open(self) -> bool:
+        """Whether this is the round that the group is in."""
+        return (self.generation, self.slot) == (self.node.generation, self.node.slot)
+
+    def run(self) -> Record | None:
+        """Until the slot is decided.
+
+        Raises:
+            TooFewWorkers: the group stayed too small for too long.
+            Equivocation: somebody has told different things to different members.
+        """
+        node, agreement = self.node, self.agreement
+        if self.stopped is not None:
+            raise self.stopped
+        self._started, self._slow_since = time.monotonic(), None
+        self._begin()
+        while not self.behind and agreement.decision is None:
+            self._act()
+            if agreement.decision is None and self._gives_up:
+                break
+            if agreement.decision is None:
+                for event in self.events(self._patience()):
+                    self._handle(event)
+                self._look_at_clock()
+        node.counts.slow += agreement.slow
+        node.membership.suspect(agreement.doubted)
+        node.membership.convict(agreement.proofs.values())
+        LOG.debug("step %d, attempt %d: decided %s", *astuple(self.slot), agreement.decision)
+        return agreement.decision
+
+    def settle(self, record: Record) -> Step | None:
+        """What the ballots that count come to; see `Server.settle`.
+
+        Raises:
+            Equivocation: and whoever runs this round again hears the same.
+        """
+        try:
+            return self.server.settle(self, record)
+        except Equivocation as error:
+            self.stopped = error
+            raise
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        """What arrives, after what is done with it in any phase."""
+        return self.participant.events(seconds)
+
+    def _begin(self) -> None:
+        """Tell the agreement what is known already, and the others this worker's ballot."""
+        node, agreement = self.node, self.agreement
+        agreement.ballot(self.me, self.box.name(self.me))
+        agreement.lacking(self.server.lacks(node))
+        for proof in node.membership.state.proofs.values():
+            agreement.convict(proof)
+        for ticket in node.members.keys() - node.peers.connections.keys() - {self.me}:
+            agreement.lost(ticket)
+        self._send_ballot(self._others)
+        agreement.joining = node.joining
+        for early in node.peers.due(node.slot):
+            self._handle(early)
+
+    @property
+    def _gives_up(self) -> bool:
+        """Whether a process that was asked to stop would wait for others that have left, or for long.
+
+        All is as it was before the step then, and to the others this process has died: they decide without it.
+        """
+        node = self.node
+        here = self.agreement.members.keys() - self.agreement.gone - node.peers.left
+        late = time.monotonic() > self._started + node.timeouts.settled
+        return node.leaving and (len(here) < node.quorum or late)
+
+    @property
+    def _others(self) -> set[int]:
+        return self.agreement.members.keys() - {self.me}
+
+    def _send_ballot(self, to: Iterable[int]) -> None:
+        for frame, receivers in self.box.frames(self.me, to):
+            self.node.peers.send(receivers, frame)
+
+    def _act(self) -> None:
+        for action in self.agreement.actions():
+            LOG.debug("step %d, attempt %d, worker %d: %s", *astuple(self.slot), self.node.me.number, action)
+            if isinstance(action, Tell):
+                body = held_to_json(action.held, action.closed, action.proofs, action.lacks, action.seen).encode()
+                self.node.peers.send(self._others, Frame(FrameKind.HELD, self.me, self.slot, body))
+            elif isinstance(action, Forward):
+                self.node.peers.send([action.to], self.box.frame(action.author, action.to))
+            elif isinstance(action, Propose):
+                self._propose(action.record)
+
+    def _propose(self, proposal: Record) -> None:
+        for proof in proposal.proofs:
+            self.node.register.accuse(proof)
+        record = self.node.register.decide(self.node.generation, proposal)
+        frame = Frame(FrameKind.RECORD, self.me, self.slot, record.to_json().encode())
+        self.node.peers.send(self._others | {m.ticket for m in record.members}, frame)
+        self.agreement.decided(record)
+
+    def _handle(self, event: Event) -> None:
+        ticket = event.connection.peer.ticket
+        if isinstance(event, Arrived) and event.frame.sound:
+            self._hear(event)
+        elif isinstance(event, Arrived):
+            self._spoiled(event)
+        elif isinstance(event, Closed) and ticket not in self.node.peers.connections:
+            self.agreement.lost(ticket)
+        elif isinstance(event, Opened) and ticket in self.agreement.members:
+            self.agreement.found(ticket)
+            self._send_ballot([ticket])
+
+    def _hear(self, event: Arrived) -> None:
+        kind, slot = event.frame.kind, event.frame.slot
+        if kind == FrameKind.READY:
+            self.agreement.joining = self.node.joining
+        elif kind == FrameKind.OUTSIDE:
+            self.behind |= slot > self.slot
+        elif kind not in ROUND_FRAMES:
+            return
+        elif slot > self.slot:
+            self.node.keep_early(event)
+            self.behind |= kind == FrameKind.RECORD and self._registered(slot) is not None
+        elif slot < self.slot:
+            self.hear_old(event)
+        elif kind == FrameKind.BALLOT:
+            self.hear_ballot(event)
+        elif kind in SHARD_FRAMES:
+            self._hear_shards(event)
+        else:
+            self._hear_text(event)
+
+    def _hear_shards(self, event: Arrived) -> None:
+        if self.server.hear(self.node, event):
+            peer = event.connection.peer
+            if sum(e.connection.peer == peer for e in self.ahead) < KEPT_EARLY:
+                self.ahead.append(event)
+        self.agreement.lacking(self.server.lacks(self.node))
+
+    def hear_old(self, event: Arrived) -> None:
+        """A frame of a slot that is past."""
+        if event.frame.kind == FrameKind.HELD:
+            self.participant.inform(event.connection, event.frame.slot)
+        elif event.frame.kind == FrameKind.BALLOT and event.frame.author == event.connection.peer.ticket:
+            self.node.stale(event)
+
+    def hear_ballot(self, event: Arrived) -> None:
+        """Take a ballot of this slot, or count what is wrong with it."""
+        frame, node = event.frame, self.node
+        member = self.agreement.members.get(frame.author)
+        if member is None:
+            return
+        try:
+            received = self.box.read(member, frame, event.connection.peer.ticket)
+        except WireError as error:
+            node.fault(event, "malformed", str(error))
+            self._spoiled(event)
+            return
+        if not self._proves(frame.author, received.name):
+            node.fault(event, "forged", f"is not signed by worker {member.number}, whose it should be")
+            self._spoiled(event)
+            return
+        if event.connection.peer.ticket == frame.author:
+            self._check_author(event, received)
+        self.agreement.saw(frame.author, received.name)
+        if self.box.put(frame.author, received):
+            self.agreement.ballot(frame.author, received.name)
+            node.counts.arrived(member.number, event.at - self._started)
+
+    def _check_author(self, event: Arrived, received: ReceivedBallot) -> None:
+        """The author's own words take the place of what another member said in its name."""
+        author = event.connection.peer
+        if not self.box.alike(received):
+            self.stopped = Equivocation(
+                f"At step {self.slot.step} worker {author.number} says that it has applied other decisions than this "
+                f"one, worker {self.node.me.number}: it lies, or a server has told them different ones. Nothing was "
+                "applied in this step. Look at the machines of all, and start again from checkpoints that are alike."
+            )
+            raise self.stopped
+        forger = self.box.displaced(author.ticket, received)
+        if forger is not None:
+            number = self.agreement.members[forger].number
+            self.node.counts.add(number, "forged")
+            text = f"worker {number} gave another ballot as that of worker {author.number} than its author"
+            self.node.counts.note(self.slot.step, text)
+
+    def _spoiled(self, event: Arrived) -> None:
+        frame = event.frame
+        if frame.kind == FrameKind.BALLOT and frame.slot == self.slot and frame.author == event.connection.peer.ticket:
+            self.agreement.spoiled(frame.author)
+
+    def _hear_text(self, event: Arrived) -> None:
+        try:
+            if event.frame.kind == FrameKind.HELD:
+                self._hear_list(event)
+            else:
+                self._hear_record(record_from(bytes(event.frame.body)))
+        except ValueError as error:
+            self.node.fault(event, "malformed", f"cannot be read: {error}")
+
+    def _hear_list(self, event: Arrived) -> None:
+        held, closed, proofs, lacks, seen = held_from(bytes(event.frame.body))
+        if all(self._proves(*pair) for pair in held.items()) and self.node.membership.convict(proofs):
+            for proof in proofs:
+                self.agreement.convict(proof)
+            self.agreement.sees(event.connection.peer.ticket, seen)
+            self.agreement.tells(event.connection.peer.ticket, held, closed, lacks)
+        else:
+            self.node.fault(event, "forged", "says more than those it names have signed")
+            self.agreement.doubt(event.connection.peer.ticket)
+
+    def _proves(self, author: int, name: bytes) -> bool:
+        """Whether a name is that of a ballot of this member; each one is checked once."""
+        member, naming = self.agreement.members.get(author), self.node.naming
+        if member is None or (author, name) in self._proven:
+            return member is not None
+        proven = naming.proves(self.node.generation, self.slot, member, name)
+        if proven:
+            self._proven.add((author, name))
+        return proven
+
+    def _hear_record(self, record: Record) -> None:
+        """A peer is not believed: the register has the record, or this member knows all of it itself."""
+        known = self._registered(self.slot)
+        if known is not None:
+            self.agreement.decided(known)
+        elif self.agreement.full and record == self.agreement.whole():
+            self.agreement.decided(record)
+
+    def _registered(self, slot: Slot) -> Record | None:
+        return self.node.register.decision(self.node.generation, slot)
+
+    def _marks(self) -> list[float]:
+        t = self.node.timeouts
+        marks = [self._started + t.deadline, self._started + t.timeout]
+        if self._slow_since is None:
+            return marks
+        return [*marks, *(self._slow_since + wait for wait in (t.grace, 3 * t.grace, 3 * t.grace + t.deadline))]
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        return min([mark - now for mark in self._marks() if mark > now] + [IDLE])
+
+    def _look_at_clock(self) -> None:
+        now, t, agreement = time.monotonic(), self.node.timeouts, self.agreement
+        if now >= self._started + t.deadline and not agreement.late:
+            agreement.expired()
+        if agreement.slow and self._slow_since is None:
+            self._slow_since = now
+        if self._slow_since is not None:
+            agreement.settled = now >= self._slow_since + t.grace
+            agreement.impatient = now >= self._slow_since + 3 * t.grace
+            agreement.desperate = now >= self._slow_since + 3 * t.grace + t.deadline
+        if now >= self._started + t.timeout:
+            raise TooFewWorkers(
+                f"Step {self.slot.step} could not be decided within {t.timeout:g} s: {len(agreement.held)} ballots of "
+                f"{len(agreement.members)} members are here, min_workers is {self.node.quorum}. Start workers again."
+            )

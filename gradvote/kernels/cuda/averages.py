@@ -1,0 +1,109 @@
+"""Moving averages and the choice between old and new blocks, on a CUDA device.
+
+Whether a block is finite is known when all of it has been seen. So a block is written as if it were, and one that turns
+out not to be is repaired: programs of blocks that are well end at once.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gradvote.kernels import reference
+from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.rows import Rows, rows_of
+from gradvote.kernels.cuda.tiles import is_finite, load, row_start
+
+TILE = 2048
+"""Coordinates of a row that one program takes."""
+REPAIR = 16384
+"""Coordinates of a row that one program repairs."""
+NARROW = (torch.float32, torch.bfloat16, torch.float16)
+"""Formats that float32 takes in."""
+
+
+def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Tensor, Tensor]:
+    """`reference.moving_average`."""
+    if x.dtype not in NARROW or old.dtype != torch.float32 or x.shape != old.shape:
+        return reference.moving_average(old, beta, x, gain)
+    new, kept = (torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in range(2))
+    before, rows, whole = rows_of(old.detach()), rows_of(x.detach()), _whole(x)
+    launch(
+        _average, rows.number * triton.cdiv(rows.n, TILE), x,
+        before.x, rows.x, new, kept, whole, float(beta), float(gain), rows.n, *before.place, *rows.place[1:],
+        UNIT=before.unit, X_UNIT=rows.unit, TILE=TILE,
+    )  # fmt: skip
+    repair(before, kept, whole)
+    return new, kept
+
+
+def finite_or(new: Tensor, old: Tensor) -> Tensor:
+    """`reference.finite_or`."""
+    floats = new.dtype.is_floating_point and new.dtype == old.dtype
+    if not floats or new.shape != old.shape:
+        return reference.finite_or(new, old)
+    kept, rows, whole = torch.empty(new.shape, dtype=new.dtype, device=new.device), rows_of(new), _whole(new)
+    launch(
+        _copy, rows.number * triton.cdiv(rows.n, TILE), new, rows.x, kept, whole, rows.n, *rows.place,
+        UNIT=rows.unit, TILE=TILE,
+    )  # fmt: skip
+    repair(rows_of(old), kept, whole)
+    return kept
+
+
+def repair(old: Rows, new: Tensor, whole: Tensor) -> None:
+    """Gives the blocks of `new` (..., n, contiguous) that are not `whole` (...,) what they were in `old`."""
+    programs = old.number * triton.cdiv(old.n, REPAIR)
+    launch(_repair, programs, new, old.x, new, whole, old.n, *old.place, UNIT=old.unit, TILE=REPAIR)
+
+
+def _whole(x: Tensor) -> Tensor:
+    return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+
+
+@triton.jit
+def bounded(x):
+    """`reference.bounded`."""
+    return tl.where(tl.abs(x) < 18446744073709551616.0, x, x * float("inf"))
+
+
+@triton.jit(
+    do_not_specialize=("n", "inner", "outer_stride", "inner_stride", "x_outer_stride", "x_inner_stride"),
+)
+def _average(
+    old, x, new, kept, whole, beta, gain, n, inner, outer_stride, inner_stride, x_outer_stride, x_inner_stride,
+    UNIT: tl.constexpr, X_UNIT: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    tiles = tl.cdiv(n, TILE)
+    row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    j = tile * TILE + tl.arange(0, TILE)
+    before = load(row_start(old, row, inner, outer_stride, inner_stride, UNIT), j, n)
+    added = load(row_start(x, row, inner, x_outer_stride, x_inner_stride, X_UNIT), j, n)
+    result = before * beta + bounded(added) * gain
+    place = row.to(tl.int64) * n + j
+    tl.store(new + place, result, mask=j < n)
+    tl.store(kept + place, result, mask=j < n)
+    if tl.min((is_finite(result) | (j >= n)).to(tl.int32)) == 0:
+        tl.store(whole + row, False)
+
+
+@triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
+def _copy(x, out, whole, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
+    tiles = tl.cdiv(n, TILE)
+    row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    j = tile * TILE + tl.arange(0, TILE)
+    values = tl.load(row_start(x, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n, other=0)
+    tl.store(out + row.to(tl.int64) * n + j, values, mask=j < n)
+    wide = values if values.dtype.primitive_bitwidth >= 32 else values.to(tl.float32)
+    if tl.min(is_finite(wide).to(tl.int32)) == 0:
+        tl.store(whole + row, False)
+
+
+@triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
+def _repair(old, new, whole, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
+    tiles = tl.cdiv(n, TILE)
+    row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    if tl.load(whole + row) == 0:
+        j = tile * TILE + tl.arange(0, TILE)
+        before = tl.load(row_start(old, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n)
+        tl.store(new + row.to(tl.int64) * n + j, before, mask=j < n)

@@ -1,0 +1,199 @@
+"""Momentum, error memory and signs in one pass: `feedback_reference.feedback_step` on a CUDA device.
+
+With a given scale, every coordinate is read once and written once, and blocks that turn out not to be finite are
+repaired (see `averages`). Where the scale is the mean of |p|, the first pass leaves p in the new memory and the sums of
+its tiles, and a second takes away what is sent.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gradvote.kernels import feedback_reference, reference
+from gradvote.kernels.cuda import philox
+from gradvote.kernels.cuda.averages import NARROW, bounded, repair
+from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.rows import Rows, rows_of, values_of
+from gradvote.kernels.cuda.tiles import drawn, is_finite, load, row_start
+from gradvote.kernels.cuda.trees import fold, folded
+from gradvote.kernels.feedback_reference import Feedback, Inertia
+from gradvote.rng import Draw
+
+TILE = 2048
+"""Coordinates of a row that one program takes."""
+SUMMED = 1024
+"""Coordinates of a tile whose |p| are summed."""
+_PLAIN, _HEAVY_BALL, _NESTEROV = 0, 1, 2
+_DRAWN = 2
+
+
+def feedback_step(
+    x: Tensor,
+    memory: Tensor,
+    ratio: Tensor,
+    inertia: Inertia | None,
+    keep: Tensor | None,
+    zeros: Draw | bool,
+    scale: Tensor | None,
+) -> Feedback:
+    """`feedback_reference.feedback_step`."""
+    state = [memory] if inertia is None else [memory, inertia.momentum]
+    if x.dtype not in NARROW or any(t.dtype != torch.float32 or t.shape != x.shape for t in state):
+        return feedback_reference.feedback_step(x, memory, ratio, inertia, keep, zeros, scale)
+    lead, width = x.shape[:-1], reference.num_words(x.shape[-1])
+    bits = torch.empty((*lead, width), dtype=torch.int64, device=x.device)
+    new = [torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in state]
+    valid, moved = torch.ones((2, *lead), dtype=torch.bool, device=x.device)
+    old = [rows_of(t) for t in state]
+    masks = rows_of(bits if keep is None else keep.to(torch.int64), lead)
+    sums, counts = _advance(x, old, new, inertia, (bits, valid, moved), ratio, masks, zeros, scale, keep is not None)
+    if scale is None:
+        tiles = triton.cdiv(x.shape[-1], SUMMED)
+        found = folded(sums, counts, tiles, x.shape[-1] if keep is None else 0, mean=True)
+        launch(
+            _drain, old[0].number * triton.cdiv(old[0].n, TILE), x,
+            old[0].x, new[0], bits.view(torch.int32), masks.x.view(torch.int32), found, valid, old[0].n, width,
+            *old[0].place, *_half(masks), UNIT=old[0].unit, MARK_UNIT=2 * masks.unit, TILE=TILE,
+            MASKED=keep is not None,
+        )  # fmt: skip
+        valid &= found.isfinite()
+    else:
+        found = scale
+        repair(old[0], new[0], valid)
+    if inertia is not None:
+        repair(old[1], new[1], moved)
+    return Feedback(bits, valid, found, new[0], None if inertia is None else new[1])
+
+
+def _half(masks: Rows) -> tuple[int, int]:
+    """The strides of words: those of their halves are in units of twice as many."""
+    return masks.outer_stride, masks.inner_stride
+
+
+def _advance(
+    x: Tensor, old: list[Rows], new: list[Tensor], inertia: Inertia | None, results: tuple[Tensor, Tensor, Tensor],
+    ratio: Tensor, masks: Rows, zeros: Draw | bool, scale: Tensor | None, masked: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The first pass; gives the sums of tiles, and how many coordinates each row sends, if the scale is not given."""
+    rows, (bits, valid, moved) = rows_of(x), results
+    lead, summed = rows.lead, scale is None
+    tiles = triton.cdiv(rows.n, SUMMED)
+    sums = torch.empty((rows.number if summed else 0, max(tiles, 1)), dtype=torch.float32, device=x.device)
+    counts = torch.zeros(lead if summed else 0, dtype=torch.int32, device=x.device)
+    scales = values_of(ratio if scale is None else scale.float(), lead)
+    draw = philox.place_of(zeros, lead) if isinstance(zeros, Draw) else (0, 0, bits, 0, 0, bits, 0, 0)
+    kind = _PLAIN if inertia is None else _NESTEROV if inertia.nesterov else _HEAVY_BALL
+    launch(
+        _advance_rows, rows.number * triton.cdiv(rows.n, TILE), x,
+        rows.x, old[0].x, old[-1].x, new[0], new[-1], bits.view(torch.int32), valid, moved, sums, counts,
+        masks.x.view(torch.int32), *values_of(ratio.float(), lead), *scales,
+        0.0 if inertia is None else float(inertia.mu), rows.n, bits.shape[-1], tiles,
+        *rows.place, *old[0].place[1:], *old[-1].place[1:], *_half(masks), *draw,
+        UNIT=rows.unit, OLD_UNIT=old[0].unit, MOVING_UNIT=old[-1].unit, MARK_UNIT=2 * masks.unit, TILE=TILE,
+        KIND=kind, ZEROS=_DRAWN if isinstance(zeros, Draw) else int(zeros), MASKED=masked,
+        SUMMED=SUMMED if summed else 0,
+    )  # fmt: skip
+    return sums, counts
+
+
+@triton.jit
+def _spread(words):
+    """Words (T,) as conditions (T, 32), one for each bit."""
+    return ((words[:, None] >> tl.arange(0, 32)[None, :]) & 1) != 0
+
+
+@triton.jit
+def _sent(p, positive, kept, scale, MASKED: tl.constexpr):
+    """p without what is sent."""
+    sent = tl.where(positive, scale, -scale)
+    if MASKED:
+        sent = tl.where(kept, sent, 0.0)
+    return p - sent
+
+
+@triton.jit(
+    do_not_specialize=(
+        "ratio_outer", "ratio_inner", "scale_outer", "scale_inner", "n", "width", "sum_tiles", "inner",
+        "outer_stride", "inner_stride", "old_outer", "old_inner", "moving_outer", "moving_inner", "mark_outer",
+        "mark_inner", "low", "high", "block_outer", "block_inner", "sender_outer", "sender_inner",
+    )
+)  # fmt: skip
+def _advance_rows(
+    x, memory, momentum, new_memory, new_momentum, bits, valid, moved, sums, counts, marks,
+    ratios, ratio_outer, ratio_inner, scales, scale_outer, scale_inner, mu, n, width, sum_tiles, inner,
+    outer_stride, inner_stride, old_outer, old_inner, moving_outer, moving_inner, mark_outer, mark_inner,
+    low, high, block, block_outer, block_inner, sender, sender_outer, sender_inner,
+    UNIT: tl.constexpr, OLD_UNIT: tl.constexpr, MOVING_UNIT: tl.constexpr, MARK_UNIT: tl.constexpr, TILE: tl.constexpr,
+    KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr, SUMMED: tl.constexpr,
+):  # fmt: skip
+    """A tile stands as (words, 32), so that words and coordinates lie together in the registers of a thread."""
+    tiles = tl.cdiv(n, TILE)
+    row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
+    j = place[:, None] * 32 + tl.arange(0, 32)[None, :]
+    out = row.to(tl.int64) * n + j
+    p = bounded(load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, n))
+    kept = load(row_start(memory, row, inner, old_outer, old_inner, OLD_UNIT), j, n)
+    if KIND > 0:
+        m = load(row_start(momentum, row, inner, moving_outer, moving_inner, MOVING_UNIT), j, n) * mu + p
+        tl.store(new_momentum + out, m, mask=j < n)
+        if tl.min(is_finite(m).to(tl.int32)) == 0:
+            tl.store(moved + row, False)
+        p = bounded(p + m * mu) if KIND == 2 else bounded(m)
+    p = p + kept * drawn(ratios, row, inner, ratio_outer, ratio_inner)
+    if tl.min((is_finite(p) | (j >= n)).to(tl.int32)) == 0:
+        tl.store(valid + row, False)
+    lanes = tl.arange(0, 32)[None, :]
+    positive = (p >= 0) & (j < n) if ZEROS == 1 else (p > 0) & (j < n)
+    result = tl.sum(positive.to(tl.int32) << lanes, axis=1)
+    if ZEROS == 2:
+        zero = tl.sum(((p == 0) & (j < n)).to(tl.int32) << lanes, axis=1)
+        if tl.max(tl.abs(zero)) > 0 or tl.min(zero) < 0:
+            own_block = drawn(block, row, inner, block_outer, block_inner)
+            own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
+            result |= zero & philox.word(place, own_block, own_sender, low, high)
+    tl.store(bits + row.to(tl.int64) * 2 * width + place, result, mask=place < 2 * width)
+    marked = j < n
+    if MASKED:
+        start = row_start(marks, row, inner, mark_outer, mark_inner, MARK_UNIT)
+        marked &= _spread(tl.load(start + place, mask=place < 2 * width, other=0))
+    if SUMMED:
+        tl.store(new_memory + out, p, mask=j < n)
+        magnitude = tl.reshape(tl.where(marked, tl.abs(p), 0.0), (TILE // SUMMED, SUMMED))
+        at = tile * (TILE // SUMMED) + tl.arange(0, TILE // SUMMED)
+        tl.store(
+            sums + row.to(tl.int64) * sum_tiles + at, fold(magnitude, TILE // SUMMED, SUMMED, 10), mask=at < sum_tiles
+        )
+        if MASKED:
+            tl.atomic_add(counts + row, tl.sum(marked.to(tl.int32)))
+    else:
+        scale = drawn(scales, row, inner, scale_outer, scale_inner)
+        tl.store(new_memory + out, _sent(p, _spread(result), marked, scale, MASKED), mask=j < n)
+
+
+@triton.jit(
+    do_not_specialize=("n", "width", "inner", "outer_stride", "inner_stride", "mark_outer", "mark_inner"),
+)
+def _drain(
+    memory, new_memory, bits, marks, scales, valid, n, width, inner, outer_stride, inner_stride, mark_outer, mark_inner,
+    UNIT: tl.constexpr, MARK_UNIT: tl.constexpr, TILE: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """p in the new memory without what is sent; the old memory where p or the scale is not finite."""
+    tiles = tl.cdiv(n, TILE)
+    row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
+    j = place[:, None] * 32 + tl.arange(0, 32)[None, :]
+    out = new_memory + row.to(tl.int64) * n + j
+    scale = tl.load(scales + row)
+    if (tl.load(valid + row) != 0) & is_finite(scale):
+        p = tl.load(out, mask=j < n, other=0)
+        positive = _spread(tl.load(bits + row.to(tl.int64) * 2 * width + place, mask=place < 2 * width, other=0))
+        kept = positive
+        if MASKED:
+            start = row_start(marks, row, inner, mark_outer, mark_inner, MARK_UNIT)
+            kept = _spread(tl.load(start + place, mask=place < 2 * width, other=0))
+        tl.store(out, _sent(p, positive, kept, scale, MASKED), mask=j < n)
+    else:
+        old = tl.load(row_start(memory, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n, other=0)
+        tl.store(out, old, mask=j < n)

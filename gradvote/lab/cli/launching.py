@@ -1,0 +1,65 @@
+"""`gradvote launch`, and `gradvote keys` for runs whose ballots are signed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+
+def register(app: App) -> None:
+    """Add the commands."""
+    app.command(launch, name="launch")
+    app.command(keys, name="keys")
+
+
+def launch(
+    script: Annotated[Path, Parameter(help="The Python script of every worker.")],
+    /,
+    *arguments: Annotated[str, Parameter(help="Its arguments; put -- before them.", allow_leading_hyphen=True)],
+    workers: Annotated[int, Parameter(help="Workers to start.")],
+    min_workers: Annotated[
+        int | None, Parameter(help="The fewest ballots of a step; more than half by default.")
+    ] = None,
+    max_restarts: Annotated[int, Parameter(help="How often each worker is started again.")] = 100,
+    host: Annotated[str, Parameter(help="Address of this machine that the workers use.")] = "127.0.0.1",
+    keys: Annotated[Path | None, Parameter(help="A folder of `gradvote keys`: ballots are signed with them.")] = None,
+) -> int:
+    """Start workers that train with gradvote.elastic, and start those again that die.
+
+    Ctrl-C and SIGTERM are passed on: the workers finish their step and leave, a second one ends them at once. Where
+    this process itself is killed, they go on among themselves until one has to be left out or let in.
+
+    For instance: gradvote launch --workers 7 --min-workers 4 train.py
+    """
+    if not script.is_file():
+        raise ValueError(f"There is no script {script}.")
+    from gradvote.engines.elastic.launcher import Launcher
+
+    quorum = workers // 2 + 1 if min_workers is None else min_workers
+    command = [sys.executable, str(script), *arguments]
+    return Launcher(command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys, outlived=True).run()
+
+
+def keys(
+    folder: Annotated[Path, Parameter(help="Where to write them; made if it does not exist.")],
+    /,
+    *,
+    workers: Annotated[int, Parameter(help="Workers of the run, those included that may join later.")],
+) -> None:
+    """Make Ed25519 keys for the workers of an elastic run, so that one that sends different ballots is left out.
+
+    For worker 3 these are worker-3.private, a secret that only its machine should hold, and worker-3.public. Each
+    worker needs a folder with its own private file and the public files of all: on one machine, this folder serves
+    all. Name it to `gradvote launch --keys`, `gradvote train --engine elastic --keys` or gradvote.elastic.attach
+    (keys=). Files that exist are never changed: with more workers than before, only the new ones get keys.
+
+    For instance: gradvote keys secrets --workers 7
+    """
+    from gradvote.engines.elastic.signing.keys import write  # cryptography is an extra
+
+    made = write(folder, workers)
+    for number in made:
+        print(f"worker {number}: {folder}/worker-{number}.private (secret), {folder}/worker-{number}.public")
+    print(f"Pairs of keys made: {len(made)}; there before, and unchanged: {workers - len(made)}.")
+    print("Give each worker a folder with its own .private file and all .public files.")

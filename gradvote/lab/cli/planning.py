@@ -1,0 +1,77 @@
+"""`gradvote plan`: what an exchange will cost, and whether compression pays."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from gradvote import algorithms as catalogue
+from gradvote.lab import quantities
+
+if TYPE_CHECKING:
+    from gradvote.lab.plan import Plan, Prediction
+
+
+def register(app: App) -> None:
+    """Add the command."""
+    app.command(plan, name="plan")
+
+
+def plan(
+    algorithms: Annotated[tuple[str, ...], Parameter(help="Algorithms to compare, or a choice.", negative=())] = (),
+    /,
+    *,
+    params: Annotated[str, Parameter(help="Parameters of the model, for instance 25.6M.")],
+    workers: Annotated[int, Parameter(help="Number of workers M.")],
+    bandwidth: Annotated[str, Parameter(help="Each worker's link, in each direction, for instance 100Mbit.")],
+    latency: Annotated[str, Parameter(help="One-way latency, for instance 20ms.")] = "0ms",
+    compute: Annotated[str, Parameter(help="Forward and backward pass of a step, for instance 0.3s.")] = "0s",
+) -> None:
+    """Predict the time of a step for each algorithm and placement, and say whether compression pays.
+
+    The work of packing, voting and unpacking is measured here; bytes follow from the formats.
+    """
+    rate, delay = quantities.bandwidth(bandwidth), quantities.seconds(latency)
+    d, seconds = quantities.count(params), quantities.seconds(compute)
+    for name in algorithms:
+        catalogue.option_names(name)
+    from gradvote.lab.plan import DEFAULT, Link, predict
+
+    console = Console(highlight=False)
+    with console.status("Measuring the work of each algorithm here"):
+        found = predict(d, workers, Link(rate, delay), seconds, names=algorithms or DEFAULT)
+    console.print(_table(found))
+    console.print(_verdict(found))
+
+
+def _table(found: "Plan") -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 1))
+    for title in ("Algorithm", "Placement"):
+        table.add_column(title, no_wrap=True)
+    for title in ("MB sent", "wire", "work", "exchange", "step"):
+        table.add_column(title, justify="right")
+    for p in found.predictions:
+        figures = (f"{p.bytes_sent / 1e6:.3g}", *(_seconds(s) for s in (p.wire, p.work, p.exchange, p.step)))
+        table.add_row(p.name, p.placement, *figures, style="bold green" if p is found.best else None)
+    return table
+
+
+def _verdict(found: "Plan") -> str:
+    best, plain = found.best, _plain(found)
+    if not found.pays:
+        return f"Compression does not pay here: {plain.name} needs {_seconds(plain.step)}, the best vote hardly less."
+    return (
+        f"{best.name} ({best.placement}) needs {_seconds(best.step)}, {plain.step / best.step:.1f} times less than "
+        f"{plain.name} with {_seconds(plain.step)}."
+    )
+
+
+def _plain(found: "Plan") -> "Prediction":
+    from gradvote.lab.plan import ALL_REDUCE
+
+    return min((p for p in found.predictions if p.placement == ALL_REDUCE), key=lambda p: p.step)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

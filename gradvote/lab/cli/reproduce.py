@@ -1,0 +1,107 @@
+"""`gradvote reproduce`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gradvote.lab.data import DataNotFoundError
+
+if TYPE_CHECKING:
+    from gradvote.lab.experiments.findings import Finding
+
+COLOURS = {"reproduced": "green", "reproduced in kind": "yellow", "not reproduced": "red"}
+
+
+def register(app: App) -> None:
+    """Add the command."""
+    app.command(reproduce, name="reproduce")
+
+
+def reproduce(
+    claims: Annotated[tuple[str, ...], Parameter(help="Claims, or all.", negative=())] = (),
+    /,
+    *,
+    list_: Annotated[bool, Parameter(name="--list", help="Say which claims there are.", negative=())] = False,
+    scale: Annotated[str, Parameter(help="quick (minutes), or paper (full sizes, resumable).")] = "quick",
+    out: Annotated[Path, Parameter(help="Folder of the records and the page.")] = Path("runs/reproduce"),
+    docs: Annotated[Path | None, Parameter(help="Folder in which to write reproductions.md and its figures.")] = None,
+    fresh: Annotated[bool, Parameter(help="Measure again what was measured before.", negative=())] = False,
+    processes: Annotated[int, Parameter(help="Measurements at the same time.")] = 2,
+    threads: Annotated[int, Parameter(help="Threads of each.")] = 1,
+) -> int:
+    """Run the papers' figures, theorems and tables, and say which of their claims hold.
+
+    What was measured is kept: after Ctrl-C the same command goes on where it was.
+    """
+    import torch  # --help works at once
+
+    from gradvote.lab.cli.progress import Shown  # --help works at once
+    from gradvote.lab.experiments import session  # --help works without the extras report and theory
+    from gradvote.lab.experiments.crew import Crew  # --help works without the extras report and theory
+
+    console = Console(highlight=False)
+    if list_ or not claims:
+        console.print(_listing(session.catalogue()))
+        return 0
+    for option, value in (("threads", threads), ("processes", processes)):
+        if value < 1:
+            raise ValueError(f"{option} must be at least 1; got {value}.")
+    torch.set_num_threads(threads)
+    chosen, size, findings = session.expand(claims), session.scale_named(scale), []
+    with _told(console), Crew(processes) as crew, Shown(console) as shown:
+        for name, job in [(name, session.begin(name, size, out, fresh, crew)) for name in chosen]:
+            try:
+                findings.append(session.end(name, size, crew, job, shown.show))
+            except DataNotFoundError as error:
+                if session.ALL not in claims:
+                    raise
+                console.print(f"[yellow]{name} was left out:[/] {escape(str(error))}")
+                continue
+            console.print(_verdicts(findings[-1]))
+    _write(findings, out, docs, console)
+    return 0
+
+
+@contextmanager
+def _told(console: Console) -> Iterator[None]:
+    """Who stops it is told what becomes of what was measured."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("What was measured is kept; the same command goes on from here.")
+        raise
+
+
+def _listing(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    for name, about in rows:
+        table.add_row(name, escape(about))
+    return table
+
+
+def _verdicts(finding: "Finding") -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1), title=escape(finding.claim.title), title_justify="left")
+    table.add_column(no_wrap=True)
+    for verdict in finding.verdicts:
+        colour = COLOURS[verdict.outcome]
+        table.add_row(f"[{colour}]{verdict.outcome}[/]", escape(verdict.statement), f"[dim]{escape(verdict.reason)}[/]")
+    return table
+
+
+def _write(findings: "Sequence[Finding]", out: Path, docs: Path | None, console: Console) -> None:
+    from gradvote.lab.experiments.document import write_document  # --help works without the extra report
+    from gradvote.lab.experiments.page import write_page  # --help works without the extra report
+
+    if not findings:
+        return
+    console.print(f"Page: {write_page(findings, out / 'report.html')}", soft_wrap=True)
+    if docs is not None:
+        console.print(f"Document: {write_document(findings, docs)}", soft_wrap=True)

@@ -1,0 +1,57 @@
+"""A claim's records with what follows from them: verdicts and a picture; and files written from those."""
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from gradvote.lab.experiments.claim import Claim, Outcome, Record, Scale, Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one claim came to at one scale."""
+
+    name: str
+    claim: Claim
+    scale: Scale
+    records: Sequence[Record]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return self.claim.judge(self.records)
+
+    @property
+    def figure(self) -> Figure:
+        return self.claim.draw(self.records)
+
+    @property
+    def seconds(self) -> float:
+        return sum(r.seconds for r in self.records)
+
+    @property
+    def tally(self) -> str:
+        """3 reproduced, 1 not reproduced."""
+        outcomes = [v.outcome for v in self.verdicts]
+        return ", ".join(f"{outcomes.count(o)} {o}" for o in Outcome if o in outcomes)
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    return partial.replace(path)
+
+
+def svg_file(figure: Figure, salt: str) -> str:
+    """A figure as an SVG of its own on white, the same text for the same figure."""
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    lines = (line.rstrip() for line in buffer.getvalue().splitlines())
+    return "\n".join(lines) + "\n"

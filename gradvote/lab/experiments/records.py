@@ -1,0 +1,87 @@
+"""Records on disk: one JSON file per measured cell, written whole or not at all, so that a run can be resumed."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradvote
+from gradvote.lab.experiments.claim import Cell, Claim, Record, Scale
+from gradvote.lab.files import from_json, number, to_json, write_text
+
+_SCRATCH = re.compile(r"[0-9a-f]{16}")
+_RECORD = re.compile(r"[0-9a-f]{16}\.json|\.\d+\.partial|\..*\.tmp")
+"""What files of a store are called: a record and one half written; a folder in which a cell is measured."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The records of one claim at one scale, in a folder."""
+
+    folder: Path
+
+    def path(self, cell: Cell) -> Path:
+        """The file of a cell: named by a digest of its settings."""
+        text = json.dumps(cell, sort_keys=True)
+        return self.folder / f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.json"
+
+    def load(self, cell: Cell) -> Record | None:
+        """The record of a cell, or None if it was not measured yet.
+
+        Raises:
+            ValueError: the file is not what was written there.
+        """
+        path = self.path(cell)
+        if not path.is_file():
+            return None
+        try:
+            raw = from_json(path.read_text(encoding="utf-8"))
+            return Record(raw["cell"], _read(raw["numbers"]), raw["seconds"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a record. Delete it, or measure again with --fresh.") from error
+
+    def save(self, record: Record) -> None:
+        """Write a record atomically."""
+        content = {**vars(record), "gradvote": gradvote.__version__}
+        write_text(self.path(record.cell), to_json(content, indent=1))
+
+    def forget(self) -> None:
+        """Delete every record, and what measurements that were stopped have left; nothing else in the folder."""
+        for path in self.folder.glob("*") if self.folder.is_dir() else ():
+            if _RECORD.fullmatch(path.name):
+                path.unlink()
+            elif _SCRATCH.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def known(claim: Claim, scale: Scale, store: Store) -> list[Record] | None:
+    """The records of all cells if all were measured, else None."""
+    records = [store.load(cell) for cell in claim.cells(scale)]
+    found = [r for r in records if r is not None]
+    return found if len(found) == len(records) else None
+
+
+def describe(cell: Cell) -> str:
+    """A cell in words."""
+    return ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in cell.items()
+    )
+
+
+def export(records: Sequence[Record]) -> str:
+    """Records as JSON lines, without the seconds, which differ from machine to machine."""
+    return "".join(to_json({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)
+
+
+def _read(value: Any) -> Any:
+    """Numbers as they were, those included that JSON writes as texts."""
+    if isinstance(value, dict):
+        return {key: _read(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [_read(own) for own in value]
+    named = number(value) if isinstance(value, str) else None
+    return value if named is None else named

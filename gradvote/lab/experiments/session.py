@@ -1,0 +1,71 @@
+"""From names of claims to findings, page and document."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradvote.errors import unknown
+from gradvote.lab.experiments.claim import SCALES, Scale
+from gradvote.lab.experiments.claims import claim_named, names
+from gradvote.lab.experiments.crew import Crew, Job, Progress
+from gradvote.lab.experiments.findings import Finding
+from gradvote.lab.experiments.records import Store
+from gradvote.lab.files import check_page
+from gradvote.lab.locks import FolderLock
+
+ALL = "all"
+_locks: dict[Path, FolderLock] = {}
+"""Those of the folders that are being measured into, by folder."""
+
+
+def catalogue() -> list[tuple[str, str]]:
+    """Each claim's name and what it is about, with the data sets it needs."""
+    chosen = [(name, claim_named(name)) for name in names()]
+    return [(n, f"{c.title}. {c.source}" + (f" (needs {', '.join(c.needs)})" if c.needs else "")) for n, c in chosen]
+
+
+def expand(wanted: Sequence[str]) -> list[str]:
+    """The claims asked for, "all" standing for every one.
+
+    Raises:
+        ValueError: there is no such claim.
+    """
+    for name in wanted:
+        if name != ALL and name not in names():
+            raise unknown("claim", name, [*names(), ALL])
+    return names() if ALL in wanted else list(dict.fromkeys(wanted))
+
+
+def scale_named(name: str) -> Scale:
+    """The scale of a name. Raises ValueError if there is none."""
+    for scale in SCALES:
+        if scale == name:
+            return scale
+    raise unknown("scale", name, SCALES)
+
+
+def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job:
+    """Have measured what was not measured yet, or with `fresh` all of it.
+
+    Raises:
+        ValueError: another process is measuring into that folder, or its report.html is not a page of ours.
+    """
+    store = Store(folder / scale / name)
+    check_page(folder / "report.html")
+    lock = _locks.setdefault(store.folder, FolderLock(store.folder))
+    lock.hold()
+    if fresh:
+        store.forget()
+    return crew.begin(claim_named(name), scale, store)
+
+
+def end(name: str, scale: Scale, crew: Crew, job: Job, progress: Progress) -> Finding:
+    """Look at all of it.
+
+    Raises:
+        DataNotFoundError: the claim's data set is not there.
+    """
+    try:
+        return Finding(name, job.claim, scale, crew.end(job, progress))
+    finally:
+        if job.store.folder in _locks:
+            _locks.pop(job.store.folder).release()

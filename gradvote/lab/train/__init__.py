@@ -1,0 +1,45 @@
+"""Train a model over workers with any algorithm, and leave behind records, a recipe and a checkpoint."""
+
+from typing import TYPE_CHECKING
+
+from gradvote.discovery import on_first_use
+from gradvote.lab.train.config import Config
+from gradvote.lab.train.folder import RunFolder
+
+if TYPE_CHECKING:
+    from gradvote.lab.train.baseline import honest
+    from gradvote.lab.train.metrics import misfit
+    from gradvote.lab.train.observe import Record
+    from gradvote.lab.train.run import Progress, Run, silent
+    from gradvote.lab.train.running import continued, ready, reopen, start, train
+    from gradvote.lab.train.setup import prepare
+
+if not TYPE_CHECKING:  # a type checker would take any name for right
+    __getattr__ = on_first_use(
+        globals(),
+        {
+            "honest": "gradvote.lab.train.baseline",
+            "misfit": "gradvote.lab.train.metrics",
+            "Record": "gradvote.lab.train.observe",
+            **dict.fromkeys(("Progress", "Run", "silent"), "gradvote.lab.train.run"),
+            **dict.fromkeys(("continued", "ready", "reopen", "start", "train"), "gradvote.lab.train.running"),
+            "prepare": "gradvote.lab.train.setup",
+        },
+    )
+
+__all__ = [
+    "Config",
+    "Progress",
+    "Record",
+    "Run",
+    "RunFolder",
+    "continued",
+    "honest",
+    "misfit",
+    "prepare",
+    "ready",
+    "reopen",
+    "silent",
+    "start",
+    "train",
+]

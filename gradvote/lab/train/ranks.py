@@ -1,0 +1,137 @@
+"""The same run on real workers: each rank of a torch.distributed group is one, with votes behind its DDP model.
+
+Rank 0 writes the folder. Every rank writes its states beside the checkpoint, as `checkpoint-STEP.rankR.pt`; the
+checkpoint names their step and is written after them, so that they are complete whenever it is there.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from gradvote.engines import ddp
+from gradvote.engines.gradients import trainable, worker_seed
+from gradvote.engines.statistics import OWN_BUFFERS
+from gradvote.lab.train import checkpoint
+from gradvote.lab.train.folder import RunFolder
+from gradvote.lab.train.observe import Observer, kept_buffers
+from gradvote.lab.train.observe_ranks import RankObserver, gathered
+from gradvote.lab.train.run import Progress, Run, silent
+from gradvote.lab.train.setup import Setup
+
+
+class RankFolder(RunFolder):
+    """The run's folder, written by rank 0; whoever has started the ranks holds it for them."""
+
+    def check_lock(self) -> None:
+        pass
+
+    def hold(self) -> None:
+        pass
+
+    def create(self, overwrite: bool = False, engine: str = "") -> None:
+        if dist.get_rank() == 0:
+            super().create(overwrite, engine)
+        dist.barrier()
+
+    def describe(self, about: dict[str, Any]) -> None:
+        if dist.get_rank() == 0:
+            super().describe(about)
+
+    def append(self, record: dict[str, Any]) -> None:
+        if dist.get_rank() == 0:
+            super().append(record)
+
+    def forget_from(self, step: int) -> None:
+        if dist.get_rank() == 0:
+            super().forget_from(step)
+
+    def states(self, step: int) -> Path:
+        """Where this rank keeps its states of a step."""
+        return self.path / f"checkpoint-{step}.rank{dist.get_rank()}.pt"
+
+    def forget_states(self, but: Path) -> None:
+        """Remove this rank's older states."""
+        for path in self.path.glob(f"checkpoint-*.rank{dist.get_rank()}.pt"):
+            if path != but:
+                path.unlink(missing_ok=True)
+
+
+class RankRun(Run):
+    """A run in which this process is the worker of its rank; all ranks call the same methods."""
+
+    place: RankFolder
+    observer: RankObserver
+
+    def __init__(self, setup: Setup, place: RankFolder, command: str = "", label: str | None = None) -> None:
+        if dist.get_world_size() != setup.config.workers:
+            raise ValueError(
+                f"There are {dist.get_world_size()} processes for {setup.config.workers} workers; each worker is one "
+                "process. Give as many --workers as there are processes."
+            )
+        self._asked = False
+        super().__init__(setup, place, command, label)
+
+    def stop(self) -> None:
+        """All ranks end after the step in which the first of them was asked to."""
+        self._asked = True
+
+    def train(self, progress: Progress = silent) -> None:
+        """As `Run.train`; only rank 0 shows progress."""
+        super().train(progress if dist.get_rank() == 0 else silent)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        own = checkpoint.load(self.place.states(state["step"]))
+        super().resume({**own, "config": state["config"]})
+        self.observer.earlier = own["totals"].clone()
+        self.observer.totals = self.observer.earlier
+
+    def _engine(self) -> ddp.Vote:
+        unused = bool(gathered(torch.tensor([self._has_unused()])).any())
+        self._ddp = DistributedDataParallel(self.models[0], find_unused_parameters=unused, **OWN_BUFFERS)
+        return ddp.attach(
+            self._ddp,
+            self.setup.protocol.algorithm,
+            optimizer=self.optimizers[0],
+            placement=self.config.placed,  # type: ignore[arg-type]  # one of PLACEMENTS, as Config has checked
+            seed=self.config.seed,
+            max_norm=self.config.max_norm,
+            faults=self.setup.faults,
+        )
+
+    def _has_unused(self) -> bool:
+        """Whether the loss of this rank's samples leaves a parameter out, which DDP wants to be told."""
+        own, model = self.setup.parts[dist.get_rank()][:8], self.models[0]
+        x, y = self.setup.data.train_x[own], self.setup.data.train_y[own]
+        with kept_buffers(self.models), torch.random.fork_rng(devices=[]):
+            gradients = torch.autograd.grad(cross_entropy(model(x), y), trainable(model), allow_unused=True)
+        return any(g is None for g in gradients)
+
+    def _observer(self) -> Observer:
+        return RankObserver(self.setup, self.engine, self.models)
+
+    def _gradients(self) -> tuple[Tensor, Tensor] | None:
+        return None
+
+    def _round(self, known: tuple[Tensor, Tensor] | None) -> None:
+        x, y = self.observer.own_batch(self.step)
+        optimizer = self.optimizers[0]
+        optimizer.zero_grad(set_to_none=True)
+        self._set_lr(optimizer)
+        torch.default_generator.manual_seed(worker_seed(self.config.seed, self.step, dist.get_rank()))
+        cross_entropy(self._ddp(x), y).backward()
+        optimizer.step()
+        self._stopped = bool(gathered(torch.tensor([self._asked])).any())
+
+    def _save(self) -> None:
+        state = {**self._state(), "totals": self.observer.current_totals()}
+        checkpoint.save(state, self.place.states(self.step))
+        dist.barrier()
+        if dist.get_rank() == 0:
+            checkpoint.save(state, self.place.checkpoint)
+        dist.barrier()
+        self.place.forget_states(but=self.place.states(self.step))

@@ -1,0 +1,55 @@
+"""Ctrl-C between steps."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from gradvote.engines.common.signals import signals_call
+
+
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_is_noted_the_second_raises():
+    noted = []
+    with pytest.raises(KeyboardInterrupt), signals_call(lambda: noted.append(1)):
+        ctrl_c()
+        assert noted == [1]
+        ctrl_c()
+    assert noted == [1] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_afterwards_all_is_as_before():
+    with signals_call(list):
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_programs_own_handler_is_kept():
+    noted = []
+    old = signal.signal(signal.SIGINT, lambda *_: noted.append("own"))
+    try:
+        with signals_call(lambda: noted.append("ours")):
+            ctrl_c()
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert noted == ["own"]
+
+
+def test_in_another_thread_nothing_happens():
+    failures = []
+
+    def work():
+        try:
+            with signals_call(list):
+                pass
+        except ValueError as error:  # what signal.signal raises there
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failures == []

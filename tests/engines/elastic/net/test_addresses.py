@@ -1,0 +1,79 @@
+"""Addresses as people write them, and names that nobody knows: an error at once."""
+
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from gradvote.engines.elastic.consensus.register import store_at
+from gradvote.engines.elastic.launcher import Launcher
+from gradvote.engines.elastic.net.addresses import joined, listening, split
+
+JOINING = "import os; from gradvote.engines.elastic.environment import store_of; store_of(None, 20.0).set('hello', 'x')"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("127.0.0.1:29500", ("127.0.0.1", 29500)),
+        ("node-3:1", ("node-3", 1)),
+        ("[::1]:29500", ("::1", 29500)),
+        ("::1:29500", ("::1", 29500)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+    ],
+)
+def test_host_and_port(text: str, found: tuple[str, int]) -> None:
+    assert split(text) == found == split(joined(*found))
+
+
+@pytest.mark.parametrize("text", ["", ":1", "[]:1", "host", "host:", "host:x", "host:-1", "host:65536", "[::1]", "h:٣"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match=r"HOST:PORT, for instance 127.0.0.1:29500 or \[::1\]:29500; got"):
+        split(text)
+
+
+def _has_ipv6() -> bool:
+    try:
+        listening("::1").close()
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]"])
+def test_workers_find_the_store(host: str) -> None:
+    if ":" in host and not _has_ipv6():
+        pytest.skip("no IPv6 here")
+    launcher = Launcher([sys.executable, "-c", JOINING], 1, 1, host=host, max_restarts=0, say=lambda text: None)
+    assert launcher.run() == 0
+    assert launcher._store.get("hello") == b"x"
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost"])
+def test_workers_connect_there(host: str) -> None:
+    if ":" in host and not _has_ipv6():
+        pytest.skip("no IPv6 here")
+    with listening(host) as server, socket.create_connection((host, server.getsockname()[1]), timeout=5):
+        server.accept()[0].close()
+
+
+NOWHERE = "no-such-host.invalid"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "words"),
+    [
+        (lambda: Launcher(["x"], 1, 1, host=NOWHERE), f"The host '{NOWHERE}' is not known here"),
+        (lambda: listening(NOWHERE), "is not known here"),
+        (lambda: store_at(f"{NOWHERE}:29500", 300.0), "is not known here"),
+        (lambda: Launcher(["x"], 1, 1, host="192.0.2.1"), "must be an address of this machine"),
+        (lambda: listening("x" * 70), "is not known here"),
+    ],
+)
+def test_an_unknown_host_is_an_error_at_once(attempt: Callable[[], object], words: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=words):
+        attempt()
+    assert time.monotonic() - started < 20  # a resolver may take its time; the store would take 300 s

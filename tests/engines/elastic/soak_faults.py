@@ -1,0 +1,98 @@
+"""What a soak does to its workers: each affliction is played on one of them, and says in words what it did."""
+
+from collections.abc import Callable
+from signal import SIGCONT, SIGSTOP
+from typing import TYPE_CHECKING
+
+from tests.engines.elastic.liars import LIES
+
+if TYPE_CHECKING:
+    from tests.engines.elastic.soak import Soak
+
+LIES_PER_ORDER, GAP = 8, 10
+
+
+def kill(soak: "Soak", worker: int) -> str:
+    if soak.run.processes[worker].is_alive():
+        soak.kill(worker)
+        soak.counts["kill"] += 1
+        soak.later(soak.random.uniform(0, 1.5), lambda: soak.start(worker))
+    return ""
+
+
+def stop(soak: "Soak", worker: int) -> str:
+    seconds = soak.random.uniform(0.1, 3)
+    if soak.alive(worker):
+        soak.run.signal(worker, SIGSTOP)
+        soak.stopped.add(worker)
+        soak.counts["stop"] += 1
+        life = soak.run.lives[worker]
+        soak.later(seconds, lambda: wake(soak, worker, life))
+    return f"{seconds:.2f} s"
+
+
+def wake(soak: "Soak", worker: int, life: int) -> None:
+    if worker in soak.stopped and soak.run.lives[worker] == life:
+        soak.stopped.discard(worker)
+        soak.run.signal(worker, SIGCONT)
+
+
+def ballots(soak: "Soak", worker: int) -> str:
+    """Lies in some of the next steps, or bits that turn round on the way."""
+    if soak.random.random() < 0.3:
+        other = soak.random.choice([w for w in soak.born if w != worker])
+        soak.relay.alter(worker, other, num := soak.random.randint(1, 5))
+        return f"{num} bits on the way to {other}"
+    start = soak.invariants.latest + 5
+    lies = {start + GAP * i: soak.random.choice(list(LIES)) for i in range(LIES_PER_ORDER)}
+    soak.tell(worker, lies=lies)
+    return " ".join(lies.values())
+
+
+def link(soak: "Soak", worker: int) -> str:
+    other = soak.random.choice([w for w in soak.born if w != worker])
+    seconds, how = soak.random.uniform(0.2, 4), soak.random.choice(["cut", "hang", "slow"])
+    if how == "cut":
+        soak.relay.cut(worker, other, seconds)
+    elif how == "hang":
+        soak.relay.hang(worker, other, seconds)
+    else:
+        soak.relay.slow(worker, other, seconds, rate=soak.random.uniform(1e3, 1e5), delay=soak.random.uniform(0, 0.2))
+    soak.counts["link"] += 1
+    return f"{how} to {other} for {seconds:.2f} s"
+
+
+def nan(soak: "Soak", worker: int) -> str:
+    num = soak.random.randint(1, 10)
+    soak.tell(worker, nan=num)
+    soak.counts["nan"] += soak.alive(worker)
+    return f"{num} steps"
+
+
+def at_checkpoint(soak: "Soak", worker: int) -> str:
+    if not soak.alive(worker) or not soak.catch_saving(worker) or not soak.alive(worker):
+        return "not caught"
+    soak.kill(worker)
+    soak.counts["checkpoint"] += 1
+    soak.later(soak.random.uniform(0, 1.5), lambda: soak.start(worker))
+    return ""
+
+
+def everybody(soak: "Soak", worker: int) -> str:
+    """All die, one of them while it writes its checkpoint."""
+    caught = soak.alive(worker) and soak.catch_saving(worker) and soak.alive(worker)
+    for each in soak.born:
+        if soak.run.processes[each].is_alive():
+            soak.kill(each)
+    soak.invariants.rewind()
+    soak.counts["everybody"] += 1
+    soak.counts["checkpoint"] += caught
+    for each in soak.born:
+        soak.start(each)
+    return "while writing a checkpoint" if caught else ""
+
+
+FAULTS: dict[str, "Callable[[Soak, int], str]"] = {
+    "kill": kill, "stop": stop, "ballots": ballots, "link": link, "nan": nan, "checkpoint": at_checkpoint,
+    "everybody": everybody,
+}  # fmt: skip

@@ -1,0 +1,76 @@
+"""How files under engines/ may know each other: by `common` only between engines, in no circle, one class a name."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+
+import pytest
+
+import gradvote
+from tests.test_imports import imported
+
+ROOT = Path(gradvote.__file__).parent
+ENGINES = ROOT / "engines"
+FILES = {".".join(("gradvote", *path.relative_to(ROOT).with_suffix("").parts)): path for path in ENGINES.rglob("*.py")}
+SHARED = {"common"}
+"""What every engine may use."""
+
+
+def engine_of(module: str) -> str:
+    """The engine that a file is part of: its folder or itself under engines/."""
+    return module.removeprefix("gradvote.engines.").split(".")[0]
+
+
+def modules_used(path: Path) -> set[str]:
+    """The files under engines/ that a file imports, also for type checkers only."""
+    named = {name for full in imported(path) for name in (full, full.rpartition(".")[0])}
+    return {name for name in named if name in FILES}
+
+
+USED = {name: modules_used(path) - {name} for name, path in FILES.items()}
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_an_engine_knows_no_other_one(name: str) -> None:
+    own = engine_of(name)
+    others = {used for used in USED[name] if engine_of(used) not in SHARED | {own, "__init__"}}
+    assert not others, f"{name} imports {sorted(others)}: what two engines need belongs into engines/common."
+
+
+def circle_in(used: Mapping[str, Set[str]]) -> list[str]:
+    """A circle of imports, as a list that ends where it begins; empty where there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        for other in sorted(used.get(name, ())) if name not in done else ():
+            if found := walk(other, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(used) if (found := walk(name, []))), [])
+
+
+def test_there_is_no_circle() -> None:
+    """Nor one for type checkers only: a file can be read before those that need it."""
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert len(USED) > 60 and any(USED.values())
+    assert not circle_in(USED)
+
+
+def public_classes(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+
+
+def test_no_two_classes_have_one_name() -> None:
+    homes = defaultdict(list)
+    for module, path in FILES.items():
+        for name in public_classes(path):
+            homes[name].append(module)
+    assert len(homes) > 50
+    assert not {name: where for name, where in homes.items() if len(where) > 1}

@@ -1,0 +1,23 @@
+"""Calls of the kernels of `gradvote.kernels.cuda.averages`."""
+
+from collections.abc import Callable
+from functools import partial
+
+from gradvote.kernels.cuda import averages
+from tests.kernels.cuda.both import there
+from tests.kernels.inputs import DTYPES, coordinates
+
+CALLS: list[Callable[[], object]] = [
+    *(
+        partial(
+            averages.moving_average,
+            *there((coordinates((2, n), DTYPES[0], 1), 0.9, coordinates((2, n), dtype, 2), 0.1)),
+        )
+        for n in (64, 65)
+        for dtype in averages.NARROW
+    ),
+    *(
+        partial(averages.finite_or, *there((coordinates((2, 65), dtype, 1), coordinates((2, 65), dtype, 2))))
+        for dtype in DTYPES
+    ),
+]

@@ -1,0 +1,18 @@
+"""`gradvote plan`."""
+
+import pytest
+
+from gradvote.lab.cli import run
+
+
+def test_slow_links_pay_and_fast_ones_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["plan", "signsgd", "--params", "10k", "--workers", "4", "--bandwidth"]
+    assert run([*common, "1kbit"]) == 0
+    assert "times less than" in capsys.readouterr().out
+    assert run([*common, "1000Gbit", "--compute", "10s"]) == 0
+    assert "does not pay" in capsys.readouterr().out
+
+
+def test_an_unknown_algorithm_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "signsdg", "--params", "10k", "--workers", "4", "--bandwidth", "1Mbit"]) == 2
+    assert "Did you mean 'signsgd'" in capsys.readouterr().err

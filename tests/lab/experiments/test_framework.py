@@ -1,0 +1,137 @@
+"""Cells, records, verdicts and files, on a claim made for the test."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from gradvote.lab.experiments.claim import Bench, Cell, Claim, Numbers, Outcome, Record, Scale, Verdict, verdict, where
+from gradvote.lab.experiments.crew import measure
+from gradvote.lab.experiments.document import write_document
+from gradvote.lab.experiments.drawing import Series, plot
+from gradvote.lab.experiments.findings import Finding
+from gradvote.lab.experiments.page import write_page
+from gradvote.lab.experiments.records import Store, known
+
+MEASURED: list[Cell] = []
+
+
+def cells(scale: Scale) -> list[Cell]:
+    return [{"x": x, "scale": scale} for x in (1.0, 2.0, 3.0)]
+
+
+def square(cell: Cell, bench: Bench) -> Numbers:
+    bench.tell(1, 2, "half way")
+    bench.folder.mkdir(parents=True, exist_ok=True)
+    MEASURED.append(cell)
+    if cell["x"] == 3.0 and len(MEASURED) == 3:
+        raise KeyboardInterrupt
+    return {"y": cell["x"] ** 2}
+
+
+def cube(cell: Cell, bench: Bench) -> Numbers:
+    return {"y": cell["x"] ** 3}
+
+
+def picky(cell: Cell, bench: Bench) -> Numbers:
+    if cell["x"] == 2.0:
+        raise ValueError("not two")
+    return {"y": 0}
+
+
+def judge(records: Sequence[Record]) -> list[Verdict]:
+    return [verdict("y < 5 | always", all(r["y"] < 5 for r in records), "it is <b>9</b> once")]
+
+
+def draw(records: Sequence[Record]) -> Figure:
+    return plot("A parabola", "y", [Series("y", [r["x"] for r in records], [r["y"] for r in records])], x_label="x")
+
+
+CLAIM = Claim("A test", "Nobody, 2020", "By hand.", cells, square, judge, draw)
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    MEASURED.clear()
+
+
+@pytest.fixture
+def finding(tmp_path: Path) -> Finding:
+    MEASURED.extend([{}] * 3)
+    return Finding("test-claim", CLAIM, "quick", measure(CLAIM, "quick", Store(tmp_path / "records")))
+
+
+def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        measure(CLAIM, "quick", store)
+    assert known(CLAIM, "quick", store) is None
+    said: list[str] = []
+    records = measure(CLAIM, "quick", store, lambda board: said.append(str(board)))
+    assert [r["y"] for r in records] == [1, 4, 9]
+    assert [c["x"] for c in MEASURED] == [1, 2, 3, 3]
+    assert any(line.startswith("2 of 3 cells, 83%") for line in said) and said[-1] == "3 of 3 cells, 100%"
+    assert any(line.endswith(f"at work: {tmp_path.name} (x 3) 50%, step 1 of 2, half way") for line in said)
+    assert [r.numbers for r in known(CLAIM, "quick", store) or []] == [r.numbers for r in records]
+    assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+
+
+def test_two_processes_measure_the_same(tmp_path: Path) -> None:
+    claim = replace(CLAIM, measure=cube)
+    said: list[int] = []
+    both = measure(claim, "quick", Store(tmp_path / "both"), lambda board: said.append(board.done), processes=2)
+    assert [r["y"] for r in both] == [1, 8, 27]
+    assert said == sorted(said) and said[0] == 0 and said[-1] == 3
+
+
+def test_a_failure_in_a_process_is_raised_here_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    claim, store = replace(CLAIM, measure=picky), Store(tmp_path)
+    with pytest.raises(ValueError, match="not two"):
+        measure(claim, "quick", store, processes=2)
+    assert store.load(cells("quick")[0]) is not None
+
+
+def test_scales_do_not_share_records_and_forget_forgets(tmp_path: Path) -> None:
+    MEASURED.extend([{}] * 3)
+    store = Store(tmp_path)
+    measure(CLAIM, "quick", store)
+    assert known(CLAIM, "paper", store) is None
+    store.forget()
+    assert known(CLAIM, "quick", store) is None
+
+
+def test_a_spoiled_record_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.path(cells("quick")[0]).write_text("[]")
+    with pytest.raises(ValueError, match="--fresh"):
+        measure(CLAIM, "quick", store)
+
+
+def test_a_verdict_is_what_holds() -> None:
+    assert verdict("s", True, "r", at_best=Outcome.IN_KIND).outcome == "reproduced in kind"
+    assert verdict("s", False, "r", at_best=Outcome.IN_KIND).outcome == "not reproduced"
+
+
+def test_where_selects_by_settings(finding: Finding) -> None:
+    assert [r["y"] for r in where(finding.records, x=2.0)] == [4]
+
+
+def test_the_page_holds_everything_and_nothing_foreign(finding: Finding, tmp_path: Path) -> None:
+    page = write_page([finding], tmp_path / "deep" / "page.html").read_text()
+    assert "1 not reproduced" in page and "&lt;b&gt;9&lt;/b&gt;" in page and "<svg" in page
+    assert "http://" not in page and "https://" not in page
+
+
+def test_the_document_names_its_figures_and_records(finding: Finding, tmp_path: Path) -> None:
+    first = write_document([finding], tmp_path).read_text()
+    assert "y < 5 \\| always | not reproduced |" in first and "(figures/test-claim.svg)" in first
+    svg = tmp_path / "figures" / "test-claim.svg"
+    assert svg.stat().st_size < 200_000
+    records = (tmp_path / "figures" / "test-claim.jsonl").read_text().splitlines()
+    assert [json.loads(line)["numbers"]["y"] for line in records] == [1, 4, 9]
+    before = svg.read_text()
+    write_document([finding], tmp_path)
+    assert svg.read_text() == before

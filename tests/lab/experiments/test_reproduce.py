@@ -1,0 +1,48 @@
+"""`gradvote reproduce`."""
+
+from pathlib import Path
+
+import pytest
+
+from gradvote.lab.cli import run
+from gradvote.lab.experiments import session
+from gradvote.lab.experiments.claim import Cell, Scale
+from gradvote.lab.experiments.claims import figure_1, names
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cells(scale: Scale) -> list[Cell]:
+        return [{"algorithm": a, "steps": 40} for a in ("signsgd", "mediansgd", "sgd")]
+
+    monkeypatch.setattr(
+        session, "claim_named", lambda name: figure_1.CLAIM.__class__(**{**vars(figure_1.CLAIM), "cells": cells})
+    )
+
+
+def test_the_list_names_every_claim(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["reproduce", "--list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names())
+
+
+@pytest.mark.usefixtures("small")
+def test_a_claim_leaves_a_page_records_and_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, docs = tmp_path / "out", tmp_path / "docs"
+    assert run(["reproduce", "figure-1", "--processes", "1", "--out", str(out), "--docs", str(docs)]) == 0
+    assert "not reproduced" in capsys.readouterr().out
+    assert len(list((out / "quick" / "figure-1").glob("*.json"))) == 3
+    assert (out / "report.html").is_file() and (docs / "reproductions.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduce", "figure-9"], "Did you mean"),
+        (["reproduce", "figure-1", "--scale", "quik"], "Did you mean 'quick'"),
+        (["reproduce", "figure-1", "--threads", "0"], "threads must be at least 1"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    assert message in capsys.readouterr().err
