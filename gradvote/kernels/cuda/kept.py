@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cuda.bits import OVERWRITE, TILE, in_rows, unpack
+from gradvote.kernels.cuda.bits import OVERWRITE, TILE, in_rows, signed, topmost, unpack
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import lead_of, rows_of, values_of, words_of
 from gradvote.kernels.cuda.tiles import drawn, row_start, whole
@@ -62,12 +62,12 @@ def _mean(
         ballot = sender * rows + row
         own = tl.load(row_start(words, ballot, inner, outer_stride, inner_stride, UNITS) + first // 32, mask=first < n)
         scale = drawn(scales, ballot, inner, scale_outer, scale_inner).to(tl.float32)
-        signed = tl.where((own[:, None] >> (j % 32)) & 1 == 1, scale, -scale)
+        term = signed(topmost(own, first, VECTOR), scale)
         if KEPT:
             place = row_start(keep, ballot, inner, keep_outer, keep_inner, KEEP_UNIT)
             kept = tl.load(place + first // 32, mask=first < n)
-            signed = tl.where((kept[:, None] >> (j % 32)) & 1 == 1, signed, 0.0)
-        total += signed
+            term = tl.where(topmost(kept, first, VECTOR) < 0, term, 0.0)
+        total += term
         sender += 1
     number = drawn(counts, row, inner, count_outer, count_inner).to(tl.float32)
     mean = tl.div_rn(total, tl.zeros_like(total) + number)
