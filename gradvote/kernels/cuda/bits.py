@@ -8,7 +8,7 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of, words_of
-from gradvote.kernels.cuda.tiles import count, narrowed, number, packed, row_start
+from gradvote.kernels.cuda.tiles import count, narrowed, number, packed, row_start, whole
 
 TILE = 4096
 """Coordinates of a row that one program takes."""
@@ -91,21 +91,22 @@ def _unpack(
     GIVEN: tl.constexpr, KEPT: tl.constexpr, FLAGS: tl.constexpr, ADDS: tl.constexpr,
     UNIT: tl.constexpr, UNITS: tl.constexpr, KEEP_UNIT: tl.constexpr, TILE: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     first = tile * TILE + tl.arange(0, TILE // VECTOR) * VECTOR
     place = row_start(words, row, inner, words_outer, words_inner, UNITS)
     own = tl.load(place + first // 32, mask=first < n, other=0)
     j = first[:, None] + tl.arange(0, VECTOR)[None, :]
-    values = (own[:, None] >> (j % 32)) & 1
-    if not FLAGS:
-        size = number(scale, row, inner, scale_outer, scale_inner, plain, GIVEN)
-        values = tl.where(values == 1, size, -size)
+    bits = topmost(own, first, VECTOR)
+    if FLAGS:
+        values = (bits < 0).to(tl.int32)
+    else:
+        values = signed(bits, number(scale, row, inner, scale_outer, scale_inner, plain, GIVEN))
     if KEPT:
         place = row_start(keep, row, inner, keep_outer, keep_inner, KEEP_UNIT)
         kept = tl.load(place + first // 32, mask=first < n, other=0)
-        values = tl.where((kept[:, None] >> (j % 32)) & 1 == 1, values, 0.0)
+        values = tl.where(topmost(kept, first, VECTOR) < 0, values, 0.0)
     target = row_start(out, row, inner, out_outer, out_inner, UNIT) + j
     if ADDS == 1:
         old = tl.load(target, mask=j < n)
@@ -113,9 +114,22 @@ def _unpack(
     tl.store(target, narrowed(values, out.dtype.element_ty), mask=j < n)
 
 
+@triton.jit
+def topmost(words, first, VECTOR: tl.constexpr):
+    """Words whose topmost bits are those of coordinates first to first + VECTOR − 1 of a word each: (..., VECTOR)."""
+    shifted = words << (32 - VECTOR - first % 32)
+    return shifted[:, None] << (VECTOR - 1 - tl.arange(0, VECTOR))[None, :]
+
+
+@triton.jit
+def signed(bits, size):
+    """The size where the topmost bit is set, and its negative elsewhere."""
+    return ((bits & -2147483648) ^ (-size).to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
+
+
 @triton.jit(do_not_specialize=("n", "halves", "inner", "outer_stride", "inner_stride"))
 def _pack(flags, out, n, halves, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)
@@ -126,7 +140,7 @@ def _pack(flags, out, n, halves, inner, outer_stride, inner_stride, UNIT: tl.con
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
 def _count(words, counts, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)

@@ -6,11 +6,13 @@ import triton.language as tl
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cuda.bits import OVERWRITE, TILE, in_rows, unpack
+from gradvote.kernels.cuda.bits import OVERWRITE, TILE, in_rows, signed, topmost, unpack
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import lead_of, rows_of, values_of, words_of
-from gradvote.kernels.cuda.tiles import drawn, row_start
+from gradvote.kernels.cuda.tiles import drawn, row_start, whole
 
+FEW = 8
+"""Ballots up to which their number is compiled in."""
 _VECTOR = 4
 _SCALARS = (
     "senders", "rows", "n", "inner", "outer_stride", "inner_stride", "keep_outer", "keep_inner",
@@ -39,7 +41,8 @@ def mean_signs(words: Tensor, keep: Tensor | None, n: int, scales: Tensor, count
         _mean, rows.number * triton.cdiv(n, TILE), out,
         source.x, kept.x, out, lead[0], rows.number, n, *source.place, *kept.place[1:],
         *values_of(scales, lead), *values_of(counts, lead[1:]),
-        KEPT=keep is not None, UNIT=rows.unit, UNITS=source.unit, KEEP_UNIT=kept.unit, TILE=TILE, VECTOR=_VECTOR,
+        FEW=lead[0] if lead[0] <= FEW else 0, KEPT=keep is not None,
+        UNIT=rows.unit, UNITS=source.unit, KEEP_UNIT=kept.unit, TILE=TILE, VECTOR=_VECTOR,
     )  # fmt: skip
     return out
 
@@ -48,27 +51,45 @@ def mean_signs(words: Tensor, keep: Tensor | None, n: int, scales: Tensor, count
 def _mean(
     words, keep, out, senders, rows, n, inner, outer_stride, inner_stride, keep_outer, keep_inner,
     scales, scale_outer, scale_inner, counts, count_outer, count_inner,
-    KEPT: tl.constexpr, UNIT: tl.constexpr, UNITS: tl.constexpr, KEEP_UNIT: tl.constexpr,
+    FEW: tl.constexpr, KEPT: tl.constexpr, UNIT: tl.constexpr, UNITS: tl.constexpr, KEEP_UNIT: tl.constexpr,
     TILE: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     first = tile * TILE + tl.arange(0, TILE // VECTOR) * VECTOR
     j = first[:, None] + tl.arange(0, VECTOR)[None, :]
     total = tl.zeros((TILE // VECTOR, VECTOR), tl.float32)
-    sender = tl.program_id(0) * 0
-    while sender < senders:  # Triton's interpreter has no `range` of a number that is no constant
-        ballot = sender * rows + row
-        own = tl.load(row_start(words, ballot, inner, outer_stride, inner_stride, UNITS) + first // 32, mask=first < n)
-        scale = drawn(scales, ballot, inner, scale_outer, scale_inner).to(tl.float32)
-        signed = tl.where((own[:, None] >> (j % 32)) & 1 == 1, scale, -scale)
-        if KEPT:
-            place = row_start(keep, ballot, inner, keep_outer, keep_inner, KEEP_UNIT)
-            kept = tl.load(place + first // 32, mask=first < n)
-            signed = tl.where((kept[:, None] >> (j % 32)) & 1 == 1, signed, 0.0)
-        total += signed
-        sender += 1
+    if FEW > 0:
+        for sender in tl.static_range(FEW):  # where there is no loop, numbers stay in the threads that store them
+            total += _term(
+                words, keep, scales, sender * rows + row, first, n, inner, outer_stride, inner_stride,
+                keep_outer, keep_inner, scale_outer, scale_inner, KEPT, UNITS, KEEP_UNIT, VECTOR,
+            )  # fmt: skip
+    else:
+        sender = tl.program_id(0) * 0
+        while sender < senders:  # Triton's interpreter has no `range` of a number that is no constant
+            total += _term(
+                words, keep, scales, sender * rows + row, first, n, inner, outer_stride, inner_stride,
+                keep_outer, keep_inner, scale_outer, scale_inner, KEPT, UNITS, KEEP_UNIT, VECTOR,
+            )  # fmt: skip
+            sender += 1
     number = drawn(counts, row, inner, count_outer, count_inner).to(tl.float32)
     mean = tl.div_rn(total, tl.zeros_like(total) + number)
     tl.store(out + row.to(tl.int64) * (n // UNIT) * UNIT + j, mean, mask=j < n)
+
+
+@triton.jit
+def _term(
+    words, keep, scales, ballot, first, n, inner, outer_stride, inner_stride, keep_outer, keep_inner,
+    scale_outer, scale_inner, KEPT: tl.constexpr, UNITS: tl.constexpr, KEEP_UNIT: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """What a ballot adds: (TILE / VECTOR, VECTOR)."""
+    own = tl.load(row_start(words, ballot, inner, outer_stride, inner_stride, UNITS) + first // 32, mask=first < n)
+    scale = drawn(scales, ballot, inner, scale_outer, scale_inner).to(tl.float32)
+    term = signed(topmost(own, first, VECTOR), scale)
+    if KEPT:
+        place = row_start(keep, ballot, inner, keep_outer, keep_inner, KEEP_UNIT)
+        kept = tl.load(place + first // 32, mask=first < n)
+        term = tl.where(topmost(kept, first, VECTOR) < 0, term, 0.0)
+    return term

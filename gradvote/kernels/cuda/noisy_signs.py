@@ -12,7 +12,7 @@ from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of
 from gradvote.kernels.cuda.settled import lesser, settled
 from gradvote.kernels.cuda.signs import FLOATS
-from gradvote.kernels.cuda.tiles import before, drawn, is_finite, load, number, packed, row_start
+from gradvote.kernels.cuda.tiles import before, drawn, is_finite, load, number, row_start, whole
 from gradvote.rng import Draw
 
 TILES, PARTS = 4, 16
@@ -55,7 +55,7 @@ def _pack_rows(
     GIVEN: tl.constexpr, KIND: tl.constexpr, ZEROS: tl.constexpr,
     UNIT: tl.constexpr, TILES: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     groups = tl.cdiv(n, 64 * TILES * PARTS)
     row, tile = tl.program_id(0) // groups, tl.program_id(0) % groups * TILES * PARTS
     last = tl.minimum(tile + TILES * PARTS, tl.cdiv(n, 64))
@@ -82,15 +82,16 @@ def _pack_rows(
         if unsure:
             lower_noisy, upper_noisy = _sum(lower_x, lower, scale, KIND), _sum(upper_x, upper, scale, KIND)
             lower_words, upper_words = _halves(lower_noisy > 0, TILES), _halves(upper_noisy > 0, TILES)
-            if ZEROS > 0:
-                lower_zero, upper_zero = _halves(lower_noisy == 0, TILES), _halves(upper_noisy == 0, TILES)
-                if ZEROS == 2:
-                    lower_zero = _fair(lower_zero, place, fair_block, fair_sender, zero_low, zero_high)
-                    upper_zero = _fair(upper_zero, place + 1, fair_block, fair_sender, zero_low, zero_high)
-                lower_words, upper_words = lower_words | lower_zero, upper_words | upper_zero
-            finite = (is_finite(lower_noisy) | (j >= n)) & (is_finite(upper_noisy) | (j + 32 >= n))
-            if tl.min(finite.to(tl.int32)) == 0:
-                tl.store(valid + row, False)
+            if _special(lower_noisy, upper_noisy):
+                if ZEROS > 0:
+                    lower_zero, upper_zero = _halves(lower_noisy == 0, TILES), _halves(upper_noisy == 0, TILES)
+                    if ZEROS == 2:
+                        lower_zero &= philox.word(place, fair_block, fair_sender, zero_low, zero_high)
+                        upper_zero &= philox.word(place + 1, fair_block, fair_sender, zero_low, zero_high)
+                    lower_words, upper_words = lower_words | lower_zero, upper_words | upper_zero
+                finite = (is_finite(lower_noisy) | (j >= n)) & (is_finite(upper_noisy) | (j + 32 >= n))
+                if tl.min(finite.to(tl.int32)) == 0:
+                    tl.store(valid + row, False)
         if (tile + TILES) * 64 > n:
             lower_words, upper_words = lower_words & before(n, 32 * place), upper_words & before(n, 32 * place + 32)
         tl.store(target + place, lower_words, mask=place < halves)
@@ -104,14 +105,16 @@ def _sum(x, words, scale, KIND: tl.constexpr):
 
 
 @triton.jit
-def _halves(flags, TILES: tl.constexpr):
-    """Flags (16·TILES, 2) of one half of each tile as int32 words (TILES,)."""
-    return packed(tl.reshape(flags, (32 * TILES,)), 32 * TILES)
+def _special(a, b):
+    """Whether some of the numbers are zero or not finite."""
+    a, b = tl.abs(a), tl.abs(b)
+    fine = (tl.reduce(lesser(a, b), 1, lesser) > 0) & (tl.max(tl.maximum(a, b), axis=1) < float("inf"))
+    return tl.min(fine.to(tl.int32)) == 0
 
 
 @triton.jit
-def _fair(zero, place, block, sender, low, high):
-    """Fair bits for the zeros marked in words at a place, which are drawn if there are any."""
-    if tl.max((zero != 0).to(tl.int32)) == 1:
-        zero &= philox.word(place, block, sender, low, high)
-    return zero
+def _halves(flags, TILES: tl.constexpr):
+    """Flags (16·TILES, 2) of one half of each tile as int32 words (TILES,)."""
+    place = 2 * (tl.arange(0, 16 * TILES) % 16)
+    even, odd = tl.split(tl.where(flags, (1 << place)[:, None] << tl.arange(0, 2)[None, :], 0))
+    return tl.sum(tl.reshape(even | odd, (TILES, 16)), axis=1)

@@ -58,6 +58,10 @@ class Number(NamedTuple):
 def rows_of(x: Tensor, lead: torch.Size | None = None) -> Rows:
     """The rows of x (..., n), broadcast to leading axes `lead`; copied where two strides do not reach them."""
     n = x.shape[-1]
+    if x.dim() == 2 and x.stride(1) == 1 and (lead is None or lead == x.shape[:1]):  # most calls, which are in a hurry
+        step = x.stride(0) if x.shape[0] > 1 else 0
+        unit = VECTOR if step % VECTOR == n % VECTOR == 0 else 1
+        return Rows(x, x.shape[:1], n, x.shape[0], 0, step // unit, unit)
     if lead is not None and x.shape[:-1] != lead:
         x = x.expand(*lead, n)
     if n > 1 and x.stride(-1) != 1:
@@ -74,6 +78,10 @@ def rows_of(x: Tensor, lead: torch.Size | None = None) -> Rows:
 
 def values_of(x: Tensor, lead: torch.Size) -> Values:
     """A tensor that broadcasts to (...,) = `lead`, without a copy where two strides reach it."""
+    if not x.dim():
+        return Values(x, 0, 0)
+    if x.shape == lead[-1:]:
+        return Values(x, 0, x.stride(0) if x.shape[0] > 1 else 0)
     x = x.expand(lead)
     strides = _two(lead, x.stride())
     if strides is None:

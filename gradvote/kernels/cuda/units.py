@@ -10,7 +10,7 @@ from gradvote.kernels import reference, units_reference
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import Rows, lead_of, rows_of, values_of, words_of
 from gradvote.kernels.cuda.signs import FLOATS, checked_pack_signs
-from gradvote.kernels.cuda.tiles import before, drawn, load, packed, row_start
+from gradvote.kernels.cuda.tiles import before, drawn, load, packed, row_start, whole
 from gradvote.rng import Draw
 
 TILE = 2048
@@ -70,7 +70,7 @@ def _start(kernel: object, source: Rows, out: Tensor, n: int, number: int, units
 
 @triton.jit(do_not_specialize=("n", "halves", "inner", "outer_stride", "inner_stride"))
 def _mark_zeros(x, out, n, halves, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     j = tile * TILE + tl.arange(0, TILE)

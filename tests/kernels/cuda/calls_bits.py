@@ -28,6 +28,7 @@ CALLS: list[Callable[[], object]] = [
         partial(kept.mean_signs, *there((words_like((3, 2, 8), 1), keep, 512, torch.ones(3, 2), torch.ones(2))))
         for keep in (None, words_like((3, 2, 8), 2))
     ),
+    partial(kept.mean_signs, *there((words_like((9, 2, 8), 1), None, 512, torch.ones(9, 2), torch.ones(2)))),
     *(partial(compaction.compact, *there((words, words, 4))) for words in (WORDS, MANY)),
     *(partial(compaction.expand, *there((words, words))) for words in (WORDS, MANY)),
     *(partial(units.whole_units, there(WORDS), 512, own) for own in (Units(), CUT)),
