@@ -20,7 +20,7 @@ from gradvote.kernels.cuda.rows import Rows
 from gradvote.kernels.cuda.tiles import divided, row_start
 from gradvote.kernels.cuda.traced import Symbol, function
 
-TILES = {2: 1024, 4: 1024, 8: 512, 12: 512, 16: 256, 32: 256, 48: 128, 64: 128}
+TILES = {2: 1024, 4: 1024, 8: 1024, 12: 512, 16: 512, 32: 256, 64: 128}
 """Coordinates that one program takes, by the number of rows that its network sorts."""
 FOLD_TILE, CHUNK = 512, 8
 """Coordinates of a program that folds rows, and rows that are loaded before they are added."""

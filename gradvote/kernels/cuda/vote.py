@@ -24,7 +24,7 @@ TILES = {1: 1024, 3: 512, 7: 512, 15: 256}
 PLANES = 13
 """Bits of a counter of any number of ballots."""
 LIMIT = (1 << PLANES - 1) - 1
-"""Ballots that such a counter counts."""
+"""Ballots that such a counter counts, with the silent ones that make whole chunks: this is a multiple of 15."""
 
 
 def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,10 +26,8 @@ def _call(
 CALLS: list[Callable[[], object]] = [
     *(
         _call(torch.float32, nesterov, zeros, masked, mean, 64)
-        for nesterov in (None, False, True)
-        for zeros in (True, draw_for((2,), 1))
-        for masked in (False, True)
+        for nesterov, zeros, masked in ((None, draw_for((2,), 1), False), (False, True, True), (True, False, False))
         for mean in (False, True)
     ),
-    *(_call(dtype, True, False, True, True, 65) for dtype in NARROW),
+    *(_call(dtype, True, draw_for((2,), 1), True, dtype != torch.float16, 65) for dtype in NARROW[1:]),
 ]

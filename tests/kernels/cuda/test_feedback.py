@@ -46,8 +46,8 @@ def test_every_kind_of_step(seed: int) -> None:
 
 @pytest.mark.parametrize("odd", [torch.nan, torch.inf, 3e38, -(2.0**64), 2.0**64 * (1 - 2**-24)])
 def test_blocks_that_are_not_finite_or_too_large_keep_their_state(odd: float) -> None:
-    for seed in range(6):
-        _check(65, seed, odd=odd, lead=(3,))
+    for seed in (1, 3, 5):
+        _check(65, seed, odd=odd, lead=(2,))
 
 
 @pytest.mark.parametrize("layout", ["broadcast", "strided", "wide ratios"])

@@ -30,7 +30,7 @@ def test_networks(number: int) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_medians_bit_by_bit(dtype: torch.dtype) -> None:
-    for number in (65, 130):
+    for number in (65,) if dtype == torch.float32 else (130,):
         x, valid = coordinates((number, 2, 7), dtype, 3), _flags(number, 2)
         x[:, :, 3] = torch.where(x[:, :, 3].isnan(), x[:, :, 3], -0.0)
         check(order.median, reference.median, x, valid)
