@@ -29,16 +29,16 @@ from tests.contract.parts import AGGREGATORS, ALGORITHMS, CODECS, PLAIN, TRANSFO
 from tests.devices.distant import CARD, CPU, Distant, Waits, a_card, distant, fast_draws, held, warm
 from tests.golden.cases import PlainSGD
 
-SHAPES: tuple[tuple[int, ...], ...] = ((1,), (3, 33), (130,))
+SHAPES: tuple[tuple[int, ...], ...] = ((3, 33), (66,))
 WORKERS, STEPS = 3, 2
 NOISY = ("noisy-signsgd", "noisy-signsgd-relative", "noisy-dist-ef-sgdm-vote", "signsgd-abstain", "dropsignsgd-abstain")
 SOME = {*PLAIN, *NOISY}
-PLACES = [(name, "sharded", CPU) for name in PLAIN] + [
-    (name, placement, server)
-    for name in ("signsgd", "dropsignsgd")
-    for placement in PLACEMENTS
-    for server in (CPU, CARD)
-    if (placement, server) != ("sharded", CPU)
+PLACES = [
+    *((name, "sharded", CPU) for name in ("signsgd", "dist-ef-sgdm", "dropsignsgd", "mediansgd")),
+    *(("signsgd", placement, CARD) for placement in PLACEMENTS),
+    ("signsgd", "central", CPU),
+    ("signsgd", "replicated", CPU),
+    ("dropsignsgd", "sharded", CARD),
 ]
 """An algorithm, where the server is, and where votes are counted: on the host with gloo, on the card with NCCL."""
 
