@@ -9,10 +9,11 @@ dicts of tensors), passed in and returned.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -27,14 +28,8 @@ CPU = torch.device("cpu")
 
 
 @lru_cache(1024)
-def _number(value: int, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(value, dtype=torch.int64, device=device)
-
-
-@lru_cache(1024)
-def _numbers(values: tuple[int, ...], shape: torch.Size, device: torch.device) -> Tensor:
-    """Numbers on a card: copied once, as each copy is waited for."""
+def _numbers(values: int | tuple[int, ...], shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Numbers, copied to a card once, as each copy is waited for."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=torch.int64, device=device).view(shape)
 
@@ -73,7 +68,8 @@ class Context:
     `block` and `lr` are on the device of the tensors that are worked on, `sender` is a number or a tensor of the CPU.
     `secret` keys a worker's private draws (noise, signs of zeros) and never leaves it; None derives it from the seed:
     reproducible, and then the noise protects nobody. `units` are those of the blocks' zeros. `memo` holds what has been
-    worked out about this round (masks).
+    worked out about this round (masks). `peers` are n and the context of each group
+    of the same round, this one too, for as long as they are used.
     """
 
     seed: int
@@ -84,6 +80,7 @@ class Context:
     attempt: int = 0
     secret: bytes | None = field(default=None, repr=False)
     units: Units = field(default=UNITS, repr=False, compare=False)
+    peers: "Sequence[tuple[int, ref[Context]]]" = field(default=(), repr=False, compare=False)
     memo: dict[Any, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -91,10 +88,10 @@ class Context:
         """`sender` as an int64 tensor on the device of `block`."""
         device, sender = self.block.device, self.sender
         if not isinstance(sender, Tensor):
-            return _number(sender, device)
+            return _numbers(sender, (), device)
         if device in (CPU, sender.device):
             return sender.to(torch.int64)
-        return _numbers(tuple(sender.flatten().tolist()), sender.shape, device)
+        return _numbers(tuple(sender.flatten().tolist()), tuple(sender.shape), device)
 
     def as_server(self) -> "Context":
         """The same round as the server sees it: its draws are public, so that every replica makes the same."""
@@ -102,7 +99,7 @@ class Context:
 
     @cached_property
     def _server(self) -> "Context":
-        return Context(self.seed, self.step, self.block, SERVER, self.lr, self.attempt, units=self.units)
+        return replace(self, sender=SERVER, secret=None)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradvote import kernels
 from gradvote.codecs.sign import Sign
-from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
+from gradvote.core import SERVER, Aggregator, Codec, Context, Payload, Plane, State
 from gradvote.rng import Stream, draw
 from gradvote.schedules import PerWorker, Schedule, evaluate
 from gradvote.staging import to_device, to_host
@@ -61,10 +61,13 @@ class Masked(Codec):
 
     def _widths(self, n: int, ctx: Context) -> Tensor:
         """How many words their bits fill (..., B), on the host: the length of a message is known before it is made."""
-        key = (self.keep, self.granularity, n, "widths")
-        if key not in ctx.memo:
-            (ctx.memo[key],) = to_host([(self.counts(n, ctx) + 63) >> 6])
-        return ctx.memo[key]
+        key = (self.keep, self.granularity, "widths")
+        if (*key, n) not in ctx.memo:
+            lacking = [(m, own) for m, own in _together(ctx, n) if (*key, m) not in own.memo]
+            widths = to_host([(self.counts(m, own) + 63) >> 6 for m, own in lacking])
+            for (m, own), width in zip(lacking, widths, strict=True):
+                own.memo[*key, m] = width
+        return ctx.memo[*key, n]
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         n = x.shape[-1]
@@ -96,6 +99,19 @@ class Masked(Codec):
             return None
         keep = self.mask(n, ctx)
         return self.codec.elect_kept(_expanded(payload, keep), keep, aggregator, down, ctx, n)
+
+
+def _together(ctx: Context, n: int) -> list[tuple[int, Context]]:
+    """The contexts of which a card is asked at once, as each answer is waited for, with the n of their blocks.
+
+    On the CPU, where nobody waits, only this one: what is worked out just before its use is in the cache.
+    """
+    if ctx.block.is_cpu:
+        return [(n, ctx)]
+    alive = [(m, found) for m, peer in ctx.peers if (found := peer()) is not None]
+    if not isinstance(ctx.sender, Tensor) and ctx.sender == SERVER:
+        alive = [(m, found.as_server()) for m, found in alive]
+    return alive if any(found is ctx for _, found in alive) else [(n, ctx)]
 
 
 def _threshold(keep: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+from gradvote import staging
 from gradvote.aggregators import MajorityVote, Mean
 from gradvote.core import Aggregator, Context, Transform
 from gradvote.distributed import Exchange
@@ -25,20 +27,21 @@ from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.simulation import Simulation
 from gradvote.layout import layout_of
 from gradvote.staging import Leaving, to_host
+from gradvote.wire import Kind
 from tests.contract.parts import AGGREGATORS, ALGORITHMS, CODECS, PLAIN, TRANSFORMS, flat, same, updates
 from tests.devices.distant import CARD, CPU, Distant, Waits, a_card, distant, fast_draws, held, warm
 from tests.golden.cases import PlainSGD
 
-SHAPES: tuple[tuple[int, ...], ...] = ((1,), (3, 33), (130,))
+SHAPES: tuple[tuple[int, ...], ...] = ((3, 33), (66,))
 WORKERS, STEPS = 3, 2
 NOISY = ("noisy-signsgd", "noisy-signsgd-relative", "noisy-dist-ef-sgdm-vote", "signsgd-abstain", "dropsignsgd-abstain")
 SOME = {*PLAIN, *NOISY}
-PLACES = [(name, "sharded", CPU) for name in PLAIN] + [
-    (name, placement, server)
-    for name in ("signsgd", "dropsignsgd")
-    for placement in PLACEMENTS
-    for server in (CPU, CARD)
-    if (placement, server) != ("sharded", CPU)
+PLACES = [
+    *((name, "sharded", CPU) for name in ("signsgd", "dist-ef-sgdm", "dropsignsgd", "mediansgd")),
+    *(("signsgd", placement, CARD) for placement in PLACEMENTS),
+    ("signsgd", "central", CPU),
+    ("signsgd", "replicated", CPU),
+    ("dropsignsgd", "sharded", CARD),
 ]
 """An algorithm, where the server is, and where votes are counted: on the host with gloo, on the card with NCCL."""
 
@@ -173,6 +176,19 @@ def _swapped(mails: list[Mail], device: torch.device) -> list[list[Tensor]]:
         whole = torch.cat(padded).split([len(x) for x in padded])
         found.append([own[: len(x)] for own, x in zip(whole, sent, strict=True)])
     return found
+
+
+def test_masks_of_all_groups_are_waited_for_once() -> None:
+    own = protocol("dropsignsgd")
+    assert len(own.layout.groups) > 1
+    with a_card(), mock.patch.object(staging, "Leaving", wraps=Leaving) as asked:
+        ctxs = own.contexts(0, 1, 0.1, device=CARD)
+        flat = distant(gradients(own, 0)[0])
+        payloads, _ = own.encode(flat, own.init_worker(flat), ctxs)
+        planes = own.planes(Kind.BALLOT, ctxs)
+        assert asked.call_count == 1
+        down = own.planes(Kind.DECISION, ctxs)
+    assert asked.call_count == 2 and len(payloads) == len(planes) == len(down)
 
 
 class Tensors(nn.Module):

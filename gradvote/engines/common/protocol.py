@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -57,10 +58,13 @@ class Protocol:
         groups = self.layout.groups
         blocks, units = ([g.block_on(device) for g in groups], [g.units_on(device) for g in groups])
         rates = _rates(lr, [g.owners for g in groups], device)
-        return [
-            Context(self.seed, step, b, sender, r, attempt, secret, u)
+        peers: list[tuple[int, ref[Context]]] = []
+        made = [
+            Context(self.seed, step, b, sender, r, attempt, secret, u, peers)
             for b, r, u in zip(blocks, rates, units, strict=True)
         ]
+        peers += [(g.n, ref(own)) for g, own in zip(groups, made, strict=True)]
+        return made
 
     def init_worker(self, like: Tensor) -> list[State]:
         """The state of a worker whose update is shaped like `like` (..., d)."""

@@ -42,7 +42,7 @@ class Bucket:
     scale: float | None = None
     aside: Mapping[int, Kept] = field(default_factory=dict)
     filled: torch.cuda.Event | None = None
-    taken: Future[Tensor] = field(init=False)
+    taken: Future[Tensor | None] = field(init=False)
 
     def __post_init__(self) -> None:
         cards: list[int | str | torch.device] | None = [self.buffer.device] if self.buffer.is_cuda else None
@@ -113,23 +113,24 @@ class HookThread(threading.Thread):
 
     def run(self) -> None:
         """Work until the process ends: a thread that ended with its model would race with the interpreter's end."""
-        with _stream_of_its_own(self._buffer.device) as stream:
+        with _stream_of_its_own(self._buffer.device):
             while True:
                 bucket = self._inbox.get()
-                if stream is not None and bucket.filled is not None:
-                    stream.wait_event(bucket.filled)
                 self._step.buckets.append(bucket)
                 self._step.waiting.append(bucket)
-                self._try(bucket.last)
+                self._try(bucket)
                 if bucket.last or self._error is not None:
                     buckets, self._step = self._step.buckets, _Step()
                     self._asides = [each.aside for each in buckets]  # a card may not have read them yet
-                    for each in buckets:
-                        each.taken.set_result(each.buffer)
+                    for each in buckets:  # of a card that has failed nobody can say when a buffer is there
+                        each.taken.set_result(each.buffer if self._error is None else None)
 
-    def _try(self, last: bool) -> None:
+    def _try(self, bucket: Bucket) -> None:
+        last = bucket.last
         try:
             if self._error is None:
+                if bucket.filled is not None:
+                    torch.cuda.current_stream(self._buffer.device).wait_event(bucket.filled)
                 ready = sum(bucket.buffer.nbytes for bucket in self._step.waiting) >= SMALL and not self._whole
                 if last or ready:
                     self._close_group()
@@ -192,12 +193,11 @@ class HookThread(threading.Thread):
 
 
 @contextmanager
-def _stream_of_its_own(device: torch.device) -> Iterator[torch.cuda.Stream | None]:
+def _stream_of_its_own(device: torch.device) -> Iterator[None]:
     """Within, what this thread asks of a card is done beside the backward pass, and before it where both wait."""
     if device.type != "cuda":
-        yield None
+        yield
         return
     torch.cuda.set_device(device)
-    stream = torch.cuda.Stream(device, priority=-1)
-    with torch.cuda.stream(stream):
-        yield stream
+    with torch.cuda.stream(torch.cuda.Stream(device, priority=-1)):
+        yield
