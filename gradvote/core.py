@@ -11,7 +11,7 @@ dicts of tensors), passed in and returned.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,22 +21,6 @@ from torch import Tensor
 
 State = dict[str, Any]
 SERVER = 2**32 - 1
-
-
-CPU = torch.device("cpu")
-
-
-@lru_cache(1024)
-def _number(value: int, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.tensor(value, dtype=torch.int64, device=device)
-
-
-@lru_cache(1024)
-def _numbers(values: tuple[int, ...], shape: torch.Size, device: torch.device) -> Tensor:
-    """Numbers on a card: copied once, as each copy is waited for."""
-    with torch.inference_mode(False):
-        return torch.tensor(values, dtype=torch.int64, device=device).view(shape)
 
 
 @dataclass(frozen=True)
@@ -73,7 +57,7 @@ class Context:
     `block` and `lr` are on the device of the tensors that are worked on, `sender` is a number or a tensor of the CPU.
     `secret` keys a worker's private draws (noise, signs of zeros) and never leaves it; None derives it from the seed:
     reproducible, and then the noise protects nobody. `units` are those of the blocks' zeros. `memo` holds what has been
-    worked out about this round (masks).
+    worked out about this round (masks, senders).
     """
 
     seed: int
@@ -85,16 +69,6 @@ class Context:
     secret: bytes | None = field(default=None, repr=False)
     units: Units = field(default=UNITS, repr=False, compare=False)
     memo: dict[Any, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @cached_property
-    def senders(self) -> Tensor:
-        """`sender` as an int64 tensor on the device of `block`."""
-        device, sender = self.block.device, self.sender
-        if not isinstance(sender, Tensor):
-            return _number(sender, device)
-        if device in (CPU, sender.device):
-            return sender.to(torch.int64)
-        return _numbers(tuple(sender.flatten().tolist()), sender.shape, device)
 
     def as_server(self) -> "Context":
         """The same round as the server sees it: its draws are public, so that every replica makes the same."""

@@ -44,11 +44,11 @@ class Chain(WrapperCodec):
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         new = dict(state)
-        *before, (end, last) = self._own()
+        *before, (end, last) = own = self._own()
         for key, transform in before:
             x, new[key] = transform(x, state[key], ctx)
         payload, new[end], new["codec"] = self._end(last, x, state[end], state["codec"], ctx)
-        for key, transform in self._own():
+        for key, transform in own:
             if transform.reports:
                 payload = payload.carrying(transform.report(new[key]))
         return payload, new
