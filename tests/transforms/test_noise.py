@@ -1,8 +1,12 @@
 """Noise has the size that was asked for, and the relative size follows the workers' agreement."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 
+import gradvote
 from gradvote.core import Payload
 from gradvote.kernels.quantiles import QUANTILES
 from gradvote.transforms import Noise, Relative
@@ -65,3 +69,15 @@ def test_one_block_one_scale() -> None:
     x[..., 0] = torch.tensor([[1.0, 10.0], [2.0, 20.0], [0.0, 30.0]])
     out, _ = noise(x, noise.init(x), context(senders(3), 2))
     assert (out - x).std(-1).tolist() == [pytest.approx(row, rel=0.1) for row in ([1, 10], [2, 20], [0, 30])]
+
+
+def test_only_the_noise_knows_its_plane() -> None:
+    root = Path(gradvote.__file__).parent
+    library = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in {"lab", "moved.py"}]
+    knowing = {
+        str(path.relative_to(root))
+        for path in library
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value == "report"
+    }
+    assert knowing == {"transforms/noise.py"}
