@@ -9,9 +9,9 @@ dicts of tensors), passed in and returned.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 from weakref import ref
 
@@ -22,16 +22,6 @@ from torch import Tensor
 
 State = dict[str, Any]
 SERVER = 2**32 - 1
-
-
-CPU = torch.device("cpu")
-
-
-@lru_cache(1024)
-def _numbers(values: int | tuple[int, ...], shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Numbers, copied to a card once, as each copy is waited for."""
-    with torch.inference_mode(False):
-        return torch.tensor(values, dtype=torch.int64, device=device).view(shape)
 
 
 @dataclass(frozen=True)
@@ -68,8 +58,8 @@ class Context:
     `block` and `lr` are on the device of the tensors that are worked on, `sender` is a number or a tensor of the CPU.
     `secret` keys a worker's private draws (noise, signs of zeros) and never leaves it; None derives it from the seed:
     reproducible, and then the noise protects nobody. `units` are those of the blocks' zeros. `memo` holds what has been
-    worked out about this round (masks). `peers` are n and the context of each group
-    of the same round, this one too, for as long as they are used.
+    worked out about this round (masks, senders). `peers` are n and the context of each group of the same round, this
+    one too, for as long as they are used.
     """
 
     seed: int
@@ -82,16 +72,6 @@ class Context:
     units: Units = field(default=UNITS, repr=False, compare=False)
     peers: "Sequence[tuple[int, ref[Context]]]" = field(default=(), repr=False, compare=False)
     memo: dict[Any, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @cached_property
-    def senders(self) -> Tensor:
-        """`sender` as an int64 tensor on the device of `block`."""
-        device, sender = self.block.device, self.sender
-        if not isinstance(sender, Tensor):
-            return _numbers(sender, (), device)
-        if device in (CPU, sender.device):
-            return sender.to(torch.int64)
-        return _numbers(tuple(sender.flatten().tolist()), tuple(sender.shape), device)
 
     def as_server(self) -> "Context":
         """The same round as the server sees it: its draws are public, so that every replica makes the same."""
@@ -129,6 +109,10 @@ class Payload:
     def __getitem__(self, name: str) -> Tensor:
         return self.planes[name]
 
+    def carrying(self, more: Mapping[str, Tensor]) -> "Payload":
+        """The payload with more planes."""
+        return Payload(self.valid, {**self.planes, **more})
+
 
 class Part:
     """What has state, and alone knows what its state holds."""
@@ -163,12 +147,33 @@ class Part:
         """
         return own
 
+    @property
+    def reports(self) -> tuple[Plane, ...]:
+        """Planes beside the vectors: each worker's travel with its ballot, what they give with the decision."""
+        return ()
+
+    def check_reports(self, payload: Payload) -> Payload:
+        """A ballot or decision with the flag of every block cleared whose reports no honest sender produces."""
+        return payload
+
+    def combine_reports(self, ballots: Payload) -> dict[str, Tensor]:
+        """Server: these planes of the decision (..., B), from those of the ballots (M, ..., B)."""
+        return {}
+
+    def learn(self, state: State, decision: Payload) -> State:
+        """Worker: the state after the decision brought them."""
+        return state
+
 
 class Transform(Part, ABC):
     """A step before the codec: (x, state, ctx) -> (x, state)."""
 
     @abstractmethod
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]: ...
+
+    def report(self, state: State) -> dict[str, Tensor]:
+        """The planes `reports` of a ballot, from the state after this step."""
+        return {}
 
 
 class Aggregator(ABC):
@@ -192,8 +197,23 @@ class Aggregator(ABC):
         return 0
 
 
+SHORTCUTS: dict[tuple[object, ...], Callable[..., Any]] = {}
+"""Faster ways to the same bits, by what is done and the exact types of parts; `gradvote.codecs.fast_paths` fills it."""
+
+
+def shortcut(doing: str, parts: tuple[object, ...], *given: object) -> Any:
+    """What the faster way for these parts gives; None where there is none, or it does not serve for what is given."""
+    way = SHORTCUTS.get((doing, *map(type, parts)))
+    return None if way is None else way(*parts, *given)
+
+
 class Codec(Part, ABC):
-    """Vectors to payloads and back. Codecs that wrap another one pass every call on to it."""
+    """Vectors to payloads and back. A codec around another one is a `WrapperCodec`, which forgets no member."""
+
+    @property
+    def reader(self) -> "Codec":
+        """The codec that may read these payloads in its place: the one inside, where this one adds nothing to them."""
+        return self
 
     @abstractmethod
     def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
@@ -206,37 +226,17 @@ class Codec(Part, ABC):
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         """The vector (..., B, n) a payload stands for; zero where a block abstained or a coordinate was not sent."""
 
-    def decode_into(self, payload: Payload, ctx: Context, n: int, out: Tensor) -> None:
-        """Write what `decode` gives into `out`."""
-        out.copy_(self.decode(payload, ctx, n))
-
     def check(self, payload: Payload, n: int) -> Payload:
         """The payload with the flag of every block cleared whose content no honest sender produces."""
         return payload
 
     def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
         """Aggregate M payloads (leading axis M); equals `aggregator(decode(payload))`, often without decoding."""
-        return aggregator(self.decode(payload, ctx, n), payload.valid, ctx)
-
-    def elect(self, payload: Payload, aggregator: Aggregator, down: "Codec", ctx: Context, n: int) -> Payload | None:
-        """What `down` makes of `reduce`, where packed bits suffice for it; else None."""
-        return None
+        short: Tensor | None = shortcut("reduce", (self, aggregator), payload, ctx, n)
+        return aggregator(self.decode(payload, ctx, n), payload.valid, ctx) if short is None else short
 
     def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
         """The state of a sender whose payload did not count: everything in it stays unsent, nothing of it mirrored."""
-        return state
-
-    @property
-    def reports(self) -> bool:
-        """Whether a plane "report" (one float32 per block, ≥ 0) travels both ways: the relative noise scale."""
-        return False
-
-    def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
-        """The server's one value (..., B) for the reports (M, ..., B)."""
-        return reports[0]
-
-    def learn(self, state: State, agreed: Tensor) -> State:
-        """The state after the decision brought the agreed statistic (..., B) back; NaN says that there is none."""
         return state
 
 
@@ -255,32 +255,31 @@ class Algorithm:
 
     def combine(self, ballots: Payload, state: State, ctx: Context, n: int) -> tuple[Payload, State]:
         """Server: ballots (M, ..., B) with their senders in `ctx` -> decision (..., B)."""
-        decision = self.up.elect(ballots, self.aggregate, self.down, ctx, n)
+        parts = self.up.reader, self.aggregate, self.down
+        decision: Payload | None = shortcut("combine", parts, ballots, ctx, n)
         if decision is None:
             return self.decide(self.up.reduce(ballots, self.aggregate, ctx, n), ballots, state, ctx)
-        return self._with_report(decision, ballots), state
+        return self._reporting(decision, ballots), state
 
     def decide(self, x: Tensor, ballots: Payload, state: State, ctx: Context) -> tuple[Payload, State]:
         """Server: the aggregate (..., B, n) of ballots (M, ..., B) -> decision (..., B)."""
         decision, state = self.down.encode(x, state, ctx.as_server())
-        return self._with_report(decision, ballots), state
+        return self._reporting(decision, ballots), state
 
-    def _with_report(self, decision: Payload, ballots: Payload) -> Payload:
-        if not self.up.reports:
-            return decision
-        agreed = self.up.agree(ballots["report"][..., 0], ballots.valid)
-        return replace(decision, planes={**decision.planes, "report": agreed[..., None]})
+    def _reporting(self, decision: Payload, ballots: Payload) -> Payload:
+        return decision.carrying(self.up.combine_reports(ballots)) if self.up.reports else decision
 
     def decode(
         self, decision: Payload, state: State, ctx: Context, n: int, out: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Worker: decision -> direction (..., B, n) for an ordinary optimizer, in `out`, and the worker's state."""
         if self.up.reports:
-            state = self.up.learn(state, decision["report"][..., 0].where(decision.valid, torch.nan))
-        if out is None:
-            return self.down.decode(decision, ctx.as_server(), n), state
-        self.down.decode_into(decision, ctx.as_server(), n, out)
-        return out, state
+            state = self.up.learn(state, decision)
+        at_server = ctx.as_server()
+        if out is not None and shortcut("decode into", (self.down.reader,), decision, at_server, n, out) is not None:
+            return out, state
+        direction = self.down.decode(decision, at_server, n)
+        return (direction if out is None else out.copy_(direction)), state
 
     def undelivered(self, state: State, ballot: Payload, ctx: Context, n: int) -> State:
         """Worker: the state after a ballot that did not count; sent + unsent == input holds with sent = 0."""

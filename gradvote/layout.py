@@ -14,7 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gradvote.core import CPU, UNITS, Units
+from gradvote.core import UNITS, Units
+from gradvote.staging import CPU
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ import enum
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
+import torch
 from torch import Tensor
 
 from gradvote.core import Context
+from gradvote.staging import CPU
 
 
 class Stream(enum.IntEnum):
@@ -58,4 +61,30 @@ def root_of(ctx: Context, stream: Stream) -> bytes:
 def draw(ctx: Context, stream: Stream) -> Draw:
     """The position of this round in a stream."""
     key = derive_key(root_of(ctx, stream), stream, ctx.step, ctx.attempt)
-    return Draw(key, ctx.block, ctx.senders)
+    return Draw(key, ctx.block, senders_of(ctx))
+
+
+def senders_of(ctx: Context) -> Tensor:
+    """`ctx.sender` as an int64 tensor on the device of `ctx.block`; worked out once for a context."""
+    if "senders" not in ctx.memo:
+        device, sender = ctx.block.device, ctx.sender
+        if not isinstance(sender, Tensor):
+            ctx.memo["senders"] = _number(sender, device)
+        elif device in (CPU, sender.device):
+            ctx.memo["senders"] = sender.to(torch.int64)
+        else:
+            ctx.memo["senders"] = _numbers(tuple(sender.flatten().tolist()), sender.shape, device)
+    return ctx.memo["senders"]
+
+
+@lru_cache(1024)
+def _number(value: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=torch.int64, device=device)
+
+
+@lru_cache(1024)
+def _numbers(values: tuple[int, ...], shape: torch.Size, device: torch.device) -> Tensor:
+    """Numbers on a card: copied once, as each copy is waited for."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.int64, device=device).view(shape)

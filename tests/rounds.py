@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gradvote.core import SERVER, Algorithm, Codec, Context, Payload, Plane, State
+from gradvote.core import SERVER, Algorithm, Codec, Context, Payload, State
 from gradvote.layout import Layout, layout_of
 from gradvote.wire import Header, Kind, frame, pack, unframe, unpack
 
@@ -80,8 +80,8 @@ class Rounds:
         return self.layout.flatten(tensors, out=torch.empty_like(self.flat))
 
     def _deliver(self, codec: Codec, payloads: list[Payload], kind: Kind, ctxs: list[Context]) -> list[Payload]:
-        report = (Plane("report", torch.float32, 1),) if kind == Kind.DECISION and self.algorithm.up.reports else ()
-        planes = [(*codec.planes(g.n, c), *report) for g, c in zip(self.layout.groups, ctxs, strict=True)]
+        reports = self.algorithm.up.reports if kind == Kind.DECISION else ()
+        planes = [(*codec.planes(g.n, c), *reports) for g, c in zip(self.layout.groups, ctxs, strict=True)]
         header = Header(kind, int(ctxs[0].sender), ctxs[0].step, 0, 1)
         body = unframe(frame(pack(payloads, planes), header), header)
         arrived = unpack(body, planes, [len(g.blocks) for g in self.layout.groups])

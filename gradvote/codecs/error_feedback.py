@@ -7,18 +7,14 @@ from torch import Tensor
 
 from gradvote import kernels
 from gradvote.codecs.dense import Dense
-from gradvote.codecs.fusion import encode_fused, fuses
 from gradvote.codecs.masked import Masked
 from gradvote.codecs.sign import Sign
-from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
-from gradvote.kernels import Inertia
-
-LEAST = 1e-37
-"""A learning rate above this is not zero as a float32."""
+from gradvote.codecs.wrapper import WrapperCodec
+from gradvote.core import Codec, Context, Payload, State, shortcut
 
 
 @dataclass(frozen=True)
-class ErrorFeedback(Codec):
+class ErrorFeedback(WrapperCodec):
     """p = x + (η_{t−1}/η_t)·e; send C(p); e ← p − decode(C(p)). Bits as of the inner codec.
 
     Seide et al. 2014; Karimireddy et al. 2019, Algorithm 1 (there η is inside the memory: with `track_lr` the same up
@@ -33,34 +29,21 @@ class ErrorFeedback(Codec):
 
     def init(self, like: Tensor) -> State:
         memory = torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
-        return {"memory": memory, "lr": memory.new_zeros(like.shape[:-1]), "inner": self.codec.init(like)}
-
-    def planes(self, n: int, ctx: Context) -> tuple[Plane, ...]:
-        return self.codec.planes(n, ctx)
+        return {"memory": memory, "lr": memory.new_zeros(like.shape[:-1]), **super().init(like)}
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
-        if fuses(self.codec, x, state["memory"]):
-            payload, state, _ = self.encode_moving(x, None, state, ctx)
-            return payload, state
-        lr, memory = _rate(ctx, state), state["memory"]
+        short: tuple[Payload, State] | None = shortcut("encode", (self, self.codec), x, state, ctx)
+        if short is not None:
+            return short
+        lr, memory = rate_of(ctx, state), state["memory"]
         if self.track_lr:
-            memory = memory * _ratio(state["lr"], lr)[..., None]
+            memory = memory * ratio_of(state["lr"], lr)[..., None]
         p = kernels.bounded(x) + memory
         payload, inner = self.codec.encode(p, state["inner"], ctx)
         sent = self.codec.decode(payload, ctx, x.shape[-1])
-        return payload, self._written(state, payload.valid, p - sent, lr, inner)
+        return payload, self.written(state, payload.valid, p - sent, lr, inner)
 
-    def encode_moving(
-        self, x: Tensor, inertia: Inertia | None, state: State, ctx: Context
-    ) -> tuple[Payload, State, Tensor | None]:
-        """`encode` of the momentum of x in one pass, and the new momentum; for what `fuses` only."""
-        lr = _rate(ctx, state)
-        ratio = _ratio(state["lr"], lr) if self.track_lr else torch.ones_like(lr)
-        payload, step = encode_fused(self.codec, x, state["memory"], ratio, inertia, ctx)
-        settled = not self.track_lr or (not isinstance(ctx.lr, Tensor) and ctx.lr > LEAST)
-        return payload, self._written(state, step.valid, step.memory, lr, state["inner"], settled), step.momentum
-
-    def _written(
+    def written(
         self, state: State, valid: Tensor, memory: Tensor, lr: Tensor, inner: State, settled: bool = False
     ) -> State:
         """The new state. `settled`: what is given is the old memory already, in every block that keeps it."""
@@ -70,55 +53,27 @@ class ErrorFeedback(Codec):
             lr = torch.where(written, lr, state["lr"])
         return {"memory": memory, "lr": lr, "inner": inner}
 
-    def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
-        return self.codec.decode(payload, ctx, n)
-
-    def decode_into(self, payload: Payload, ctx: Context, n: int, out: Tensor) -> None:
-        self.codec.decode_into(payload, ctx, n, out)
-
-    def check(self, payload: Payload, n: int) -> Payload:
-        return self.codec.check(payload, n)
-
-    def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
-        return self.codec.reduce(payload, aggregator, ctx, n)
-
-    def elect(self, payload: Payload, aggregator: Aggregator, down: Codec, ctx: Context, n: int) -> Payload | None:
-        return self.codec.elect(payload, aggregator, down, ctx, n)
-
     def undelivered(self, state: State, payload: Payload, ctx: Context, n: int) -> State:
-        inner = self.codec.undelivered(state["inner"], payload, ctx, n)
+        state = super().undelivered(state, payload, ctx, n)
         sent = self.codec.decode(payload, ctx, n)
         if self.track_lr:
-            sent = torch.where((_rate(ctx, state) > 0)[..., None], sent, 0.0)
-        return {**state, "memory": state["memory"] + sent, "inner": inner}
+            sent = torch.where((rate_of(ctx, state) > 0)[..., None], sent, 0.0)
+        return {**state, "memory": state["memory"] + sent}
 
     def unsent(self, state: State) -> Tensor:
         memory: Tensor = state["memory"]
         return memory
 
-    def mirrored(self, state: State) -> Tensor | None:
-        return self.codec.mirrored(state["inner"])
-
     def merge(self, own: State, other: State) -> State:
         """e_own + (η_other/η_own)·e_other; without `track_lr` the plain sum."""
         taken = other["memory"]
         if self.track_lr:
-            taken = taken * _ratio(other["lr"], own["lr"])[..., None]
+            taken = taken * ratio_of(other["lr"], own["lr"])[..., None]
         lr = torch.where(own["lr"] > 0, own["lr"], other["lr"])
-        return {"memory": own["memory"] + taken, "lr": lr, "inner": self.codec.merge(own["inner"], other["inner"])}
-
-    @property
-    def reports(self) -> bool:
-        return self.codec.reports
-
-    def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
-        return self.codec.agree(reports, valid)
-
-    def learn(self, state: State, agreed: Tensor) -> State:
-        return {**state, "inner": self.codec.learn(state["inner"], agreed)}
+        return {**super().merge(own, other), "memory": own["memory"] + taken, "lr": lr}
 
 
-def _rate(ctx: Context, state: State) -> Tensor:
+def rate_of(ctx: Context, state: State) -> Tensor:
     """The rate of this step for each block, rounded to float32, in memory of its own and of the state's type."""
     memory_lr: Tensor = state["lr"]
     if isinstance(ctx.lr, Tensor):
@@ -126,7 +81,8 @@ def _rate(ctx: Context, state: State) -> Tensor:
     return torch.full_like(memory_lr, ctx.lr, dtype=torch.float32).to(memory_lr.dtype)
 
 
-def _ratio(written: Tensor, now: Tensor) -> Tensor:
+def ratio_of(written: Tensor, now: Tensor) -> Tensor:
+    """η_{t−1}/η_t of each block; 1 where either is zero."""
     if written.is_cpu and torch.equal(written, now):
         return torch.ones_like(now)
     usable = (written > 0) & (now > 0)

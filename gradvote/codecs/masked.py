@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from gradvote import kernels
 from gradvote.codecs.sign import Sign
-from gradvote.core import SERVER, Aggregator, Codec, Context, Payload, Plane, State
+from gradvote.codecs.wrapper import WrapperCodec
+from gradvote.core import SERVER, Context, Payload, Plane, State
 from gradvote.rng import Stream, draw
 from gradvote.schedules import PerWorker, Schedule, evaluate
 from gradvote.staging import to_device, to_host
@@ -19,7 +21,7 @@ KEPT = ("bits", "nonzero")
 
 
 @dataclass(frozen=True)
-class Masked(Codec):
+class Masked(WrapperCodec):
     """Each unit of `granularity` coordinates is sent with probability `keep`, in (0, 1]; the others decode to zero.
 
     `keep` is rounded to a multiple of 2⁻¹⁶ and may be a schedule, also per worker. Granularity 1 is the papers';
@@ -29,6 +31,7 @@ class Masked(Codec):
     keep: float | Schedule
     codec: Sign
     granularity: int = 1
+    INNER: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.keep, Schedule):
@@ -81,24 +84,11 @@ class Masked(Codec):
 
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         keep = self.mask(n, ctx)
-        return self.codec.decode_kept(_expanded(payload, keep), keep, ctx, n)
+        return self.codec.decode_kept(self.expanded(payload, keep), keep, ctx, n)
 
-    def decode_into(self, payload: Payload, ctx: Context, n: int, out: Tensor) -> None:
-        keep = self.mask(n, ctx)
-        self.codec.decode_kept_into(_expanded(payload, keep), keep, ctx, n, out)
-
-    def check(self, payload: Payload, n: int) -> Payload:
-        return self.codec.check(payload, n)
-
-    def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
-        keep = self.mask(n, ctx)
-        return self.codec.reduce_kept(_expanded(payload, keep), keep, aggregator, ctx, n)
-
-    def elect(self, payload: Payload, aggregator: Aggregator, down: Codec, ctx: Context, n: int) -> Payload | None:
-        if not self.codec.elects(aggregator, down):
-            return None
-        keep = self.mask(n, ctx)
-        return self.codec.elect_kept(_expanded(payload, keep), keep, aggregator, down, ctx, n)
+    def expanded(self, payload: Payload, keep: Tensor) -> Payload:
+        """The inverse of `compacted`: bits outside `keep` are zero."""
+        return _bit_planes(payload, lambda bits: kernels.expand(bits, keep))
 
 
 def _together(ctx: Context, n: int) -> list[tuple[int, Context]]:
@@ -120,11 +110,6 @@ def _threshold(keep: Tensor) -> Tensor:
         value = float(keep.flatten()[((threshold < 1) | (keep > 1)).flatten()][0])
         raise ValueError(f"The share of kept coordinates must lie in (0, 1], at least 2⁻¹⁶; got {value}.")
     return threshold
-
-
-def _expanded(payload: Payload, keep: Tensor) -> Payload:
-    """The inverse of `Masked.compacted`: bits outside `keep` are zero."""
-    return _bit_planes(payload, lambda bits: kernels.expand(bits, keep))
 
 
 def _bit_planes(payload: Payload, change: Callable[[Tensor], Tensor]) -> Payload:

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import Literal, TypeGuard
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gradvote import kernels
-from gradvote.aggregators.majority_vote import MajorityVote
-from gradvote.aggregators.mean import Mean
-from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
+from gradvote.core import Codec, Context, Payload, Plane, State
 from gradvote.errors import unknown
 from gradvote.rng import Draw, Stream, draw
 from gradvote.schedules import Schedule, Step, evaluate
@@ -75,24 +73,6 @@ class Sign(Codec):
         """Whether units of zeros are marked in a plane of their own: one of all zeros would repeat it."""
         return self.still and self.zero != "abstain"
 
-    @property
-    def takes_noise(self) -> bool:
-        """Whether noise and sign can be one pass: neither a scale nor a second plane needs the noisy values."""
-        return self.scale != "l1" and self.zero != "abstain"
-
-    def encode_noisy(self, x: Tensor, std: float | Tensor, distribution: str, ctx: Context) -> Payload:
-        """`encode` of x + b·ξ in one pass. Units of zeros are looked for where b is zero: noise leaves none."""
-        noise = draw(ctx, Stream.NOISE)
-        bits, valid = kernels.noisy_pack_signs(x, std, noise, distribution, self.zeros(ctx))
-        if not self.marks:
-            return Payload(valid, {"bits": bits})
-        still = bits.new_zeros(*valid.shape, kernels.num_words(ctx.units.count(x.shape[-1])))
-        if _may_be_zero(std):
-            *_, still = kernels.still_pack_signs(x.expand(*valid.shape, -1), True, ctx.units)
-            if isinstance(std, Tensor):
-                still = still.where(std.eq(0).expand(valid.shape)[..., None], 0)
-        return Payload(valid, {"bits": bits, "still": still})
-
     def zeros(self, ctx: Context) -> Draw | bool:
         """What the bit of an exact zero is: a draw or a constant."""
         return draw(ctx, Stream.ZERO) if self.zero == "random" else self.zero == "positive"
@@ -100,49 +80,11 @@ class Sign(Codec):
     def decode(self, payload: Payload, ctx: Context, n: int) -> Tensor:
         return self.decode_kept(payload, None, ctx, n)
 
-    def decode_into(self, payload: Payload, ctx: Context, n: int, out: Tensor) -> None:
-        self.decode_kept_into(payload, None, ctx, n, out)
-
     def check(self, payload: Payload, n: int) -> Payload:
         if self.scale != "l1":
             return payload
         scale = payload["scale"][..., 0]
         return Payload(payload.valid & torch.isfinite(scale) & (scale >= 0), payload.planes)
-
-    def reduce(self, payload: Payload, aggregator: Aggregator, ctx: Context, n: int) -> Tensor:
-        return self.reduce_kept(payload, None, aggregator, ctx, n)
-
-    def reduce_kept(
-        self, payload: Payload, keep: Tensor | None, aggregator: Aggregator, ctx: Context, n: int
-    ) -> Tensor:
-        """`reduce`, where ballots speak only on the coordinates set in `keep` (M, ..., B, W)."""
-        if self._votes(aggregator):
-            return aggregator.vote(payload["bits"], self._spoken(payload, keep, ctx, n), payload.valid, ctx, n)
-        if type(aggregator) is Mean and aggregator.weights is None:
-            return self._mean(payload, keep, ctx, n)
-        return aggregator(self.decode_kept(payload, keep, ctx, n), payload.valid, ctx)
-
-    def elects(self, aggregator: Aggregator, down: Codec) -> bool:
-        """Whether the winners' bits are what `down` sends."""
-        if type(down) is not Sign or down.scale == "l1" or down.zero == "abstain" or not self._votes(aggregator):
-            return False
-        return aggregator.tie != "abstain" and (down.still or not aggregator.still)
-
-    def elect(self, payload: Payload, aggregator: Aggregator, down: Codec, ctx: Context, n: int) -> Payload | None:
-        return self.elect_kept(payload, None, aggregator, down, ctx, n) if self.elects(aggregator, down) else None
-
-    def elect_kept(
-        self, payload: Payload, keep: Tensor | None, aggregator: Aggregator, down: Codec, ctx: Context, n: int
-    ) -> Payload:
-        """`elect`, where ballots speak only on the coordinates set in `keep`, and `elects` is true."""
-        assert isinstance(aggregator, MajorityVote) and isinstance(down, Sign)
-        spoken = self._spoken(payload, keep, ctx, n)
-        won, _ = aggregator.winners(payload["bits"], spoken, payload.valid, ctx, n)
-        planes = {"bits": won}
-        if down.still:
-            quiet = spoken is None and self.marks
-            planes["still"] = payload["still"][0] if quiet else aggregator.silent(spoken, payload.valid, ctx, n)
-        return Payload(payload.valid.any(0), planes)
 
     def decode_kept(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
         """`decode`, zero outside `keep`."""
@@ -152,24 +94,14 @@ class Sign(Codec):
 
     def decode_kept_into(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int, out: Tensor) -> None:
         """`decode_kept` written into `out`."""
-        bits, spoken, scales = payload["bits"], self._spoken(payload, keep, ctx, n), self._scales(payload, ctx)
+        bits, spoken, scales = payload["bits"], self.spoken(payload, keep, ctx, n), self.scales(payload, ctx)
         if spoken is None:
             kernels.unpack_signs(bits, n, scales, out)
         else:
             kernels.unpack_kept(bits, spoken, n, scales, out)
 
-    def _mean(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
-        """The mean of what is decoded, without all of it standing beside each other."""
-        count = payload.valid.sum(0).float()
-        count = count.where(count > 0, torch.nan)
-        spoken = self._spoken(payload, keep, ctx, n)
-        return kernels.mean_signs(payload["bits"], spoken, n, self._scales(payload, ctx), count)
-
-    def _votes(self, aggregator: Aggregator) -> TypeGuard[MajorityVote]:
-        """Whether the rule is a vote that needs the bits alone."""
-        return self.scale != "l1" and isinstance(aggregator, MajorityVote) and aggregator.weights is None
-
-    def _scales(self, payload: Payload, ctx: Context) -> Tensor:
+    def scales(self, payload: Payload, ctx: Context) -> Tensor:
+        """The scale of each block; zero where it abstained."""
         scale = self.constant(ctx)
         scale = payload["scale"][..., 0] if scale is None else scale
         return torch.where(payload.valid, scale, 0.0).float()
@@ -180,7 +112,7 @@ class Sign(Codec):
             return None
         return evaluate(1.0 if self.scale is None else self.scale, ctx)
 
-    def _spoken(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor | None:
+    def spoken(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor | None:
         """Words that mark the coordinates a ballot speaks on; None: all."""
         still = payload.planes.get("still")
         marked = kernels.outside_units(still, n, ctx.units) if still is not None and _any_set(still) else None
@@ -194,11 +126,6 @@ def _any_set(words: Tensor) -> bool:
     Of a few words numpy says it in a third of the time.
     """
     return not words.is_cpu or bool(words.numpy().any())
-
-
-def _may_be_zero(std: float | Tensor) -> bool:
-    """Whether any of these is zero; a card is not asked."""
-    return not std.is_cpu or bool(std.eq(0).any()) if isinstance(std, Tensor) else std == 0
 
 
 SAMPLES = (

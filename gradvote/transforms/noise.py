@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from gradvote import kernels
-from gradvote.core import Context, State, Transform
+from gradvote.core import Context, Payload, Plane, State, Transform
 from gradvote.errors import unknown
 from gradvote.kernels.quantiles import QUANTILES
 from gradvote.rng import Stream, draw
 
 _RELATIVE = re.compile("relative(?::([^:]+))?(?::([^:]+))?")
 
+REPORT = Plane("report", torch.float32, 1)
+"""One float32 ≥ 0 per block: each worker's maximum on its way to the server, the combined one on its way back."""
 
 LARGEST = 1e37
 """The largest b: times the largest ξ, 15.7, it is still a float32."""
@@ -89,17 +91,35 @@ class Noise(Transform):
         peak = torch.where(state["agreed"].isnan(), own, state["agreed"])
         return peak * self.std.factor, {**state, "own": own}
 
-    def agree(self, reports: Tensor, valid: Tensor) -> Tensor:
-        """The combined maximum (..., B) of reports (M, ..., B); NaN where no worker is valid."""
-        assert isinstance(self.std, Relative)
-        if self.std.combine == "median":
-            return kernels.median(reports[..., None], valid)[..., 0]
-        largest = torch.where(valid, reports, -1.0).amax(0)
-        return torch.where(largest >= 0, largest, torch.nan)
+    @property
+    def reports(self) -> tuple[Plane, ...]:
+        return (REPORT,) if self.relative else ()
 
-    def learn(self, state: State, agreed: Tensor) -> State:
-        """Use the agreed maximum (..., B) from now on; where it is not a finite number ≥ 0, keep the last one."""
-        usable = agreed.isfinite() & (agreed >= 0)
+    def report(self, state: State) -> dict[str, Tensor]:
+        return {REPORT.name: state["own"][..., None]} if self.relative else {}
+
+    def check_reports(self, payload: Payload) -> Payload:
+        if not self.relative:
+            return payload
+        report = payload[REPORT.name][..., 0]
+        return Payload(payload.valid & report.isfinite() & (report >= 0), payload.planes)
+
+    def combine_reports(self, ballots: Payload) -> dict[str, Tensor]:
+        """The combined maximum; NaN where no worker is valid."""
+        if not isinstance(self.std, Relative):
+            return {}
+        reports = ballots[REPORT.name]
+        if self.std.combine == "median":
+            return {REPORT.name: kernels.median(reports, ballots.valid)}
+        largest = torch.where(ballots.valid, reports[..., 0], -1.0).amax(0)
+        return {REPORT.name: torch.where(largest >= 0, largest, torch.nan)[..., None]}
+
+    def learn(self, state: State, decision: Payload) -> State:
+        """Use the agreed maximum from now on; where it is not a finite number ≥ 0, keep the last one."""
+        if not self.relative:
+            return state
+        agreed = decision[REPORT.name][..., 0]
+        usable = decision.valid & agreed.isfinite() & (agreed >= 0)
         return {**state, "agreed": torch.where(usable, agreed, state["agreed"])}
 
 

@@ -35,45 +35,6 @@ def test_reduce_is_aggregate_after_decode(codec: Codec, aggregator: Aggregator) 
         assert bool((decoded[~payload.valid] == 0).all())
 
 
-@pytest.mark.parametrize("aggregator", [MajorityVote(), MajorityVote("positive"), MajorityVote(still=True)], ids=repr)
-@pytest.mark.parametrize("codec", flat(CODECS))
-@pytest.mark.parametrize("down", [Sign(), Sign(0.5, zero="positive"), Sign(still=True)], ids=repr)
-def test_an_elected_decision_is_what_down_sends_of_the_reduced_vector(
-    codec: Codec, aggregator: Aggregator, down: Codec
-) -> None:
-    for num_workers, n in ((1, 65), (4, 65), (7, 1)):
-        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B, units=UNITS)
-        elected = codec.elect(payload, aggregator, down, ctx, n)
-        if elected is not None:
-            sent, _ = down.encode(codec.reduce(payload, aggregator, ctx, n), {}, ctx.as_server())
-            assert same(elected.valid, sent.valid) and not bool(elected.valid[2])
-            assert same(down.decode(elected, ctx.as_server(), n), down.decode(sent, ctx.as_server(), n))
-
-
-def test_votes_on_plain_signs_are_elected() -> None:
-    for codec in (Sign(), Sign(zero="abstain"), Masked(0.5, Sign()), Sign(still=True)):
-        payload, ctx = ballots(codec, 4, 65), context(senders(4), B, units=UNITS)
-        assert codec.elect(payload, MajorityVote(), Sign(), ctx, 65) is not None
-        assert codec.elect(payload, MajorityVote(still=True), Sign(still=True), ctx, 65) is not None
-        for rule, down in (
-            (Mean(), Sign()),
-            (MajorityVote("abstain"), Sign()),
-            (MajorityVote(), Sign("l1")),
-            (MajorityVote(still=True), Sign()),
-        ):
-            assert codec.elect(payload, rule, down, ctx, 65) is None
-
-
-@pytest.mark.parametrize("codec", flat(CODECS))
-def test_decoding_into_a_tensor_is_decoding(codec: Codec) -> None:
-    for num_workers, n in ((1, 65), (4, 129), (3, 1)):
-        payload, ctx = ballots(codec, num_workers, n), context(senders(num_workers), B, units=UNITS)
-        expected = codec.decode(payload, ctx, n)
-        out = torch.full_like(expected, torch.nan)
-        codec.decode_into(payload, ctx, n, out)
-        assert same(out, expected)
-
-
 @pytest.mark.parametrize("scale", [1e-45, 3e-45, 1e-38, 1.0, 1e35])
 def test_masked_signs_of_any_scale_are_exact(scale: float) -> None:
     codec, ctx, n = Masked(0.5, Sign("l1")), context(0, 1), 300

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload, Plane, State
+from gradvote.rng import senders_of
 
 Digests = dict[str, dict[int, dict[str, str]]]
 """For each kind of thing and each step: digests by who, or what, it is of."""
@@ -112,14 +113,14 @@ class Observed(Algorithm):
         _here.book, _here.what = (self.book if self.book.now is not None else None), what
 
     def _rows(self, what: str, x: Tensor, ctx: Context) -> None:
-        blocks, senders = ctx.block.tolist(), ctx.senders.reshape(-1).tolist()
+        blocks, senders = ctx.block.tolist(), senders_of(ctx).reshape(-1).tolist()
         for sender, own in zip(senders, x.reshape(-1, len(blocks), x.shape[-1]), strict=True):
             for block, row in zip(blocks, own, strict=True):
                 self.book.write(what, sender, block, raw_of(row))
 
     def _payload(self, what: str, payload: Payload, planes: Sequence[Plane], ctx: Context) -> None:
         """Without the padding of rows of differing length, which says how many were encoded together."""
-        blocks, senders = ctx.block.tolist(), ctx.senders.reshape(-1).tolist()
+        blocks, senders = ctx.block.tolist(), senders_of(ctx).reshape(-1).tolist()
         widths = {p.name: p.row for p in planes}
         for i, sender in enumerate(senders):
             for b, block in enumerate(blocks):

@@ -125,9 +125,8 @@ class Protocol:
         groups = self.layout.groups
         if kind == Kind.BALLOT:
             return [self.algorithm.up.planes(g.n, c) for g, c in zip(groups, ctxs, strict=True)]
-        report = (Plane("report", torch.float32, 1),) if self.algorithm.up.reports else ()
-        down = self.algorithm.down
-        return [(*down.planes(g.n, c.as_server()), *report) for g, c in zip(groups, ctxs, strict=True)]
+        down, reports = self.algorithm.down, self.algorithm.up.reports
+        return [(*down.planes(g.n, c.as_server()), *reports) for g, c in zip(groups, ctxs, strict=True)]
 
     def send(self, kind: Kind, payloads: list[Payload], planes: Planes, ctx: Context) -> bytes:
         """One sender's payloads as a framed message."""
@@ -148,9 +147,11 @@ class Protocol:
 
     def check(self, kind: Kind, payloads: list[Payload]) -> list[Payload]:
         """The payloads with the flags of impossible blocks cleared."""
-        codec = self.algorithm.up if kind == Kind.BALLOT else self.algorithm.down
-        groups = self.layout.groups
-        return [_check_report(codec.check(p, g.n)) for p, g in zip(payloads, groups, strict=True)]
+        up, down = self.algorithm.up, self.algorithm.down
+        pairs = zip(payloads, self.layout.groups, strict=True)
+        if kind == Kind.BALLOT:
+            return [up.check(p, g.n) for p, g in pairs]
+        return [up.check_reports(down.check(p, g.n)) for p, g in pairs]
 
     def header(self, kind: Kind, ctx: Context) -> Header:
         """The header of a sender's message in this round."""
@@ -190,10 +191,3 @@ def _rates(
     each = torch.tensor([lr[owner] for own in owners for owner in own], dtype=torch.float32, device=CPU)
     rates: Sequence[Tensor] = torch.split(to_device(each, device), [*map(len, owners)])
     return rates
-
-
-def _check_report(payload: Payload) -> Payload:
-    if "report" not in payload.planes:
-        return payload
-    report = payload["report"][..., 0]
-    return Payload(payload.valid & report.isfinite() & (report >= 0), payload.planes)
