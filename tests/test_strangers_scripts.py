@@ -14,7 +14,7 @@ sys.path.insert(0, str(FOLDER))
 import diffs  # noqa: E402  # beside the runner
 from case import METHODS, load  # noqa: E402
 from run import ROOT10, Results, next_factor  # noqa: E402
-from table import _judged  # noqa: E402
+from table import _images, _judged  # noqa: E402
 
 sys.path.remove(str(FOLDER))  # its folders have the names of packages that may be missing
 CASES = sorted(path.parent for path in FOLDER.glob("*/script.toml"))
@@ -97,3 +97,11 @@ def test_a_file_of_another_commit_is_refused(tmp_path: Path) -> None:
         load("nanogpt").check(tmp_path)
     with pytest.raises(SystemExit, match="is missing"):
         load("muon").check(tmp_path)
+
+
+def test_moments_of_plain_are_held_against_those_of_its_other_seeds() -> None:
+    rows = [{"moments": m, "mean": 0.0, "std": 1.0, "test": 0.5} for m in ([3.0, 4.0], [6.0, 8.0])]
+    reference = [row["moments"] for row in rows]
+    assert _images(rows, reference, own=True).endswith("0.75 [0.5, 1]")
+    assert _images(rows[:1], reference, own=False).endswith("0.333")
+    assert _images(rows[:1], reference[:1], own=True).endswith("nan")

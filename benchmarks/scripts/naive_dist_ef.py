@@ -1,13 +1,19 @@
-"""Whose loss is it: dist-EF-SGDM written out without gradvote, on torchft's network, and without compression.
+"""Whose loss is it: dist-EF written out without gradvote, on torchft's network, beside what is not compressed.
 
 GRADVOTE_DATA=../shared/data python benchmarks/scripts/naive_dist_ef.py
+
+Mean held-out loss over two seeds at each of three rates. Adam behind the signs sees one size per tensor and adapts to
+nothing; before the signs it adapts to each coordinate.
 """
+
+from collections.abc import Callable
 
 import tiny
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
 
-STEPS, WORKERS, BATCH, MU = 200, 2, 32, 0.9
+STEPS, WORKERS, BATCH, SEEDS = 200, 2, 32, (1, 2)
 
 
 def network() -> nn.Module:
@@ -16,39 +22,83 @@ def network() -> nn.Module:
     return nn.Sequential(*features, *classes)
 
 
-def feedback(x: Tensor, memory: Tensor, compressed: bool) -> Tensor:
+class Memory:
     """The scaled sign of x and what was not sent before; the memory keeps the rest."""
-    wanted = x + memory
-    sent = wanted.abs().mean() * wanted.sign() if compressed else wanted
-    memory.copy_(wanted - sent)
-    return sent
+
+    def __init__(self) -> None:
+        self.unsent: Tensor | float = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        wanted = x + self.unsent
+        sent = wanted.abs().mean() * wanted.sign()
+        self.unsent = wanted - sent
+        return sent
 
 
-def train(lr: float, compressed: bool) -> float:
-    """Held-out loss after training (Zheng et al. 2019, Algorithm 2, at a constant rate; blocks are tensors)."""
+class Nesterov:
+    """g + μm with m ← μm + g; the gradient itself where μ = 0."""
+
+    def __init__(self, mu: float = 0.9) -> None:
+        self.mu, self.m = mu, 0.0
+
+    def __call__(self, g: Tensor) -> Tensor:
+        self.m = self.m * self.mu + g
+        return g + self.mu * self.m if self.mu else g
+
+
+class Adam:
+    """A worker's own update of Adam."""
+
+    def __init__(self, beta1: float, beta2: float = 0.999) -> None:
+        self.betas, self.m, self.v, self.t = (beta1, beta2), 0.0, 0.0, 0
+
+    def __call__(self, g: Tensor) -> Tensor:
+        b1, b2 = self.betas
+        self.t, self.m, self.v = self.t + 1, self.m * b1 + g * (1 - b1), self.v * b2 + g * g * (1 - b2)
+        return (self.m / (1 - b1**self.t)) / ((self.v / (1 - b2**self.t)) ** 0.5 + 1e-8)
+
+
+Rule = Callable[[], Callable[[Tensor], Tensor]]
+
+
+def train(before: Rule | None, optimizer: Callable[..., Optimizer], lr: float, seed: int) -> float:
+    """Held-out loss at a constant rate; blocks are tensors. Without `before` the mean itself is applied."""
     torch.manual_seed(1)
     model, (x, y) = network(), tiny.cifar(True, 8000)
-    params = list(model.parameters())
-    momenta, memories = ([[torch.zeros_like(p) for p in params] for _ in range(WORKERS)] for _ in range(2))
-    servers = [torch.zeros_like(p) for p in params]
-    order = torch.cat([torch.randperm(len(y)) for _ in range(2)])[: STEPS * WORKERS * BATCH].view(STEPS, WORKERS, BATCH)
-    for batches in order:
-        ballots = []
-        for batch, momentum, memory in zip(batches, momenta, memories, strict=True):
-            gradients = torch.autograd.grad(nn.functional.cross_entropy(model(x[batch]), y[batch]), params)
-            for m, g in zip(momentum, gradients, strict=True):
-                m.mul_(MU).add_(g)
-            nesterov = [g + MU * m for g, m in zip(gradients, momentum, strict=True)]
-            ballots.append([feedback(p, e, compressed) for p, e in zip(nesterov, memory, strict=True)])
-        with torch.no_grad():
-            for p, server, *votes in zip(params, servers, *ballots, strict=True):
-                p.sub_(feedback(sum(votes) / WORKERS, server, compressed), alpha=lr)
+    params, draw = list(model.parameters()), torch.Generator().manual_seed(seed)
+    final = optimizer(params, lr)
+    workers = [[(before(), Memory()) for _ in params] for _ in range(WORKERS)] if before else []
+    servers = [Memory() for _ in params]
+    order = torch.cat([torch.randperm(len(y), generator=draw) for _ in range(2)])
+    for batches in order[: STEPS * WORKERS * BATCH].view(STEPS, WORKERS, BATCH):
+        gradients = [torch.autograd.grad(nn.functional.cross_entropy(model(x[b]), y[b]), params) for b in batches]
+        for i, p in enumerate(params):
+            own = [g[i] for g in gradients]
+            if before:
+                own = [send(make(g)) for g, (make, send) in zip(own, (w[i] for w in workers), strict=True)]
+            mean = torch.stack(own).mean(0)
+            p.grad = servers[i](mean) if before else mean
+        final.step()
     with torch.no_grad():
         images, labels = tiny.cifar(False, 2000)
         return float(nn.functional.cross_entropy(model(images[1::2]), labels[1::2]))
 
 
+def momentum(params: list[nn.Parameter], lr: float) -> Optimizer:
+    return SGD(params, lr, momentum=0.9)
+
+
+RULES: dict[str, tuple[Rule | None, Callable[..., Optimizer], tuple[float, ...]]] = {
+    "mean, AdamW": (None, AdamW, (1e-3, 2e-3, 4e-3)),
+    "mean, SGD with momentum": (None, momentum, (0.02, 0.035, 0.06)),
+    "dist-EF-SGDM, SGD": (Nesterov, SGD, (0.02, 0.035, 0.06)),
+    "dist-EF without momentum, AdamW": (lambda: Nesterov(0), AdamW, (5e-4, 1e-3, 2e-3)),
+    "dist-EF-Adam with β₁ = 0.9, SGD": (lambda: Adam(0.9), SGD, (1e-3, 2e-3, 4e-3)),
+    "dist-EF-Adam with β₁ = 0.8, SGD": (lambda: Adam(0.8), SGD, (1e-3, 2e-3, 4e-3)),
+}
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for rate in (0.016, 0.05):
-        print(f"rate {rate}: compressed {train(rate, True):.3f}, not compressed {train(rate, False):.3f}", flush=True)
+    for name, (before, optimizer, rates) in RULES.items():
+        losses = [sum(train(before, optimizer, lr, seed) for seed in SEEDS) / len(SEEDS) for lr in rates]
+        print(name, ", ".join(f"{lr:g}: {loss:.3f}" for lr, loss in zip(rates, losses, strict=True)), flush=True)

@@ -12,7 +12,7 @@ from run import TUNE, Results
 
 PAGE = Path("docs/scripts.md")
 BEST, SUGGESTED = 1.05, 1.10
-NAMES = {"signum": "Signum", "dist_ef_sgdm": "dist-EF"}
+NAMES = {"signum": "Signum", "dist_ef_adam": "dist-EF-Adam", "dist_ef_sgdm": "dist-EF-SGDM"}
 Row = dict[str, Any]
 
 
@@ -59,12 +59,12 @@ def costs(cases: Sequence[Case]) -> list[str]:
     """What votes ask of a script, and what they send."""
     lines = [
         "| script | commit | lines added, removed | votes per optimizer step | kB per worker and step: plain, Signum, "
-        "dist-EF | warnings |",
+        "dist-EF-Adam | warnings |",
         "|---|---|---|---|---|---|",
     ]
     for case in cases:
         rows = [r for r in Results(case.name).rows if "failed" not in r]
-        found = {m: next((r for r in rows if r["method"] == m and any(r["coordinates"])), None) for m in METHODS[1:]}
+        found = {m: next((r for r in rows if r["method"] == m and any(r["coordinates"])), None) for m in METHODS[1:3]}
         added, removed = size(case.votes)
         kilobytes = [_plain_bytes(found["signum"]), *(_bytes(row) for row in found.values())]
         warnings = sorted({_short(w) for row in found.values() if row for w in row["warnings"]})
@@ -89,18 +89,28 @@ def images(cases: Sequence[Case]) -> list[str]:
             for factor, name in chosen[: 1 if method == "plain" else 2]:
                 rows = tested(results, method, factor)
                 if rows and reference:
-                    lines.append(f"| {NAMES.get(method, 'plain')}, {name}, ×{factor:.2g} {_images(rows, reference)} |")
+                    own = method == "plain"
+                    lines.append(
+                        f"| {NAMES.get(method, 'plain')}, {name}, ×{factor:.2g} {_images(rows, reference, own)} |"
+                    )
     return lines
 
 
-def _images(rows: list[Row], reference: list[list[float]]) -> str:
+def _images(rows: list[Row], reference: list[list[float]], own: bool) -> str:
+    """With `own` rows of the reference: how far each is from the mean of its other seeds."""
     good = [r for r in rows if "failed" not in r and math.isfinite(float(r["test"]))]
     if not good:
         return f"| {len(rows)} of {len(rows)} | | | | "
-    middle = [sum(column) / len(reference) for column in zip(*reference, strict=True)]
-    away = [math.dist(r["moments"], middle) / math.hypot(*middle) for r in good]
+    away = [_away(r["moments"], [m for m in reference if not own or m != r["moments"]]) for r in good]
     values = [[r["mean"] for r in good], [r["std"] for r in good], [r["test"] for r in good], away]
     return f"| {len(rows) - len(good)} of {len(rows)} | " + " | ".join(map(_range, values))
+
+
+def _away(moments: list[float], reference: list[list[float]]) -> float:
+    if not reference:
+        return math.nan
+    middle = [sum(column) / len(reference) for column in zip(*reference, strict=True)]
+    return math.dist(moments, middle) / math.hypot(*middle)
 
 
 def best(results: Results, method: str) -> float:
