@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # for type checkers the same names, imported outright; nothin
     from gradvote import transforms as transforms
     from gradvote.theory import suggest_lr as suggest_lr
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "aggregators",
