@@ -6,8 +6,9 @@ from torch import Tensor
 
 from gradvote.kernels import quantiles, reference
 from gradvote.kernels.cuda import noisy, noisy_signs
-from tests.kernels.cuda.both import DEVICE, check
+from tests.kernels.cuda.both import check
 from tests.kernels.inputs import DTYPES, LAYOUTS, coordinates, draw_for
+from tests.on_card import DEVICE
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in the interpreter
 DISTRIBUTIONS = sorted(quantiles.QUANTILES)
