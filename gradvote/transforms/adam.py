@@ -37,9 +37,9 @@ class Adam(Transform):
         x = kernels.bounded(x.detach())
         m = state["momentum"] * self.beta1 + x * (1 - self.beta1)
         v = state["square"] * self.beta2 + x * x * (1 - self.beta2)
-        betas, gains = m.new_tensor([[self.beta1, self.beta2], [1 - self.beta1, 1 - self.beta2]])
-        weights = state["weights"] * betas + gains
-        first, second = weights[..., :1], weights[..., 1:]
+        first = state["weights"][..., :1] * self.beta1 + (1 - self.beta1)
+        second = state["weights"][..., 1:] * self.beta2 + (1 - self.beta2)
+        weights = torch.cat((first, second), -1)
         out = (m / first) / (v.sqrt() / second.sqrt() + self.eps)
         sent = kernels.finite(out)[..., None]
         new = {"momentum": m, "square": v, "weights": weights}

@@ -5,8 +5,9 @@ import torch
 
 from gradvote.kernels import reference
 from gradvote.kernels.cuda import compaction
-from tests.kernels.cuda.both import DEVICE, check
+from tests.kernels.cuda.both import check
 from tests.kernels.inputs import LAYOUTS, words_like
+from tests.on_card import DEVICE
 
 SHAPES: list[tuple[int, ...]] = [(3,), (), (2, 3), (2, 1, 3)]
 SIZES = (0, 1, 7, 63, 64, 65, 129, 1025, 2049, 16385)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradvote.kernels.cuda import settled
 from gradvote.kernels.quantiles import QUANTILES, _TorchLanes
-from tests.kernels.cuda.both import DEVICE
+from tests.on_card import DEVICE
 
 PIECE = 1 << 24
 EDGES = (0, 1 << 22, 1 << 31, (1 << 32) - (1 << 22))
