@@ -42,7 +42,10 @@ def is_finite(x):
 @triton.jit
 def divided(a, b):
     """a / b correctly rounded, of one type and shape; `/` is not for float32."""
-    if a.dtype == tl.float64:
-        return a / b
-    else:
-        return tl.div_rn(a, b)
+    return a / b if a.dtype == tl.float64 else tl.div_rn(a, b)
+
+
+@triton.jit
+def appended(values, value):
+    """A tuple with one value more."""
+    return values + (value,)  # noqa: RUF005  # Triton has no starred expressions
