@@ -16,7 +16,7 @@ from gradvote.kernels.cuda.averages import NARROW, bounded, repair
 from gradvote.kernels.cuda.columns import strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import Rows, rows_of, values_of
-from gradvote.kernels.cuda.tiles import drawn, is_finite, load, row_start
+from gradvote.kernels.cuda.tiles import appended, drawn, is_finite, load, row_start
 from gradvote.kernels.cuda.trees import fold, folded, near
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
@@ -98,6 +98,30 @@ def _advance(
 
 
 @triton.jit
+def _packed(flags):
+    """Flags (T, W, 32) as words (T, W)."""
+    return tl.sum(flags.to(tl.int32) << tl.arange(0, 32)[None, None, :], axis=2)
+
+
+@triton.jit
+def _flags(words):
+    """Words (T, W) as flags (T, W, 32)."""
+    return ((words[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1) != 0
+
+
+@triton.jit
+def _drawn_bits(
+    zero, place, row, inner, low, high, block, block_outer, block_inner, sender, sender_outer, sender_inner
+):  # fmt: skip
+    """The draw's bits of the marked coordinates of words; made only if there are any."""
+    if tl.max((zero != 0).to(tl.int32)) > 0:
+        own_block = drawn(block, row, inner, block_outer, block_inner)
+        own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
+        zero &= philox.word(place, own_block, own_sender, low, high)
+    return zero
+
+
+@triton.jit
 def _sent(p, positive, kept, scale, MASKED: tl.constexpr):
     """p without what is sent."""
     sent = tl.where(positive, scale, -scale)
@@ -138,12 +162,11 @@ def _advance_rows(
     marks, bits = row_start(marks, row, inner, mark_outer, mark_inner, 2), bits + row.to(tl.int64) * 2 * width
     new_memory, new_momentum = new_memory + row.to(tl.int64) * n, new_momentum + row.to(tl.int64) * n
     WORDS: tl.constexpr = SIZE // PARTS // 32
-    lanes = tl.arange(0, 32)[None, None, :]
     magnitudes, wrong = (), tl.zeros((TILES, WORDS, 32), tl.int32)
-    sent_count = tl.zeros((TILES, WORDS, 32), tl.int32)
+    sent_count = wrong
     for k in tl.static_range(PARTS):
         place = tile[:, None] * (SIZE // 32) + k * WORDS + tl.arange(0, WORDS)[None, :]
-        j = place[:, :, None] * 32 + lanes
+        j = place[:, :, None] * 32 + tl.arange(0, 32)[None, None, :]
         inside = j < n
         p = bounded(load(x, j, n))
         before = load(memory, j, n)
@@ -154,31 +177,26 @@ def _advance_rows(
             p = bounded(p + m * mu) if KIND == 2 else bounded(m)
         p = p + before * ratio
         wrong = tl.maximum(wrong, (inside & ~is_finite(p)).to(tl.int32))
-        positive = inside & ((p >= 0) if ZEROS == 1 else (p > 0))
-        word = tl.sum(positive.to(tl.int32) << lanes, axis=2)
+        word = _packed(inside & ((p >= 0) if ZEROS == 1 else (p > 0)))
         if ZEROS == 2:
-            zero = tl.sum((inside & (p == 0)).to(tl.int32) << lanes, axis=2)
-            if tl.max((zero != 0).to(tl.int32)) > 0:
-                own_block = drawn(block, row, inner, block_outer, block_inner)
-                own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
-                word |= zero & philox.word(place, own_block, own_sender, low, high)
+            word |= _drawn_bits(
+                _packed(inside & (p == 0)), place, row, inner,
+                low, high, block, block_outer, block_inner, sender, sender_outer, sender_inner,
+            )  # fmt: skip
         tl.store(bits + place, word, mask=place < 2 * width)
         marked = inside
         if MASKED:
             mark = tl.load(marks + place, mask=place < 2 * width, other=0)
-            marked = inside & (((mark[:, :, None] >> lanes) & 1) != 0)
+            marked = inside & _flags(mark)
         if SUMMED:
             tl.store(new_memory + j, p, mask=inside)
-            magnitudes = magnitudes + (tl.where(marked, tl.abs(p), 0.0),)  # Triton has no starred tuples
+            magnitudes = appended(magnitudes, tl.where(marked, tl.abs(p), 0.0))
             sent_count += marked.to(tl.int32)
         else:
-            signs = ((word[:, :, None] >> lanes) & 1) != 0
-            tl.store(new_memory + j, _sent(p, signs, marked, scale, MASKED), mask=inside)
+            tl.store(new_memory + j, _sent(p, _flags(word), marked, scale, MASKED), mask=inside)
     worst = tl.max(wrong)
-    if worst > 0:
-        tl.store(valid + row, False)
-    if worst > 1:
-        tl.store(moved + row, False)
+    tl.store(valid + row, False, mask=worst > 0)
+    tl.store(moved + row, False, mask=worst > 1)
     if SUMMED:
         total = fold(tl.reshape(near(magnitudes), (TILES, SIZE // 8)), TILES, SIZE // 8, 7)
         tl.store(sums + row.to(tl.int64) * sum_tiles + tile, total, mask=tile < sum_tiles)

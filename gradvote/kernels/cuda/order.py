@@ -17,7 +17,7 @@ from gradvote.kernels.cpu.networks import sort
 from gradvote.kernels.cuda.columns import columns_of, flags_of, strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import Rows
-from gradvote.kernels.cuda.tiles import divided, row_start
+from gradvote.kernels.cuda.tiles import appended, divided, row_start
 from gradvote.kernels.cuda.traced import Symbol, function
 
 TILES = {2: 1024, 4: 1024, 8: 1024, 12: 512, 16: 512, 32: 256, 64: 128}
@@ -113,7 +113,7 @@ def _select(
         counts = _counts(flags, i, flag_step, number)
         count += counts.to(tl.int32)
         value = tl.load(x + i.to(tl.int64) * step * UNIT, mask=(j < n) & (i < number), other=0)
-        values = values + (tl.where((value < float("inf")) & counts, value, float("inf")),)
+        values = appended(values, tl.where((value < float("inf")) & counts, value, float("inf")))
     values = SORT(values)
     low = tl.minimum(low, tl.maximum(count - 1, 0) // 2)
     kind: tl.constexpr = out.dtype.element_ty

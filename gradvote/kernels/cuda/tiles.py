@@ -108,3 +108,9 @@ def divided(a, b):
     else:
         quotient = tl.div_rn(a, b)
     return quotient
+
+
+@triton.jit
+def appended(values, value):
+    """A tuple with one value more."""
+    return values + (value,)

@@ -14,7 +14,7 @@ from gradvote.kernels.cuda.columns import strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import rows_of
 from gradvote.kernels.cuda.signs import FLOATS
-from gradvote.kernels.cuda.tiles import divided, row_start
+from gradvote.kernels.cuda.tiles import appended, divided, row_start
 from gradvote.kernels.reference import TILE
 
 TILES = 4
@@ -51,8 +51,8 @@ def _sum(x: Tensor, keep: Tensor | None, magnitude: bool) -> tuple[Tensor, Tenso
     launch(
         _sum_tiles, triton.cdiv(rows.number * tiles, TILES), x,
         rows.x, masks.x, sums, counts, rows.number * tiles, rows.n, rows.inner,
-        *strides_of(rows, unit_of(rows)), *strides_of(masks, 1),
-        UNIT=unit_of(rows), SIZE=TILE, TILES=TILES, ABSOLUTE=magnitude, MASKED=keep is not None,
+        *strides_of(rows, unit_of(rows)), *strides_of(masks, 1), UNIT=unit_of(rows),
+        SIZE=TILE, TILES=TILES, ABSOLUTE=magnitude, MASKED=keep is not None,
     )  # fmt: skip
     return folded(sums, counts, tiles, rows.n if keep is None else 0, magnitude), counts
 
@@ -129,7 +129,7 @@ def _sum_tiles(
             marked = here & (((word >> (j % 64).to(tl.int64)) & 1) != 0)
             values = tl.where(marked, values, 0.0)
             kept += marked.to(tl.int32)
-        parts = parts + (tl.where(here | (lane < padded), values, _minus_zero(values)),)
+        parts = appended(parts, tl.where(here | (lane < padded), values, _minus_zero(values)))
     total = fold(near(parts), TILES, SIZE // 8, 7)
     tl.store(sums + unit, total, mask=within)
     if MASKED:
@@ -151,7 +151,7 @@ def _fold_far(sums, less, tiles, width, size, TILE: tl.constexpr):
     parts = ()
     for k in tl.static_range(8):
         i = j + k * size
-        parts = parts + (tl.load(start + i, mask=(j < size) & (i < tiles), other=0),)
+        parts = appended(parts, tl.load(start + i, mask=(j < size) & (i < tiles), other=0))
     tl.store(less + row.to(tl.int64) * size + j, near(parts), mask=j < size)
 
 

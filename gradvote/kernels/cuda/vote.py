@@ -16,7 +16,7 @@ from gradvote.kernels import reference
 from gradvote.kernels.cuda.columns import columns_of, flags_of, strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.rows import rows_of
-from gradvote.kernels.cuda.tiles import row_start
+from gradvote.kernels.cuda.tiles import appended, row_start
 from gradvote.kernels.cuda.traced import Symbol, function
 
 TILES = {1: 1024, 3: 512, 7: 512, 15: 256}
@@ -83,10 +83,10 @@ def _sum(counter, more, TOTAL: tl.constexpr, PLANES: tl.constexpr):
     carry = counter[0] & more[0]
     for k in tl.static_range(1, TOTAL):
         if k < PLANES:
-            result = result + (counter[k] ^ more[k] ^ carry,)
+            result = appended(result, counter[k] ^ more[k] ^ carry)
             carry = (counter[k] & more[k]) | (counter[k] & carry) | (more[k] & carry)
         else:
-            result = result + (counter[k] ^ carry,)
+            result = appended(result, counter[k] ^ carry)
             carry = counter[k] & carry
     return result
 
@@ -112,8 +112,8 @@ def _chunk(
     ballots, speaking = (ballot,), (ballot * 0 + spoken,)
     for k in tl.static_range(1, ROWS):
         ballot, spoken = _ballot(x, marks, flags, first + k, step, mark_step, flag_step, number, inside, MASKED)
-        ballots = ballots + (ballot,)
-        speaking = speaking + (ballot * 0 + spoken,)
+        ballots = appended(ballots, ballot)
+        speaking = appended(speaking, ballot * 0 + spoken)
     return COUNT(ballots, speaking)
 
 
@@ -141,7 +141,7 @@ def _vote(
     if TOTAL:
         counter, threshold = (tl.zeros((TILE,), tl.int64),), first
         for _ in tl.static_range(1, TOTAL):
-            counter = counter + (tl.zeros((TILE,), tl.int64),)  # Triton has no starred tuples
+            counter = appended(counter, tl.zeros((TILE,), tl.int64))
         while threshold < number:
             more = _chunk(x, marks, flags, threshold, step, mark_step, flag_step, number, inside, MASKED, ROWS, COUNT)
             counter = _sum(counter, more, TOTAL, PLANES)
