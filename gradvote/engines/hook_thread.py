@@ -113,24 +113,24 @@ class HookThread(threading.Thread):
 
     def run(self) -> None:
         """Work until the process ends: a thread that ended with its model would race with the interpreter's end."""
-        with _stream_of_its_own(self._desk.device) as stream:
+        with _stream_of_its_own(self._desk.device):
             while True:
                 bucket = self._inbox.get()
                 self._step.buckets.append(bucket)
                 self._step.waiting.append(bucket)
-                self._try(bucket, stream)
+                self._try(bucket)
                 if bucket.last or self._error is not None:
                     buckets, self._step = self._step.buckets, _Step()
                     self._asides = [each.aside for each in buckets]  # a card may not have read them yet
                     for each in buckets:  # of a card that has failed nobody can say when a buffer is there
                         each.taken.set_result(each.buffer if self._error is None else None)
 
-    def _try(self, bucket: Bucket, stream: torch.cuda.Stream | None) -> None:
+    def _try(self, bucket: Bucket) -> None:
         last = bucket.last
         try:
             if self._error is None:
-                if stream is not None and bucket.filled is not None:
-                    stream.wait_event(bucket.filled)
+                if bucket.filled is not None:
+                    torch.cuda.current_stream(self._desk.device).wait_event(bucket.filled)
                 ready = sum(bucket.buffer.nbytes for bucket in self._step.waiting) >= SMALL and not self._whole
                 if last or ready:
                     self._close_group()
@@ -193,12 +193,11 @@ class HookThread(threading.Thread):
 
 
 @contextmanager
-def _stream_of_its_own(device: torch.device) -> Iterator[torch.cuda.Stream | None]:
+def _stream_of_its_own(device: torch.device) -> Iterator[None]:
     """Within, what this thread asks of a card is done beside the backward pass, and before it where both wait."""
     if device.type != "cuda":
-        yield None
+        yield
         return
     torch.cuda.set_device(device)
-    stream = torch.cuda.Stream(device, priority=-1)
-    with torch.cuda.stream(stream):
-        yield stream
+    with torch.cuda.stream(torch.cuda.Stream(device, priority=-1)):
+        yield
