@@ -2,8 +2,10 @@
 
     python scripts/walk.py [--algorithm dist-ef-sgdm] [exchange] [replicated] [sharded]
 
-A file counts when one of its functions runs in any thread between the call of `step()` and its return, on worker 0.
-What runs once (imports, compiling kernels, the first steps) does not count.
+Counted are files whose functions run in any thread between the call of `step()` and its return, with three workers. A
+file *carries* the gradient where one of these functions is given it, or gives it back, in whatever form: a tensor, a
+payload, a ballot, a frame, a decision. The others look after the run. What runs once (imports, compiling kernels, the
+first steps) does not count.
 """
 
 import argparse
@@ -12,8 +14,9 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -27,22 +30,44 @@ from gradvote.engines.launch import spawn
 
 ROOT = Path(gradvote.__file__).parent
 WORKERS, STEADY = 3, 3
+LEAST = 100
+"""Bytes: the packed signs of the model below are more, what is said about them is less."""
+Found = tuple[set[str], set[str]]
 AT_MOST = {"exchange": 25, "replicated": 28, "sharded": 28}
 
 
 class Walk:
-    """The files whose functions are called while it is `on`, in this thread and in all that are started afterwards."""
+    """Notes files while it is `on`, in this thread and in all that are started afterwards."""
 
     def __init__(self) -> None:
-        self.on, self.files = False, set[str]()
-        threading.setprofile(self._called)
-        sys.setprofile(self._called)
+        self.on, self.files, self.carriers = False, set[str](), set[str]()
+        threading.setprofile(self._seen)
+        sys.setprofile(self._seen)
 
-    def _called(self, frame: FrameType, event: str, arg: object) -> None:
-        if self.on and event == "call":
-            path = Path(frame.f_code.co_filename)
-            if path.is_relative_to(ROOT):
-                self.files.add(str(path.relative_to(ROOT)))
+    def _seen(self, frame: FrameType, event: str, arg: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if not self.on or event not in ("call", "return") or not path.is_relative_to(ROOT):
+            return
+        name = str(path.relative_to(ROOT))
+        self.files.add(name)
+        given = [value for key, value in frame.f_locals.items() if key != "self"] if event == "call" else [arg]
+        if name not in self.carriers and any(map(holds_data, given)):
+            self.carriers.add(name)
+
+
+def holds_data(value: object, depth: int = 3) -> bool:
+    """Whether this is, or has in it, as much as a gradient: in numbers, bits or bytes."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size() >= LEAST
+    if isinstance(value, bytes | bytearray | memoryview):
+        return len(value) >= LEAST
+    if not depth:
+        return False
+    if isinstance(value, Mapping):
+        return any(holds_data(own, depth - 1) for own in value.values())
+    if isinstance(value, list | tuple):
+        return any(holds_data(own, depth - 1) for own in value)
+    return is_dataclass(value) and any(holds_data(own, depth - 1) for own in vars(value).values())
 
 
 def work(worker: int) -> tuple[nn.Module, torch.optim.Optimizer, Callable[[int], None]]:
@@ -59,7 +84,7 @@ def work(worker: int) -> tuple[nn.Module, torch.optim.Optimizer, Callable[[int],
     return model, optimizer, backward
 
 
-def by_exchange(algorithm: Algorithm) -> set[str]:
+def by_exchange(algorithm: Algorithm) -> Found:
     """The files of a step of `Exchange`, as rank 0 sees them."""
     import torch.distributed as dist  # noqa: PLC0415  # in the rank's process
 
@@ -74,10 +99,10 @@ def by_exchange(algorithm: Algorithm) -> set[str]:
         exchange.step()
         walk.on = False
         optimizer.step()
-    return walk.files
+    return walk.files, walk.carriers
 
 
-def by_elastic(algorithm: Algorithm, placement: str) -> set[str]:
+def by_elastic(algorithm: Algorithm, placement: str) -> Found:
     """The files of a step of an elastic run whose workers are threads: what any of them calls."""
     store, together = HashStore(), threading.Barrier(WORKERS, timeout=60)
     walk = Walk()
@@ -102,30 +127,30 @@ def by_elastic(algorithm: Algorithm, placement: str) -> set[str]:
 
     with contextlib.redirect_stderr(io.StringIO()), ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(run, range(WORKERS)))
-    return walk.files
+    return walk.files, walk.carriers
 
 
-def files_of(way: str, algorithm: Algorithm) -> list[str]:
-    """The files of one way, in order."""
-    if way == "exchange":
-        return sorted(spawn(by_exchange, WORKERS, algorithm)[0])
-    return sorted(by_elastic(algorithm, way))
+def walk_of(way: str, algorithm: Algorithm) -> Found:
+    """The files of one way, and those among them that carry the gradient."""
+    return spawn(by_exchange, WORKERS, algorithm)[0] if way == "exchange" else by_elastic(algorithm, way)
 
 
-def main() -> int:
+def main() -> None:
+    """Print the walks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "ways", nargs="*", default=list(AT_MOST), help="exchange, replicated or sharded; all by default"
     )
     parser.add_argument("--algorithm", default="signsgd")
     arguments = parser.parse_args()
-    algorithm, over = gradvote.algorithms.create(arguments.algorithm), 0
+    algorithm = gradvote.algorithms.create(arguments.algorithm)
     for way in arguments.ways:
-        files = files_of(way, algorithm)
-        over += len(files) > AT_MOST[way]
-        print(f"{way}: {len(files)} files (at most {AT_MOST[way]})", *(f"    {file}" for file in files), sep="\n")
-    return over
+        files, carriers = walk_of(way, algorithm)
+        kernels = {name for name in carriers if name.startswith("kernels/cpu")}
+        carry = f"{len(carriers)} carry the gradient ({len(kernels)} kernels, {len(carriers - kernels)} others)"
+        print(f"{way}: {len(files)} files, of which {carry}; the aim is {AT_MOST[way]}")
+        print(*(f"    {'*' if name in carriers else ' '} {name}" for name in sorted(files)), sep="\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -61,7 +61,7 @@ ANY_JSON = st.recursive(
 LIKE = {"slot": [3, 0], "held": {}, "closed": False, "counted": {}, "members": [[1, 0]], "generation": 1, "text": "",
         "outcome": "void", "proofs": [[1, 3, 0, 1, 0, "aa", "bb"]], "lacks": [0], "holders": [[1]],
         "moves": [[0, 1]], "seen": {"1": "LATE"}, "reasons": [[1, "LATE", [0, 2]]],
-        "given_up": ["SHARD_LOST", 2, [[1, "CLOSED", [0, 2]]], [1]]}  # fmt: skip
+        "given_up": ["UNSERVED", 2, [[1, "CLOSED", [0, 2]]], [1]]}  # fmt: skip
 
 
 def packed(*parts: bytes) -> bytes:

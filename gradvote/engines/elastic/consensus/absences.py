@@ -70,7 +70,7 @@ class WhyGivenUp(enum.StrEnum):
     """Why nothing was decided in a slot."""
 
     TOO_FEW = "too few workers had enough ballots for a step"
-    SHARD_LOST = "nobody that is left has the memory of a shard"
+    UNSERVED = "a shard has nobody with both its memory and all ballots that count"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class GivenUp:
     """Why a slot was given up, from whom it is known, and on which evidence.
 
     `said_by` is the worker that put it to the register. `missing` are the reasons of those for whose absence it was so:
-    the authors of ballots that did not come, or the holders of the `shards` that were lost.
+    the authors of ballots that did not come, or the holders of the `shards` that nobody can decide on.
     """
 
     why: WhyGivenUp

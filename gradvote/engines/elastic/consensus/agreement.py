@@ -139,7 +139,7 @@ class Agreement(Evidence):
         lacking = {t for t in holders if not self.lacks.get(t, frozenset()).isdisjoint(shards)}
         own = tuple(Reason(holders[t].number, Why.LACKING, (holders[t].number,)) for t in sorted(lacking))
         gone = self._reasons(m for t, m in self.members.items() if t not in holders or t in lacking)
-        return GivenUp(WhyGivenUp.SHARD_LOST, me, own + gone, tuple(shards))
+        return GivenUp(WhyGivenUp.UNSERVED, me, own + gone, tuple(shards))
 
     def _spares(self, answering: Set[int]) -> bool:
         """Whether a shard would be lost by leaving out somebody who is silent, but connected: worth waiting for."""

@@ -23,7 +23,7 @@ def proposed(agreement: Agreement) -> Record:
     return record
 
 
-def shard_lost() -> Record:
+def unserved() -> Record:
     """Shard 0 is held by worker 1, which dies, and worker 2, which waits for its memory."""
     own = Agreement(1, Slot(7), MEMBERS, 2, holders=((2, 3), (1, 2), (1, 3)))
     own.ballot(1, NAMES[1])
@@ -45,14 +45,15 @@ def too_few() -> Record:
     return proposed(own)
 
 
-def test_the_memory_of_a_shard_is_lost() -> None:
-    given_up = shard_lost().given_up
-    assert given_up is not None and given_up.why == WhyGivenUp.SHARD_LOST
+def test_a_shard_that_nobody_can_decide_on() -> None:
+    given_up = unserved().given_up
+    assert given_up is not None and given_up.why == WhyGivenUp.UNSERVED
     assert (given_up.said_by, given_up.shards) == (0, (0,))
     assert given_up.missing == (Reason(2, Why.LACKING, (2,)), Reason(1, Why.CLOSED, (0, 2)))
     assert str(given_up) == (
-        "given up, as worker 0 has found: nobody that is left has the memory of a shard (0); worker 2: it had not been "
-        "given the memory of its shard, seen by 2; worker 1: its connection was closed, seen by 0 and 2"
+        "given up, as worker 0 has found: a shard has nobody with both its memory and all ballots that count (0); "
+        "worker 2: it had not been given the memory of its shard, seen by 2; "
+        "worker 1: its connection was closed, seen by 0 and 2"
     )
 
 
@@ -62,7 +63,7 @@ def test_too_few_ballots() -> None:
     assert given_up.missing == (Reason(1, Why.CLOSED, (0,)),)
 
 
-@pytest.mark.parametrize("given_up", [shard_lost, too_few])
+@pytest.mark.parametrize("given_up", [unserved, too_few])
 def test_it_travels_and_is_noted(given_up: object) -> None:
     record = given_up()  # type: ignore[operator]  # one of the two above
     assert record_from(record.to_json()) == record
