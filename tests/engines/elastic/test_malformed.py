@@ -45,7 +45,8 @@ LISTS: list[dict[str, Any]] = [
 ]  # fmt: skip
 RECORDS: list[dict[str, Any]] = [
     {"slot": [3], "outcome": LONG}, {"slot": [3, 0, 0]}, {"holders": 5}, {"holders": [[-1]]}, {"moves": [[1]]},
-    {"reasons": [[1, "LATE"]]}, {"given_up": 5}, {"given_up": ["TOO_FEW", 0, [[1, "LATE", 2]], []]},
+    {"reasons": [[1, "LATE"]]}, {"given_up": 5}, {"given_up": ["TOO_FEW", 0, [[1, "LATE", 2]], [], 1, 2]},
+    {"given_up": ["TOO_FEW", 0, [], [], 1]},
 ]  # fmt: skip
 TEXTS = [
     b"", b"\xff\xfe", b"\x00" * 8, b"{}", b"[]", b"null", b"7", DEEP, b'{"held":' + DEEP, b"9" * 9000,
@@ -61,7 +62,7 @@ ANY_JSON = st.recursive(
 LIKE = {"slot": [3, 0], "held": {}, "closed": False, "counted": {}, "members": [[1, 0]], "generation": 1, "text": "",
         "outcome": "void", "proofs": [[1, 3, 0, 1, 0, "aa", "bb"]], "lacks": [0], "holders": [[1]],
         "moves": [[0, 1]], "seen": {"1": "LATE"}, "reasons": [[1, "LATE", [0, 2]]],
-        "given_up": ["UNSERVED", 2, [[1, "CLOSED", [0, 2]]], [1]]}  # fmt: skip
+        "given_up": ["UNSERVED", 2, [[1, "CLOSED", [0, 2]]], [1], 2, 3]}  # fmt: skip
 
 
 def packed(*parts: bytes) -> bytes:

@@ -78,16 +78,20 @@ class GivenUp:
     """Why a slot was given up, from whom it is known, and on which evidence.
 
     `said_by` is the worker that put it to the register. `missing` are the reasons of those for whose absence it was so:
-    the authors of ballots that did not come, or the holders of the `shards` that nobody can decide on.
+    the authors of ballots that did not come, or the holders of the `shards` that nobody can decide on. `num_ballots`
+    were here, `num_needed` are the fewest that make a step.
     """
 
     why: WhyGivenUp
     said_by: int
     missing: tuple[Reason, ...] = ()
     shards: tuple[int, ...] = ()
+    num_ballots: int = 0
+    num_needed: int = 0
 
     def __str__(self) -> str:
-        what = f" ({', '.join(map(str, self.shards))})" if self.shards else ""
+        here = f"{self.num_ballots} here, min_workers is {self.num_needed}"
+        what = f" ({', '.join(map(str, self.shards)) if self.shards else here})"
         evidence = "".join(f"; worker {r.number}: {r.evidence}" for r in self.missing)
         return f"given up, as worker {self.said_by} has found: {self.why}{what}{evidence}"
 
@@ -110,7 +114,8 @@ def given_up_to_raw(given_up: GivenUp | None) -> list[Any] | None:
     """As a part of a JSON text."""
     if given_up is None:
         return None
-    return [given_up.why.name, given_up.said_by, reasons_to_raw(given_up.missing), list(given_up.shards)]
+    counts = given_up.num_ballots, given_up.num_needed
+    return [given_up.why.name, given_up.said_by, reasons_to_raw(given_up.missing), list(given_up.shards), *counts]
 
 
 def reasons_to_raw(reasons: Iterable[Reason]) -> list[list[Any]]:

@@ -126,20 +126,21 @@ class Agreement(Evidence):
         everyone = self._with_joining([self.members[t] for t in holdings])
         if len(everyone if not covered else members if self.joining else ()) >= self.quorum:
             holders, why = self._next_holders(everyone), self._reasons(everyone)
-            given_up = self._given_up(counted, {m.ticket for m in staying})
+            given_up = self._given_up(set(counted), {m.ticket for m in staying})
             return Record(self.slot, Outcome.VOID, {}, everyone, text, proofs, *holders, why, given_up)
         return None
 
-    def _given_up(self, counted: Iterable[int], staying: Set[int]) -> GivenUp:
+    def _given_up(self, counted: Set[int], staying: Set[int]) -> GivenUp:
         """Why nothing can be decided: a shard has no able holder among those who stay, or too few ballots are here."""
         me, shards = self.members[self.me].number, [s for s in range(len(self.holders)) if not self._able(s) & staying]
         if not shards:
-            return GivenUp(WhyGivenUp.TOO_FEW, me, self._reasons(self.members[t] for t in counted))
+            missing = self._reasons(self.members[t] for t in counted)
+            return GivenUp(WhyGivenUp.TOO_FEW, me, missing, (), len(counted), self.quorum)
         holders = {t: self.members[t] for s in shards for t in self.holders[s] if t in self.members}
         lacking = {t for t in holders if not self.lacks.get(t, frozenset()).isdisjoint(shards)}
         own = tuple(Reason(holders[t].number, Why.LACKING, (holders[t].number,)) for t in sorted(lacking))
         gone = self._reasons(m for t, m in self.members.items() if t not in holders or t in lacking)
-        return GivenUp(WhyGivenUp.UNSERVED, me, own + gone, tuple(shards))
+        return GivenUp(WhyGivenUp.UNSERVED, me, own + gone, tuple(shards), len(counted), self.quorum)
 
     def _spares(self, answering: Set[int]) -> bool:
         """Whether a shard would be lost by leaving out somebody who is silent, but connected: worth waiting for."""

@@ -180,5 +180,6 @@ def given_up_from_raw(raw: Any) -> GivenUp | None:
     """
     if raw is None:
         return None
-    why, said_by, missing, shards = raw
-    return GivenUp(WhyGivenUp[why], count(said_by), reasons_from_raw(missing), tuple(map(count, shards)))
+    why, said_by, missing, shards, *counts = raw
+    numbers, (num_ballots, num_needed) = tuple(map(count, shards)), map(count, counts)
+    return GivenUp(WhyGivenUp[why], count(said_by), reasons_from_raw(missing), numbers, num_ballots, num_needed)

@@ -61,6 +61,10 @@ def test_too_few_ballots() -> None:
     given_up = too_few().given_up
     assert given_up is not None and given_up.why == WhyGivenUp.TOO_FEW and not given_up.shards
     assert given_up.missing == (Reason(1, Why.CLOSED, (0,)),)
+    assert str(given_up) == (
+        "given up, as worker 0 has found: too few workers had enough ballots for a step (2 here, min_workers is 3); "
+        "worker 1: its connection was closed, seen by 0"
+    )
 
 
 @pytest.mark.parametrize("given_up", [unserved, too_few])
