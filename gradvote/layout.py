@@ -112,26 +112,37 @@ class Layout:
 
     def flatten(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
         """Copy the tensors of `params`, in their order, into the flat vector `out` (d,)."""
-        place = {param: i for i, param in enumerate(self.params)}
-        for p in self.pieces:
-            source = tensors[place[p.param]].detach().reshape(-1)
-            out[p.offset : p.offset + p.length] = source[p.start : p.start + p.length]
+        copy(self.split(out), self.pieces_of([x.detach().reshape(-1) for x in tensors]))
         return out
 
     def unflatten(self, flat: Tensor, out: Sequence[Tensor]) -> None:
         """Copy the flat vector (d,) into the tensors `out`, one for each of `params`, in whatever memory format."""
-        place = {param: i for i, param in enumerate(self.params)}
         whole = [x if x.is_contiguous() else torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in out]
-        for p in self.pieces:
-            target = whole[place[p.param]].view(-1)
-            target[p.start : p.start + p.length] = flat[p.offset : p.offset + p.length]
+        copy(self.pieces_of([x.view(-1) for x in whole]), self.split(flat))
         for x, own in zip(out, whole, strict=True):
             if own is not x:
                 x.copy_(own)
 
+    def split(self, flat: Tensor) -> Sequence[Tensor]:
+        """The pieces in a flat vector (d,), as views: one call of torch for all."""
+        views: Sequence[Tensor] = torch.split(flat, [p.length for p in self.pieces])
+        return views
+
+    def pieces_of(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The pieces in the tensors (numel,) of `params`, as views."""
+        place = {param: i for i, param in enumerate(self.params)}
+        wholes = [(p, tensors[place[p.param]]) for p in self.pieces]
+        return [x if p.length == len(x) else x[p.start : p.start + p.length] for p, x in wholes]
+
     def subset(self, params: Sequence[int]) -> "Layout":
         """The layout of some of the parameters; blocks keep their numbers."""
         return _arrange(self.numels, self.units, self.block_size, tuple(params))
+
+
+def copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy each source into its target: on a card in a few launches, not in one for each."""
+    if targets:
+        torch._foreach_copy_(list(targets), list(sources))
 
 
 def unit_of(shape: Sequence[int]) -> int:

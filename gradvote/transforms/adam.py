@@ -31,19 +31,22 @@ class Adam(Transform):
 
     def init(self, like: Tensor) -> State:
         zeros = torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
-        return {"momentum": zeros, "square": zeros.clone(), "weights": zeros.new_zeros((*like.shape[:-1], 2))}
+        weight = zeros.new_zeros(like.shape[:-1])
+        return {"momentum": zeros, "momentum weight": weight, "square": zeros.clone(), "square weight": weight.clone()}
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
         x = kernels.bounded(x.detach())
         m = state["momentum"] * self.beta1 + x * (1 - self.beta1)
         v = state["square"] * self.beta2 + x * x * (1 - self.beta2)
-        first = state["weights"][..., :1] * self.beta1 + (1 - self.beta1)
-        second = state["weights"][..., 1:] * self.beta2 + (1 - self.beta2)
-        weights = torch.cat((first, second), -1)
-        out = (m / first) / (v.sqrt() / second.sqrt() + self.eps)
-        sent = kernels.finite(out)[..., None]
-        new = {"momentum": m, "square": v, "weights": weights}
-        return out, {name: torch.where(sent, value, state[name]) for name, value in new.items()}
+        first = state["momentum weight"] * self.beta1 + (1 - self.beta1)
+        second = state["square weight"] * self.beta2 + (1 - self.beta2)
+        out = (m / first[..., None]) / (v.sqrt() / second.sqrt()[..., None] + self.eps)
+        sent = kernels.finite(out)
+        new = {"momentum": m, "momentum weight": first, "square": v, "square weight": second}
+        return out, {
+            name: torch.where(sent if value.dim() == sent.dim() else sent[..., None], value, state[name])
+            for name, value in new.items()
+        }
 
 
 SAMPLES = (Adam(), Adam(0.5, 0.9, 1e-4))

@@ -1,6 +1,7 @@
 """Law 7: state is a value. A failed step keeps the old one, a checkpoint is the state, and resuming is bit-exact."""
 
 import io
+from collections.abc import Iterator
 from copy import deepcopy
 
 import pytest
@@ -30,6 +31,18 @@ def after_some_steps(part: Codec | Transform) -> State:
         x = updates(M, B, N, seed=step)
         state = (part.encode if isinstance(part, Codec) else part)(x, state, ctx)[1]
     return state
+
+
+@pytest.mark.parametrize("part", flat(TRANSFORMS) + flat(CODECS))
+def test_a_state_has_a_number_for_each_block_or_for_each_coordinate(part: Codec | Transform) -> None:
+    """So checkpoints can keep it block by block, and give blocks to other ranks."""
+    for name, leaf in _leaves(part.init(torch.zeros(M, B, N))):
+        assert leaf.shape in ((M, B), (M, B, N)), name
+
+
+def _leaves(state: State) -> Iterator[tuple[str, Tensor]]:
+    for name, value in state.items():
+        yield from _leaves(value) if isinstance(value, dict) else [(name, value)]
 
 
 @pytest.mark.parametrize("part", flat(TRANSFORMS) + flat(CODECS))

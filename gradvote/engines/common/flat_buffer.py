@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradvote.engines.common.parameters import check_device
-from gradvote.layout import Layout, Piece
+from gradvote.layout import Layout, Piece, copy
 from gradvote.staging import CPU
 
 Decode = Callable[[Tensor | None], Tensor]
@@ -48,12 +48,13 @@ class FlatBuffer:
         if view is not None:
             return view
         flat = self.room(layout.size)
-        for p, place in zip(layout.pieces, _split(flat, layout), strict=True):
-            gradient = gradients[p.param]
-            if gradient is None:
+        given = {i: g.detach().reshape(-1) for i, g in gradients.items() if g is not None}
+        places = list(zip(layout.pieces, layout.split(flat), strict=True))
+        for p, place in places:
+            if p.param not in given:
                 place.fill_(torch.nan)
-            else:
-                place.copy_(_stretch(gradient.detach().reshape(-1), p))
+        there = [(p, place) for p, place in places if p.param in given]
+        copy([place for _, place in there], [_stretch(given[p.param], p) for p, _ in there])
         return flat
 
     def scatter(self, parts: Iterable[tuple[Layout, Decode]], targets: Mapping[int, Tensor], scale: float = 1) -> None:
@@ -85,8 +86,7 @@ class Outbox:
             return
         flat = decode(self._buffer.room(layout.size) if self._buffer.dtype == torch.float32 else None)
         _scaled(flat, self._scale)
-        for p, part in zip(layout.pieces, _split(flat, layout), strict=True):
-            _stretch(self._places[p.param].view(-1), p).copy_(part)
+        copy([_stretch(self._places[p.param].view(-1), p) for p in layout.pieces], layout.split(flat))
 
     def finish(self) -> None:
         """All directions are written."""
@@ -98,12 +98,6 @@ class Outbox:
 def _overlaps(x: Tensor) -> bool:
     """Whether numbers share memory, as in the gradient of a sum."""
     return any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True))
-
-
-def _split(flat: Tensor, layout: Layout) -> Sequence[Tensor]:
-    """The pieces of a layout as views: one call of torch for all."""
-    views: Sequence[Tensor] = torch.split(flat, [p.length for p in layout.pieces])
-    return views
 
 
 def _stretch(whole: Tensor, piece: Piece) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cuda.columns import strides_of, unit_of
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows, rows_of
 from gradvote.kernels.cuda.tiles import is_finite, load, row_start
 
@@ -31,7 +31,7 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
     before, rows, whole = rows_of(old.detach()), rows_of(x.detach()), _whole(x)
     unit = unit_of(before, rows)
     launch(
-        _average, rows.number * triton.cdiv(rows.n, TILE), x,
+        _average, rows.number * portions(rows.n, TILE), x,
         before.x, rows.x, new, kept, whole, float(beta), float(gain), rows.n, rows.inner,
         *strides_of(before, unit), *strides_of(rows, unit), UNIT=unit, TILE=TILE,
     )  # fmt: skip
@@ -45,7 +45,7 @@ def finite_or(new: Tensor, old: Tensor) -> Tensor:
     if not floats or new.shape != old.shape:
         return reference.finite_or(new, old)
     kept, rows, whole = torch.empty(new.shape, dtype=new.dtype, device=new.device), rows_of(new), _whole(new)
-    unit, programs = unit_of(rows), rows.number * triton.cdiv(rows.n, TILE)
+    unit, programs = unit_of(rows), rows.number * portions(rows.n, TILE)
     place = (rows.inner, *strides_of(rows, unit))
     launch(_copy, programs, new, rows.x, kept, whole, rows.n, *place, UNIT=unit, TILE=TILE)
     repair(rows_of(old), kept, whole)
@@ -54,7 +54,7 @@ def finite_or(new: Tensor, old: Tensor) -> Tensor:
 
 def repair(old: Rows, new: Tensor, whole: Tensor) -> None:
     """Gives the blocks of `new` (..., n, contiguous) that are not `whole` (...,) what they were in `old`."""
-    unit, programs = unit_of(old), old.number * triton.cdiv(old.n, REPAIR)
+    unit, programs = unit_of(old), old.number * portions(old.n, REPAIR)
     place = (old.inner, *strides_of(old, unit))
     launch(_repair, programs, new, old.x, new, whole, old.n, *place, UNIT=unit, TILE=REPAIR)
 

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gradvote.kernels import reference
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of, words_of
 from gradvote.kernels.cuda.tiles import count, narrowed, number, packed, row_start, whole
 
@@ -49,7 +49,7 @@ def pack_bits(flags: Tensor) -> Tensor:
     rows = rows_of(flags)
     width = reference.num_words(rows.n)
     out = torch.empty((*rows.lead, width), dtype=torch.int64, device=flags.device)
-    programs = rows.number * triton.cdiv(rows.n, TILE)
+    programs = rows.number * portions(rows.n, TILE)
     place = (rows.n, 2 * width, *rows.place)
     launch(_pack, programs, out, rows.x, out.view(torch.int32), *place, UNIT=rows.unit, TILE=TILE)
     return out
@@ -59,7 +59,7 @@ def count_bits(words: Tensor) -> Tensor:
     """`reference.count_bits`."""
     rows = words_of(words)
     counts = torch.zeros(rows.lead, dtype=torch.int64, device=words.device)
-    programs = rows.number * triton.cdiv(rows.n, COUNTED)
+    programs = rows.number * portions(rows.n, COUNTED)
     launch(_count, programs, counts, rows.x, counts, rows.n, *rows.place, UNIT=rows.unit, TILE=COUNTED)
     return counts
 
@@ -70,7 +70,7 @@ def unpack(words: Tensor, keep: Tensor | None, scale: float | Tensor, out: Tenso
     source = words_of(words, rows.lead)
     kept = source if keep is None else words_of(keep, rows.lead)
     launch(
-        _unpack, rows.number * triton.cdiv(rows.n, TILE), out,
+        _unpack, rows.number * portions(rows.n, TILE), out,
         source.x, kept.x, rows.x, rows.n, rows.inner,
         *source.place[1:], *kept.place[1:], *rows.place[1:], *number_of(scale, rows.lead, out),
         GIVEN=isinstance(scale, Tensor), KEPT=keep is not None, FLAGS=out.dtype == torch.uint8, ADDS=adds,

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows, lead_of, words_of
 from gradvote.kernels.cuda.tiles import count, row_start
 
@@ -36,7 +36,7 @@ def expand(words: Tensor, keep: Tensor) -> Tensor:
 
 def _move(kernel: object, source: Rows, kept: Rows, out: Tensor, available: int) -> None:
     """Start a kernel of this file; `available` is the number of words of 32 bits on the compacted side."""
-    parts = triton.cdiv(kept.n, PART)
+    parts = portions(kept.n, PART)
     starts = kept.x if parts <= 1 else _starts(kept, parts)
     launch(
         kernel, kept.number * parts, out,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, values_of
 from gradvote.kernels.cuda.tiles import before, drawn, packed
 from gradvote.rng import Draw
@@ -53,17 +53,17 @@ def keep_bits(draw: Draw, n: int, threshold: int | Tensor, granularity: int = 1)
     place = (out.view(torch.int32), n, 2 * out.shape[-1], inner, *philox.place_of(draw, lead), *limit)
     given = isinstance(threshold, Tensor)
     if granularity == 1:
-        programs = rows * triton.cdiv(out.shape[-1], 2 * TILES)
+        programs = rows * portions(out.shape[-1], 2 * TILES)
         launch(_fine_mask, programs, out, *place, GIVEN=given, TILES=TILES)
     else:
-        programs = rows * triton.cdiv(n, TILE)
+        programs = rows * portions(n, TILE)
         launch(_coarse_mask, programs, out, *place, granularity, GIVEN=given, EVEN=granularity % 32 == 0, TILE=TILE)
     return out
 
 
 def _draw(draw: Draw, lead: torch.Size, out: Tensor, n: int, width: int, bits: bool) -> None:
     """Write `width` words of each row's stream; as bits, those of coordinates below n."""
-    programs = lead.numel() * triton.cdiv(width, 64 * TILES)
+    programs = lead.numel() * portions(width, 64 * TILES)
     place = (out, n, width, lead[-1] if lead else 1, *philox.place_of(draw, lead))
     launch(_words, programs, out, *place, BITS=bits, TILES=TILES)
 

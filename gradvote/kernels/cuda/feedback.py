@@ -14,7 +14,7 @@ from gradvote.kernels import feedback_reference, reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.averages import NARROW, bounded, repair
 from gradvote.kernels.cuda.columns import strides_of, unit_of
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows, rows_of, values_of
 from gradvote.kernels.cuda.tiles import appended, drawn, is_finite, load, row_start
 from gradvote.kernels.cuda.trees import fold, folded, near
@@ -54,10 +54,10 @@ def feedback_step(
     masks = rows_of(bits if keep is None else keep.to(torch.int64), lead)
     sums, counts = _advance(x, old, new, inertia, (bits, valid, moved), ratio, masks, zeros, scale, keep is not None)
     if scale is None:
-        tiles = triton.cdiv(x.shape[-1], SUMMED)
+        tiles = portions(x.shape[-1], SUMMED)
         found = folded(sums, counts, tiles, x.shape[-1] if keep is None else 0, mean=True)
         launch(
-            _drain, old[0].number * triton.cdiv(old[0].n, DRAIN), x,
+            _drain, old[0].number * portions(old[0].n, DRAIN), x,
             old[0].x, new[0], bits.view(torch.int32), masks.x.view(torch.int32), found, valid, old[0].n, width,
             old[0].inner, *strides_of(old[0], unit_of(old[0])), *strides_of(masks, 1),
             UNIT=unit_of(old[0]), TILE=DRAIN, MASKED=keep is not None,
@@ -78,7 +78,7 @@ def _advance(
     """The first pass; gives the sums of tiles, and how many coordinates each row sends, if the scale is not given."""
     rows, (bits, valid, moved) = rows_of(x), results
     lead, summed = rows.lead, scale is None
-    tiles = triton.cdiv(rows.n, SUMMED)
+    tiles = portions(rows.n, SUMMED)
     sums = torch.empty((rows.number if summed else 0, max(tiles, 1)), dtype=torch.float32, device=x.device)
     counts = torch.zeros(lead if summed else 0, dtype=torch.int32, device=x.device)
     scales = values_of(ratio if scale is None else scale.float(), lead)
@@ -86,7 +86,7 @@ def _advance(
     kind = _PLAIN if inertia is None else _NESTEROV if inertia.nesterov else _HEAVY_BALL
     unit = unit_of(rows, *old)
     launch(
-        _advance_rows, rows.number * triton.cdiv(rows.n, SUMMED * TILES[summed]), x,
+        _advance_rows, rows.number * portions(rows.n, SUMMED * TILES[summed]), x,
         rows.x, old[0].x, old[-1].x, new[0], new[-1], bits.view(torch.int32), valid, moved, sums, counts,
         masks.x.view(torch.int32), *values_of(ratio.float(), lead), *scales,
         0.0 if inertia is None else float(inertia.mu), rows.n, bits.shape[-1], tiles, rows.inner,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cuda.bits import OVERWRITE, TILE, in_rows, signed, topmost, unpack
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, rows_of, values_of, words_of
 from gradvote.kernels.cuda.tiles import drawn, row_start, whole
 
@@ -38,7 +38,7 @@ def mean_signs(words: Tensor, keep: Tensor | None, n: int, scales: Tensor, count
     rows, source = rows_of(out), words_of(words)
     kept = source if keep is None else words_of(keep, lead)
     launch(
-        _mean, rows.number * triton.cdiv(n, TILE), out,
+        _mean, rows.number * portions(n, TILE), out,
         source.x, kept.x, out, lead[0], rows.number, n, *source.place, *kept.place[1:],
         *values_of(scales, lead), *values_of(counts, lead[1:]),
         FEW=lead[0] if lead[0] <= FEW else 0, KEPT=keep is not None,

@@ -21,6 +21,11 @@ def launch(kernel: Any, programs: int, like: Tensor, *args: Any, num_warps: int 
         kernel[(programs,)](*args, num_warps=num_warps, enable_fp_fusion=False, **constants)
 
 
+def portions(n: int, size: int) -> int:
+    """How many parts of so many items n items are (`triton.cdiv`, which is slow outside of a kernel)."""
+    return -(-n // size)
+
+
 def halves(key: int) -> tuple[int, int]:
     """A 64-bit key as two int32: of one type whatever its value, so that no kernel is compiled twice for it."""
     low, high = key % _WORD, key >> 32

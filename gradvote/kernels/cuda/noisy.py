@@ -8,7 +8,7 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.formulas import kind_of, quantile
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of
 from gradvote.kernels.cuda.tiles import drawn, load, number, row_start
 from gradvote.rng import Draw
@@ -41,7 +41,7 @@ def _add(x: Tensor | None, out: Tensor, std: float | Tensor, draw: Draw, distrib
     kind, lead = kind_of(distribution), out.shape[:-1]
     rows, result = rows_of(out if x is None else x, lead), rows_of(out)
     launch(
-        _add_rows, rows.number * triton.cdiv(rows.n, 64 * TILES), out,
+        _add_rows, rows.number * portions(rows.n, 64 * TILES), out,
         rows.x, out, rows.n, *rows.place, *number_of(std, lead, out), *philox.place_of(draw, lead),
         GIVEN=isinstance(std, Tensor), KIND=kind, SUM=x is not None, UNIT=rows.unit, OUT_UNIT=result.unit, TILES=TILES,
     )  # fmt: skip

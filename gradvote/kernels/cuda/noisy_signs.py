@@ -8,7 +8,7 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.formulas import kind_of, quantile
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of
 from gradvote.kernels.cuda.settled import lesser, settled
 from gradvote.kernels.cuda.signs import FLOATS
@@ -37,7 +37,7 @@ def noisy_pack_signs(
     valid = torch.ones(lead, dtype=torch.bool, device=x.device)
     fair = philox.place_of(zeros, lead) if isinstance(zeros, Draw) else (0, 0, out, 0, 0, out, 0, 0)
     launch(
-        _pack_rows, rows.number * triton.cdiv(rows.n, 64 * TILES * PARTS), x,
+        _pack_rows, rows.number * portions(rows.n, 64 * TILES * PARTS), x,
         rows.x, out.view(torch.int32), valid, rows.n, 2 * width, *rows.place,
         *number_of(std, lead, out), *philox.place_of(draw, lead), *fair,
         GIVEN=isinstance(std, Tensor), KIND=kind, ZEROS=_DRAWN if isinstance(zeros, Draw) else int(zeros),

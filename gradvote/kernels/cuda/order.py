@@ -15,7 +15,7 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cpu.networks import sort
 from gradvote.kernels.cuda.columns import columns_of, flags_of, strides_of, unit_of
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows
 from gradvote.kernels.cuda.tiles import appended, divided, row_start
 from gradvote.kernels.cuda.traced import Symbol, function
@@ -44,12 +44,12 @@ def trimmed_mean(x: Tensor, valid: Tensor, trim: int | None) -> Tensor:
         return reference.trimmed_mean(x, valid, trim)
     rows, unit, out, given = _prepare(x, valid)
     if number > max(TILES):
-        programs = rows.number * triton.cdiv(rows.n, RANK_TILE)
+        programs = rows.number * portions(rows.n, RANK_TILE)
         constants = {"TILE": RANK_TILE, "ROWS": RANK_ROWS, "BITS": 8 * x.element_size()}
         launch(_middle, programs, x, *given, UNIT=unit, **constants)
         return out
     sorted_ = min(size for size in TILES if size >= number)
-    programs = rows.number * triton.cdiv(rows.n, TILES[sorted_])
+    programs = rows.number * portions(rows.n, TILES[sorted_])
     constants = {"UNIT": unit, "TILE": TILES[sorted_], "ROWS": sorted_, "SORT": _SORTS[sorted_]}
     launch(_select, programs, x, *given, low, **constants)
     return out
@@ -62,7 +62,7 @@ def mean(x: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
     rows, unit, out, given = _prepare(x, valid)
     each = x if weights is None else weights.to(x.dtype).contiguous()
     launch(
-        _fold, rows.number * triton.cdiv(rows.n, FOLD_TILE), x,
+        _fold, rows.number * portions(rows.n, FOLD_TILE), x,
         *given, each, UNIT=unit, TILE=FOLD_TILE, CHUNK=CHUNK, WEIGHTED=weights is not None,
     )  # fmt: skip
     return out

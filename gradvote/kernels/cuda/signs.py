@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import rows_of
 from gradvote.kernels.cuda.tiles import drawn, is_finite, load, packed, row_start, special, whole
 from gradvote.rng import Draw
@@ -39,7 +39,7 @@ def finite(x: Tensor) -> Tensor:
     if x.dtype not in FLOATS:
         return reference.finite(x)
     valid, rows = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device), rows_of(x)
-    programs = rows.number * triton.cdiv(rows.n, TILE)
+    programs = rows.number * portions(rows.n, TILE)
     launch(_check_rows, programs, x, rows.x, valid, rows.n, *rows.place, UNIT=rows.unit, TILE=TILE)
     return valid
 
@@ -50,7 +50,7 @@ def _pack(x: Tensor, zeros: Draw | bool, valid: Tensor | None) -> Tensor:
     out = torch.empty((*rows.lead, words), dtype=torch.int64, device=x.device)
     draw = philox.place_of(zeros, rows.lead) if isinstance(zeros, Draw) else (0, 0, out, 0, 0, out, 0, 0)
     launch(
-        _pack_rows, rows.number * triton.cdiv(rows.n, TILE), x,
+        _pack_rows, rows.number * portions(rows.n, TILE), x,
         rows.x, out.view(torch.int32), out if valid is None else valid, rows.n, words, *rows.place, *draw,
         UNIT=rows.unit, TILE=TILE, ZEROS=_DRAWN if isinstance(zeros, Draw) else int(zeros), CHECK=valid is not None,
     )  # fmt: skip

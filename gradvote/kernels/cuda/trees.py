@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cuda.columns import strides_of, unit_of
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import rows_of
 from gradvote.kernels.cuda.signs import FLOATS
 from gradvote.kernels.cuda.tiles import appended, divided, row_start
@@ -43,13 +43,13 @@ def _sum(x: Tensor, keep: Tensor | None, magnitude: bool) -> tuple[Tensor, Tenso
     """The sum over the last axis; with `magnitude` the mean of |x|, over the marked coordinates if there is a mask."""
     lead = x.shape[:-1] if keep is None else torch.broadcast_shapes(x.shape[:-1], keep.shape[:-1])
     rows = rows_of(x, lead)
-    tiles = triton.cdiv(rows.n, TILE)
+    tiles = portions(rows.n, TILE)
     kind = torch.promote_types(x.dtype, torch.float32)
     sums = torch.empty((rows.number, max(tiles, 1)), dtype=kind, device=x.device)
     counts = torch.zeros(lead, dtype=torch.int32, device=x.device)
     masks = rows if keep is None else rows_of(keep.to(torch.int64), lead)
     launch(
-        _sum_tiles, triton.cdiv(rows.number * tiles, TILES), x,
+        _sum_tiles, portions(rows.number * tiles, TILES), x,
         rows.x, masks.x, sums, counts, rows.number * tiles, rows.n, rows.inner,
         *strides_of(rows, unit_of(rows)), *strides_of(masks, 1), UNIT=unit_of(rows),
         SIZE=TILE, TILES=TILES, ABSOLUTE=magnitude, MASKED=keep is not None,
@@ -63,7 +63,7 @@ def folded(sums: Tensor, counts: Tensor, tiles: int, n: int, mean: bool) -> Tens
     rows, width = sums.shape
     while size > FOLD:
         less = torch.empty((rows, size // FAR), dtype=sums.dtype, device=sums.device)
-        launch(_fold_far, rows * triton.cdiv(size // FAR, FOLD), sums, sums, less, tiles, width, size // FAR, TILE=FOLD)
+        launch(_fold_far, rows * portions(size // FAR, FOLD), sums, sums, less, tiles, width, size // FAR, TILE=FOLD)
         sums, size = less, size // FAR
         tiles = width = size
     out = torch.empty(counts.shape, dtype=sums.dtype, device=sums.device)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradvote.core import Units
 from gradvote.kernels import reference, units_reference
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows, lead_of, rows_of, values_of, words_of
 from gradvote.kernels.cuda.signs import FLOATS, checked_pack_signs
 from gradvote.kernels.cuda.tiles import before, drawn, load, packed, row_start, whole
@@ -46,7 +46,7 @@ def _zeros(x: Tensor) -> Tensor:
     """Words (..., W) that mark the exact zeros."""
     rows, width = rows_of(x), reference.num_words(x.shape[-1])
     out = torch.empty((*rows.lead, width), dtype=torch.int64, device=x.device)
-    programs = rows.number * triton.cdiv(rows.n, TILE)
+    programs = rows.number * portions(rows.n, TILE)
     place = (rows.x, out.view(torch.int32), rows.n, 2 * width, *rows.place)
     launch(_mark_zeros, programs, out, *place, UNIT=rows.unit, TILE=TILE)
     return out
@@ -62,7 +62,7 @@ def _start(kernel: object, source: Rows, out: Tensor, n: int, number: int, units
     if units.phase is not None:
         phase = values_of(units.phase.to(out.device, non_blocking=True), source.lead)
     launch(
-        kernel, source.number * triton.cdiv(number, TILE), out,
+        kernel, source.number * portions(number, TILE), out,
         source.x, out.view(torch.int32), n, number, 2 * out.shape[-1], *source.place, units.length, *phase,
         CUT=units.phase is not None, UNIT=source.unit, TILE=TILE,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cuda.columns import columns_of, flags_of, strides_of, unit_of
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import rows_of
 from gradvote.kernels.cuda.tiles import appended, row_start
 from gradvote.kernels.cuda.traced import Symbol, function
@@ -39,7 +39,7 @@ def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor)
     won, tied = (torch.empty(words.shape[1:], dtype=torch.int64, device=words.device) for _ in range(2))
     rows = min((limit for limit in TILES if number <= limit), default=max(TILES))
     launch(
-        _vote, first.number * triton.cdiv(first.n, TILES[rows]), words,
+        _vote, first.number * portions(first.n, TILES[rows]), words,
         first.x, marks.first.x, flags.x, tie.x, won, tied, number, first.n, first.inner,
         ballots.step // unit, *strides_of(first, unit), marks.step // unit, *strides_of(marks.first, unit),
         *flags[1:], *strides_of(tie, unit), UNIT=unit, TILE=TILES[rows], MASKED=counted is not None,
