@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # after the checkout is on the path
-from card import correct, kernels, ranks, steps, timing
+from card import correct, kernels, ranks, report, steps, timing  # as torch
 
 PARTS = ("tests", "kernels", "steps", "ranks", "memory", "nccl")
 
@@ -32,7 +32,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="kernels and test files whose name contains this")
     parser.add_argument("--processes", type=int, default=12, help="for the tests")
     parser.add_argument("--large", action="store_true", help="kernels at 124M coordinates, too")
+    parser.add_argument(
+        "--table", type=Path, help="only write what is in card/results into a page, docs/performance.md"
+    )
     own = parser.parse_args()
+    if own.table is not None:
+        return report.rewrite(own.table)
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA device here: torch.cuda.is_available() is False.")
     found: dict[str, Any] = {"device": device()}
@@ -55,6 +60,7 @@ def main() -> None:
         print(f"[{part}: {time.perf_counter() - start:.0f} s]", flush=True)
         own.out.mkdir(parents=True, exist_ok=True)
         (own.out / "gpu.json").write_text(json.dumps(found, indent=1))
+    return None
 
 
 def device() -> dict[str, Any]:
