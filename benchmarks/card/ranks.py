@@ -24,12 +24,12 @@ CONTESTANTS = ("no exchange", "fp32", "signsgd", "dist-ef-sgdm", "dropsignsgd")
 
 def ddp(folder: Path) -> dict[str, float]:
     """Milliseconds per step of ResNet-50, batches of 64, of the slower of two ranks."""
-    return _world(2, "gloo", _ddp, folder)  # type: ignore[no-any-return]  # what `_ddp` wrote
+    return _world(2, "gloo", _ddp, folder)
 
 
 def memory(folder: Path) -> dict[str, list[float]]:
     """Bytes per parameter beyond parameter and gradient, kept and at the peak, of Exchange with two ranks."""
-    return _world(2, "gloo", _memory, folder)  # type: ignore[no-any-return]
+    return _world(2, "gloo", _memory, folder)
 
 
 def nccl(folder: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Task:
         self.model: nn.Module = resnet50() if name == "ResNet-50" else GPT()
         self.model = self.model.cuda()
         if name == "ResNet-50":
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # of a module
+            self.model = self.model.to(memory_format=torch.channels_last)
             x = torch.randn(batch or 128, 3, 224, 224, device="cuda")
             self.x, self.y = x.to(memory_format=torch.channels_last), torch.randint(1000, (len(x),), device="cuda")
         else:
