@@ -78,7 +78,16 @@ IN_ONE_FILE = {
     "accelerate": "integrations/accelerate.py",
     "triton": "kernels/cuda",
 }
-MAPPED = [".", "engines/elastic", "lab/cli", "lab/experiments", "lab/report", "lab/train"]
+MAPPED = [
+    ".",
+    "engines/elastic",
+    "kernels/cpu",
+    "kernels/cuda",
+    "lab/cli",
+    "lab/experiments",
+    "lab/report",
+    "lab/train",
+]
 """Folders of more than a dozen files."""
 FILES = sorted(ROOT.rglob("*.py"))
 FRONT_DOORS = [ROOT / "__init__.py", ROOT / "lab" / "__init__.py"]

@@ -1,1 +1,12 @@
-"""Kernels for the CPU (numba); each returns the bits of its definition in `gradvote.kernels.reference`."""
+"""Kernels for the CPU (numba); each returns the bits of its definition in `gradvote.kernels.reference`.
+
+A map. What the table in `gradvote.kernels` names: `signs`, `bits`, `units`, `noisy`, `draws`, `compaction`, `kept`,
+`vote`, `order`, `trees`, `averages`, `feedback`.
+
+What these are made of: `blocks` and `rows` say where numbers lie in memory, `formats` how they are read; `ballots` and
+`count` vote on packed bits; `columns`, `networks`, `ranks` and `sums` go through tables of rows; `philox` and
+`formulas` are the draws and quantiles.
+
+How machine code is written and kept: `emit`, `lanes` and `loops` write it, `jit` compiles it, `kept_code` keeps it on
+disk, `threads` shares work out, `spare` reuses memory.
+"""

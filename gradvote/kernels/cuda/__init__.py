@@ -1,8 +1,12 @@
 """The kernels on CUDA devices, in Triton: the bits of `gradvote.kernels.reference`, at the speed of the card's memory.
 
-`launch` starts every kernel, without fused multiply-adds; `rows` says where the rows of a tensor are; `tiles` loads and
-packs parts of them; `philox` draws the words of a stream; `traced` writes straight-line Triton from formulas and
-networks that stand elsewhere. Everything else is named as in `gradvote.kernels.cpu` and does the same.
+A map. What the table in `gradvote.kernels` names: `signs`, `bits`, `units`, `noisy` and `noisy_signs`, `draws`,
+`compaction`, `kept`, `vote`, `order`, `trees`, `averages`, `feedback`.
+
+What these are made of: `launch` starts every kernel, without fused multiply-adds; `rows` and `columns` say where the
+rows of one tensor and of M workers are; `tiles` loads and packs parts of them; `philox` draws the words of a stream;
+`formulas` are the quantiles, `settled` a bound that spares most of one; `traced` writes straight-line Triton from
+formulas and networks that stand elsewhere.
 
 Triton comes with CUDA builds of PyTorch. Its interpreter (TRITON_INTERPRET=1) runs these kernels on CPU tensors, which
 is how they are tested without a card.
