@@ -110,8 +110,7 @@ def _played(sample: Any, x: Tensor, ctx: Context) -> list[Any]:
         return [*sample(x, sample.init(x), ctx)]
     payload, state = sample.encode(x, sample.init(x), ctx)
     checked = sample.check(payload, x.shape[-1])
-    out = torch.empty_like(x)
-    sample.decode_into(payload, ctx, x.shape[-1], out)
+    out = sample.decode(payload, ctx, x.shape[-1])
     reduced = [sample.reduce(payload, rule, ctx, x.shape[-1]) for rule in (Mean(), MajorityVote(still=True))]
     unsent = sample.undelivered(state, payload, ctx, x.shape[-1])
     return [payload.valid, dict(payload.planes), state, checked.valid, out, unsent, *reduced]
