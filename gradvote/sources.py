@@ -68,10 +68,14 @@ def only_class_in(file: Path, *bases: str) -> Described:
 
 
 def classes_in(file: Path, base: str | None = None) -> dict[str, str]:
-    """The public classes of a file that inherit from something, or from `base`, and their docstrings' first lines."""
+    """The public classes of a file that inherit from something, or from `base`, and their docstrings' first lines.
+
+    A class whose name ends with that of the base is one, too (`WrapperCodec`); what inherits from ABC is no part.
+    """
     classes = [node for node in tree_of(file).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     parents = {node.name: [ast.unparse(parent) for parent in node.bases] for node in classes}
-    wanted = [n for n in classes if parents[n.name] and (base is None or base in parents[n.name])]
+    parts = [n for n in classes if parents[n.name] and "ABC" not in parents[n.name]]
+    wanted = [n for n in parts if base is None or any(parent.endswith(base) for parent in parents[n.name])]
     return {node.name: _first_line(node) for node in wanted}
 
 

@@ -1,5 +1,6 @@
 """What all codecs around another one have in common."""
 
+from abc import ABC
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -7,7 +8,7 @@ from torch import Tensor
 from gradvote.core import Aggregator, Codec, Context, Payload, Plane, State
 
 
-class WrapperCodec(Codec):
+class WrapperCodec(Codec, ABC):
     """A codec around another one, in its field `codec`: passes every member of `Codec` on, but for `encode`.
 
     A subclass is a frozen dataclass that has `encode` and overrides what it changes. Where `decode` or `reduce` are

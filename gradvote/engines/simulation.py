@@ -14,7 +14,7 @@ from torch import Tensor
 from gradvote import wire
 from gradvote.core import Context, Payload, State
 from gradvote.engines.common.clipping import check_max_norm, clipped
-from gradvote.engines.common.parameters import check_device
+from gradvote.engines.common.device import check_device
 from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, stack, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.faults import Faulty, diverging, dropped, on_gradients, on_link

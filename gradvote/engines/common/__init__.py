@@ -4,6 +4,7 @@ What every engine for real workers does alike, so that a user's habit has one ou
 
 training       all of the following together: the user's side of an engine
 parameters     which tensors are trained; what cannot be exchanged is refused
+device         gradients stay on the device where the votes began
 arguments      an algorithm, optimizers and the like were given, and not something else
 optimizers     learning rates of one optimizer or several
 trained        nothing was unfrozen or added after the start

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gradvote.engines.common.parameters import check_device
+from gradvote.engines.common.device import check_device
 from gradvote.layout import Layout, Piece, copy
 from gradvote.staging import CPU
 

@@ -66,16 +66,6 @@ def check_gradients(names: Sequence[str], gradients: Iterable[Tensor | None]) ->
             raise ValueError(sparse(name))
 
 
-def check_device(gradients: Iterable[Tensor | None], device: torch.device) -> None:
-    """Raise ValueError for a gradient on another device than this one, where the votes began."""
-    for gradient in gradients:
-        if gradient is not None and gradient.device != device:
-            raise ValueError(
-                f"A gradient is on {gradient.device}, but the parameters were on {device} when the votes began, and "
-                "memories are there still. Move the model to its device before the vote is attached or built."
-            )
-
-
 def check_modules(model: nn.Module) -> None:
     """Raise ValueError for a model whose embeddings give sparse gradients."""
     for name, module in model.named_modules():

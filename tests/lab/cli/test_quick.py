@@ -114,13 +114,13 @@ def test_a_short_run_gives_the_bits_that_the_kernels_give(name, tmp_path, monkey
 
 def test_a_long_run_uses_the_kernels_again_after_a_short_one(monkeypatch):
     with kernels.definitions(kernels.SHORT - 1), kernels.definitions(kernels.SHORT):
-        monkeypatch.setattr(kernels, "_cpu", lambda name: pytest.fail(f"{name} was loaded"))
+        monkeypatch.setattr(kernels, "_fast", lambda device, name: pytest.fail(f"{name} was loaded"))
         kernels.pack_bits(torch.ones(64, dtype=torch.bool))
     asked = []
-    monkeypatch.setattr(kernels, "_cpu", asked.append)
+    monkeypatch.setattr(kernels, "_fast", lambda device, name: asked.append((device, name)))
     with kernels.definitions(kernels.SHORT):
         kernels.pack_bits(torch.ones(64, dtype=torch.bool))
-    assert asked == ["pack_bits"]
+    assert asked == [("cpu", "pack_bits")]
 
 
 @pytest.mark.parametrize("name", algorithms.names())
