@@ -42,7 +42,7 @@ def _world(size: int, backend: str, work: Any, folder: Path) -> Any:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, (size, backend, port, work, folder), size)  # type: ignore[no-untyped-call]
+    mp.spawn(_rank, (size, backend, port, work, folder), size)
     return json.loads((folder / "rank0.json").read_text())
 
 
