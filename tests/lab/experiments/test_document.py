@@ -7,7 +7,7 @@ def test_sentences_become_a_list_and_lose_nothing() -> None:
     long = (
         "Five workers, as in Chen et al. 2020, Algorithm 3; paper scale: MNIST. " * 3
         + "Rates are halved. "
-        + "x y " * 60
+        + "X y " * 60
     )
     lines = _sentences(long.strip()).split("\n")
     assert [line[:2] for line in lines] == ["- "] * 5 + ["  "] * (len(lines) - 5)
