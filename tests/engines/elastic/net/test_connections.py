@@ -1,5 +1,6 @@
 """Cables that are pulled out, slow, lossy, or turn bits round."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def test_a_cable_is_pulled_out_and_put_back(tmp_path: Path) -> None:
         assert len(run.check_alike()) == 100 and run.at(1) == 100
         notes = "\n".join(run.lines(0, "notes")[0])
         assert (
-            "worker 1 was left out: no ballot of it came before the deadline, seen by 0 and 2" in notes
+            # the first whose deadline passes may settle it before the other one has said so, too
+            re.search("worker 1 was left out: no ballot of it came before the deadline, seen by (0 and 2|0|2)\n", notes)
             and "worker 1 joined" in notes
         )
         assert run.lines(0, "steps") == [100] and run.lines(0, "retried") == [0]
