@@ -3,11 +3,6 @@
 Needs `pip install 'gradvote[flower]'`.
 """
 
-try:
-    import flwr as _flwr  # noqa: F401 # only to say by name what is missing
-except ImportError as error:
-    raise ImportError("gradvote.flower needs Flower: pip install 'gradvote[flower]'.") from error
-
 from gradvote.engines.flower.client import client_mod
 from gradvote.engines.flower.median import NanSafeMedian, NanSafeTrimmedMean
 from gradvote.engines.flower.strategy import GradVote, VotedResult

@@ -40,7 +40,7 @@ def epsilon_of(
         return _bisect(lambda epsilon: _delta_of(noise_multiplier / math.sqrt(steps), epsilon) > delta)
     accounting = _accounting()
     event = accounting.PoissonSampledDpEvent(rate, accounting.GaussianDpEvent(noise_multiplier))
-    found = _accountant(method)().compose(event, steps).get_epsilon(delta)
+    found = _accountant(method).compose(event, steps).get_epsilon(delta)
     return float(found)
 
 
@@ -160,19 +160,20 @@ def _bisect(too_small: Callable[[float], bool], least: float = 1e-6, digits: int
 
 def _accounting() -> Any:
     try:
-        import dp_accounting
+        import dp_accounting  # noqa: PLC0415  # an extra, and seconds to import
     except ImportError as error:
-        raise MissingExtra("Accounts with sampled batches need the extra dp: pip install 'gradvote[dp]'.") from error
+        raise MissingExtra("dp-accounting", "dp") from error
     logging.getLogger("absl").setLevel(logging.ERROR)  # orders that do not converge are left out, with a warning each
     return dp_accounting
 
 
-def _accountant(method: str) -> Callable[[], Any]:
+def _accountant(method: str) -> Any:
+    """A new accountant."""
     _accounting()
     if method == "rdp":
-        from dp_accounting.rdp import RdpAccountant
+        from dp_accounting.rdp import RdpAccountant  # noqa: PLC0415  # as above
 
-        return lambda: RdpAccountant(ORDERS)
-    from dp_accounting.pld import PLDAccountant
+        return RdpAccountant(ORDERS)
+    from dp_accounting.pld import PLDAccountant  # noqa: PLC0415  # as above
 
-    return PLDAccountant
+    return PLDAccountant()

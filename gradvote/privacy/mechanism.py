@@ -49,8 +49,8 @@ class Gaussian:
             raise ValueError(f"max_epsilon must be positive, or None for no limit; got {self.max_epsilon}.")
         if self.unit == "client" and self.rate != 1:
             raise ValueError(
-                f"rate={self.rate} with unit='client' would claim that sampling clients hides them, but the server that "
-                "samples them knows who was asked. Leave rate=1, or use unit='example' and sample examples."
+                f"rate={self.rate} with unit='client' would claim that sampling clients hides them, but the server, "
+                "which samples them, knows who was asked. Leave rate=1, or use unit='example' and sample examples."
             )
 
     def release(self, update: Tensor, noise: SecureNormal | None = None) -> Tensor:

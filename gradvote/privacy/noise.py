@@ -24,9 +24,9 @@ class SecureNormal:
 
     def __init__(self) -> None:
         try:
-            from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+            from cryptography.hazmat.primitives.ciphers import Cipher, algorithms  # noqa: PLC0415  # an extra
         except ImportError as error:
-            raise MissingExtra("Noise for privacy needs the extra dp: pip install 'gradvote[dp]'.") from error
+            raise MissingExtra("cryptography", "dp") from error
         self._stream = Cipher(algorithms.ChaCha20(os.urandom(32), os.urandom(16)), mode=None).encryptor()
 
     def uniform(self, count: int) -> NDArray[np.float64]:

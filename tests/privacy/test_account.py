@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gradvote.privacy import Account, BudgetSpent, Gaussian, clipped_sum, epsilon_of, noise_multiplier_for, poisson_sample
+from gradvote.privacy import (
+    Account,
+    BudgetSpent,
+    Gaussian,
+    clipped_sum,
+    epsilon_of,
+    noise_multiplier_for,
+    poisson_sample,
+)
 
 pytest.importorskip("cryptography", reason="noise for privacy needs the extra dp")
 
@@ -88,7 +96,11 @@ def test_what_cannot_be_right_is_refused() -> None:
 
 def test_each_example_is_bounded_alone() -> None:
     torch.manual_seed(0)
-    model, inputs, targets = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), torch.randn(9, 5), torch.arange(9) % 3
+    model, inputs, targets = (
+        nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)),
+        torch.randn(9, 5),
+        torch.arange(9) % 3,
+    )
     inputs[2] *= 100
     inputs[5, 1] = torch.nan
     found = clipped_sum(model, nn.functional.cross_entropy, inputs, targets, 0.5, at_once=4)

@@ -1,12 +1,12 @@
 """A FedAvg client, unchanged but for its first mod."""
 
 import torch
-from digits_app.task import ALGORITHM, data_of, make_model
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch.nn.functional import cross_entropy
 
 import gradvote.flower
+from digits_app.task import ALGORITHM, data_of, make_model
 
 app = ClientApp(mods=[gradvote.flower.client_mod(ALGORITHM)])
 

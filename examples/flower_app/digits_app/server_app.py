@@ -1,11 +1,11 @@
 """The server: the strategy in place of FedAvg."""
 
 import torch
-from digits_app.task import ALGORITHM, make_model
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 import gradvote.flower
+from digits_app.task import ALGORITHM, make_model
 from gradvote.lab.data import load
 
 app = ServerApp()

@@ -6,3 +6,10 @@ run, and encodes what it returned. `replies` reads ballots, or why there is none
 of `model` and keeps the decision. `checkpoint` writes all of it. `metrics` are means of what clients count, `leaves` is
 how states are kept, `median` has strategies without signs that a NaN does not ruin.
 """
+
+from importlib.util import find_spec
+
+from gradvote.errors import MissingExtra
+
+if find_spec("flwr") is None:
+    raise MissingExtra("flwr", "flower")

@@ -7,14 +7,18 @@ from pathlib import Path
 import torch
 
 from gradvote.engines.flower.roster import Roster
-from gradvote.engines.flower.server import Server
+from gradvote.engines.flower.server import FederatedServer
 
 FORMAT = 1
 Abstentions = dict[int, dict[int, str]]
 
 
 def save(
-    file: Path, server: Server, roster: Roster, abstentions: Mapping[int, Mapping[int, str]], undecided: Sequence[int]
+    file: Path,
+    server: FederatedServer,
+    roster: Roster,
+    abstentions: Mapping[int, Mapping[int, str]],
+    undecided: Sequence[int],
 ) -> None:
     """Write all of it."""
     who = {"nodes": dict(roster.nodes), "versions": dict(roster.versions)}
@@ -28,7 +32,7 @@ def save(
     beside.replace(file)
 
 
-def load(file: Path, server: Server, roster: Roster) -> tuple[Abstentions, list[int]]:
+def load(file: Path, server: FederatedServer, roster: Roster) -> tuple[Abstentions, list[int]]:
     """Read it into a server and a roster; gives who abstained so far, and the rounds without a decision.
 
     Raises:

@@ -3,13 +3,12 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from logging import INFO
 from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from torch import Tensor
 
@@ -77,8 +76,8 @@ class ClientMod:
                 return _answer(message, Reply(state.worker, state.version, reason=str(error)))
         metrics = {k: v for own in out.content.metric_records.values() for k, v in own.items()}
         ballot = state.vote(update, call, json.dumps(metrics))
-        kept_metrics = RecordDict({name: own for name, own in out.content.metric_records.items()})
-        return _answer(message, Reply(state.worker, state.version, ballot), kept_metrics)
+        beside = RecordDict(dict(out.content.metric_records.items()))
+        return _answer(message, Reply(state.worker, state.version, ballot), beside)
 
     def _update(self, state: ClientState, call: Call, returned: ArrayRecord) -> Tensor:
         """start − end of the client's own steps, or the gradient that it returned (d,)."""
@@ -173,14 +172,18 @@ def _check_privacy(privacy: Gaussian | None, reproducible: bool, max_norm: float
     if not isinstance(privacy, Gaussian):
         raise TypeError(f"privacy takes a gradvote.privacy.Gaussian; got {in_words(privacy)}.")
     if reproducible:
-        raise ValueError("reproducible=True derives draws from a public seed; with privacy they must be nobody's to repeat.")
+        raise ValueError(
+            "reproducible=True derives draws from a public seed; with privacy they must be nobody's to repeat."
+        )
     if max_norm is not None:
-        raise ValueError(f"privacy bounds the update by its own max_norm={privacy.max_norm}; leave max_norm={max_norm} out.")
+        raise ValueError(
+            f"privacy bounds the update by its own max_norm={privacy.max_norm}; leave max_norm={max_norm} out."
+        )
 
 
 def _catch_up(state: ClientState, call: Call, content: RecordDict, algorithm: Algorithm) -> bool:
     """Bring the model to the version that the round begins with; False: what was sent does not reach that far."""
-    outer = Outer(**{name: bool(v) if name == "nesterov" else v for name, v in call.outer.items()})
+    outer = Outer.read(call.outer)
     whole = arrays_in(content, MODEL)
     missed = [content.config_records.get(f"{NAME}.{n}") for n in range(state.version + 1, call.base + 1)]
     known = all(own is not None for own in missed)
@@ -209,7 +212,9 @@ def _inner(message: Message, call: Call, arrays: ArrayRecord) -> Message:
 def _only_arrays(content: RecordDict) -> ArrayRecord:
     found = [*content.array_records.values()]
     if len(found) != 1:
-        raise ValueError(f"The train function returned {len(found)} ArrayRecords; one, with the arrays it got, was expected.")
+        raise ValueError(
+            f"The train function returned {len(found)} ArrayRecords; one, with the arrays it got, was expected."
+        )
     return found[0]
 
 

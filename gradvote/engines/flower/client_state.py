@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Pending:
+class CastBallot:
     """A ballot of which it is not known yet whether it counted; `metrics` went with it, as JSON."""
 
     number: int
@@ -50,12 +50,12 @@ class ClientState:
     version: int = -1
     momenta: list[Tensor] = field(default_factory=list)
     memory: list[State] = field(default_factory=list)
-    pending: Pending | None = None
+    pending: CastBallot | None = None
     releases: int = 0
     """Ballots under an account of privacy so far."""
 
     def adopt(self, model: Model, momenta: list[Tensor], version: int, protocol: Protocol, counted: bool) -> None:
-        """Take over a whole model. What was in a ballot on its way stays unsent, unless it is known to have `counted`."""
+        """Take over a whole model. A ballot on its way stays unsent, unless it is known to have `counted`."""
         if self.pending is not None and self.pending.number <= version:
             self._settle(counted)
         if self.model is not None:
@@ -86,7 +86,7 @@ class ClientState:
         ctxs = self.protocol.contexts(call.number - 1, self.worker, call.lr, secret=self.secret)
         payloads, self.memory = self.protocol.encode(update, self.memory, ctxs)
         message = self.protocol.send(Kind.BALLOT, payloads, self.protocol.planes(Kind.BALLOT, ctxs), ctxs[0])
-        self.pending = Pending(call.number, call.lr, message, metrics)
+        self.pending = CastBallot(call.number, call.lr, message, metrics)
         return message
 
     def _settle(self, counted: bool) -> None:
@@ -131,13 +131,15 @@ class ClientState:
         if own:
             state.model = Model(own, facts["voted"])
             state.protocol = state.model.protocol(algorithm, seed)
-            memory = {k.removeprefix("memory."): np.asarray(v, np.uint8) for k, v in arrays.items() if k[:7] == "memory."}
+            memory = {
+                k.removeprefix("memory."): np.asarray(v, np.uint8) for k, v in arrays.items() if k[:7] == "memory."
+            }
             state.memory = leaves.loaded(state.protocol.init_worker(state.model.flat(state.protocol)), memory)
             count = sum(name.startswith("momentum.") for name in arrays)
             state.momenta = [torch.from_numpy(np.array(arrays[f"momentum.{i}"])) for i in range(count)]
         if "pending" in facts:
             number, lr, metrics = facts["pending"]
-            state.pending = Pending(number, lr, arrays["ballot"].tobytes(), metrics)
+            state.pending = CastBallot(number, lr, arrays["ballot"].tobytes(), metrics)
         return state
 
 

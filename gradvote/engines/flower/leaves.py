@@ -26,8 +26,8 @@ def loaded(fresh: Sequence[State], arrays: Mapping[str, Bytes]) -> list[State]:
     expected = {f"{i}.{name}": _raw(leaf) for i, state in enumerate(fresh) for name, leaf in _leaves(state)}
     if {k: v.size for k, v in expected.items()} != {k: v.size for k, v in arrays.items()}:
         raise ValueError(
-            f"The saved memory holds {', '.join(sorted(arrays)) or 'nothing'}; {', '.join(sorted(expected)) or 'nothing'} "
-            "of this model and algorithm was expected. Use those it was saved with, or another folder."
+            f"The saved memory holds {_names(arrays)}; {_names(expected)} of this model and algorithm was expected. "
+            "Use those it was saved with, or another folder."
         )
     return [_filled(state, arrays, f"{i}.") for i, state in enumerate(fresh)]
 
@@ -54,3 +54,7 @@ def _filled(state: State, arrays: Mapping[str, Bytes], prefix: str) -> State:
 def _raw(x: Tensor) -> Bytes:
     found: Bytes = x.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
     return found
+
+
+def _names(arrays: Mapping[str, Bytes]) -> str:
+    return ", ".join(sorted(arrays)) or "nothing"

@@ -23,7 +23,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class _Robust(FedAvg):
-    """FedAvg with a rule for each coordinate in place of the mean; an array with a value that is not finite is left out."""
+    """FedAvg with another rule for each coordinate; a client's array with a value that is not finite is left out."""
 
     _rule: Aggregator
     _sent: Arrays
@@ -56,14 +56,26 @@ class _Robust(FedAvg):
 
     def _combined(self, name: str, given: list[NDArray[Any]], server_round: int) -> NDArray[Any]:
         own = self._sent[name]
-        x = torch.stack([torch.from_numpy(np.asarray(each, np.float64 if own.dtype == np.float64 else np.float32)) for each in given])
+        x = torch.stack(
+            [
+                torch.from_numpy(np.asarray(each, np.float64 if own.dtype == np.float64 else np.float32))
+                for each in given
+            ]
+        )
         rows = x.reshape(len(given), 1, -1)
         valid = rows.isfinite().all(-1)
         if not bool(valid.any()):
             log(WARNING, "Round %d: nobody's %r is finite; it stays as it was.", server_round, name)
             return own
         if not bool(valid.all()):
-            log(WARNING, "Round %d: %d of %d are left out of %r: not finite.", server_round, int((~valid).sum()), len(given), name)
+            log(
+                WARNING,
+                "Round %d: %d of %d are left out of %r: not finite.",
+                server_round,
+                int((~valid).sum()),
+                len(given),
+                name,
+            )
         ctx = Context(0, server_round, torch.zeros(1, dtype=torch.int64, device=CPU), torch.arange(len(given))[:, None])
         found = self._rule(rows, valid, ctx)[0].reshape(own.shape).numpy()
         return found.round().astype(own.dtype) if np.issubdtype(own.dtype, np.integer) else found.astype(own.dtype)

@@ -38,6 +38,12 @@ class Outer:
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and not negative; got {value}.")
 
+    @staticmethod
+    def read(given: Mapping[str, float]) -> "Outer":
+        """From the numbers that the server sent."""
+        lr, momentum, decay = (given.get(name, 0.0) for name in ("lr", "momentum", "weight_decay"))
+        return Outer(lr, momentum, bool(given.get("nesterov", 0.0)), decay)
+
 
 class Model:
     """Arrays by name. `voted` are those that are trained; None: all, which must be floats."""
@@ -119,5 +125,7 @@ def _chosen(arrays: Mapping[str, NDArray[np.generic]], voted: Collection[str] | 
         return [name for name in arrays if name in set(voted)]
     for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.floating) or name.endswith(STATISTICS):
-            raise ValueError(f"The array {name!r} ({array.dtype}) is not moved by gradients, so nobody can vote on it. {mend}.")
+            raise ValueError(
+                f"The array {name!r} ({array.dtype}) is not moved by gradients, so nobody can vote on it. {mend}."
+            )
     return [*arrays]

@@ -1,8 +1,8 @@
 """What travels as Flower's records: names, how they are made, and how they are read without trusting their sender.
 
 To a client: `gradvote` (ConfigRecord, the same object for all: which round, from which version), one `gradvote.N` for
-each decision N that it may have missed (again the same object for all), or `gradvote.model` (ArrayRecord) with the whole
-model. Back: `gradvote` with the packed ballot as bytes, or why there is none.
+each decision N that it may have missed (again the same object for all), or `gradvote.model` (ArrayRecord) with all of
+the model. Back: `gradvote` with the packed ballot as bytes, or why there is none.
 """
 
 import math
@@ -78,8 +78,8 @@ class Call:
     @staticmethod
     def read(record: ConfigRecord) -> "Call":
         """The inverse of `record`."""
-        words = {name: taken(record, name, str) for name in WORDS}
-        numbers = {name: taken(record, name, int) for name in NUMBERS}
+        words: dict[str, Any] = {name: taken(record, name, str) for name in WORDS}
+        numbers: dict[str, Any] = {name: taken(record, name, int) for name in NUMBERS}
         outer = {key.removeprefix("outer."): taken(record, key, float) for key in record if key.startswith("outer.")}
         voted = record.get("voted", [])
         names = tuple(str(name) for name in voted) if isinstance(voted, list) else ()
@@ -128,10 +128,10 @@ def config_in(content: RecordDict) -> ConfigRecord:
 def taken(record: ConfigRecord, name: str, kind: type[T]) -> T:
     """A field of a record, of this type and, for a float, finite."""
     value: Any = record.get(name)
-    right = isinstance(value, kind) and not isinstance(value, bool)
-    if not right or (isinstance(value, float) and not math.isfinite(value)):
-        raise ReplyError(f"The field {name!r} of the record is {_short(value)}; {kind.__name__} was expected.")
-    return value
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, kind) and not isinstance(value, bool) and not endless:
+        return kind(value)
+    raise ReplyError(f"The field {name!r} of the record is {_short(value)}; {kind.__name__} was expected.")
 
 
 def arrays_in(content: RecordDict, name: str) -> ArrayRecord | None:

@@ -25,7 +25,7 @@ class Ballots:
 
 
 def read(replies: Iterable[Message], asked: Mapping[int, int], roster: Roster, opened: Open | None) -> Ballots:
-    """Read the replies of the nodes that were asked; the first of each counts. None in place of `opened`: no ballots."""
+    """Read the replies of the nodes that were asked; the first of each counts. No `opened`: no ballots."""
     found = Ballots()
     for message in replies:
         worker = asked.get(message.metadata.src_node_id)
@@ -47,7 +47,7 @@ def _take(message: Message, worker: int, roster: Roster, opened: Open | None, fo
         raise ReplyError(f"it answers as worker {reply.worker}")
     roster.versions[worker] = reply.version
     if reply.reason:
-        raise ReplyError(reply.reason[: LONGEST])
+        raise ReplyError(reply.reason[:LONGEST])
     if opened is not None:
         found.payloads[worker] = opened(worker, reply.ballot)
     found.metrics[worker] = numbers(message.content)

@@ -39,7 +39,9 @@ class Roster:
             ReplyError: that number is another node's, which is still there, or none.
         """
         if not 0 <= reply.worker < MOST:
-            raise ReplyError(f"Node {node} says that it is worker {reply.worker}; a number from 0 to {MOST - 1} was expected.")
+            raise ReplyError(
+                f"Node {node} says that it is worker {reply.worker}; a number from 0 to {MOST - 1} was expected."
+            )
         holder = self.nodes.get(reply.worker)
         if holder is not None and holder != node and holder in present:
             raise ReplyError(

@@ -5,6 +5,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ LOG = 64
 
 
 @dataclass
-class Server:
+class FederatedServer:
     """The model, the memory of the server's half, and the last decisions. `version` counts rounds that are over."""
 
     algorithm: Algorithm
@@ -118,7 +119,9 @@ class Server:
         self.version, self.history = int(str(state["version"])), str(state["history"])
         self.momenta, self.memory = state["momenta"], state["memory"]  # type: ignore[assignment] # as above
         entries: list[tuple[int, float, Tensor, list[int]]] = state["log"]  # type: ignore[assignment] # as above
-        self.log = OrderedDict((n, Decided(n, lr, raw.numpy().tobytes(), frozenset(own))) for n, lr, raw, own in entries)
+        self.log = OrderedDict(
+            (n, Decided(n, lr, raw.numpy().tobytes(), frozenset(own))) for n, lr, raw, own in entries
+        )
 
     def _step(self, message: bytes, lr: float, ctxs: list[Context], planes: Planes) -> None:
         """The step that every client takes: from the bytes they get, not from what they were made of."""
@@ -132,7 +135,8 @@ class Server:
 def _weighed(protocol: Protocol, workers: list[int], weights: Mapping[int, float]) -> Protocol:
     """The protocol whose rule weighs these workers so."""
     each = tuple(weights.get(n, 0.0) if n in workers else 0.0 for n in range(max(workers) + 1))
-    rule = replace(protocol.algorithm.aggregate, weights=each)  # type: ignore[call-arg] # checked when the strategy was made
+    rule: Any = protocol.algorithm.aggregate
+    rule = replace(rule, weights=each)
     return replace(protocol, algorithm=replace(protocol.algorithm, aggregate=rule))
 
 

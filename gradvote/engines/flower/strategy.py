@@ -21,7 +21,7 @@ from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
 from gradvote.engines.flower.records import MODEL, MOMENTA, NAME, Call, Reply, ReplyError
 from gradvote.engines.flower.replies import Ballots, read
 from gradvote.engines.flower.roster import Roster
-from gradvote.engines.flower.server import Server
+from gradvote.engines.flower.server import FederatedServer
 from gradvote.errors import unknown
 from gradvote.schedules import Constant, Schedule
 
@@ -109,7 +109,7 @@ class GradVote(Strategy):
         self.roster, self._server, self._timeout = Roster(), None, 3600.0
         self._asked: dict[int, int] = {}
 
-    _server: Server | None
+    _server: FederatedServer | None
 
     def summary(self) -> None:
         """Log what this strategy does."""
@@ -192,11 +192,11 @@ class GradVote(Strategy):
         mean = metrics.mean(found.metrics, self.weighted_by_key)
         return MetricRecord(mean) if mean else None
 
-    def _begin(self, arrays: ArrayRecord | None) -> Server:
+    def _begin(self, arrays: ArrayRecord | None) -> FederatedServer:
         """The server, which is made of the first arrays, or of the checkpoint."""
         if self._server is None:
             assert arrays is not None, "configure_train comes first"
-            server = Server(self.algorithm, self.seed, self.outer, Model(numpy_of(arrays), self.voted))
+            server = FederatedServer(self.algorithm, self.seed, self.outer, Model(numpy_of(arrays), self.voted))
             if self.checkpoint is not None and self.checkpoint.is_file():
                 self.abstentions, self.undecided = checkpoint.load(self.checkpoint, server, self.roster)
                 log(INFO, "Going on after round %d of %s.", server.version, self.checkpoint.name)
@@ -296,7 +296,7 @@ class GradVote(Strategy):
         if not decided:
             log(
                 WARNING,
-                "Round %d decided NOTHING and the model stays: %d ballots, but min_voters is %d. If clients need longer "
+                "Round %d decided NOTHING and the model stays: %d ballots, but min_voters is %d. If clients need more "
                 "than %g s, raise start(timeout=).",
                 number,
                 len(found.payloads),
