@@ -1,8 +1,8 @@
 """gradvote: one-bit, fault-tolerant, non-iid-safe distributed training for PyTorch.
 
 `gradvote.algorithms` is the catalogue; `gradvote.ddp`, `gradvote.distributed`, `gradvote.elastic`, `gradvote.torchft`
-and `gradvote.flower` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says with
-which learning rate to begin. Parts for algorithms of one's own are in `gradvote.transforms`, `codecs` and `aggregators`;
+and `gradvote.flower` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says which
+learning rate to begin with. Parts for algorithms of one's own are in `gradvote.transforms`, `codecs`, `aggregators`;
 `gradvote.faults` has lies to try them with, `gradvote.partitions` ways to split data over workers, `gradvote.theory`
 what is known about them, `gradvote.privacy` noise with an account. `gradvote.lab` and the command `gradvote` train
 over simulated workers, measure and show.
