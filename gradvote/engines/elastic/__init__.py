@@ -27,7 +27,7 @@ Imports point one way: consensus, net, signing → membership, peers, node → s
 bootstrap, vote → attach.
 """
 
-from gradvote.engines.common.errors import Equivocation
+from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.elastic.attach import attach
 from gradvote.engines.elastic.consensus.register import RegisterLost
 from gradvote.engines.elastic.counts import ElasticStats, WorkerCounts
@@ -41,6 +41,7 @@ __all__ = [
     "ElasticVote",
     "Equivocation",
     "Excluded",
+    "ParametersDiffer",
     "RegisterLost",
     "Replaced",
     "RunEnded",
