@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -14,7 +15,7 @@ with atheris.instrument_imports(include=["gradvote.wire", "gradvote.engines", "g
 
 import torch
 
-LONGEST, MEGABYTES = 4096, 2048
+LONGEST, MEGABYTES, EACH = 4096, 2048, 1000
 
 
 def main(name: str, runs: str, seed: str, out: Path) -> None:
@@ -23,7 +24,14 @@ def main(name: str, runs: str, seed: str, out: Path) -> None:
     for i, sound in enumerate(target.seeds):
         (corpus / f"seed-{i}").write_bytes(sound)
 
+    num, began = 0, time.monotonic()
+
     def one(data: bytes) -> None:
+        nonlocal num
+        num += 1
+        if num % EACH == 0:
+            progress = f"{num} inputs, {time.process_time():.0f} s of a core, {time.monotonic() - began:.0f} s\n"
+            (out / f"progress of {name}, seed {seed}").write_text(progress)
         try:
             target.accepts(data)
         except BaseException:
