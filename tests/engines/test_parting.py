@@ -25,12 +25,9 @@ STOPPED = {
     "ties weights": (2, f"rank 2 {MOST}: '4.weight'"),
     "another rate": (4, f"rank 1 {MOST}: '0.weight' and 2 more"),
     "a momentum": (4, f"rank 1 {MOST}: '4.bias'"),
-    "every rank has its own": (
-        2,
-        "the parameters differed between rank 0 and rank 1 and rank 2: '0.weight' and 2 more",
-    ),
+    "every rank has its own": (2, "the parameters differed between rank 0 and rank 1 and rank 2: '0.weight'"),
     "two alike": (2, f"rank 1 {MOST}: '0.weight' and 2 more"),
-    "a replicated server's memory": (4, f"rank 1 {MOST}: '0.weight'"),
+    "a replicated server's memory": (4, f"rank 1 {MOST}: '4.weight'"),
 }
 
 
