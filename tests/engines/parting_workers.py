@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gradvote import algorithms, ddp
 from gradvote.distributed import Exchange, ParametersDiffer
+from gradvote.engines.distributed import comparison
 from tests.engines.workers import batch, new_model
 
 STEPS = 6
@@ -57,6 +59,10 @@ def memory(kind: str) -> Harm:
     return turn
 
 
+def last(model: nn.Module, optimizer: torch.optim.Optimizer, vote: Any) -> None:
+    [*model.parameters()][-2].data[-1, -1] += 1.0
+
+
 def each_its_own(model: nn.Module, optimizer: torch.optim.Optimizer, vote: Any) -> None:
     for p in model.parameters():
         p.data += 0.01 * dist.get_rank()
@@ -70,6 +76,7 @@ CASES: dict[str, tuple[Harm, tuple[int, ...], dict[str, Any]]] = {
     "a momentum": (momentum, (1,), {}),
     "every rank has its own": (each_its_own, (0, 1, 2), {}),
     "two alike": (load, (0, 2), {}),
+    "the last coordinate": (last, (1,), {"check_parameters_every": 3}),
     "switched off": (clip, (1,), {"check_parameters_every": None}),
     "a worker's memory": (memory("worker"), (1,), {}),
     "a server's memory": (memory("server"), (1,), {}),
@@ -113,6 +120,7 @@ def different_options() -> str:
 
 
 def everything() -> dict[str, Any]:
-    found = {(name, False): run(False, *case) for name, case in CASES.items()}
+    with mock.patch.object(comparison, "EARLY", 100):
+        found = {(name, False): run(False, *case) for name, case in CASES.items()}
     found |= {(name, True): run(True, *CASES[name]) for name in ("loads a checkpoint", "two alike", "switched off")}
     return {"found": found, "options": different_options()}

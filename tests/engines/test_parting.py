@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gradvote.engines.common.parameter_check import EVERY, UNCHECKED, ParameterCheck, usual
-from gradvote.engines.distributed.comparison import due
+from gradvote.engines.distributed.comparison import is_early
 from gradvote.engines.launch import spawn
 from tests.engines import parting_workers
 
@@ -27,13 +27,14 @@ STOPPED = {
     "a momentum": (4, f"rank 1 {MOST}: '4.bias'"),
     "every rank has its own": (2, "the parameters differed between rank 0 and rank 1 and rank 2: '0.weight'"),
     "two alike": (2, f"rank 1 {MOST}: '0.weight' and 2 more"),
+    "the last coordinate": (3, f"rank 1 {MOST}: '4.weight'. "),
     "a replicated server's memory": (4, f"rank 1 {MOST}: '4.weight'"),
 }
 
 
 @pytest.mark.parametrize("behind_ddp", [False, True], ids=["exchange", "ddp"])
 def test_a_difference_stops_all_ranks_with_one_sentence(ranks: list[Any], behind_ddp: bool) -> None:
-    """After step 1; votes are compared before the steps 0, 1, 2, 4."""
+    """After step 1. Beginnings of parameters are compared before the steps 0, 1, 2, 4, the rest before the third."""
     for name, (step, who) in STOPPED.items():
         if (name, behind_ddp) in ranks[0]["found"]:
             said = [own["found"][name, behind_ddp] for own in ranks]
@@ -56,8 +57,8 @@ def test_ranks_that_compare_at_other_times_are_not_built(ranks: list[Any]) -> No
 
 
 def test_when_it_is_time() -> None:
-    assert [num for num in range(40) if due(num, 10)] == [0, 1, 2, 4, 8, 10, 20, 30]
-    assert not any(due(num, None) for num in range(40)) and all(due(num, 1) for num in range(40))
+    assert [num for num in range(40) if is_early(num, 10)] == [0, 1, 2, 4, 8]
+    assert not any(is_early(num, None) for num in range(40))
 
 
 def parameters() -> list[torch.Tensor]:

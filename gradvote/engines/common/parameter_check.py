@@ -77,10 +77,15 @@ def check_every(every: int | None) -> None:
         )
 
 
-def digest_of_parameter(p: Tensor) -> int:
-    """The digest of a whole parameter as a signed number of 64 bits, for a row of a collective call."""
-    (whole,) = to_host([_piece(p, 0, p.numel())])
-    return int.from_bytes(hashlib.blake2b(_raw(whole), digest_size=8).digest(), "little", signed=True)
+def digests_of(params: Sequence[Tensor], most: int | None = None) -> list[int]:
+    """The digest of each parameter, or of its first `most` coordinates, as a signed number of 64 bits.
+
+    Of whole parameters, one at a time is on the host.
+    """
+    pieces = (_piece(p, 0, p.numel() if most is None else min(p.numel(), most)) for p in params)
+    hosted = (to_host([piece])[0] for piece in pieces) if most is None else to_host([*pieces])
+    raws = (hashlib.blake2b(_raw(piece), digest_size=8).digest() for piece in hosted)
+    return [int.from_bytes(raw, "little", signed=True) for raw in raws]
 
 
 def usual(said: Mapping[int, bytes]) -> bytes | None:

@@ -3,11 +3,13 @@
 import torch
 
 from gradvote.engines.common.errors import ParametersDiffer
-from gradvote.engines.common.parameter_check import check_every, digest_of_parameter
+from gradvote.engines.common.parameter_check import check_every, digests_of
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.distributed.transport import Transport
 from gradvote.staging import CPU
 
+EARLY = 4096
+"""The first coordinates of each parameter, which are compared often while a run is young."""
 CAUSES = (
     "All ranks must change them alike: a value that is set, clipped, tied or loaded on some ranks only makes models "
     "part, and so do other learning rates, optimizers or machines that round otherwise, or a bit that turned in a "
@@ -16,10 +18,11 @@ CAUSES = (
 
 
 class Comparison:
-    """Compares the parameters of all ranks before every `every`-th vote since it was built, and more often at first.
+    """Compares the parameters of all ranks before every `every`-th vote since it was built (None: never).
 
-    The digest is BLAKE2b (8 bytes, no key) of each parameter: 1.7 ns for each byte. Buffers and frozen parameters are
-    not compared. None: never.
+    Before the votes 0, 1, 2, 4, 8, ... the beginnings of the parameters are compared: what a script does on one rank
+    only shows there, and soon. The digest is BLAKE2b (8 bytes, no key) of each parameter, 1.7 ns for each byte. Buffers
+    and frozen parameters are not looked at.
 
     Raises:
         ValueError: `every` is no number of steps.
@@ -35,10 +38,10 @@ class Comparison:
         Raises:
             ParametersDiffer: they have parted; all ranks raise it.
         """
-        now = due(self._num, self._every)
-        self._num += 1
-        if now:
-            own = [digest_of_parameter(p) for p in self._parameters.tensors]
+        num, self._num = self._num, self._num + 1
+        whole = self._every is not None and num > 0 and num % self._every == 0
+        if whole or is_early(num, self._every):
+            own = digests_of(self._parameters.tensors, None if whole else EARLY)
             said = self._transport.gather(torch.tensor(own, device=CPU))
             if bool((said != said[0]).any()):
                 raise ParametersDiffer(self._sentence(said.tolist(), step))
@@ -61,6 +64,6 @@ class Comparison:
         return f"Before step {step} {who}: {different[0]!r}{more}. Nothing was applied in this step. {CAUSES}"
 
 
-def due(num: int, every: int | None) -> bool:
-    """Whether it is time before the vote `num` (from 0): before the votes 0, 1, 2, 4, 8, ..., and every so often."""
-    return every is not None and (num % every == 0 or (num < every and num & (num - 1) == 0))
+def is_early(num: int, every: int | None) -> bool:
+    """Whether the vote `num` (from 0) is one of 0, 1, 2, 4, 8, ... before `every`."""
+    return every is not None and num < every and num & (num - 1) == 0
