@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_rule, check_weight
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.replica import Replica, check_given
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, naming_of, number_of, store_of
@@ -42,6 +43,7 @@ def attach(
     faults: Sequence[Faulty] = (),
     keys: "Keys | Path | str | None" = None,
     placement: Placement = "replicated",
+    check_parameters_every: int | None = EVERY,
 ) -> ElasticVote:
     """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
 
@@ -64,9 +66,10 @@ def attach(
     `host` is the address to listen at; `faults` are lies of workers about their gradients, to try them. `secret` keys
     this worker's private draws; None derives them from the seed. `scaler` is the `torch.amp.GradScaler` of the loop:
     `step()` takes the place of its `step` and `update`, and each worker has a scale of its own. `max_norm` bounds the
-    norm of this worker's own gradient before the vote. Connections are neither encrypted nor authenticated.
-    `keys` is a folder of `gradvote keys`: all ballots are signed (Ed25519), and a worker that sends different ones is
-    left out for good, where it stops the run otherwise. All workers sign, or none.
+    norm of this worker's own gradient before the vote. Within `check_parameters_every` steps all parameters have been
+    compared: a member whose are not those of most is named, and takes over theirs (None: never). Connections are
+    neither encrypted nor authenticated. `keys` is a folder of `gradvote keys`: all ballots are signed (Ed25519), and a
+    worker that sends different ones is left out for good, where it stops the run otherwise. All workers sign, or none.
 
     Raises:
         TypeError: something else than expected was given.
@@ -92,7 +95,7 @@ def attach(
     for faulty in faults:
         faulty.check_real(expected, on_links=False)
     lies = tuple(faults), expected
-    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm)
+    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm, check_parameters_every)
     server = server_of(placement, replica, expected)
     naming = naming_of(keys, number, register)
     return ElasticVote(server, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, naming)

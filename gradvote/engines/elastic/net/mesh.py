@@ -18,7 +18,7 @@ from gradvote.engines.elastic.net.connections import Connection, Inbox
 from gradvote.engines.elastic.net.frames import Frame, FrameKind, read
 
 _HELLO = struct.Struct("<HIIIQ")
-VERSION = 2
+VERSION = 3
 CONNECTING = 0.5
 PAUSE = 0.05
 _PROBE = 0
