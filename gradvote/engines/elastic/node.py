@@ -8,7 +8,7 @@ from gradvote.engines.elastic.consensus.register import Register, RegisterLost
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.membership import Membership
 from gradvote.engines.elastic.net.connections import Arrived
-from gradvote.engines.elastic.net.gate import Bucket
+from gradvote.engines.elastic.net.gate import Allowance
 from gradvote.engines.elastic.net.mesh import Mesh
 from gradvote.engines.elastic.peers import A_FAULT, Peers
 from gradvote.engines.elastic.signing.names import Naming
@@ -37,7 +37,7 @@ class Node:
     ) -> None:
         self.membership, self.peers, self.register = membership, peers, register
         self.quorum, self.timeouts, self.counts = quorum, timeouts, counts
-        self.log, self._leaving, self._looks_up = StepLog(), False, Bucket(*LOOK_UPS)
+        self.log, self._leaving, self._looks_up = StepLog(), False, Allowance(*LOOK_UPS)
 
     @property
     def me(self) -> Member:

@@ -9,7 +9,7 @@ from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.membership import GroupState
 from gradvote.engines.elastic.net.connections import ROOM, Arrived, Closed, Connection, Event, Inbox
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
-from gradvote.engines.elastic.net.gate import Bucket
+from gradvote.engines.elastic.net.gate import Allowance
 from gradvote.engines.elastic.net.mesh import Mesh
 
 LAG, KEPT_EARLY = 8, 128
@@ -29,8 +29,8 @@ class Peers:
         self.left, self.reached = set[int](), dict[int, Slot]()
         self._asking: dict[int, tuple[Slot, set[int]]] = {}
         self._early: list[Arrived] = []
-        self._allowed: dict[int, Bucket] = {}
-        self._taught: dict[int, Bucket] = {}
+        self._allowed: dict[int, Allowance] = {}
+        self._taught: dict[int, Allowance] = {}
 
     @property
     def connections(self) -> dict[int, Connection]:
@@ -67,10 +67,10 @@ class Peers:
 
     def allows(self, connection: Connection, amount: float = 1.0) -> bool:
         """Whether a peer has not sent too much in this slot; who has is cut off."""
-        bucket = self._allowed.setdefault(connection.peer.ticket, Bucket(FRAMES, FRAMES_PER_SECOND))
+        bucket = self._allowed.setdefault(connection.peer.ticket, Allowance(FRAMES, FRAMES_PER_SECOND))
         if bucket.take(amount):
             return True
-        if self.connections.get(connection.peer.ticket) is connection:
+        if not connection.ending:
             self.mesh.offends(connection, "too many frames")
         return False
 
@@ -80,7 +80,7 @@ class Peers:
 
     def may_pull(self, connection: Connection, seconds: float) -> bool:
         """Whether a peer is sent a state or steps: not while others wait for it, and not again and again."""
-        bucket = self._taught.setdefault(connection.peer.number, Bucket(TAUGHT, 1 / seconds))
+        bucket = self._taught.setdefault(connection.peer.number, Allowance(TAUGHT, 1 / seconds))
         if connection.states_waiting():
             return False
         if bucket.take():

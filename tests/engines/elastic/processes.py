@@ -38,7 +38,6 @@ class Processes:
         signed = self.options.pop("signed", False)
         if not self.options.get("insecure"):
             self.options["keys"] = str(folder / "keys")
-            write_certificates(folder / "keys", max(num, self.options["workers"]))
             if signed:
                 write(folder / "keys", max(num, self.options["workers"]))
         self.store = store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -47,6 +46,8 @@ class Processes:
 
     def start(self, worker: int, **options: Any) -> None:
         self.lives[worker] = self.lives.get(worker, -1) + 1
+        if not self.options.get("insecure"):
+            write_certificates(self.folder / "keys", max(worker + 1, self.num, 1))
         own = {**self.options, **options, "life": self.lives[worker]}
         process = FORKS.Process(target=work, args=(str(self.folder), self.store.port, worker, self.steps, own))
         process.start()

@@ -77,10 +77,12 @@ class Connection:
     def send(self, frame: Frame) -> None:
         """Queue a frame; what a lost peer does not get, it does not need."""
         with self._changed:
+            if self._closing:
+                return
             self._waiting.append(frame)
             full = frame.kind not in STATE_FRAMES and self._bytes_waiting(states=False) > self._room
             self._changed.notify_all()
-        if full and not self._closing:
+        if full:
             self._offence = "does not read"
             self.close()
 
@@ -113,7 +115,14 @@ class Connection:
     def close(self) -> None:
         """End the connection now."""
         self.finish()
+        with self._changed:
+            self._waiting.clear()
         self.channel.hang_up()
+
+    @property
+    def ending(self) -> bool:
+        """Whether this end has had enough."""
+        return self._closing
 
     @property
     def idle(self) -> bool:

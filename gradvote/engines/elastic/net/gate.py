@@ -22,7 +22,7 @@ REMEMBERED = 1024
 
 
 @dataclass
-class Bucket:
+class Allowance:
     """Room for `burst` things at once, and `per_second` in the long run."""
 
     burst: float

@@ -15,7 +15,7 @@ UNTOLD = 0
 
 
 @dataclass(frozen=True)
-class Greeting:
+class Hello:
     """`to` is the ticket of whom it is meant for; who only asks whether that process is here says `probe`."""
 
     member: Member
@@ -29,7 +29,7 @@ class Greeting:
         return Frame(FrameKind.HELLO, self.member.ticket, Slot(), body)
 
 
-def hear(channel: Channel) -> Greeting:
+def hear(channel: Channel) -> Hello:
     """The other end's greeting.
 
     Raises:
@@ -44,4 +44,4 @@ def hear(channel: Channel) -> Greeting:
         raise ConnectionAbortedError("another version")
     if channel.peer is not None and channel.peer != number:
         raise ConnectionAbortedError("another worker's number")
-    return Greeting(Member(ticket, number), to, recipe, bool(probe))
+    return Hello(Member(ticket, number), to, recipe, bool(probe))

@@ -18,7 +18,7 @@ from gradvote.engines.elastic.net.channels import Channel, Unproven
 from gradvote.engines.elastic.net.connections import Connection, Inbox
 from gradvote.engines.elastic.net.frames import FrameKind
 from gradvote.engines.elastic.net.gate import PATIENCE, Gate
-from gradvote.engines.elastic.net.greetings import UNTOLD, Greeting, hear
+from gradvote.engines.elastic.net.greetings import UNTOLD, Hello, hear
 from gradvote.engines.elastic.signing.names import SIGNED
 
 CONNECTING, ANSWERING = 0.5, 1.0
@@ -136,7 +136,7 @@ class Mesh:
         else:
             self._use(channel, greeting)
 
-    def _check(self, greeting: Greeting, proven: bool) -> None:
+    def _check(self, greeting: Hello, proven: bool) -> None:
         """Raise ConnectionAbortedError unless this process is known to the register, as a process of this worker."""
         member = greeting.member
         if self.gate.barred(member.number):
@@ -155,10 +155,10 @@ class Mesh:
         if len(others) >= MOST or sum(c.peer.number == member.number for c in others) >= MOST_OF_ONE:
             raise ConnectionAbortedError("too many connections")
 
-    def _greet(self, channel: Channel, asked: Greeting) -> None:
+    def _greet(self, channel: Channel, asked: Hello) -> None:
         """Answer a greeting; the recipe is told to who knows it, or knows it but for the signatures."""
         told = self.recipe if asked.recipe in (self.recipe, self.recipe ^ SIGNED) else UNTOLD
-        channel.send_frame(Greeting(self.me, asked.member.ticket, told).frame())
+        channel.send_frame(Hello(self.me, asked.member.ticket, told).frame())
 
     def _dial(self) -> None:
         while not self._stopped.wait(PAUSE):
@@ -206,7 +206,7 @@ class Mesh:
         else:
             self._use(channel, answer)
 
-    def _introduce(self, sock: socket.socket, place: Presence) -> tuple[Channel, Greeting]:
+    def _introduce(self, sock: socket.socket, place: Presence) -> tuple[Channel, Hello]:
         """Prove and ask who is there, at the place of a process.
 
         Raises:
@@ -214,7 +214,7 @@ class Mesh:
         """
         channel = secure(sock, self.credentials, server_side=False, seconds=ANSWERING)
         channel.patience(ANSWERING)
-        own = Greeting(self.me, place.ticket, self.recipe, probe=place.ticket > self.me.ticket)
+        own = Hello(self.me, place.ticket, self.recipe, probe=place.ticket > self.me.ticket)
         channel.send_frame(own.frame())
         answer = hear(channel)
         if answer.member.ticket == place.ticket and answer.member.number != place.number:
@@ -226,7 +226,7 @@ class Mesh:
         times = self.unproven.get(place.ticket, (0, "", 0))[2]
         self.unproven[place.ticket] = place.number, str(error), times + 1
 
-    def _use(self, channel: Channel, greeting: Greeting) -> None:
+    def _use(self, channel: Channel, greeting: Hello) -> None:
         peer = greeting.member
         if greeting.recipe != self.recipe:
             self.strangers[peer.ticket] = peer.number, greeting.recipe
