@@ -77,7 +77,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
     vote = attach(
         model, optimizer, algorithm, min_workers=o["min_workers"], worker=worker, workers=o["workers"], store=store,
         timeouts=times, seed=o.get("seed", 0), host=o.get("host"), faults=_faults(*o.get("faults", ())),
-        keys=o.get("keys"), placement=o.get("placement", "replicated"),
+        keys=o.get("keys"), insecure=o.get("insecure", False), placement=o.get("placement", "replicated"),
     )  # fmt: skip
     orders = Orders(out.with_name(f"orders.{worker}"), o)
     kept = Path(o.get("checkpoint_folder", out.parent)) / f"checkpoint.{worker}"
