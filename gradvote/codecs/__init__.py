@@ -1,6 +1,7 @@
 """Codecs: vectors to payloads and back."""
 
 from gradvote.codecs import fast_paths as fast_paths
+from gradvote.codecs.after_steps import AfterSteps
 from gradvote.codecs.chain import Chain, chain
 from gradvote.codecs.dense import Dense
 from gradvote.codecs.error_feedback import ErrorFeedback
@@ -8,4 +9,4 @@ from gradvote.codecs.masked import Masked
 from gradvote.codecs.sign import Sign
 from gradvote.codecs.wrapper import WrapperCodec
 
-__all__ = ["Chain", "Dense", "ErrorFeedback", "Masked", "Sign", "WrapperCodec", "chain", "fast_paths"]
+__all__ = ["AfterSteps", "Chain", "Dense", "ErrorFeedback", "Masked", "Sign", "WrapperCodec", "chain", "fast_paths"]
