@@ -128,7 +128,8 @@ def predict(
 def bits_of(algorithm: Algorithm, blocks: int = 8) -> tuple[float, float]:
     """Bits per coordinate up and down, flags and scales included, for large tensors."""
     ctx = Context(0, 0, torch.arange(blocks), 0)
-    return _bits(algorithm.up, ctx, blocks), _bits(algorithm.down, ctx.as_server(), blocks)
+    n = min(algorithm.block_size or BLOCK, BLOCK)
+    return _bits(algorithm.up, ctx, blocks, n), _bits(algorithm.down, ctx.as_server(), blocks, n)
 
 
 def measure(algorithm: Algorithm, d: int = SAMPLE, workers: int = 2) -> Work:
@@ -198,9 +199,9 @@ def _work(work: Work, placement: str, params: int, workers: int) -> float:
     return work.worker * params + work.server * workers * served
 
 
-def _bits(codec: Codec, ctx: Context, blocks: int) -> float:
-    rows = [(p.dtype.itemsize * 8, torch.as_tensor(p.row, dtype=torch.float64)) for p in codec.planes(BLOCK, ctx)]
-    return (sum(float(size * row.expand(blocks).mean()) for size, row in rows) + 1) / BLOCK
+def _bits(codec: Codec, ctx: Context, blocks: int, n: int) -> float:
+    rows = [(p.dtype.itemsize * 8, torch.as_tensor(p.row, dtype=torch.float64)) for p in codec.planes(n, ctx)]
+    return (sum(float(size * row.expand(blocks).mean()) for size, row in rows) + 1) / n
 
 
 def _seconds(action: Callable[[], object]) -> float:

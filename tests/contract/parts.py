@@ -92,7 +92,7 @@ def _all_algorithms() -> dict[str, Algorithm]:
 
 
 ALGORITHMS = _all_algorithms()
-PLAIN = {name: ALGORITHMS[name] for name in algorithms.names()}
+PLAIN = {name: algorithms.create(name) for name in algorithms.names()}
 
 
 def remembers(codec: Codec) -> bool:
