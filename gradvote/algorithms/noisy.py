@@ -11,7 +11,7 @@ from gradvote.aggregators import MajorityVote
 from gradvote.codecs import Chain, ErrorFeedback, Masked, Sign, WrapperCodec, chain
 from gradvote.core import Aggregator, Algorithm, Codec
 from gradvote.errors import unknown
-from gradvote.transforms import Noise, Relative
+from gradvote.transforms import Noise, OwnNoise, Relative
 
 
 def noisy(
@@ -41,7 +41,7 @@ def noisy(
 def _silent(codec: Codec) -> Codec:
     """The codec without noise of its own."""
     if isinstance(codec, Chain):
-        return chain(*(t for t in codec.transforms if not isinstance(t, Noise)), _silent(codec.codec))
+        return chain(*(t for t in codec.transforms if not isinstance(t, OwnNoise)), _silent(codec.codec))
     return _around(codec, _silent(codec.codec)) if isinstance(codec, WrapperCodec) else codec
 
 

@@ -10,7 +10,7 @@ from gradvote.aggregators import Mean
 from gradvote.codecs import Dense, Sign, chain
 from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
-from gradvote.transforms import Noise
+from gradvote.transforms import OwnNoise
 
 LR = 1.0
 BITS = (1, 32)
@@ -38,4 +38,4 @@ def z_signfedavg(
     if z not in _NOISES:
         raise ValueError(f"z-SignFedAvg is here for z = 1 (Gaussian noise) and z = inf (uniform); got {z}.")
     name, eta, deviation = _NOISES[z]
-    return Algorithm(chain(Noise(sigma * deviation, name), Sign(eta * sigma, zero)), Mean(weights), Dense())
+    return Algorithm(chain(OwnNoise(sigma * deviation, name), Sign(eta * sigma, zero)), Mean(weights), Dense())

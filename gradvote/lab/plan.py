@@ -8,12 +8,13 @@ in each direction, L the latency:
 
 and the work of encoding, combining and decoding, which overlaps with the wire except at the ends, where one chunk, a
 share f of all, is worked on or travels alone: max(wire, work) + f·min(wire, work). A step is a third of the computation
-(forward), then the longer of backward pass and exchange.
+(forward), then the longer of backward pass and exchange. After H local steps nothing overlaps with a round: a step is
+the computation and 1/H of the exchange.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -100,15 +101,20 @@ def predict(
     placements: Sequence[str] = PLACEMENTS,
     work: Mapping[str, Work] | None = None,
     slowdown: float = 1.0,
+    every: int = 1,
 ) -> Plan:
     """The predicted step for each algorithm and placement, and for all-reduces in float32 and float16.
 
     `names` are those of the catalogue, or algorithms by name. `compute` is the seconds of forward and backward pass;
     `work` what `measure` found, measured here where it is None; `slowdown` multiplies it, for ranks that share cores.
+    With `every` above 1 the algorithms exchange after as many local steps, and a step has its share of a round, behind
+    the computation; all-reduces stay at every step.
 
     Raises:
         ValueError: a count is not positive, or an algorithm unknown.
     """
+    if every < 1:
+        raise ValueError(f"A round comes after at least 1 local step; got every={every}.")
     if params < 1 or workers < 2 or link.bandwidth <= 0 or link.latency < 0 or compute < 0:
         raise ValueError(
             "A plan needs at least 1 parameter and 2 workers, a positive bandwidth, and no negative times; got "
@@ -121,7 +127,8 @@ def predict(
         up, down = bits_of(algorithm)
         for placement in placements:
             busy = _work(work[name], placement, params, workers) * slowdown
-            rows.append(_voted(name, placement, (up * params, down * params), workers, link, busy, compute))
+            row = _voted(name, placement, (up * params, down * params), workers, link, busy, compute)
+            rows.append(row if every == 1 else replace(row, step=compute + row.exchange / every))
     return Plan(tuple(sorted(rows, key=lambda p: p.step)))
 
 

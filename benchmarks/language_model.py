@@ -1,0 +1,280 @@
+"""Rounds after local steps, on a language model: what each way to exchange them loses, at how many bytes.
+
+    nice -n 15 python benchmarks/language_model.py                    the smallest model, in minutes to hours
+    nice -n 15 python benchmarks/language_model.py --size small       0.8 million parameters, a night
+    python benchmarks/language_model.py --show                        the table and the plot of what is there
+
+Five workers with their own plays of tiny Shakespeare (GRADVOTE_DATA names the folder), in the simulation, equal tokens:
+every run has the same number of inner steps, whatever H. Each method is tuned on the same number of pairs of an inner
+and an outer rate; then the best of each runs with one worker of five that inverts what it sends. What is done stands
+in docs/figures/language-model.jsonl, and is not done again; runs begin with the middle of each grid, so that a table
+can be shown at any time. The budget in hours of each size is in docs/local-steps.md.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, AdamW, Optimizer
+
+from gradvote import algorithms, faults
+from gradvote.core import Algorithm
+from gradvote.engines.common.protocol import protocol_for
+from gradvote.engines.gradients import loop_gradients, set_gradients, trainable
+from gradvote.engines.pseudo_gradients import LocalWorkers
+from gradvote.engines.simulation import Simulation
+from gradvote.faults import Faulty
+from gradvote.lab.data import shakespeare
+from gradvote.lab.experiments.powersgd import PowerSGD
+from gradvote.lab.models import Size, Transformer
+from gradvote.lab.plan import bits_of
+from gradvote.transforms import Relative
+
+WORKERS, SEED, ROUNDS_BEFORE_A_LOOK = 5, 0, 8
+HERE = Path(__file__).resolve().parents[1] / "docs" / "figures"
+RECORDS, PLOT = HERE / "language-model.jsonl", HERE / "language-model.svg"
+Sized = Callable[[list[nn.Parameter]], Optimizer]
+
+
+class Scale(NamedTuple):
+    """A model, and how long it is trained: `steps` of each worker's optimizer, on `batch` windows."""
+
+    width: int
+    layers: int
+    context: int
+    batch: int
+    steps: int
+
+
+SCALES = {
+    "tiny": Scale(32, 2, 32, 8, 256),
+    "small": Scale(128, 4, 128, 16, 2048),
+    "large": Scale(256, 6, 128, 16, 4096),
+}
+
+
+class Method(NamedTuple):
+    """A way to exchange rounds, its outer optimizer, and the outer rates that it is tuned on."""
+
+    algorithm: Callable[[], Algorithm]
+    momentum: float
+    outer: tuple[float, float]
+
+
+INNER = (3e-3, 1e-2)
+"""Rates of AdamW inside, from which each method takes its best; of AdamW on every step, too, beside two lower ones."""
+EVERY_STEP = (1e-3, 3e-3, 1e-2, 3e-2)
+METHODS = {
+    "DiLoCo": Method(algorithms.diloco, 0.9, (0.3, 0.7)),
+    "DiLoCo int8": Method(lambda: algorithms.diloco("int8"), 0.9, (0.3, 0.7)),
+    "SparseLoCo": Method(algorithms.sparseloco, 0.0, (0.5, 1.0)),
+    "dist-EF, 1 bit": Method(lambda: algorithms.dist_ef_sgdm(mu=0.0), 0.9, (0.3, 0.7)),
+    "sized noisy vote, 1 bit": Method(
+        lambda: algorithms.noisy(algorithms.sized_signsgd(), Relative(0.05), position="vote"), 0.9, (0.1, 0.3)
+    ),
+    "noisy vote, 1 bit, one size for all": Method(
+        lambda: algorithms.noisy(algorithms.signsgd(), Relative(0.05), position="vote"), 0.9, (3e-4, 1e-3)
+    ),
+}
+
+
+def cells(scale: str) -> list[dict[str, Any]]:
+    """All runs without a fault, those first whose rates are likelier."""
+    found = []
+    for pair in range(4):
+        inner, outer = INNER[pair % 2], pair // 2 ^ 1
+        for every in (32, 8):
+            for name, method in METHODS.items():
+                found.append({"method": name, "every": every, "inner": inner, "outer": method.outer[outer]})
+        for name in ("AdamW every step", "PowerSGD-1 every step"):
+            found.append({"method": name, "every": 1, "inner": EVERY_STEP[(pair + 1) % 4], "outer": 0.0})
+    return [{"scale": scale, "fault": 0.0, **cell} for cell in found]
+
+
+def faulty_cells(records: list[dict[str, Any]], scale: str) -> list[dict[str, Any]]:
+    """The best of each method at H = 32, with a worker that sends minus what it has, once and ten times."""
+    best = best_of(records, scale)
+    keys = ("scale", "method", "every", "inner", "outer")
+    chosen = [{k: r[k] for k in keys} for (_, every), r in best.items() if every == 32]
+    return [{**cell, "fault": factor} for factor in (1.0, 10.0) for cell in chosen]
+
+
+def best_of(records: list[dict[str, Any]], scale: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """The record of the lowest last loss by method and H, without faults."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for r in records:
+        key = r["method"], r["every"]
+        if r["scale"] == scale and not r["fault"] and (key not in found or r["loss"][-1] < found[key]["loss"][-1]):
+            found[key] = r
+    return found
+
+
+class Reading:
+    """The workers' windows of their own plays, and the held-out parts of all plays."""
+
+    def __init__(self, scale: Scale) -> None:
+        self.scale, plays = scale, shakespeare.load()
+        hands = shakespeare.dealt(plays.train, WORKERS)
+        self.texts = [torch.cat([plays.train[name] for name in hand]) for hand in hands]
+        self.held_out, self.alphabet = torch.cat(list(plays.held_out.values())), plays.alphabet
+
+    def batches(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        """Of all workers, in a step of theirs."""
+        return [self._windows(text, self._starts(text, i, step)) for i, text in enumerate(self.texts)]
+
+    def model(self) -> Transformer:
+        """The model at its start."""
+        torch.manual_seed(SEED)
+        s = self.scale
+        return Transformer(Size(len(self.alphabet), s.context, s.width, s.layers, heads=4))
+
+    @torch.no_grad()
+    def loss(self, model: nn.Module) -> float:
+        """In nats per character, on 64 windows spread evenly over the held-out text."""
+        starts = torch.linspace(0, len(self.held_out) - self.scale.context - 1, 64).long()
+        x, y = self._windows(self.held_out, starts)
+        return float(cross_entropy(model(x), y))
+
+    def _starts(self, text: Tensor, worker: int, step: int) -> Tensor:
+        draws = np.random.default_rng((SEED, worker, step))
+        return torch.from_numpy(draws.integers(0, len(text) - self.scale.context - 1, self.scale.batch))
+
+    def _windows(self, text: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        window = text[starts[:, None] + torch.arange(self.scale.context + 1)]
+        return window[:, :-1], window[:, 1:]
+
+
+def run(cell: dict[str, Any]) -> dict[str, Any]:
+    """One training run: the held-out loss against inner steps, and what each worker sends in all."""
+    scale, started = SCALES[cell["scale"]], time.process_time()
+    reading = Reading(scale)
+    model = reading.model()
+    points: dict[str, list[float]] = {"step": [0], "loss": [reading.loss(model)]}
+    advance, sent = (_every_step if cell["every"] == 1 else _local)(cell, reading, model)
+    every, look = cell["every"], max(1, scale.steps // ROUNDS_BEFORE_A_LOOK)
+    for step in range(0, scale.steps, every):
+        advance(step)
+        if (step + every) // look > step // look:
+            points["step"].append(step + every)
+            points["loss"].append(round(reading.loss(model), 4))
+            if not points["loss"][-1] < 10:
+                break
+    rounds = scale.steps // every
+    return {**cell, **points, "megabytes": sent * rounds / 1e6, "seconds": round(time.process_time() - started, 1)}
+
+
+def _local(cell: dict[str, Any], reading: Reading, model: nn.Module) -> tuple[Callable[[int], None], float]:
+    method, every, params = METHODS[cell["method"]], cell["every"], trainable(model)
+    algorithm = method.algorithm()
+    protocol = protocol_for(params, algorithm, SEED)
+    lies = [Faulty(faults.create("rescale", factor=-cell["fault"]), "worker", workers=(4,))] if cell["fault"] else []
+    simulation = Simulation(protocol, WORKERS, lies)
+    workers = LocalWorkers(model, lambda p: AdamW(p, cell["inner"]), WORKERS, protocol.layout)
+    outer = SGD(params, cell["outer"], momentum=method.momentum, nesterov=method.momentum > 0)
+
+    def advance(step: int) -> None:
+        batches = [reading.batches(step + k) for k in range(every)]
+        _, ways = workers.pseudo_gradients(batches, SEED, step // every)
+        direction = simulation.step(ways, step // every, cell["outer"])
+        set_gradients(params, protocol.layout, direction, simulation.decided[0])
+        outer.step()
+
+    return advance, sent_by_each(algorithm, protocol.layout.size)
+
+
+def _every_step(cell: dict[str, Any], reading: Reading, model: nn.Module) -> tuple[Callable[[int], None], float]:
+    params = trainable(model)
+    protocol = protocol_for(params, algorithms.sgd(), SEED)
+    shapes, d = tuple(p.shape for p in params), protocol.layout.size
+    powers = cell["method"].startswith("PowerSGD")
+    engine: Any = PowerSGD(protocol.layout, shapes, WORKERS, mu=0.0) if powers else Simulation(protocol, WORKERS)
+    optimizer = AdamW(params, cell["inner"])
+
+    def advance(step: int) -> None:
+        _, gradients = loop_gradients([model], reading.batches(step), protocol.layout, SEED, step)
+        set_gradients(params, protocol.layout, engine.step(gradients, step, 1.0), engine.decided[0])
+        optimizer.step()
+
+    if powers:
+        engine._count()
+        numbers = engine.counts.bytes_up / WORKERS
+        engine.counts.bytes_up = 0
+        return advance, 2 * (WORKERS - 1) / WORKERS * numbers
+    return advance, sent_by_each(algorithms.sgd(), d)
+
+
+def sent_by_each(algorithm: Algorithm, d: int) -> float:
+    """Bytes that each worker sends in a round, where the server stands so that they are fewest."""
+    up, down = bits_of(algorithm)
+    return min((WORKERS - 1) / WORKERS * (up + down), (WORKERS - 1) * up) * d / 8
+
+
+def load() -> list[dict[str, Any]]:
+    """The records that there are."""
+    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.is_file() else []
+
+
+def measure(scale: str) -> None:
+    """Whatever is missing, one run after another."""
+    for make in (lambda: cells(scale), lambda: faulty_cells(load(), scale)):
+        for cell in make():
+            known = load()
+            if any(all(r[k] == v for k, v in cell.items()) for r in known):
+                continue
+            record = run(cell)
+            with RECORDS.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            print(f"{cell} -> {record['loss'][-1]:.3f}, {record['seconds']} s", flush=True)
+
+
+def table(records: list[dict[str, Any]], scale: str) -> str:
+    """The best of each method, as a table in Markdown."""
+    lines = ["| method | H | held-out loss | MB sent by each worker | inner, outer rate | runs |", "|---" * 6 + "|"]
+    for (name, every), r in sorted(best_of(records, scale).items(), key=lambda pair: pair[1]["loss"][-1]):
+        tried = sum((o["scale"], o["method"], o["every"], o["fault"]) == (scale, name, every, 0.0) for o in records)
+        rates = f"{r['inner']:g}, {r['outer']:g}" if every > 1 else f"{r['inner']:g}"
+        lines.append(f"| {name} | {every} | {r['loss'][-1]:.3f} | {r['megabytes']:.3g} | {rates} | {tried} |")
+    for r in (r for r in records if r["scale"] == scale and r["fault"]):
+        lines.append(
+            f"| {r['method']}, one of five inverts ×{r['fault']:g} | {r['every']} | {r['loss'][-1]:.3f} | | | 1 |"
+        )
+    return "\n".join(lines)
+
+
+def draw(records: list[dict[str, Any]], scale: str) -> None:
+    """Loss against bytes, of the best of each method."""
+    from matplotlib import pyplot as plt  # noqa: PLC0415  # a run without --show does not need it
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    for every, marker in ((1, "s"), (8, "o"), (32, "^")):
+        for (name, own), r in best_of(records, scale).items():
+            if own == every:
+                axes.plot(r["megabytes"], r["loss"][-1], marker, color="C0" if "bit" in name else "0.4")
+                axes.annotate(f" {name}, H = {every}", (r["megabytes"], r["loss"][-1]), fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlabel("MB sent by each worker in the whole run")
+    axes.set_ylabel("held-out loss, nats per character")
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SCALES, default="tiny", help="the model and the length of a run")
+    parser.add_argument("--show", action="store_true", help="measure nothing; the table, and the plot of what is there")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if not arguments.show:
+        measure(arguments.size)
+    print(table(load(), arguments.size))
+    draw(load(), arguments.size)
+
+
+if __name__ == "__main__":
+    main()
