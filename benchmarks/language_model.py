@@ -15,32 +15,34 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW
 
 from gradvote import algorithms, faults
 from gradvote.core import Algorithm
 from gradvote.engines.common.protocol import protocol_for
-from gradvote.engines.gradients import loop_gradients, set_gradients, trainable
-from gradvote.engines.pseudo_gradients import LocalWorkers
+from gradvote.engines.gradients import set_gradients, trainable
 from gradvote.engines.simulation import Simulation
 from gradvote.faults import Faulty
 from gradvote.lab.data import shakespeare
 from gradvote.lab.experiments.powersgd import PowerSGD
 from gradvote.lab.models import Size, Transformer
 from gradvote.lab.plan import bits_of
+from gradvote.layout import Layout
 from gradvote.transforms import Relative
 
-WORKERS, SEED, ROUNDS_BEFORE_A_LOOK = 5, 0, 8
+WORKERS, SEED, LOOKS = 5, 0, 8
 HERE = Path(__file__).resolve().parents[1] / "docs" / "figures"
 RECORDS, PLOT = HERE / "language-model.jsonl", HERE / "language-model.svg"
-Sized = Callable[[list[nn.Parameter]], Optimizer]
 
 
 class Scale(NamedTuple):
@@ -73,12 +75,12 @@ INNER = (3e-3, 1e-2)
 EVERY_STEP = (1e-3, 3e-3, 1e-2, 3e-2)
 METHODS = {
     "DiLoCo": Method(algorithms.diloco, 0.9, (0.3, 0.7)),
-    "DiLoCo int8": Method(lambda: algorithms.diloco("int8"), 0.9, (0.3, 0.7)),
-    "SparseLoCo": Method(algorithms.sparseloco, 0.0, (0.5, 1.0)),
     "dist-EF, 1 bit": Method(lambda: algorithms.dist_ef_sgdm(mu=0.0), 0.9, (0.3, 0.7)),
     "sized noisy vote, 1 bit": Method(
         lambda: algorithms.noisy(algorithms.sized_signsgd(), Relative(0.05), position="vote"), 0.9, (0.1, 0.3)
     ),
+    "SparseLoCo": Method(algorithms.sparseloco, 0.0, (0.5, 1.0)),
+    "DiLoCo int8": Method(lambda: algorithms.diloco("int8"), 0.9, (0.3, 0.7)),
     "noisy vote, 1 bit, one size for all": Method(
         lambda: algorithms.noisy(algorithms.signsgd(), Relative(0.05), position="vote"), 0.9, (3e-4, 1e-3)
     ),
@@ -90,7 +92,7 @@ def cells(scale: str) -> list[dict[str, Any]]:
     found = []
     for pair in range(4):
         inner, outer = INNER[pair % 2], pair // 2 ^ 1
-        for every in (32, 8):
+        for every in (8, 32):
             for name, method in METHODS.items():
                 found.append({"method": name, "every": every, "inner": inner, "outer": method.outer[outer]})
         for name in ("AdamW every step", "PowerSGD-1 every step"):
@@ -151,14 +153,50 @@ class Reading:
         return window[:, :-1], window[:, 1:]
 
 
+@lru_cache(maxsize=1)
+def _reading(scale: Scale) -> Reading:
+    return Reading(scale)
+
+
+class Workers:
+    """The parameters of all workers as one matrix (M, d), in the layout's order, and their gradients at once."""
+
+    def __init__(self, reading: Reading, model: nn.Module) -> None:
+        self.reading, self.model, self.params = reading, model, trainable(model)
+        self.names = [name for name, _ in model.named_parameters()]
+        self.protocol = protocol_for(self.params, algorithms.sgd(), SEED)
+        places = [torch.zeros(p.numel(), dtype=torch.int64) for p in self.params]
+        self.protocol.layout.unflatten(torch.arange(self.protocol.layout.size), places)
+        self.places = places
+        self._gradient = vmap(grad(self._loss), in_dims=(0, 0, 0))
+
+    def start(self) -> Tensor:
+        """The model's parameters, once for each worker."""
+        flat = torch.zeros(self.protocol.layout.size)
+        for place, p in zip(self.places, self.params, strict=True):
+            flat[place] = p.detach().flatten()
+        return flat.repeat(WORKERS, 1)
+
+    def gradients(self, flat: Tensor, step: int) -> Tensor:
+        """Of each worker at its own parameters, on its batch of this step."""
+        pairs = self.reading.batches(step)
+        with sdpa_kernel(SDPBackend.MATH):
+            found: Tensor = self._gradient(flat, *(torch.stack(column) for column in zip(*pairs, strict=True)))
+        return found
+
+    def _loss(self, flat: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        shaped = zip(self.names, self.places, self.params, strict=True)
+        return cross_entropy(functional_call(self.model, {n: flat[i].view_as(p) for n, i, p in shaped}, (x,)), y)
+
+
 def run(cell: dict[str, Any]) -> dict[str, Any]:
     """One training run: the held-out loss against inner steps, and what each worker sends in all."""
     scale, started = SCALES[cell["scale"]], time.process_time()
-    reading = Reading(scale)
+    reading = _reading(scale)
     model = reading.model()
-    points: dict[str, list[float]] = {"step": [0], "loss": [reading.loss(model)]}
-    advance, sent = (_every_step if cell["every"] == 1 else _local)(cell, reading, model)
-    every, look = cell["every"], max(1, scale.steps // ROUNDS_BEFORE_A_LOOK)
+    points: dict[str, list[float]] = {"step": [0], "loss": [round(reading.loss(model), 4)]}
+    advance, sent = (_every_step if cell["every"] == 1 else _local)(cell, Workers(reading, model))
+    every, look = cell["every"], max(1, scale.steps // LOOKS)
     for step in range(0, scale.steps, every):
         advance(step)
         if (step + every) // look > step // look:
@@ -167,21 +205,28 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
             if not points["loss"][-1] < 10:
                 break
     rounds = scale.steps // every
-    return {**cell, **points, "megabytes": sent * rounds / 1e6, "seconds": round(time.process_time() - started, 1)}
+    seconds = round(time.process_time() - started, 1)
+    return {**cell, **points, "megabytes": round(sent * rounds / 1e6, 5), "seconds": seconds}
 
 
-def _local(cell: dict[str, Any], reading: Reading, model: nn.Module) -> tuple[Callable[[int], None], float]:
-    method, every, params = METHODS[cell["method"]], cell["every"], trainable(model)
+def _local(cell: dict[str, Any], workers: Workers) -> tuple[Callable[[int], None], float]:
+    method, every, params = METHODS[cell["method"]], cell["every"], workers.params
     algorithm = method.algorithm()
     protocol = protocol_for(params, algorithm, SEED)
     lies = [Faulty(faults.create("rescale", factor=-cell["fault"]), "worker", workers=(4,))] if cell["fault"] else []
     simulation = Simulation(protocol, WORKERS, lies)
-    workers = LocalWorkers(model, lambda p: AdamW(p, cell["inner"]), WORKERS, protocol.layout)
+    own = nn.Parameter(workers.start())
+    inner = AdamW([own], cell["inner"])
     outer = SGD(params, cell["outer"], momentum=method.momentum, nesterov=method.momentum > 0)
 
     def advance(step: int) -> None:
-        batches = [reading.batches(step + k) for k in range(every)]
-        _, ways = workers.pseudo_gradients(batches, SEED, step // every)
+        start = workers.start()
+        with torch.no_grad():
+            own.copy_(start)
+        for k in range(every):
+            own.grad = workers.gradients(own.detach(), step + k)
+            inner.step()
+        ways = _in_order(start - own.detach(), workers.places, protocol.layout)
         direction = simulation.step(ways, step // every, cell["outer"])
         set_gradients(params, protocol.layout, direction, simulation.decided[0])
         outer.step()
@@ -189,25 +234,27 @@ def _local(cell: dict[str, Any], reading: Reading, model: nn.Module) -> tuple[Ca
     return advance, sent_by_each(algorithm, protocol.layout.size)
 
 
-def _every_step(cell: dict[str, Any], reading: Reading, model: nn.Module) -> tuple[Callable[[int], None], float]:
-    params = trainable(model)
-    protocol = protocol_for(params, algorithms.sgd(), SEED)
-    shapes, d = tuple(p.shape for p in params), protocol.layout.size
+def _in_order(flat: Tensor, places: list[Tensor], layout: Layout) -> Tensor:
+    """Rows of the workers' layout in that of an algorithm with blocks of another size."""
+    rows = [[row[place] for place in places] for row in flat]
+    return torch.stack([layout.flatten(own, out=torch.empty(layout.size)) for own in rows])
+
+
+def _every_step(cell: dict[str, Any], workers: Workers) -> tuple[Callable[[int], None], float]:
+    layout, shapes = workers.protocol.layout, tuple(p.shape for p in workers.params)
     powers = cell["method"].startswith("PowerSGD")
-    engine: Any = PowerSGD(protocol.layout, shapes, WORKERS, mu=0.0) if powers else Simulation(protocol, WORKERS)
-    optimizer = AdamW(params, cell["inner"])
+    engine: Any = PowerSGD(layout, shapes, WORKERS, mu=0.0) if powers else Simulation(workers.protocol, WORKERS)
+    optimizer = AdamW(workers.params, cell["inner"])
 
     def advance(step: int) -> None:
-        _, gradients = loop_gradients([model], reading.batches(step), protocol.layout, SEED, step)
-        set_gradients(params, protocol.layout, engine.step(gradients, step, 1.0), engine.decided[0])
+        direction = engine.step(workers.gradients(workers.start(), step), step, 1.0)
+        set_gradients(workers.params, layout, direction, engine.decided[0])
         optimizer.step()
 
-    if powers:
-        engine._count()
-        numbers = engine.counts.bytes_up / WORKERS
-        engine.counts.bytes_up = 0
-        return advance, 2 * (WORKERS - 1) / WORKERS * numbers
-    return advance, sent_by_each(algorithms.sgd(), d)
+    if not powers:
+        return advance, sent_by_each(algorithms.sgd(), layout.size)
+    numbers = sum(p.numel() if p.dim() < 2 else p.shape[0] + p[0].numel() for p in workers.params)
+    return advance, 2 * (WORKERS - 1) / WORKERS * 4 * numbers
 
 
 def sent_by_each(algorithm: Algorithm, d: int) -> float:
