@@ -136,7 +136,7 @@ class LocalSteps:
 
         A step that a GradScaler skipped counts, too: all workers count alike. A parameter that has not moved abstains.
         Afterwards the model is where all agreed to begin. Where a round fails, the model stays where it is, and the
-        next call tries again.
+        next call tries again; where the start has moved on all the same (a replica that heals), it begins there.
 
         Raises:
             ValueError: other parameters are trained than at the start.
@@ -155,11 +155,14 @@ class LocalSteps:
             self._taken += 1
             return False
         self._propose()
-        if self._rounds.step() is False:
-            return False
-        self.round += 1
-        self._begin()
-        return True
+        voted = False
+        try:
+            voted = self._rounds.step() is not False
+        finally:
+            if voted or self._seen != self._versions():  # also where the engine has learned what others agreed on
+                self._begin()
+        self.round += voted
+        return voted
 
     def state_dict(self) -> dict[str, Any]:
         """The start, the steps since, the outer optimizer and the engine's memories: also in the middle of a round.

@@ -22,7 +22,7 @@ from gradvote.local_steps import LocalSteps
 from tests.engines.workers import batch, flat, new_model
 
 H, ROUNDS, SEED = 3, 3, 3
-NAMES = ("sgd", "dist-ef-sgdm", "noisy-signsgd")
+NAMES = ("dist-ef-sgdm", "noisy-signsgd")
 
 
 def outer(params: list[nn.Parameter]) -> torch.optim.Optimizer:
