@@ -1,12 +1,12 @@
 """gradvote: one-bit, fault-tolerant, non-iid-safe distributed training for PyTorch.
 
 `gradvote.algorithms` is the catalogue; `gradvote.ddp`, `gradvote.distributed`, `gradvote.elastic`, `gradvote.torchft`
-and `gradvote.flower` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says which
-learning rate to begin with. Parts for algorithms of one's own are in `gradvote.transforms`, `codecs`, `aggregators`;
-`gradvote.faults` has lies to try them with, `gradvote.partitions` ways to split data over workers, `gradvote.theory`
-what is known about them, `gradvote.privacy` noise with an account. `gradvote.lab` and the command `gradvote` train
-over simulated workers, measure and show.
-What `__all__` does not name is private. Submodules are loaded when first used.
+and `gradvote.flower` run it on real workers, `gradvote.local_steps` after several steps of their own,
+`gradvote.integrations` in trainers; `gradvote.suggest_lr` says with which learning rate to begin. Parts for algorithms
+of one's own are in `gradvote.transforms`, `codecs` and `aggregators`; `gradvote.faults` has lies to try them with,
+`gradvote.partitions` ways to split data over workers, `gradvote.theory` what is known about them, `gradvote.privacy`
+noise with an account. `gradvote.lab` and the command `gradvote` train over simulated workers, measure and show. What
+`__all__` does not name is private. Submodules are loaded when first used.
 
 A map of the files beside the folders. `core` has the nouns that all share. `layout` cuts parameters into blocks, `rng`
 draws bits, `wire` makes bytes, `staging` moves tensors between host and card, `schedules` are values that change with
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # for type checkers the same names, imported outright; nothin
     from gradvote import flower as flower
     from gradvote import integrations as integrations
     from gradvote import lab as lab
+    from gradvote import local_steps as local_steps
     from gradvote import metrics as metrics
     from gradvote import optim as optim
     from gradvote import partitions as partitions
@@ -61,6 +62,7 @@ __all__ = [
     "flower",
     "integrations",
     "lab",
+    "local_steps",
     "metrics",
     "optim",
     "partitions",

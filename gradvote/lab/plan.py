@@ -8,12 +8,13 @@ in each direction, L the latency:
 
 and the work of encoding, combining and decoding, which overlaps with the wire except at the ends, where one chunk, a
 share f of all, is worked on or travels alone: max(wire, work) + f·min(wire, work). A step is a third of the computation
-(forward), then the longer of backward pass and exchange.
+(forward), then the longer of backward pass and exchange. After H local steps nothing overlaps with a round: a step is
+the computation and 1/H of the exchange.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -100,15 +101,20 @@ def predict(
     placements: Sequence[str] = PLACEMENTS,
     work: Mapping[str, Work] | None = None,
     slowdown: float = 1.0,
+    every: int = 1,
 ) -> Plan:
     """The predicted step for each algorithm and placement, and for all-reduces in float32 and float16.
 
     `names` are those of the catalogue, or algorithms by name. `compute` is the seconds of forward and backward pass;
     `work` what `measure` found, measured here where it is None; `slowdown` multiplies it, for ranks that share cores.
+    With `every` above 1 the algorithms exchange after as many local steps, and a step has its share of a round, behind
+    the computation; all-reduces stay at every step.
 
     Raises:
         ValueError: a count is not positive, or an algorithm unknown.
     """
+    if every < 1:
+        raise ValueError(f"A round comes after at least 1 local step; got every={every}.")
     if params < 1 or workers < 2 or link.bandwidth <= 0 or link.latency < 0 or compute < 0:
         raise ValueError(
             "A plan needs at least 1 parameter and 2 workers, a positive bandwidth, and no negative times; got "
@@ -121,14 +127,16 @@ def predict(
         up, down = bits_of(algorithm)
         for placement in placements:
             busy = _work(work[name], placement, params, workers) * slowdown
-            rows.append(_voted(name, placement, (up * params, down * params), workers, link, busy, compute))
+            row = _voted(name, placement, (up * params, down * params), workers, link, busy, compute)
+            rows.append(row if every == 1 else replace(row, step=compute + row.exchange / every))
     return Plan(tuple(sorted(rows, key=lambda p: p.step)))
 
 
 def bits_of(algorithm: Algorithm, blocks: int = 8) -> tuple[float, float]:
     """Bits per coordinate up and down, flags and scales included, for large tensors."""
     ctx = Context(0, 0, torch.arange(blocks), 0)
-    return _bits(algorithm.up, ctx, blocks), _bits(algorithm.down, ctx.as_server(), blocks)
+    n = min(algorithm.block_size or BLOCK, BLOCK)
+    return _bits(algorithm.up, ctx, blocks, n), _bits(algorithm.down, ctx.as_server(), blocks, n)
 
 
 def measure(algorithm: Algorithm, d: int = SAMPLE, workers: int = 2) -> Work:
@@ -198,9 +206,9 @@ def _work(work: Work, placement: str, params: int, workers: int) -> float:
     return work.worker * params + work.server * workers * served
 
 
-def _bits(codec: Codec, ctx: Context, blocks: int) -> float:
-    rows = [(p.dtype.itemsize * 8, torch.as_tensor(p.row, dtype=torch.float64)) for p in codec.planes(BLOCK, ctx)]
-    return (sum(float(size * row.expand(blocks).mean()) for size, row in rows) + 1) / BLOCK
+def _bits(codec: Codec, ctx: Context, blocks: int, n: int) -> float:
+    rows = [(p.dtype.itemsize * 8, torch.as_tensor(p.row, dtype=torch.float64)) for p in codec.planes(n, ctx)]
+    return (sum(float(size * row.expand(blocks).mean()) for size, row in rows) + 1) / n
 
 
 def _seconds(action: Callable[[], object]) -> float:

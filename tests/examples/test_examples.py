@@ -9,6 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CASES = {
     "with_ddp": "torch",
+    "with_local_steps": "torch",
     "with_accelerate": "accelerate",
     "with_lightning": "lightning",
     "with_transformers": "transformers",
@@ -20,7 +21,11 @@ def test_an_example_runs_under_torchrun(name: str) -> None:
     if importlib.util.find_spec(CASES[name]) is None or importlib.util.find_spec("sklearn") is None:
         pytest.skip(f"{CASES[name]} or scikit-learn is not installed")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    options = ["--steps", "4", *(["--ranks", "2"] if name == "with_lightning" else [])]
+    options = [
+        "--steps",
+        "8" if name == "with_local_steps" else "4",
+        *(["--ranks", "2"] if name == "with_lightning" else []),
+    ]
     done = subprocess.run(
         [*command, str(EXAMPLES / f"{name}.py"), *options],
         capture_output=True,
@@ -35,7 +40,9 @@ def test_an_example_runs_under_torchrun(name: str) -> None:
 
 def test_examples_are_short() -> None:
     for path in EXAMPLES.glob("*.py"):
-        longest = 60 if path.stem in ("with_accelerate", "with_lightning", "with_transformers") else 100
+        longest = (
+            60 if path.stem in ("with_accelerate", "with_lightning", "with_local_steps", "with_transformers") else 100
+        )
         assert len(path.read_text(encoding="utf-8").splitlines()) < longest, path
 
 

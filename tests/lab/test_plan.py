@@ -61,3 +61,15 @@ def test_quantities() -> None:
     for read, text in ((quantities.count, "25 cows"), (quantities.bandwidth, "fast"), (quantities.seconds, "1h")):
         with pytest.raises(ValueError, match="cannot be read"):
             read(text)
+
+
+def test_after_local_steps_a_step_has_its_share_of_a_round() -> None:
+    found = plan.predict(1_000_000, 4, Link(1e8), compute=0.1, work=FREE, every=32)
+    row, often = (
+        _row(found, "signsgd", "sharded"),
+        _row(plan.predict(1_000_000, 4, Link(1e8), work=FREE), "signsgd", "sharded"),
+    )
+    assert row.bytes_sent == often.bytes_sent and row.step == pytest.approx(0.1 + often.exchange / 32)
+    assert found.baseline.step > 0.2, "the all-reduce stays at every step"
+    with pytest.raises(ValueError, match="got every=0"):
+        plan.predict(1_000_000, 4, Link(1e8), work=FREE, every=0)

@@ -27,6 +27,7 @@ def plan(
     bandwidth: Annotated[str, Parameter(help="Each worker's link, in each direction, for instance 100Mbit.")],
     latency: Annotated[str, Parameter(help="One-way latency, for instance 20ms.")] = "0ms",
     compute: Annotated[str, Parameter(help="Forward and backward pass of a step, for instance 0.3s.")] = "0s",
+    local_steps: Annotated[int, Parameter(help="Steps of each worker's own to a round of an algorithm.")] = 1,
 ) -> None:
     """Predict the time of a step for each algorithm and placement, and say whether compression pays.
 
@@ -40,7 +41,7 @@ def plan(
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        found = predict(d, workers, Link(rate, delay), seconds, names=algorithms or DEFAULT)
+        found = predict(d, workers, Link(rate, delay), seconds, names=algorithms or DEFAULT, every=local_steps)
     console.print(_table(found))
     console.print(_verdict(found))
 
