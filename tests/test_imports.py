@@ -26,7 +26,7 @@ TIERS: list[set[str]] = [
     {"recipes", "algorithms", "faults", "partitions", "theory", "privacy"},
     {"optim"},
     {"engines"},
-    {"ddp", "distributed", "elastic", "torchft", "flower"},
+    {"ddp", "fsdp", "distributed", "elastic", "torchft", "flower"},
     {"integrations"},
 ]
 """The library."""
