@@ -17,11 +17,10 @@ from gradvote.staging import CPU
 
 @dataclass(frozen=True)
 class Said:
-    """Of a step: the parameters on which anybody voted, in any shard, and whether any shard overflowed or abstained."""
+    """Of a step: the parameters on which anybody voted, in any shard, and whether any shard overflowed."""
 
     decided: frozenset[int]
     overflow: bool
-    abstained: bool
 
 
 class ShardRanks:
@@ -44,17 +43,17 @@ class ShardRanks:
         """Everyone's row (S, k) int64, on the CPU."""
         return self.transport.gather(torch.tensor([*row], dtype=torch.int64, device=CPU))
 
-    def agree(self, number: int, decided: AbstractSet[int], overflow: bool, abstained: bool, step: int) -> Said:
+    def agree(self, number: int, decided: AbstractSet[int], overflow: bool, step: int) -> Said:
         """What holds for the whole replica, of `number` parameters.
 
         A parameter that one shard has a direction for has one in all: clipping and scalers ask all shards of each
         gradient, and would wait for one that has none.
         """
-        row = torch.zeros(number + 2, dtype=torch.uint8, device=CPU)
+        row = torch.zeros(number + 1, dtype=torch.uint8, device=CPU)
         row[[*decided]] = 1
-        row[number], row[number + 1] = overflow, abstained
+        row[number] = overflow
         found = self._of_step(row, step).amax(0).tolist()
-        return Said(frozenset(i for i in range(number) if found[i]), bool(found[number]), bool(found[number + 1]))
+        return Said(frozenset(i for i in range(number) if found[i]), bool(found[number]))
 
     def factor(self, sums: Sequence[Tensor], max_norm: float, step: int) -> float:
         """What the replica's gradient is multiplied by, from the `squares` of this shard's blocks."""

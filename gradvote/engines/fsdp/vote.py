@@ -127,7 +127,7 @@ class FSDPVote:
         outbox.finish()
         add(aside, targets)
         own = frozenset[int](aside).union(*(round_.decided for round_ in rounds))
-        said = self._shards.agree(len(targets), own, overflow, any(r.abstained for r in rounds), session.step)
+        said = self._shards.agree(len(targets), own, overflow, session.step)
         self._give(targets, said, scale, dict(zip(keys, rounds, strict=True)), deliveries)
 
     def _give(
@@ -139,8 +139,6 @@ class FSDPVote:
         deliveries: Sequence[tuple[Delivered, Delivered]],
     ) -> None:
         user, session = self._training, self._session
-        if said.abstained:
-            user.overflowed()
         skipped = user.scaling.active and session.transport.most(said.overflow)
         user.give(targets, said.decided, scale, skipped)
         if skipped:
