@@ -1,17 +1,18 @@
 """gradvote: one-bit, fault-tolerant, non-iid-safe distributed training for PyTorch.
 
 `gradvote.algorithms` is the catalogue; `gradvote.ddp`, `gradvote.fsdp`, `gradvote.distributed`, `gradvote.elastic`
-and `gradvote.torchft` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says with which
-learning rate to begin. Parts for algorithms of one's own are in `gradvote.transforms`, `codecs` and `aggregators`;
-`gradvote.faults` has lies to try them with, `gradvote.partitions` ways to split data over workers, `gradvote.theory`
-what is known about them. `gradvote.lab` and the command `gradvote` train over simulated workers, measure and show.
+and `gradvote.torchft` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says with
+which learning rate to begin. Parts for algorithms of one's own are in `gradvote.transforms`, `codecs` and
+`aggregators`; `gradvote.faults` has lies to try them with, `gradvote.partitions` ways to split data over workers,
+`gradvote.theory` what is known about them. `gradvote.lab` and the command `gradvote` train over simulated workers, measure and show.
 What `__all__` does not name is private. Submodules are loaded when first used.
 
 A map of the files beside the folders. `core` has the nouns that all share. `layout` cuts parameters into blocks, `rng`
 draws bits, `wire` makes bytes, `staging` moves tensors between host and card, `schedules` are values that change with
 the step, `shuffle` orders samples. `discovery` finds parts, reading their `sources`; `arguments` checks what they are
 given, `recipes` reads them back from checkpoints. `errors` are those that a user can mend. `ddp`, `fsdp`,
-`distributed`, `elastic` and `torchft` are the doors of `engines/`; `metrics` and `optim` stand behind them. `moved` knows old names.
+`distributed`, `elastic` and `torchft` are the doors of `engines/`; `metrics` and `optim` stand behind them. `moved`
+knows old names.
 """
 
 import importlib

@@ -154,7 +154,7 @@ def ddp_of(model: Any, where: str) -> DistributedDataParallel:
     if isinstance(inside, nn.DataParallel):
         why = "one process drives all devices, so nobody else votes. Start one process per device, with torchrun"
     elif kind.startswith("FSDP"):
-        why = "no rank has a whole gradient there. Use DistributedDataParallel, or gradvote.fsdp.attach in a loop of your own"
+        why = "no rank has a whole gradient there. Use DistributedDataParallel, or gradvote.fsdp in a loop of your own"
     elif any(word in kind for word in ("FullySharded", "DeepSpeed")):
         why = "no rank has a whole gradient there. Use DistributedDataParallel"
     elif not dist.is_initialized() or dist.get_world_size() == 1:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -363,7 +364,7 @@ def refusals(mesh: Mesh) -> dict[str, str]:
     small = nn.Sequential(nn.Linear(4, 1))
     fully_shard(small, mesh=mesh.shard)
     krum = replace(algorithms.sgd(), aggregate=gradvote.aggregators.Krum(0))
-    other = sharded(mesh)
+    other, replicas = sharded(mesh), mesh.replicas.get_group()
     return {
         "hybrid": text(hybrid),
         "plain": text(new_net()),
@@ -378,7 +379,7 @@ def refusals(mesh: Mesh) -> dict[str, str]:
         "swapped": text(algorithms.signsgd(), other),
         "seeds": text(other, seed=mesh.replica),
         "behind DDP": text_of(lambda: gradvote.ddp.attach(other, algorithms.signsgd())),  # type: ignore[arg-type]
-        "exchange": text_of(lambda: Exchange(other.parameters(), algorithms.signsgd(), group=mesh.replicas.get_group())),
+        "exchange": text_of(lambda: Exchange(other.parameters(), algorithms.signsgd(), group=replicas)),
     }
 
 
@@ -459,8 +460,8 @@ def mixed(mesh: Mesh) -> list[str]:
     (rates,) = (leaf for name, leaf in own.items() if name.endswith("lr"))
     rates.to_local()[0, :2] = 0.5
     _, said = with_warnings(lambda: vote.load_state_dict(state))
-    texts = [text_of(lambda s=s: vote.load_state_dict(s)) for s in ({**state, "num_replicas": 3}, {**state, "worker": {}})]  # type: ignore[misc]
-    return [*said, *texts]
+    others = {**state, "num_replicas": 3}, {**state, "worker": {}}
+    return [*said, *(text_of(partial(vote.load_state_dict, other)) for other in others)]
 
 
 # --- all of it ------------------------------------------------------------------------------------------------------

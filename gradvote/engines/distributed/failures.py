@@ -53,8 +53,8 @@ class Watch:
             causes.append(f"rank {', '.join(silent)} did not answer: it ended, hangs or cannot be reached")
         cause = "; ".join(causes) or f"the connections broke ({error})"
         return ExchangeError(
-            f"Rank {self.ranks[self.rank]} could not finish the exchange: {cause}. Look at the log of that rank, mend the cause, "
-            "and start all ranks again from the last checkpoint."
+            f"Rank {self.ranks[self.rank]} could not finish the exchange: {cause}. Look at the log of that rank, mend "
+            "the cause, and start all ranks again from the last checkpoint."
         )
 
     def _tell(self, step: int | str, text: str) -> None:

@@ -24,7 +24,14 @@ from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.fsdp.checkpoint import Checkpoints
-from gradvote.engines.fsdp.local import MEND, check_group, check_not_empty, local_parameter, parameters_of, shard_group, shifts_of
+from gradvote.engines.fsdp.local import (
+    MEND,
+    check_group,
+    check_not_empty,
+    local_parameter,
+    parameters_of,
+    shifts_of,
+)
 from gradvote.engines.fsdp.replica import ShardRanks
 from gradvote.engines.fsdp.vote import FSDPVote, hook
 from gradvote.faults import Faulty
@@ -80,9 +87,9 @@ def attach(
         ValueError: the model is not sharded over one dimension as a whole, `group` is not the one across replicas, a
             rule needs whole vectors, or ranks differ in what they were given.
     """
-    wholes, local = parameters_of(model, WHERE)
+    wholes, known, local = parameters_of(model, WHERE)
     own_group = _group_of(group)
-    shards, transport, watch = ShardRanks(shard_group(wholes)), Transport(own_group), Watch(own_group)
+    shards, transport, watch = ShardRanks(wholes[0].device_mesh.get_group()), Transport(own_group), Watch(own_group)
     numels = shards.gather([p.numel() for p in local.tensors])
     with together(shards.transport, shards.watch), together(transport, watch):
         check_group(shards.watch.ranks, watch.ranks)
@@ -92,9 +99,8 @@ def attach(
         check_modules(model)
         _check_unhooked(model)
         optimizers = check_optimizers(optimizer, WHERE)
-        here = [local_parameter(p) for p in wholes.tensors]
-        own = model.modules()
-        training = Training(wholes, algorithm, optimizers, scaler, max_norm, AGAIN, own, ADVICE, local=here)
+        here, own = [local_parameter(p) for p in wholes], model.modules()
+        training = Training(known, algorithm, optimizers, scaler, max_norm, AGAIN, own, ADVICE, local=here)
         shifts = partial(shifts_of, numels=numels, shard=shards.shard)
         session = Session(local, algorithm, placement, transport, seed, secret, faults, shifts)
     _check_same_replica(shards, transport)
@@ -103,8 +109,8 @@ def attach(
         make_alike(transport, local, owners.buffers_of(model.modules()))
     owners.warn_of_statistics(model.modules(), STATISTICS, stacklevel=2)
     shards.know(sum(len(g.blocks) for g in session.protocol.layout.groups))
-    vote = FSDPVote(training, session, watch, shards, Checkpoints(session, wholes))
-    hook(model, wholes.tensors, vote)
+    vote = FSDPVote(training, session, watch, shards, Checkpoints(session, dict(zip(local.names, wholes, strict=True))))
+    hook(model, wholes, vote)
     return vote
 
 

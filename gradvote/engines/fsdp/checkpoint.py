@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from gradvote.core import Part
-from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.placement import block_sizes
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.common.recipe import check_saved
@@ -32,9 +31,8 @@ Sharded = dict[str, dict[str, DTensor]]
 class Checkpoints:
     """What `FSDPVote` saves and loads. A number that a block has once is saved at each of its coordinates."""
 
-    def __init__(self, session: Session, wholes: Parameters) -> None:
-        self._session = session
-        self._wholes: dict[str, Any] = dict(zip(wholes.names, wholes.tensors, strict=True))
+    def __init__(self, session: Session, wholes: Mapping[str, DTensor]) -> None:
+        self._session, self._wholes = session, wholes
         self._sizes = block_sizes(session.protocol.layout)
         own = session.protocol
         shapes = tuple((name, tuple(p.shape)) for name, p in self._wholes.items())

@@ -20,14 +20,15 @@ MEND = (
 
 
 class LocalParameter(Tensor):
-    """This rank's part of a sharded parameter. Its `.grad` is the local part of the sharded gradient, to read and set."""
+    """This rank's part of a sharded parameter; its `.grad` is the local part of the sharded gradient, read and set."""
 
     whole: DTensor
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # as nn.Parameter does: results are plain tensors
+    # as nn.Parameter does: what is computed from it are plain tensors
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # a static method in stubs
 
     @property
-    def grad(self) -> Tensor | None:  # type: ignore[override]  # an attribute in torch's stubs
+    def grad(self) -> Tensor | None:
         found = cast(DTensor | None, self.whole.grad)
         return None if found is None else local_of(found)
 
@@ -39,7 +40,8 @@ class LocalParameter(Tensor):
 
 def local_parameter(whole: DTensor) -> LocalParameter:
     """The part of `whole` that is here."""
-    made = local_of(whole).detach().as_subclass(LocalParameter).requires_grad_()
+    made = cast(LocalParameter, local_of(whole).detach().as_subclass(LocalParameter))
+    made.requires_grad_()
     made.whole = whole
     return made
 
@@ -57,8 +59,8 @@ def like(whole: DTensor, local: Tensor) -> DTensor:
     return DTensor.from_local(local, mesh, placements, run_check=False, shape=whole.shape, stride=whole.stride())
 
 
-def parameters_of(model: nn.Module, where: str) -> tuple[Parameters, Parameters]:
-    """The parameters of a sharded model as its optimizer has them, and their parts on this rank.
+def parameters_of(model: nn.Module, where: str) -> tuple[list[DTensor], Parameters, Parameters]:
+    """The trained parameters of a sharded model; the same as its optimizer has them; and their parts on this rank.
 
     Raises:
         TypeError: this is no model.
@@ -73,16 +75,11 @@ def parameters_of(model: nn.Module, where: str) -> tuple[Parameters, Parameters]
     for name, p in trained:
         _check_parameter(name, p, trained[0][1])
     names, wholes = [name for name, _ in trained], [cast(DTensor, p) for _, p in trained]
-    frozen = [(name, p) for name, p in named if not p.requires_grad]
+    frozen: list[tuple[str, Tensor]] = [(name, p) for name, p in named if not p.requires_grad]
     here = [(name, local_of(p) if isinstance(p, DTensor) else p) for name, p in frozen]
     if not wholes:
         raise ValueError(f"{where}: there are no trainable parameters; at least one must have requires_grad=True.")
-    return Parameters(names, [*wholes], frozen), Parameters(names, [local_of(p).detach() for p in wholes], here)
-
-
-def shard_group(parameters: Parameters) -> dist.ProcessGroup:
-    """The ranks of this replica: those over which its parameters are sharded."""
-    return cast(DTensor, parameters.tensors[0]).device_mesh.get_group()
+    return wholes, Parameters(names, [*wholes], frozen), Parameters(names, [local_of(p).detach() for p in wholes], here)
 
 
 def shifts_of(layout: Layout, numels: Tensor, shard: int) -> list[int]:
@@ -144,7 +141,7 @@ def _check_parameter(name: str, p: Tensor, first: Tensor) -> None:
             "know shards over one dimension, without tensor parallelism."
         )
     if isinstance(first, DTensor) and p.device_mesh != first.device_mesh:
-        raise ValueError(f"The parameter {name!r} is sharded over other ranks than the first one. Use one mesh for all.")
+        raise ValueError(f"The parameter {name!r} is sharded over other ranks than the first. Use one mesh for all.")
     if local_of(p).is_meta:
         raise ValueError(
             f"The parameter {name!r} is on the meta device. Give it values before attaching: model.to_empty(device=...)"

@@ -5,18 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
 
-from gradvote.core import Algorithm
 from gradvote.engines.common.clipping import shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
-from gradvote.engines.common.parameters import Parameters
-from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
