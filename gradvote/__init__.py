@@ -4,7 +4,8 @@
 and `gradvote.torchft` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says with
 which learning rate to begin. Parts for algorithms of one's own are in `gradvote.transforms`, `codecs` and
 `aggregators`; `gradvote.faults` has lies to try them with, `gradvote.partitions` ways to split data over workers,
-`gradvote.theory` what is known about them. `gradvote.lab` and the command `gradvote` train over simulated workers, measure and show.
+`gradvote.theory` what is known about them. `gradvote.lab` and the command `gradvote` train over simulated workers,
+measure and show.
 What `__all__` does not name is private. Submodules are loaded when first used.
 
 A map of the files beside the folders. `core` has the nouns that all share. `layout` cuts parameters into blocks, `rng`

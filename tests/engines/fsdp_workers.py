@@ -378,7 +378,6 @@ def refusals(mesh: Mesh) -> dict[str, str]:
         "no group": text(other, group=None),
         "swapped": text(algorithms.signsgd(), other),
         "seeds": text(other, seed=mesh.replica),
-        "behind DDP": text_of(lambda: gradvote.ddp.attach(other, algorithms.signsgd())),  # type: ignore[arg-type]
         "exchange": text_of(lambda: Exchange(other.parameters(), algorithms.signsgd(), group=replicas)),
     }
 

@@ -107,7 +107,6 @@ def test_what_is_changed_after_the_start_is_seen(ranks: list[Any]) -> None:
         ("no group", "group= takes the process group of the ranks that have the same shard"),
         ("swapped", "got an Algorithm. The arguments are in another order"),
         ("seeds", "Rank 1 has another algorithm, seed or placement"),
-        ("behind DDP", "see gradvote.fsdp.attach"),
         ("exchange", "vote by gradvote.fsdp.attach"),
     ],
 )

@@ -40,7 +40,7 @@ class LocalParameter(Tensor):
 
 def local_parameter(whole: DTensor) -> LocalParameter:
     """The part of `whole` that is here."""
-    made = cast(LocalParameter, local_of(whole).detach().as_subclass(LocalParameter))
+    made = local_of(whole).detach().as_subclass(LocalParameter)
     made.requires_grad_()
     made.whole = whole
     return made
