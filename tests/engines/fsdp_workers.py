@@ -29,7 +29,7 @@ from gradvote.engines.distributed import chunking
 from tests.engines.failing_workers import text_of
 from tests.engines.habit_workers import with_warnings
 
-SEED, STEPS, CLASSES, BLOCK = 3, 4, 24, 4
+SEED, STEPS, CLASSES, BLOCK = 3, 3, 24, 4
 """Rows are cut so that blocks of four coordinates end where shards do."""
 
 
@@ -112,17 +112,28 @@ def blocks_alike(name: str) -> Algorithm:
 # --- the same vote as on unsharded replicas -----------------------------------------------------------------------
 
 
-def by_shards(mesh: Mesh, algorithm: Algorithm, micro: int = 1, max_norm: float | None = None, **how: Any) -> Tensor:
+def by_shards(
+    mesh: Mesh,
+    algorithm: Algorithm,
+    micro: int = 1,
+    max_norm: float | None = None,
+    scaler: GradScaler | None = None,
+    **how: Any,
+) -> Tensor:
+    """In chunks of a hundred coordinates, which change nothing."""
     net = sharded(mesh, **how)
     optimizer = optimizer_of(net)
-    attach(mesh, net, optimizer, algorithm, max_norm=max_norm)
+    with mock.patch.object(chunking, "CHUNK", 100):
+        attach(mesh, net, optimizer, algorithm, max_norm=max_norm, scaler=scaler)
+    scaler = scaler or GradScaler("cpu", enabled=False)
     for step in range(STEPS):
         optimizer.zero_grad()
         for k in range(micro):
             net.set_requires_gradient_sync(k == micro - 1)  # type: ignore[operator]
-            loss_of(net, mesh, micro * step + k, sometimes=step != 2).backward()
+            scaler.scale(loss_of(net, mesh, micro * step + k, sometimes=step != 2)).backward()
         _decay(optimizer)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
     return whole(net)
 
 
@@ -167,33 +178,23 @@ def _shard_of(p: Tensor, like: DTensor) -> Tensor:
 
 HALF = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
 HALF_WAY = MixedPrecisionPolicy(torch.bfloat16, torch.bfloat16)
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "plain": ("dist-ef-sgdm", {}),
-    "noise": ("noisy-signsgd", {}),
-    "masks": ("dropsignsgd", {}),
-    "kept whole": ("signum", {"reshard_after_forward": False}),
-    "accumulated": ("dist-ef-sgdm", {"micro": 2}),
-    "bounded": ("dist-ef-sgdm", {"max_norm": 0.05}),
-    "mixed precision": ("dist-ef-sgdm", {"mp_policy": HALF}),
-    "reduced in bfloat16": ("dist-ef-sgdm", {"mp_policy": HALF_WAY}),
-    "recomputed": ("dist-ef-sgdm", {"wrap": checkpoint_wrapper}),
+VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "noise, kept whole": ("noisy-signsgd", {"reshard_after_forward": False}, {}),
+    "masks, scaled, reduced in bfloat16": ("dropsignsgd", {"mp_policy": HALF_WAY}, {"scaler": True}),
+    "memories, accumulated and bounded": ("dist-ef-sgdm", {"micro": 2, "max_norm": 0.05}, {}),
+    "memories, mixed precision, recomputed": ("dist-ef-sgdm", {"mp_policy": HALF, "wrap": checkpoint_wrapper}, {}),
 }
+"""An algorithm, how both are trained, and how the shards alone are: a scale of a power of two changes nothing."""
 
 
 def equals(mesh: Mesh, names: tuple[str, ...]) -> dict[str, tuple[Tensor, Tensor]]:
     found = {}
     for name in names:
-        algorithm, how = VARIANTS[name]
+        algorithm, how, more = VARIANTS[name]
+        more = {"scaler": GradScaler("cpu", 1024.0)} if more else {}
         chosen = blocks_alike(algorithm)
-        found[name] = by_shards(mesh, chosen, **how), by_replicas(mesh, chosen, **how)
+        found[name] = by_shards(mesh, chosen, **how, **more), by_replicas(mesh, chosen, **how)
     return found
-
-
-def in_chunks(mesh: Mesh) -> tuple[Tensor, Tensor]:
-    """The exchange in several chunks, and in one."""
-    with mock.patch.object(chunking, "CHUNK", 100):
-        several = by_shards(mesh, algorithms.dist_ef_sgdm(), max_norm=0.05)
-    return several, by_shards(mesh, algorithms.dist_ef_sgdm(), max_norm=0.05)
 
 
 # --- habits ---------------------------------------------------------------------------------------------------------
@@ -274,24 +275,6 @@ def overflows(mesh: Mesh) -> dict[str, tuple[float, bool, bool]]:
         after = whole(net)
         found[case] = float(scaler.get_scale()), not torch.equal(after, before), bool(after.isfinite().all())
     return found
-
-
-def scaled(mesh: Mesh) -> tuple[Tensor, Tensor]:
-    """A scale of a power of two changes nothing."""
-    runs = []
-    for scaler in (GradScaler("cpu", 1024.0), None):
-        net = sharded(mesh)
-        optimizer = optimizer_of(net)
-        attach(mesh, net, optimizer, blocks_alike("dist-ef-sgdm"), scaler=scaler)
-        for step in range(STEPS):
-            optimizer.zero_grad()
-            loss = loss_of(net, mesh, step)
-            (loss if scaler is None else scaler.scale(loss)).backward()
-            optimizer.step() if scaler is None else scaler.step(optimizer)
-            if scaler is not None:
-                scaler.update()
-        runs.append(whole(net))
-    return runs[0], runs[1]
 
 
 def on_one_replica_only(mesh: Mesh) -> tuple[float, bool]:
@@ -385,10 +368,10 @@ def refusals(mesh: Mesh) -> dict[str, str]:
 # --- checkpoints ----------------------------------------------------------------------------------------------------
 
 
-def started(mesh: Mesh, name: str, steps: range, folder: str = "") -> tuple[Any, Any, Any]:
+def started(mesh: Mesh, steps: range, folder: str = "") -> tuple[Any, Any, Any]:
     net = sharded(mesh)
     optimizer = optimizer_of(net)
-    vote = attach(mesh, net, optimizer, blocks_alike(name))
+    vote = attach(mesh, net, optimizer, blocks_alike("dist-ef-sgdm"))
     if folder:
         load(mesh, net, vote, folder)
     train(mesh, net, optimizer, steps)
@@ -412,7 +395,6 @@ def load(mesh: Mesh, net: nn.Module, vote: Any, folder: str) -> None:
 
 
 GROUPS: dict[int, Any] = {}
-REMEMBERING = ("dist-ef-sgdm", "signsgd")
 
 
 def ranks_of(mesh: Mesh) -> Any:
@@ -422,19 +404,17 @@ def ranks_of(mesh: Mesh) -> Any:
 def resumed(two: Mesh, three: Mesh, folder: str) -> dict[str, Any]:
     """After half of the steps: gone on with, resumed by two shards, and by three."""
     found: dict[str, Any] = {}
-    for name in REMEMBERING:
-        path = str(Path(folder) / name)
-        if two.here:
-            net, vote, optimizer = started(two, name, range(2))
-            before = memories(vote)
-            save(two, net, vote, path)
-            train(two, net, optimizer, range(2, 4))
-            again, _, _ = started(two, name, range(2, 4), folder=path)
-            found[name] = whole(net), whole(again), before
-        dist.barrier()
-        net, vote, optimizer = started(three, name, range(0), folder=path)
-        found[name, 3] = memories(vote), vote.step
-        train(three, net, optimizer, range(2, 3))
+    if two.here:
+        net, vote, optimizer = started(two, range(2))
+        found["saved"] = memories(vote)
+        save(two, net, vote, folder)
+        train(two, net, optimizer, range(2, 4))
+        again, _, _ = started(two, range(2, 4), folder=folder)
+        found["two"] = whole(net), whole(again)
+    dist.barrier()
+    net, vote, optimizer = started(three, range(0), folder=folder)
+    found["three"] = memories(vote), vote.step
+    train(three, net, optimizer, range(2, 3))
     return found
 
 
@@ -453,7 +433,7 @@ def memories(vote: Any) -> dict[str, Tensor]:
 
 def mixed(mesh: Mesh) -> list[str]:
     """A checkpoint whose blocks cannot be mapped: rates differ within a block."""
-    _, vote, _ = started(mesh, "dist-ef-sgdm", range(1))
+    _, vote, _ = started(mesh, range(1))
     state = vote.state_dict()
     own = state["worker"][str(mesh.replica)]["first.weight"]
     (rates,) = (leaf for name, leaf in own.items() if name.endswith("lr"))
@@ -473,11 +453,9 @@ def everything(folder: str) -> dict[str, Any]:
     if two.here:
         found["equals"] = equals(two, tuple(VARIANTS))
         for case in (
-            in_chunks,
             several_votes,
             not_a_number,
             overflows,
-            scaled,
             on_one_replica_only,
             changed_after,
             began_apart,
@@ -487,7 +465,7 @@ def everything(folder: str) -> dict[str, Any]:
         ):
             found[case.__name__] = case(two)
     dist.barrier()
-    found["of three"] = equals(three, ("plain", "noise", "masks"))
+    found["of three"] = equals(three, ("memories, accumulated and bounded",))
     found["resumed"] = resumed(two, three, folder)
     found["place"] = (three.replica, two.number if two.here else None)
     return found
@@ -505,5 +483,4 @@ def dying(folder: str) -> None:
         os._exit(3)
     text = text_of(lambda: train(mesh, net, optimizer, range(1, 4)))
     (Path(folder) / str(dist.get_rank())).write_text(f"{time.monotonic() - started} {text}")
-    time.sleep(1)
     raise RuntimeError("gloo/transport: ended by rank 3")
