@@ -446,34 +446,36 @@ def mixed(mesh: Mesh) -> list[str]:
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 
-def everything(folder: str) -> dict[str, Any]:
+def everything(folder: str) -> None:
+    """Each rank writes what it found; then rank 3 dies, and the others of four write what they see of it."""
     two, three = Mesh(2), Mesh(3)
     GROUPS.update({4: dist.new_group(range(4)), 6: dist.group.WORLD})
     found: dict[str, Any] = {}
+    cases = (
+        several_votes,
+        not_a_number,
+        overflows,
+        on_one_replica_only,
+        changed_after,
+        began_apart,
+        refusals,
+        mixed,
+        counted,
+    )
     if two.here:
-        found["equals"] = equals(two, tuple(VARIANTS))
-        for case in (
-            several_votes,
-            not_a_number,
-            overflows,
-            on_one_replica_only,
-            changed_after,
-            began_apart,
-            refusals,
-            mixed,
-            counted,
-        ):
-            found[case.__name__] = case(two)
+        found = {"equals": equals(two, tuple(VARIANTS))} | {case.__name__: case(two) for case in cases}
     dist.barrier()
     found["of three"] = equals(three, ("memories, accumulated and bounded",))
-    found["resumed"] = resumed(two, three, folder)
+    found["resumed"] = resumed(two, three, f"{folder}/states")
     found["place"] = (three.replica, two.number if two.here else None)
-    return found
+    torch.save(found, f"{folder}/{dist.get_rank()}.pt")
+    dist.barrier()
+    if two.here:
+        dying(two, folder)
 
 
-def dying(folder: str) -> None:
-    """Rank 3 dies in its second step; the others write down what they see, and when."""
-    mesh = Mesh(2)
+def dying(mesh: Mesh, folder: str) -> None:
+    """Rank 3 dies in its second step."""
     net = sharded(mesh)
     optimizer = optimizer_of(net)
     attach(mesh, net, optimizer, algorithms.signsgd())
@@ -482,5 +484,5 @@ def dying(folder: str) -> None:
     if dist.get_rank() == 3:
         os._exit(3)
     text = text_of(lambda: train(mesh, net, optimizer, range(1, 4)))
-    (Path(folder) / str(dist.get_rank())).write_text(f"{time.monotonic() - started} {text}")
+    (Path(folder) / f"{dist.get_rank()}.txt").write_text(f"{time.monotonic() - started} {text}")
     raise RuntimeError("gloo/transport: ended by rank 3")
