@@ -26,7 +26,7 @@ TIERS: list[set[str]] = [
     {"recipes", "algorithms", "faults", "partitions", "theory", "privacy"},
     {"optim"},
     {"engines"},
-    {"ddp", "distributed", "elastic", "local_steps", "torchft", "flower"},
+    {"ddp", "fsdp", "distributed", "elastic", "local_steps", "torchft", "flower"},
     {"integrations"},
 ]
 """The library."""
