@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
-from gradvote.engines.elastic.consensus.register import Register, store_at
+from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.consensus.storage import Storage
 from gradvote.engines.elastic.net.addresses import joined
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
+from gradvote.engines.elastic.stores.opening import checked_secret, storage_at, storage_on
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
 
-STORE, HOST, KEYS = "GRADVOTE_STORE", "GRADVOTE_HOST", "GRADVOTE_KEYS"
+STORE, SECRET, HOST, KEYS = "GRADVOTE_STORE", "GRADVOTE_SECRET", "GRADVOTE_HOST", "GRADVOTE_KEYS"
 NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
 
 
@@ -22,14 +24,17 @@ def env(*names: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
-def store_of(store: Store | str | None, timeout: float) -> Store:
+def store_of(store: Store | str | None, timeout: float) -> Storage:
     """The store that was given, by itself or by its address, or that of the environment.
 
     Raises:
-        ValueError: there is none, or nobody answers at its address.
+        ValueError: there is none, nobody answers at its address, or the run's secret is missing or too short.
+        MissingExtra: it is an etcd, and the extra `etcd` is not installed.
     """
+    text = env(SECRET)
+    secret = b"" if text is None else checked_secret(text)
     if isinstance(store, Store):
-        return store
+        return storage_on(store, secret)
     address = store or env(STORE)
     if address is None and "MASTER_ADDR" in os.environ:
         address = joined(os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT", ""))
@@ -38,7 +43,7 @@ def store_of(store: Store | str | None, timeout: float) -> Store:
             "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
-    return store_at(address, timeout)
+    return storage_at(address, timeout, secret)
 
 
 def number_of(worker: int | None, register: Register) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import Member
-from gradvote.engines.elastic.consensus.register import Presence, Register, RegisterLost
+from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.net.addresses import bare, listening
 from gradvote.engines.elastic.net.connections import Connection, Inbox
 from gradvote.engines.elastic.net.frames import Frame, FrameKind, read
@@ -93,6 +94,7 @@ class Mesh:
     def _dial(self) -> None:
         while not self._stopped.wait(PAUSE):
             with contextlib.suppress(RegisterLost):
+                self._register.refresh()
                 for place in self._missing():
                     if not self._stopped.is_set():
                         self._try(place)
