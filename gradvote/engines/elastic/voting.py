@@ -289,8 +289,12 @@ class VotingRound:
             self.agreement.decided(known)
         elif self.agreement.full and record == self.agreement.whole():
             self.agreement.decided(record)
-        elif self.node.register.exposed and record.slot == self.slot:
-            self._propose(record)  # somebody has deleted it; the sender might propose it as well
+        elif self.node.register.exposed and record.slot == self.slot and self._knows(record):
+            self._propose(record)  # somebody has deleted it; its sender might propose it as well
+
+    def _knows(self, record: Record) -> bool:
+        """Whether all that counts is here."""
+        return all(self.agreement.held.get(author) == name for author, name in record.counted.items())
 
     def _registered(self, slot: Slot) -> Record | None:
         """The register's decision; None where there is none, or it does not answer now."""

@@ -73,6 +73,7 @@ class RegisterServer:
             for sock in (*self._clients, *self._strangers):
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
+        self.table.close()
 
     def _accept(self) -> None:
         while not self._closed.is_set():

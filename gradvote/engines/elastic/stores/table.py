@@ -59,10 +59,16 @@ class Table:
             if self._journal is not None:
                 try:
                     self._journal.append(key, value)
-                except OSError as error:
+                except (OSError, ValueError) as error:  # ValueError: it is closed
                     raise NoRoom(f"The register cannot write its journal ({error}). Make room on that disk.") from error
             self._keep(key, value)
             return value
+
+    def close(self) -> None:
+        """Let another server use the journal; nothing can be kept from now on."""
+        with self._lock:
+            if self._journal is not None:
+                self._journal.close()
 
     def _check(self, key: str, value: str) -> None:
         if len(key.encode()) > LONGEST_KEY or len(value.encode()) > LONGEST_VALUE:
