@@ -5,10 +5,10 @@ altered header, or one that announces too much, ends the connection, which is th
 """
 
 import enum
-import socket
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Protocol
 
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.slot import Slot
@@ -17,7 +17,7 @@ MAGIC = b"GVE2"
 _HEADER = struct.Struct(f"<4sBxxxIIQQ{DIGEST_BYTES}s")
 _CHECK = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CHECK.size
-_CHUNK = 1 << 24
+_CHUNK = 1 << 16
 
 
 class FrameKind(enum.IntEnum):
@@ -37,12 +37,22 @@ class FrameKind(enum.IntEnum):
     DIGEST = 12
     WANT = 13
     MEMORY = 14
+    GOODBYE = 15
+    ASK = 16
+    ANSWER = 17
 
 
 VOTE_FRAMES = (FrameKind.BALLOT, FrameKind.HELD, FrameKind.RECORD)
 SHARD_FRAMES = (FrameKind.DECISION, FrameKind.DIGEST, FrameKind.WANT, FrameKind.MEMORY)
 """Between those who hold shards."""
 ROUND_FRAMES = VOTE_FRAMES + SHARD_FRAMES
+
+
+class Source(Protocol):
+    """What bytes are read from: a socket, or a channel."""
+
+    def recv_into(self, view: memoryview, /) -> int:
+        """Fill the beginning of a buffer: how many bytes; 0 at the end."""
 
 
 class BrokenStream(OSError):
@@ -68,7 +78,7 @@ class Frame:
         return [header, self.body] if self.body else [header]
 
 
-def read(sock: socket.socket, limits: dict[FrameKind, int]) -> Frame:
+def read(sock: Source, limits: dict[FrameKind, int]) -> Frame:
     """The next frame; `limits` are the longest bodies, by kind.
 
     Raises:
@@ -85,12 +95,12 @@ def read(sock: socket.socket, limits: dict[FrameKind, int]) -> Frame:
     return Frame(FrameKind(kind), author, Slot(step, attempt), body, digest, digest_of(body) == digest)
 
 
-def _exactly(sock: socket.socket, length: int) -> bytearray:
+def _exactly(sock: Source, length: int) -> bytearray:
     """Memory grows with what has arrived, not with what was announced."""
     data = bytearray()
     while len(data) < length:
         start = len(data)
-        data += bytes(min(length - start, _CHUNK))
+        data += bytes(min(length - start, max(_CHUNK, start)))
         view = memoryview(data)
         while start < len(data):
             got = sock.recv_into(view[start:])
