@@ -87,7 +87,7 @@ def attach(
             "by itself gives min_workers= and store=."
         )
     times = timeouts or Timeouts(deadline, grace=min(0.2, deadline / 4))
-    register = Register(store_of(store, times.timeout), patience=times.timeout)
+    register = Register(store_of(store, times.timeout, keys, worker), patience=times.timeout)
     number = number_of(worker, register)
     expected = workers or int(env(WORKERS, "WORLD_SIZE") or quorum)
     check_weight(algorithm, number)

@@ -9,6 +9,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # documented,
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import Storage
 from gradvote.engines.elastic.net.addresses import joined
+from gradvote.engines.elastic.net.authentication import Credentials, has_certificates
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
 from gradvote.engines.elastic.stores.opening import checked_secret, storage_at, storage_on
 
@@ -24,8 +25,13 @@ def env(*names: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
-def store_of(store: Store | str | None, timeout: float) -> Storage:
+def store_of(
+    store: Store | str | None, timeout: float, keys: "Keys | Path | str | None" = None, worker: int | None = None
+) -> Storage:
     """The store that was given, by itself or by its address, or that of the environment.
+
+    A register of `gradvote launch` is shown the certificate of this worker, where a folder of keys has one, or the
+    run's secret.
 
     Raises:
         ValueError: there is none, nobody answers at its address, or the run's secret is missing or too short.
@@ -43,7 +49,21 @@ def store_of(store: Store | str | None, timeout: float) -> Storage:
             "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
-    return storage_at(address, timeout, secret)
+    return storage_at(address, timeout, secret, credentials_of(keys, worker))
+
+
+def credentials_of(keys: "Keys | Path | str | None", worker: int | None) -> Credentials | None:
+    """This worker's certificate, where a folder of keys has certificates.
+
+    Raises:
+        ValueError: it has none for this worker, or it is not known yet which worker this is.
+    """
+    folder, number = env(KEYS) if keys is None else keys, env(NUMBER, "RANK") if worker is None else str(worker)
+    if not isinstance(folder, str | Path) or not has_certificates(folder):
+        return None
+    if number is None:
+        raise ValueError(f"{folder} has a certificate for each worker: say which worker this is (worker=).")
+    return Credentials.load(folder, int(number))
 
 
 def number_of(worker: int | None, register: Register) -> int:

@@ -82,7 +82,7 @@ class Launcher:
         self.workers, self.min_workers, self._stopping = workers, min_workers, False
         if keys is not None:
             check_keys(keys, workers)
-        self._server = None if store else serve(host, 0, journal, _given_secret())
+        self._server = None if store else serve(host, 0, journal, _given_secret(), keys)
         self._refusals = Path(tempfile.mkdtemp(prefix="gradvote-"))
         self.environment = {
             HOST: bare(host), WORKERS: str(workers), MIN_WORKERS: str(min_workers), FOLDER: str(self._refusals),
@@ -128,7 +128,9 @@ class Launcher:
         """What workers are told of the store."""
         if self._server is None:
             return {STORE: given or ""}
-        return {STORE: SERVED + self._server.address, SECRET: self._server.access.decode()}
+        access = self._server.access
+        secret = {SECRET: access.decode()} if isinstance(access, bytes) else {}
+        return {STORE: SERVED + self._server.address, **secret}
 
     def _enough(self) -> bool:
         return self._ended_at is not None or len(self.lives) + len(self.finished) >= self.min_workers

@@ -15,6 +15,7 @@ from typing import Any
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
 from gradvote.engines.elastic.signing.keys import write
+from gradvote.engines.elastic.stores.server import RegisterServer
 from gradvote.lab.train import checkpoint
 from tests.engines.elastic.worker import work
 
@@ -30,7 +31,13 @@ class Processes:
     """
 
     def __init__(
-        self, folder: Path, num: int, min_workers: int, steps: int, store: TCPStore | None = None, **options: Any
+        self,
+        folder: Path,
+        num: int,
+        min_workers: int,
+        steps: int,
+        store: TCPStore | RegisterServer | None = None,
+        **options: Any,
     ) -> None:
         self.folder, self.num, self.steps = folder, num, steps
         self.options = {"workers": num, "min_workers": min_workers, **options}
@@ -38,6 +45,9 @@ class Processes:
             write(folder / "keys", max(num, self.options["workers"]))
             self.options["keys"] = str(folder / "keys")
         self.store = store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        if isinstance(store, RegisterServer):
+            assert isinstance(store.access, bytes)
+            self.options |= {"store": f"gradvote://{store.address}", "secret": store.access.decode()}
         self.processes: dict[int, BaseProcess] = {}
         self.lives: dict[int, int] = {}
 

@@ -7,6 +7,7 @@ import time
 
 from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast, Storage
 from gradvote.engines.elastic.net.addresses import joined
+from gradvote.engines.elastic.net.channels import Unproven
 from gradvote.engines.elastic.stores.messages import (
     FIRST,
     GET,
@@ -17,7 +18,7 @@ from gradvote.engines.elastic.stores.messages import (
     Question,
     answer_from,
 )
-from gradvote.engines.elastic.stores.transport import Access, Channel, NotAuthentic, secured
+from gradvote.engines.elastic.stores.transport import Access, Link, secured
 
 AGAIN = 0.05
 
@@ -30,7 +31,7 @@ class ServedStore(Storage):
     def __init__(self, host: str, port: int, access: Access) -> None:
         self._host, self._port, self._access = host, port, access
         self._lock = threading.Lock()
-        self._channel: Channel | None = None
+        self._link: Link | None = None
 
     def get(self, key: str, seconds: float) -> str | None:
         answer = self._ask(Question(GET, key), seconds)
@@ -56,7 +57,7 @@ class ServedStore(Storage):
                     break
                 except (OSError, ValueError) as error:
                     self._hang_up()
-                    if isinstance(error, NotAuthentic):
+                    if isinstance(error, Unproven):
                         raise RegisterLost(self._lost(str(error))) from error
                     if time.monotonic() + AGAIN > until:
                         raise RegisterLost(self._lost(str(error) or type(error).__name__)) from error
@@ -68,21 +69,21 @@ class ServedStore(Storage):
         return answer
 
     def _answer(self, question: Question, until: float) -> Answer:
-        if self._channel is None:
+        if self._link is None:
             sock = socket.create_connection((self._host, self._port), timeout=max(until - time.monotonic(), 0.01))
             try:
-                self._channel = secured(sock, self._access, until, answering=False)
+                self._link = secured(sock, self._access, until, answering=False)
             except BaseException:
                 sock.close()
                 raise
-        self._channel.send(question.pack(), until)
-        return answer_from(self._channel.receive(until))
+        self._link.send(question.pack(), until)
+        return answer_from(self._link.receive(until))
 
     def _hang_up(self) -> None:
-        if self._channel is not None:
+        if self._link is not None:
             with contextlib.suppress(OSError):
-                self._channel.close()
-            self._channel = None
+                self._link.close()
+            self._link = None
 
     def _lost(self, why: str) -> str:
         return (

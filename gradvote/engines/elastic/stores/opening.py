@@ -6,6 +6,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # documented,
 
 from gradvote.engines.elastic.consensus.storage import Storage
 from gradvote.engines.elastic.net.addresses import families, split
+from gradvote.engines.elastic.net.authentication import Credentials
 from gradvote.engines.elastic.stores.client import ServedStore
 from gradvote.engines.elastic.stores.sealed import Sealed
 from gradvote.engines.elastic.stores.torch_store import TorchStore, connected
@@ -16,7 +17,7 @@ SERVED, ETCD = "gradvote://", "etcd://"
 SHORTEST = 16
 
 
-def storage_at(address: str, timeout: float, secret: bytes) -> Storage:
+def storage_at(address: str, timeout: float, secret: bytes, credentials: Credentials | None = None) -> Storage:
     """The store at HOST:PORT (torch's), gradvote://HOST:PORT (of `gradvote launch`) or etcd://HOST:PORT,HOST:PORT,...
 
     Raises:
@@ -26,12 +27,12 @@ def storage_at(address: str, timeout: float, secret: bytes) -> Storage:
     if address.startswith(SERVED):
         host, port = split(address.removeprefix(SERVED))
         families(host)
-        if not secret:
+        if not secret and credentials is None:
             raise ValueError(
-                f"The register at {address} hears nobody without the run's secret: set GRADVOTE_SECRET to what "
-                "`gradvote launch` or `gradvote register` was started with."
+                f"The register at {address} hears processes of its run alone: give attach the folder of `gradvote "
+                "keys` (keys=, GRADVOTE_KEYS), or set GRADVOTE_SECRET to what the register was started with."
             )
-        return ServedStore(host, port, secret)
+        return ServedStore(host, port, credentials or secret)
     if address.startswith(ETCD):
         from gradvote.engines.elastic.stores.etcd import etcd_at  # noqa: PLC0415  # an extra, imported only when used
 

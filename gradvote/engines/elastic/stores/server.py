@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import secrets
 import socket
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from gradvote.engines.elastic.consensus.register import PREFIX
 from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast, Storage
 from gradvote.engines.elastic.net.addresses import bare, joined, listening
+from gradvote.engines.elastic.net.authentication import REGISTER, Credentials, has_certificates
 from gradvote.engines.elastic.stores.journal import Journal
 from gradvote.engines.elastic.stores.messages import (
     GET,
@@ -19,10 +21,11 @@ from gradvote.engines.elastic.stores.messages import (
     REFUSED,
     VALUE,
     Answer,
+    Question,
     question_from,
 )
 from gradvote.engines.elastic.stores.table import NoRoom, Table
-from gradvote.engines.elastic.stores.transport import Access, Channel, secured
+from gradvote.engines.elastic.stores.transport import Access, Link, secured
 
 GREETING, ANSWERING = 3.0, 5.0
 """Seconds that the other end has to show who it is, and to take an answer."""
@@ -104,52 +107,64 @@ class RegisterServer:
     def _serve(self, sock: socket.socket) -> None:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            channel = secured(sock, self.access, time.monotonic() + GREETING, answering=True)
+            link = secured(sock, self.access, time.monotonic() + GREETING, answering=True)
             with self._lock:
                 self._strangers.discard(sock)
                 self._clients.add(sock)
             while not self._closed.is_set():
-                self._answer(channel)
+                self._answer(link)
         except (OSError, ValueError):
             pass  # it has left, or is nobody to be listened to
         finally:
             self._forget(sock)
 
-    def _answer(self, channel: Channel) -> None:
-        question = question_from(channel.receive(None))
-        answer = answered(self.table, question.kind == GET, question.key, question.value)
-        channel.send(answer.pack(), time.monotonic() + ANSWERING)
+    def _answer(self, link: Link) -> None:
+        answer = answered(self.table, question_from(link.receive(None)), link.peer)
+        link.send(answer.pack(), time.monotonic() + ANSWERING)
 
 
-def serve(host: str, port: int = 0, journal: Path | None = None, secret: str = "") -> RegisterServer:
+def serve(
+    host: str, port: int = 0, journal: Path | None = None, secret: str = "", keys: Path | None = None
+) -> RegisterServer:
     """A register that listens at `host` alone, at a port (0: any). With a `journal` it goes on where that ends.
 
-    The journal has the port and the secret, too. An empty `secret` is one of 32 random bytes.
+    It hears who has a certificate of the authority in `keys`, or where that folder has none, who has the secret: an
+    empty one is 32 random bytes. The journal has the port and the secret, too.
 
     Raises:
         ValueError: nothing can listen there, or the journal is in use, damaged, another run's, or something else.
         OSError: the journal cannot be opened or written.
     """
     table = Table(None if journal is None else Journal(journal))
+    credentials = Credentials.load(keys, REGISTER) if keys is not None and has_certificates(keys) else None
     kept = table.first("secret", secret or secrets.token_hex(32))
     if secret and kept != secret:
         raise ValueError(f"The journal {journal} is of a run with another secret. Name another file, or its secret.")
     sock = listening(bare(host), port or int(table.get("port") or 0))
     table.first("port", str(sock.getsockname()[1]))
-    return RegisterServer(table, kept.encode(), sock)
+    return RegisterServer(table, credentials or kept.encode(), sock)
 
 
-def answered(table: Table, get: bool, key: str, value: str) -> Answer:
-    """What a table says to a question."""
-    if not key.startswith(PREFIX):
-        return Answer(REFUSED, f"The register keeps entries of {PREFIX} alone.")
+def answered(table: Table, question: Question, peer: int | None) -> Answer:
+    """What a table says to a question of worker `peer`; None: it has not proven which one it is."""
+    key = question.key
+    if not key.startswith(PREFIX) or not _is_own(key, question.value, peer):
+        return Answer(REFUSED, f"The register keeps entries of {PREFIX} alone, and a worker's place by itself.")
     try:
-        found = table.get(key) if get else table.first(key, value)
+        found = table.get(key) if question.kind == GET else table.first(key, question.value)
     except SlotPast as error:
         return Answer(PAST, str(error))
     except NoRoom as error:
         return Answer(REFUSED, str(error))
     return Answer(NOTHING) if found is None else Answer(VALUE, found)
+
+
+def _is_own(key: str, value: str, peer: int | None) -> bool:
+    """Whether a worker says where it is itself, if it says where a worker is."""
+    if peer is None or not value or "/places/" not in key:
+        return True
+    place = json.loads(value)
+    return isinstance(place, dict) and place.get("number") == peer
 
 
 class OwnTable(Storage):
