@@ -153,7 +153,8 @@ class VotingRound:
             self.behind = True
             return
         except RegisterLost as error:
-            LOG.warning("step %d, attempt %d: %s", *astuple(self.slot), error)
+            if self._lost is None:
+                LOG.warning("step %d, attempt %d waits for the register: %s", *astuple(self.slot), error)
             self._lost = error
             return
         self._lost = None
@@ -183,7 +184,7 @@ class VotingRound:
             return
         elif slot > self.slot:
             self.node.keep_early(event)
-            self.behind |= kind == FrameKind.RECORD and self._registered(slot) is not None
+            self.behind |= kind == FrameKind.RECORD and self.registered(slot) is not None
         elif slot < self.slot:
             self.hear_old(event)
         elif kind == FrameKind.BALLOT:
@@ -284,7 +285,7 @@ class VotingRound:
 
     def _hear_record(self, record: Record) -> None:
         """A peer is not believed: the register has the record, or this member knows all of it itself."""
-        known = self._registered(self.slot)
+        known = self.registered(self.slot)
         if known is not None:
             self.agreement.decided(known)
         elif self.agreement.full and record == self.agreement.whole():
@@ -296,7 +297,7 @@ class VotingRound:
         """Whether all that counts is here."""
         return all(self.agreement.held.get(author) == name for author, name in record.counted.items())
 
-    def _registered(self, slot: Slot) -> Record | None:
+    def registered(self, slot: Slot) -> Record | None:
         """The register's decision; None where there is none, or it does not answer now."""
         try:
             record = self.node.register.decision(self.node.generation, slot)
