@@ -29,7 +29,7 @@ bootstrap, vote → attach.
 
 from gradvote.engines.common.errors import Equivocation
 from gradvote.engines.elastic.attach import attach
-from gradvote.engines.elastic.consensus.register import RegisterLost
+from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.counts import ElasticStats, WorkerCounts
 from gradvote.engines.elastic.servers.placement import PLACEMENTS
 from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, ShardLost, Timeouts, TooFewWorkers

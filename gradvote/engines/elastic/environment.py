@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
-from gradvote.engines.elastic.consensus.register import Register, store_at
+from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.consensus.storage import Storage
 from gradvote.engines.elastic.net.addresses import bare, is_loopback, joined
 from gradvote.engines.elastic.net.authentication import Credentials, has_certificates
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
+from gradvote.engines.elastic.stores.opening import checked_secret, storage_at, storage_on
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
 
-STORE, HOST, KEYS, INSECURE = "GRADVOTE_STORE", "GRADVOTE_HOST", "GRADVOTE_KEYS", "GRADVOTE_INSECURE"
+STORE, SECRET, HOST, KEYS = "GRADVOTE_STORE", "GRADVOTE_SECRET", "GRADVOTE_HOST", "GRADVOTE_KEYS"
+INSECURE = "GRADVOTE_INSECURE"
 NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
 
 
@@ -23,14 +26,22 @@ def env(*names: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
-def store_of(store: Store | str | None, timeout: float) -> Store:
+def store_of(
+    store: Store | str | None, timeout: float, keys: "Keys | Path | str | None" = None, worker: int | None = None
+) -> Storage:
     """The store that was given, by itself or by its address, or that of the environment.
 
+    A register of `gradvote launch` is shown the certificate of this worker, where a folder of keys has one, or the
+    run's secret.
+
     Raises:
-        ValueError: there is none, or nobody answers at its address.
+        ValueError: there is none, nobody answers at its address, or the run's secret is missing or too short.
+        MissingExtra: it is an etcd, and the extra `etcd` is not installed.
     """
+    text = env(SECRET)
+    secret = b"" if text is None else checked_secret(text)
     if isinstance(store, Store):
-        return store
+        return storage_on(store, secret)
     address = store or env(STORE)
     if address is None and "MASTER_ADDR" in os.environ:
         address = joined(os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT", ""))
@@ -39,7 +50,7 @@ def store_of(store: Store | str | None, timeout: float) -> Store:
             "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
-    return store_at(address, timeout)
+    return storage_at(address, timeout, secret, credentials_of(keys, worker))
 
 
 def number_of(worker: int | None, register: Register) -> int:
@@ -73,15 +84,19 @@ def host_of(host: str | None, credentials: Credentials | None, insecure: bool) -
     return chosen
 
 
-def credentials_of(keys: "Keys | Path | str | None", number: int) -> Credentials | None:
-    """What this worker proves with who it is: the certificates beside its keys; None where there are no keys.
+def credentials_of(keys: "Keys | Path | str | None", worker: int | None) -> Credentials | None:
+    """What a worker proves with who it is: the certificates beside its keys; None where there are no keys.
 
     Raises:
-        ValueError: the folder does not hold its certificate.
+        ValueError: the folder does not hold its certificate, or it is not known yet which worker this is.
     """
-    given = env(KEYS) if keys is None else keys
+    given, number = env(KEYS) if keys is None else keys, env(NUMBER, "RANK") if worker is None else str(worker)
     folder = given if given is None or isinstance(given, str | Path) else given.folder
-    return None if folder is None else Credentials.load(folder, number)
+    if folder is None:
+        return None
+    if number is None:
+        raise ValueError(f"{folder} has a certificate for each worker: say which worker this is (worker=).")
+    return Credentials.load(folder, int(number))
 
 
 def signs(folder: Path) -> bool:

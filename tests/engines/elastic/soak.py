@@ -21,6 +21,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM, signal
 
 from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.invariants import Broken, Invariants, check
 from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.relay import Relay
@@ -184,7 +185,7 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
 
 def register_of(run: Processes) -> dict[str, object]:
     """What the register says, to look into what went wrong."""
-    register = Register(run.store)
+    register = Register(storage_on(run.store))
     places = {ticket: register.place(ticket) for ticket in range(1, register.num_tickets() + 1)}
     latest = {place.number: place for place in places.values() if place is not None}
     nowhere = [ticket for ticket, place in places.items() if place is None]

@@ -6,6 +6,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 import pytest
 
 from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.simulated import simulated
 
@@ -112,7 +113,7 @@ def test_a_process_killed_before_it_said_where_it_is_does_not_hold_up_the_others
     with processes(tmp_path, 2, 2, 80, checkpoints=True, deadline=15.0, timeout=30.0) as run:
         run.until(lambda: min(run.at(worker) for worker in range(2)) >= 12)
         run.kill_all()
-        Register(run.store).ticket()
+        Register(storage_on(run.store)).ticket()
         for worker in range(2):
             run.start(worker)
         run.finish()

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import signal
 import time
 from dataclasses import replace
@@ -62,7 +63,10 @@ def work(folder: str, port: int, worker: int, steps: int, options: dict[str, Any
     try:
         if "namespace" in options:
             enter(options["namespace"])
-        _train(out, f"{options.get('store_host', '127.0.0.1')}:{port}", worker, steps, options)
+        if "secret" in options:
+            os.environ["GRADVOTE_SECRET"] = options["secret"]
+        address = options.get("store", f"{options.get('store_host', '127.0.0.1')}:{port}")
+        _train(out, address, worker, steps, options)
     except Exception as error:
         _write(out, {"error": f"{type(error).__name__}: {error}"})
         raise SystemExit(1) from error
