@@ -1,7 +1,6 @@
 """Starts the workers of an elastic run, starts those again that die, and serves the store that they agree through."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -83,10 +82,8 @@ class Launcher:
         if keys is not None:
             check_keys(keys, workers)
         self._server = None if store else serve(host, 0, journal, _given_secret(), keys)
-        self._refusals = Path(tempfile.mkdtemp(prefix="gradvote-"))
         self.environment = {
-            HOST: bare(host), WORKERS: str(workers), MIN_WORKERS: str(min_workers), FOLDER: str(self._refusals),
-            **self._store(store),
+            HOST: bare(host), WORKERS: str(workers), MIN_WORKERS: str(min_workers), **self._store(store),
         }  # fmt: skip
         if not outlived:
             self.environment[PARENT] = str(os.getpid())
@@ -104,7 +101,8 @@ class Launcher:
         self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; store at {address}")
         if PARENT not in self.environment:
             self._say(OUTLIVED)
-        with signals_call(self.stop):
+        with tempfile.TemporaryDirectory(prefix="gradvote-") as folder, signals_call(self.stop):
+            self.environment[FOLDER] = folder
             try:
                 for number in range(self.workers):
                     self.lives[number] = _Life(self._start(number, 0))
@@ -118,7 +116,6 @@ class Launcher:
                     life.process.kill()
                 if self._server is not None:
                     self._server.close()
-                shutil.rmtree(self._refusals, ignore_errors=True)
 
     def stop(self) -> None:
         """Ask all workers to leave after their step."""
@@ -165,7 +162,7 @@ class Launcher:
             return False
 
     def _again(self, number: int, life: _Life, how: str) -> None:
-        early, refusal = time.monotonic() - life.started < EARLY, taken(self._refusals, number)
+        early, refusal = time.monotonic() - life.started < EARLY, taken(Path(self.environment[FOLDER]), number)
         life.early_deaths = life.early_deaths + 1 if early else 0
         life.refusals = life.refusals + 1 if refusal else 0
         if life.refusals >= REFUSALS:
