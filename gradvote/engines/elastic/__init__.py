@@ -24,8 +24,8 @@ makes members of those that came. Who was away comes back by `catch_up.learning`
 the errors that end it, `counts` is what `stats()` shows, `launcher` starts workers again that die, unless they say that
 they were refused (`refusals`). `stores` is where the register keeps its entries.
 
-Imports point one way: consensus, net, signing, stores → membership, peers, node → servers → participant → voting, catch_up →
-bootstrap, vote → attach.
+Imports point one way: consensus, net, signing, stores → membership, peers, node → servers → participant → voting,
+catch_up → bootstrap, vote → attach.
 """
 
 from gradvote.engines.common.errors import Equivocation

@@ -21,6 +21,9 @@ from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.signing.names import SIGNED
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
+PERSISTENT = 20
+"""So often in a row a process must have failed to prove itself, before it is taken for one of another run."""
+
 
 def join(participant: Participant, num_expected: int) -> None:
     """Become a member: as a founder, or by learning from the members. Who is asked to stop meanwhile stays outside.
@@ -140,6 +143,19 @@ def _of_one_mind(memories: dict[int, str]) -> set[int]:
     return {ticket for ticket, name in memories.items() if name == first}
 
 
+def _check_proven(node: Node) -> None:
+    """Raise ValueError where those who were here before do not know this process's certificate, or ask for none."""
+    mesh = node.mesh
+    earlier = [doubt for ticket, doubt in mesh.unproven.items() if ticket < node.me.ticket and doubt[2] >= PERSISTENT]
+    if earlier and not mesh.connections:
+        number, why, _ = earlier[0]
+        own = "This one has keys" if mesh.credentials else "This one has no keys"
+        raise ValueError(
+            f"Worker {number} does not speak with this one ({why}). {own}: all workers need certificates of one "
+            "authority, made by one `gradvote keys` (keys=, GRADVOTE_KEYS), or none of them any."
+        )
+
+
 def _check(node: Node, started: float) -> None:
     mesh = node.mesh
     earlier = [stranger for ticket, stranger in mesh.strangers.items() if ticket < node.me.ticket]
@@ -155,6 +171,7 @@ def _check(node: Node, started: float) -> None:
             f"Worker {number} trains with another algorithm, seed or model, or another placement. All workers "
             "must attach with the same ones; use a store of its own for each run."
         )
+    _check_proven(node)
     node.check_not_ended(time.monotonic() - started)
     if time.monotonic() - started > node.timeouts.timeout:
         raise TooFewWorkers(

@@ -52,6 +52,8 @@ class ElasticStats:
     bytes_received: int
     workers: Mapping[int, WorkerCounts]
     notes: tuple[tuple[int, str], ...]
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """What was not let in or not heard, by reason: strangers, floods, peers that break the rules."""
 
 
 @dataclass

@@ -8,15 +8,16 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # documented,
 
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import Storage
-from gradvote.engines.elastic.net.addresses import joined
+from gradvote.engines.elastic.net.addresses import bare, is_loopback, joined
 from gradvote.engines.elastic.net.authentication import Credentials, has_certificates
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
-from gradvote.engines.elastic.stores.opening import checked_secret, storage_at, storage_on
+from gradvote.engines.elastic.stores.opening import SERVED, checked_secret, storage_at, storage_on
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
 
 STORE, SECRET, HOST, KEYS = "GRADVOTE_STORE", "GRADVOTE_SECRET", "GRADVOTE_HOST", "GRADVOTE_KEYS"
+INSECURE = "GRADVOTE_INSECURE"
 NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
 
 
@@ -49,21 +50,9 @@ def store_of(
             "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
-    return storage_at(address, timeout, secret, credentials_of(keys, worker))
-
-
-def credentials_of(keys: "Keys | Path | str | None", worker: int | None) -> Credentials | None:
-    """This worker's certificate, where a folder of keys has certificates.
-
-    Raises:
-        ValueError: it has none for this worker, or it is not known yet which worker this is.
-    """
-    folder, number = env(KEYS) if keys is None else keys, env(NUMBER, "RANK") if worker is None else str(worker)
-    if not isinstance(folder, str | Path) or not has_certificates(folder):
-        return None
-    if number is None:
-        raise ValueError(f"{folder} has a certificate for each worker: say which worker this is (worker=).")
-    return Credentials.load(folder, int(number))
+    number = env(NUMBER, "RANK") if worker is None else worker
+    credentials = None if number is None or not address.startswith(SERVED) else credentials_of(keys, int(number))
+    return storage_at(address, timeout, secret, credentials)
 
 
 def number_of(worker: int | None, register: Register) -> int:
@@ -80,15 +69,50 @@ def number_of(worker: int | None, register: Register) -> int:
     return number
 
 
+def host_of(host: str | None, credentials: Credentials | None, insecure: bool) -> str:
+    """Where this worker listens: as given, of the environment, or on the loopback.
+
+    Raises:
+        ValueError: others can reach that address, and there are no keys: anyone could speak there.
+    """
+    chosen = host or env(HOST) or "127.0.0.1"
+    if credentials is None and not insecure and not env(INSECURE) and not is_loopback(bare(chosen)):
+        raise ValueError(
+            f"Without keys a worker listens on the loopback only, not at '{chosen}', where anyone could speak to it. "
+            "Make keys with `gradvote keys FOLDER --workers N` and give each machine its part of them (keys=, "
+            "GRADVOTE_KEYS). In a network where all others are trusted, insecure=True, --insecure or "
+            "GRADVOTE_INSECURE=1 allows it."
+        )
+    return chosen
+
+
+def credentials_of(keys: "Keys | Path | str | None", number: int) -> Credentials | None:
+    """What this worker proves with who it is: the certificates beside its keys; None where there are no keys.
+
+    Raises:
+        ValueError: the folder does not hold its certificate.
+    """
+    given = env(KEYS) if keys is None else keys
+    folder = given if given is None or isinstance(given, str | Path) else given.folder
+    return None if folder is None else Credentials.load(folder, number)
+
+
+def signs(folder: Path) -> bool:
+    """Whether a folder has keys for ballots, beside certificates; also one that is not there is to have them."""
+    return not has_certificates(folder) or any(p.suffix in (".private", ".public") for p in folder.iterdir())
+
+
 def naming_of(keys: "Keys | Path | str | None", number: int, register: Register) -> Naming:
     """How this worker's ballots are signed: with these keys, or those in this folder or that of the environment.
+
+    A folder with certificates only is that of a run whose ballots are not signed.
 
     Raises:
         ValueError: the keys are another worker's, or the folder does not hold them.
         MissingExtra: `cryptography` is not installed.
     """
     given = env(KEYS) if keys is None else keys
-    if given is None:
+    if given is None or (isinstance(given, str | Path) and not signs(Path(given))):
         return PlainNames()
     from gradvote.engines.elastic.signing.keys import Keys  # noqa: PLC0415  # an extra, imported only when it is used
 

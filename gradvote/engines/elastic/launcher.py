@@ -13,8 +13,20 @@ from pathlib import Path
 from gradvote.engines.common.signals import PARENT, signals_call
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost
-from gradvote.engines.elastic.environment import HOST, KEYS, MIN_WORKERS, NUMBER, SECRET, STORE, WORKERS, store_of
+from gradvote.engines.elastic.environment import (
+    HOST,
+    INSECURE,
+    KEYS,
+    MIN_WORKERS,
+    NUMBER,
+    SECRET,
+    STORE,
+    WORKERS,
+    signs,
+    store_of,
+)
 from gradvote.engines.elastic.net.addresses import bare
+from gradvote.engines.elastic.net.authentication import REGISTER, Credentials
 from gradvote.engines.elastic.refusals import FOLDER, taken
 from gradvote.engines.elastic.stores.opening import SERVED, checked_secret
 from gradvote.engines.elastic.stores.server import OwnTable, serve
@@ -49,11 +61,14 @@ class Launcher:
     A worker that dies three times in a row within ten seconds of its start is given up, and so is one that is refused
     twice in a row, for a mistake in its script, say: what was said to it is said again. The run has failed when fewer
     than `min_workers` can still be at work or have finished. SIGTERM and Ctrl-C are passed on as SIGTERM: the workers
-    finish their step and leave; a second one ends them at once. With `keys`, a folder of `gradvote keys`, all ballots
-    are signed. `outlived`: workers go on where this process is killed; otherwise those that call
+    finish their step and leave; a second one ends them at once. Connections are encrypted, and who is at their ends is
+    proven, by certificates that are made for this run, in a folder of its own that only this user can read; with
+    `keys`, a folder of `gradvote keys`, by those that are there, and all ballots are signed. `insecure`: neither,
+    whatever `host` is. `outlived`: workers go on where this process is killed; otherwise those that call
     `stopping.end_with_parent` leave then, too.
 
-    The register listens at `host` alone, and hears who has the secret that it gives the workers. With a `journal`, a
+    The register listens at `host` alone, and hears who has such a certificate (`insecure`: who has a secret that it
+    gives the workers). With a `journal`, a
     launcher that is started again with the same file goes on where the one before it was: processes that are still at
     work are replaced by its own, which learn from them. `store` is the address of another register or of an etcd,
     which is then used in place of its own.
@@ -70,25 +85,27 @@ class Launcher:
         keys: Path | None = None,
         journal: Path | None = None,
         store: str | None = None,
+        insecure: bool = False,
         outlived: bool = False,
         say: Say = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
+        if insecure and keys is not None:
+            raise ValueError("insecure is for runs without keys; leave out --keys or --insecure.")
         if not 1 <= min_workers <= workers:
             raise ValueError(f"min_workers must be between 1 and workers ({workers}); got {min_workers}.")
         if not command:
             raise ValueError("There is nothing to launch; name a Python script: gradvote launch --workers 3 train.py")
         self._command, self._say, self.max_restarts = list(command), say, max_restarts
         self.workers, self.min_workers, self._stopping = workers, min_workers, False
-        if keys is not None:
-            check_keys(keys, workers)
-        self._server = None if store else serve(host, 0, journal, _given_secret(), keys)
+        self._made: tempfile.TemporaryDirectory[str] | None = None
+        folder = None if insecure else self._keys(keys, journal)
+        self._server = None if store else serve(host, 0, journal, _given_secret(), folder)
         self.environment = {
             HOST: bare(host), WORKERS: str(workers), MIN_WORKERS: str(min_workers), **self._store(store),
         }  # fmt: skip
         if not outlived:
             self.environment[PARENT] = str(os.getpid())
-        if keys is not None:
-            self.environment[KEYS] = str(keys.resolve())
+        self.environment |= {INSECURE: "1"} if folder is None else {KEYS: str(folder)}
         own = store_of(store, LEAVING) if self._server is None else OwnTable(self._server.table)
         self._register = Register(own, patience=LEAVING)
         self._ended_at: float | None = None
@@ -99,6 +116,8 @@ class Launcher:
         """Until all workers have finished: 0; 1 where too few were left; 130 where it was stopped."""
         address = self.environment[STORE].removeprefix(SERVED)
         self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; store at {address}")
+        if KEYS not in self.environment:
+            self._say("gradvote launch: --insecure: anyone who reaches the workers' ports can speak to them")
         if PARENT not in self.environment:
             self._say(OUTLIVED)
         with tempfile.TemporaryDirectory(prefix="gradvote-") as folder, signals_call(self.stop):
@@ -114,12 +133,17 @@ class Launcher:
             finally:
                 for life in self.lives.values():
                     life.process.kill()
-                if self._server is not None:
-                    self._server.close()
+                self._close()
 
     def stop(self) -> None:
         """Ask all workers to leave after their step."""
         self._stopping = True
+
+    def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._made is not None:
+            self._made.cleanup()
 
     def _store(self, given: str | None) -> dict[str, str]:
         """What workers are told of the store."""
@@ -128,6 +152,26 @@ class Launcher:
         access = self._server.access
         secret = {SECRET: access.decode()} if isinstance(access, bytes) else {}
         return {STORE: SERVED + self._server.address, **secret}
+
+    def _keys(self, given: Path | None, journal: Path | None) -> Path:
+        """The folder with everybody's certificates: the one that was given, or one of this run's own.
+
+        That lies beside the journal, for who is launched again with it, or else in a place that is removed at the end.
+        """
+        if given is not None:
+            check_keys(given, self.workers)
+            return given.resolve()
+        from gradvote.engines.elastic.net import certificates  # noqa: PLC0415  # an extra, imported when it is used
+
+        if journal is not None:
+            folder = journal.resolve().with_name(f"{journal.name}.keys")
+            folder.mkdir(mode=0o700, exist_ok=True)
+        else:
+            self._made = tempfile.TemporaryDirectory(prefix="gradvote-keys-")
+            folder = Path(self._made.name)
+        certificates.write_certificates(folder, self.workers)
+        (folder / certificates.SECRET).unlink(missing_ok=True)  # nobody else becomes a worker of this run
+        return folder
 
     def _enough(self) -> bool:
         return self._ended_at is not None or len(self.lives) + len(self.finished) >= self.min_workers
@@ -192,11 +236,14 @@ class Launcher:
 
 
 def check_keys(folder: Path, workers: int) -> None:
-    """Raise ValueError unless the folder has the keys of all workers."""
-    from gradvote.engines.elastic.signing.keys import Keys  # noqa: PLC0415  # an extra, imported only when it is used
+    """Raise ValueError unless the folder has the keys of all workers, and of the register."""
+    if signs(folder):
+        from gradvote.engines.elastic.signing.keys import Keys  # noqa: PLC0415  # an extra, imported when it is used
 
-    for number in range(workers):
-        Keys.load(folder, number)
+        for number in range(workers):
+            Keys.load(folder, number)
+    for number in (REGISTER, *range(workers)):
+        Credentials.load(folder, number)
 
 
 def _given_secret() -> str:

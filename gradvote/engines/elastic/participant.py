@@ -12,7 +12,7 @@ from gradvote.engines.elastic.net.frames import SHARD_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.peers import ready
 from gradvote.engines.elastic.servers.server import Server
-from gradvote.engines.elastic.snapshots import Step
+from gradvote.engines.elastic.snapshots import LOGGED_BYTES, Step
 
 
 class Participant:
@@ -33,6 +33,7 @@ class Participant:
     ) -> None:
         """Stand before a slot."""
         self.node.log.clear()
+        self.node.peers.next_slot()
         self.node.membership.enter(generation, slot, members, counted)
         self.node.peers.let_in(self.node.members)
         self.server.enter(self.node, holders, moves)
@@ -57,6 +58,7 @@ class Participant:
         """Go on to the next slot, and take those along who learn from here."""
         record, node = step.record, self.node
         node.log.add(step)
+        node.peers.next_slot()
         node.membership.follow(record, node.peers.left)
         node.peers.let_in(node.members)
         self.server.go_on(node, record)
@@ -65,8 +67,9 @@ class Participant:
         for ticket in list(self._learners):
             if frame is not None:
                 node.peers.send([ticket], frame)
-            if record.has(ticket):
-                self._learners.discard(ticket)
+            connection = node.peers.connections.get(ticket)
+            if record.has(ticket) or (connection is not None and connection.states_waiting() > LOGGED_BYTES):
+                self._learners.discard(ticket)  # who does not keep up asks again
 
     def take(self, seconds: float) -> Event | None:
         """The next event, after what is done with it in any phase; None where there is none for so long.
@@ -116,7 +119,8 @@ class Participant:
             self._say_where(connection)
         elif frame.kind == FrameKind.PULL:
             self._learners.add(ticket)
-            teach(node, self.server, connection, None if bytes(frame.body) == FRESH else frame.slot)
+            if node.peers.may_pull(connection, node.timeouts.deadline):
+                teach(node, self.server, connection, None if bytes(frame.body) == FRESH else frame.slot)
         elif frame.slot < node.slot and frame.kind in SHARD_FRAMES:
             self.server.hear_past(node, connection, frame)
 

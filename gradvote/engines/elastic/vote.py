@@ -21,6 +21,7 @@ from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.counts import ElasticStats, RunCounts
 from gradvote.engines.elastic.membership import Membership
+from gradvote.engines.elastic.net.authentication import Credentials
 from gradvote.engines.elastic.net.connections import Inbox
 from gradvote.engines.elastic.net.mesh import Mesh
 from gradvote.engines.elastic.node import Node
@@ -48,10 +49,11 @@ class ElasticVote:
         num_expected: int,
         times: Timeouts,
         naming: Naming,
+        credentials: Credentials | None = None,
     ) -> None:
         inbox: Inbox = queue.SimpleQueue()
         recipe = server.replica.protocol.recipe ^ (SIGNED if naming.signed else 0) ^ server.mark
-        mesh, counts = Mesh(register, host, recipe, inbox, server.limits()), RunCounts()
+        mesh, counts = Mesh(register, host, recipe, inbox, server.limits(), credentials), RunCounts()
         membership = Membership(server.replica.number, naming, counts)
         self._node = Node(membership, Peers(mesh, inbox), register, quorum, times, counts)
         self._server, self._participant = server, Participant(self._node, server)
@@ -134,8 +136,9 @@ class ElasticVote:
         t = self._node.counts
         sent, received = self._node.mesh.traffic()
         return ElasticStats(
-            self.step_number, self.members, t.steps, t.retried, t.slow, sent, received, dict(t.workers), tuple(t.notes)
-        )
+            self.step_number, self.members, t.steps, t.retried, t.slow, sent, received, dict(t.workers), tuple(t.notes),
+            dict(self._node.mesh.gate.refused),
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """The step, this worker's memory and the server's; save it beside model and optimizer."""
@@ -162,7 +165,9 @@ class ElasticVote:
         node.membership.begin(node.register.ticket())
         self._signals.enter_context(signals_call(self.stop))
         if self.worker == 0:
-            print(f"gradvote.elastic: at least {node.quorum} workers; {node.timeouts}", file=sys.stderr, flush=True)
+            how = "encrypted, with certificates" if node.mesh.credentials else "neither encrypted nor authenticated"
+            text = f"gradvote.elastic: at least {node.quorum} workers; {node.timeouts}; connections: {how}"
+            print(f"{text}, at {node.mesh.host}", file=sys.stderr, flush=True)
         try:
             with told_to_the_launcher():
                 bootstrap.join(self._participant, self._num_expected)

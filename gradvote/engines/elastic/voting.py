@@ -15,7 +15,7 @@ from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Event, Opened
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES, SHARD_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.participant import Participant
-from gradvote.engines.elastic.peers import KEPT_EARLY
+from gradvote.engines.elastic.peers import has_room
 from gradvote.engines.elastic.round_clock import RoundClock
 from gradvote.engines.elastic.snapshots import Step
 from gradvote.engines.elastic.timeouts import TooFewWorkers
@@ -179,7 +179,7 @@ class VotingRound:
         if kind == FrameKind.READY:
             self.agreement.joining = self.node.joining
         elif kind == FrameKind.OUTSIDE:
-            self.behind |= slot > self.slot
+            self.behind |= self.node.is_behind(self.slot, slot)
         elif kind not in ROUND_FRAMES:
             return
         elif slot > self.slot:
@@ -197,7 +197,7 @@ class VotingRound:
     def _hear_shards(self, event: Arrived) -> None:
         if self.server.hear(self.node, event):
             peer = event.connection.peer
-            if sum(e.connection.peer == peer for e in self.ahead) < KEPT_EARLY:
+            if has_room([e for e in self.ahead if e.connection.peer == peer], event):
                 self.ahead.append(event)
         self.agreement.lacking(self.server.lacks(self.node))
 

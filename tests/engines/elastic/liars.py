@@ -54,7 +54,7 @@ def garble(vote: ElasticVote, receivers: Iterable[int]) -> None:
     """Noise on the connections."""
     for ticket in receivers:
         if (connection := vote._node.mesh.connections.get(ticket)) is not None:
-            connection.sock.sendall(b"\x00" * 64)
+            connection.channel.sock.sendall(b"\x00" * 64)
 
 
 def altered(frame: Frame, sound: bool, place: int = -9) -> Frame:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import signal
 import time
 from dataclasses import replace
@@ -63,8 +62,6 @@ def work(folder: str, port: int, worker: int, steps: int, options: dict[str, Any
     try:
         if "namespace" in options:
             enter(options["namespace"])
-        if "secret" in options:
-            os.environ["GRADVOTE_SECRET"] = options["secret"]
         address = options.get("store", f"{options.get('store_host', '127.0.0.1')}:{port}")
         _train(out, address, worker, steps, options)
     except Exception as error:
@@ -80,7 +77,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
     vote = attach(
         model, optimizer, algorithm, min_workers=o["min_workers"], worker=worker, workers=o["workers"], store=store,
         timeouts=times, seed=o.get("seed", 0), host=o.get("host"), faults=_faults(*o.get("faults", ())),
-        keys=o.get("keys"), placement=o.get("placement", "replicated"),
+        keys=o.get("keys"), insecure=o.get("insecure", False), placement=o.get("placement", "replicated"),
     )  # fmt: skip
     orders = Orders(out.with_name(f"orders.{worker}"), o)
     kept = Path(o.get("checkpoint_folder", out.parent)) / f"checkpoint.{worker}"

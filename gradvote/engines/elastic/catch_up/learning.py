@@ -12,7 +12,6 @@ from gradvote.engines.elastic.snapshots import Snapshot, Step, snapshot_from
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
 PAUSE = 0.05
-ANY_LENGTH = 1 << 40
 
 
 class Learner:
@@ -86,7 +85,7 @@ class Learner:
         connection = connections.get(min((t for t in others if t > last), default=others[0]))
         if connection is not None:
             self._teacher, self._asked_at = connection, now
-            connection.limits.update({FrameKind.SNAPSHOT: ANY_LENGTH, FrameKind.STEP: ANY_LENGTH})
+            connection.expect_state()
             connection.send(Frame(FrameKind.PULL, self.node.me.ticket, self.node.slot, FRESH if self.fresh else b""))
 
     def _handle(self, event: Event) -> None:

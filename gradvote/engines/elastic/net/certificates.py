@@ -44,7 +44,7 @@ def write_certificates(folder: Path | str, workers: int, rotate: bool = False) -
     if workers < 1:
         raise ValueError(f"Certificates are made for at least 1 worker; got {workers}.")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     numbers = [REGISTER, *range(workers)]
     missing = [n for n in numbers if rotate or not all(path.exists() for path in _files(folder, n))]
     if missing:

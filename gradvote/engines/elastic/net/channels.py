@@ -122,17 +122,20 @@ class SecureChannel(Channel):
             with self._writing:
                 with self._lock:
                     self._tls.write(view[start : start + _PIECE])
-                self._flush()
+                    sealed = self._goes.read()
+                super().sendall(sealed)
 
     def recv_into(self, view: memoryview) -> int:
         while True:
             with self._lock:
                 try:
-                    return self._tls.read(len(view), view)  # type: ignore[arg-type]  # bytes with no buffer, an int with one
+                    return self._tls.read(len(view), view)  # type: ignore[return-value]  # an int where there is a buffer
                 except ssl.SSLWantReadError:
                     pass
                 except ssl.SSLZeroReturnError:
                     return 0
+                except ssl.SSLError as error:
+                    raise BrokenStream(f"what came by TLS was altered ({error.reason or error})") from error
                 if self._goes.pending > _ANSWERS:
                     raise BrokenStream("it wants new keys again and again")
             if not self._receive():

@@ -46,6 +46,8 @@ VOTE_FRAMES = (FrameKind.BALLOT, FrameKind.HELD, FrameKind.RECORD)
 SHARD_FRAMES = (FrameKind.DECISION, FrameKind.DIGEST, FrameKind.WANT, FrameKind.MEMORY)
 """Between those who hold shards."""
 ROUND_FRAMES = VOTE_FRAMES + SHARD_FRAMES
+STATE_FRAMES = (FrameKind.SNAPSHOT, FrameKind.STEP)
+"""What is sent to those who learn only."""
 
 
 class Source(Protocol):
@@ -57,6 +59,10 @@ class Source(Protocol):
 
 class BrokenStream(OSError):
     """What arrives on this connection cannot be told apart into frames any more."""
+
+
+class WrongFrame(BrokenStream):
+    """What the other end has sent, unaltered, is no frame that it may send."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def read(sock: Source, limits: dict[FrameKind, int]) -> Frame:
     """The next frame; `limits` are the longest bodies, by kind.
 
     Raises:
-        BrokenStream: the header was altered, or announces a body that is too long.
+        BrokenStream: the header was altered; WrongFrame: it announces a body that is too long, or no kind of frame.
         OSError: the connection has ended.
     """
     raw = _exactly(sock, HEADER_BYTES)
@@ -90,7 +96,7 @@ def read(sock: Source, limits: dict[FrameKind, int]) -> Frame:
     if magic != MAGIC or _CHECK.unpack_from(raw, _HEADER.size)[0] != zlib.crc32(raw[: _HEADER.size]):
         raise BrokenStream("a header was altered on its way")
     if kind not in FrameKind.__members__.values() or length > limits.get(FrameKind(kind), 0):
-        raise BrokenStream(f"a frame of kind {kind} announces {length} bytes")
+        raise WrongFrame(f"a frame of kind {kind} announces {length} bytes")
     body = _exactly(sock, length)
     return Frame(FrameKind(kind), author, Slot(step, attempt), body, digest, digest_of(body) == digest)
 
