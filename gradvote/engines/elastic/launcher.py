@@ -1,7 +1,6 @@
 """Starts the workers of an elastic run, starts those again that die, and serves the store that they agree through."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -68,7 +67,8 @@ class Launcher:
     whatever `host` is. `outlived`: workers go on where this process is killed; otherwise those that call
     `stopping.end_with_parent` leave then, too.
 
-    The register listens at `host` alone, and hears who has the secret that it gives the workers. With a `journal`, a
+    The register listens at `host` alone, and hears who has such a certificate (`insecure`: who has a secret that it
+    gives the workers). With a `journal`, a
     launcher that is started again with the same file goes on where the one before it was: processes that are still at
     work are replaced by its own, which learn from them. `store` is the address of another register or of an etcd,
     which is then used in place of its own.
@@ -83,9 +83,9 @@ class Launcher:
         max_restarts: int = 100,
         host: str = "127.0.0.1",
         keys: Path | None = None,
-        insecure: bool = False,
         journal: Path | None = None,
         store: str | None = None,
+        insecure: bool = False,
         outlived: bool = False,
         say: Say = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
@@ -100,10 +100,8 @@ class Launcher:
         self._made: tempfile.TemporaryDirectory[str] | None = None
         folder = None if insecure else self._keys(keys, journal)
         self._server = None if store else serve(host, 0, journal, _given_secret(), folder)
-        self._refusals = Path(tempfile.mkdtemp(prefix="gradvote-"))
         self.environment = {
-            HOST: bare(host), WORKERS: str(workers), MIN_WORKERS: str(min_workers), FOLDER: str(self._refusals),
-            **self._store(store),
+            HOST: bare(host), WORKERS: str(workers), MIN_WORKERS: str(min_workers), **self._store(store),
         }  # fmt: skip
         if not outlived:
             self.environment[PARENT] = str(os.getpid())
@@ -122,7 +120,8 @@ class Launcher:
             self._say("gradvote launch: --insecure: anyone who reaches the workers' ports can speak to them")
         if PARENT not in self.environment:
             self._say(OUTLIVED)
-        with signals_call(self.stop):
+        with tempfile.TemporaryDirectory(prefix="gradvote-") as folder, signals_call(self.stop):
+            self.environment[FOLDER] = folder
             try:
                 for number in range(self.workers):
                     self.lives[number] = _Life(self._start(number, 0))
@@ -134,35 +133,17 @@ class Launcher:
             finally:
                 for life in self.lives.values():
                     life.process.kill()
-                if self._made is not None:
-                    self._made.cleanup()
-                if self._server is not None:
-                    self._server.close()
-                shutil.rmtree(self._refusals, ignore_errors=True)
+                self._close()
 
     def stop(self) -> None:
         """Ask all workers to leave after their step."""
         self._stopping = True
 
-    def _keys(self, given: Path | None, journal: Path | None) -> Path:
-        """The folder with everybody's certificates: the one that was given, or one of this run's own.
-
-        Beside a journal it stays, since processes of before may still be at work when the run is launched again.
-        """
-        if given is not None:
-            check_keys(given, self.workers)
-            return given.resolve()
-        from gradvote.engines.elastic.net import certificates  # noqa: PLC0415  # an extra, imported when it is used
-
-        if journal is not None:
-            kept = journal.resolve().with_name(f"{journal.name}.keys")
-            certificates.write_certificates(kept, self.workers)
-            return kept
-        self._made = tempfile.TemporaryDirectory(prefix="gradvote-keys-")
-        folder = Path(self._made.name)
-        certificates.write_certificates(folder, self.workers)
-        (folder / certificates.SECRET).unlink()  # nobody else becomes a worker of this run
-        return folder
+    def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._made is not None:
+            self._made.cleanup()
 
     def _store(self, given: str | None) -> dict[str, str]:
         """What workers are told of the store."""
@@ -171,6 +152,26 @@ class Launcher:
         access = self._server.access
         secret = {SECRET: access.decode()} if isinstance(access, bytes) else {}
         return {STORE: SERVED + self._server.address, **secret}
+
+    def _keys(self, given: Path | None, journal: Path | None) -> Path:
+        """The folder with everybody's certificates: the one that was given, or one of this run's own.
+
+        That lies beside the journal, for who is launched again with it, or else in a place that is removed at the end.
+        """
+        if given is not None:
+            check_keys(given, self.workers)
+            return given.resolve()
+        from gradvote.engines.elastic.net import certificates  # noqa: PLC0415  # an extra, imported when it is used
+
+        if journal is not None:
+            folder = journal.resolve().with_name(f"{journal.name}.keys")
+            folder.mkdir(mode=0o700, exist_ok=True)
+        else:
+            self._made = tempfile.TemporaryDirectory(prefix="gradvote-keys-")
+            folder = Path(self._made.name)
+        certificates.write_certificates(folder, self.workers)
+        (folder / certificates.SECRET).unlink(missing_ok=True)  # nobody else becomes a worker of this run
+        return folder
 
     def _enough(self) -> bool:
         return self._ended_at is not None or len(self.lives) + len(self.finished) >= self.min_workers
@@ -205,7 +206,7 @@ class Launcher:
             return False
 
     def _again(self, number: int, life: _Life, how: str) -> None:
-        early, refusal = time.monotonic() - life.started < EARLY, taken(self._refusals, number)
+        early, refusal = time.monotonic() - life.started < EARLY, taken(Path(self.environment[FOLDER]), number)
         life.early_deaths = life.early_deaths + 1 if early else 0
         life.refusals = life.refusals + 1 if refusal else 0
         if life.refusals >= REFUSALS:

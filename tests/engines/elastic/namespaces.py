@@ -87,13 +87,13 @@ class Namespaces:
         thread.join()
         return made[0]
 
-    def register(self, journal: Path | None = None) -> RegisterServer:
+    def register(self, keys: Path) -> RegisterServer:
         """A register that listens in the hub."""
         made: list[RegisterServer] = []
 
         def make() -> None:
             enter(self.hub)
-            made.append(serve(HUB, journal=journal))
+            made.append(serve(HUB, keys=keys))
 
         thread = threading.Thread(target=make)
         thread.start()

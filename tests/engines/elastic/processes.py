@@ -25,6 +25,12 @@ FORKS.set_forkserver_preload(["tests.engines.elastic.warm"])
 LIMIT, TICK = 40.0, 0.005
 
 
+def keys_in(folder: Path, num: int) -> Path:
+    """The folder in which workers find their certificates, and a register its own."""
+    write_certificates(folder / "keys", num)
+    return folder / "keys"
+
+
 class Processes:
     """Worker k's n-th life writes the file k.n; all lives of all workers must tell of the same run.
 
@@ -51,8 +57,7 @@ class Processes:
                 write(folder / "keys", max(num, self.options["workers"]))
         self.store = store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         if isinstance(store, RegisterServer):
-            assert isinstance(store.access, bytes)
-            self.options |= {"store": f"gradvote://{store.address}", "secret": store.access.decode()}
+            self.options["store"] = f"gradvote://{store.address}"
         self.processes: dict[int, BaseProcess] = {}
         self.lives: dict[int, int] = {}
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import signal
 import time
 from dataclasses import replace
@@ -63,8 +62,6 @@ def work(folder: str, port: int, worker: int, steps: int, options: dict[str, Any
     try:
         if "namespace" in options:
             enter(options["namespace"])
-        if "secret" in options:
-            os.environ["GRADVOTE_SECRET"] = options["secret"]
         address = options.get("store", f"{options.get('store_host', '127.0.0.1')}:{port}")
         _train(out, address, worker, steps, options)
     except Exception as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from gradvote.engines.elastic.consensus.register import PREFIX
 from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast, Storage
 from gradvote.engines.elastic.net.addresses import bare, joined, listening
-from gradvote.engines.elastic.net.authentication import REGISTER, Credentials, has_certificates
+from gradvote.engines.elastic.net.authentication import REGISTER, Credentials
 from gradvote.engines.elastic.stores.journal import Journal
 from gradvote.engines.elastic.stores.messages import (
     GET,
@@ -128,15 +128,15 @@ def serve(
 ) -> RegisterServer:
     """A register that listens at `host` alone, at a port (0: any). With a `journal` it goes on where that ends.
 
-    It hears who has a certificate of the authority in `keys`, or where that folder has none, who has the secret: an
-    empty one is 32 random bytes. The journal has the port and the secret, too.
+    It hears who has a certificate of the authority in the folder `keys`, or without one who has the secret: an empty
+    one is 32 random bytes. The journal has the port and the secret, too.
 
     Raises:
         ValueError: nothing can listen there, or the journal is in use, damaged, another run's, or something else.
         OSError: the journal cannot be opened or written.
     """
     table = Table(None if journal is None else Journal(journal))
-    credentials = Credentials.load(keys, REGISTER) if keys is not None and has_certificates(keys) else None
+    credentials = None if keys is None else Credentials.load(keys, REGISTER)
     kept = table.first("secret", secret or secrets.token_hex(32))
     if secret and kept != secret:
         raise ValueError(f"The journal {journal} is of a run with another secret. Name another file, or its secret.")
