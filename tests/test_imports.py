@@ -79,6 +79,8 @@ IN_ONE_FILE = {
     "lightning": "integrations/lightning.py",
     "accelerate": "integrations/accelerate.py",
     "triton": "kernels/cuda",
+    "etcd3gw": "engines/elastic/stores/etcd.py",
+    "requests": "engines/elastic/stores/etcd.py",
 }
 MAPPED = [
     ".",

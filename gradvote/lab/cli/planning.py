@@ -42,9 +42,7 @@ def plan(
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        found = predict(
-            d, workers, Link(rate, delay), seconds, algorithms or DEFAULT, every=local_steps, shards=shards
-        )
+        found = predict(d, workers, Link(rate, delay), seconds, algorithms or DEFAULT, every=local_steps, shards=shards)
     console.print(_table(found))
     console.print(_verdict(found))
 

@@ -65,7 +65,8 @@ def work(folder: str, port: int, worker: int, steps: int, options: dict[str, Any
     try:
         if "namespace" in options:
             enter(options["namespace"])
-        _train(out, f"{options.get('store_host', '127.0.0.1')}:{port}", worker, steps, options)
+        address = options.get("store", f"{options.get('store_host', '127.0.0.1')}:{port}")
+        _train(out, address, worker, steps, options)
     except Exception as error:
         _write(out, {"error": f"{type(error).__name__}: {error}"})
         raise SystemExit(1) from error
