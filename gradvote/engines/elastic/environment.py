@@ -11,7 +11,7 @@ from gradvote.engines.elastic.consensus.storage import Storage
 from gradvote.engines.elastic.net.addresses import bare, is_loopback, joined
 from gradvote.engines.elastic.net.authentication import Credentials, has_certificates
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
-from gradvote.engines.elastic.stores.opening import SERVED, checked_secret, storage_at, storage_on
+from gradvote.engines.elastic.stores.opening import checked_secret, storage_at, storage_on
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
@@ -50,9 +50,7 @@ def store_of(
             "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
-    number = env(NUMBER, "RANK") if worker is None else worker
-    credentials = None if number is None or not address.startswith(SERVED) else credentials_of(keys, int(number))
-    return storage_at(address, timeout, secret, credentials)
+    return storage_at(address, timeout, secret, credentials_of(keys, worker))
 
 
 def number_of(worker: int | None, register: Register) -> int:
@@ -86,15 +84,19 @@ def host_of(host: str | None, credentials: Credentials | None, insecure: bool) -
     return chosen
 
 
-def credentials_of(keys: "Keys | Path | str | None", number: int) -> Credentials | None:
-    """What this worker proves with who it is: the certificates beside its keys; None where there are no keys.
+def credentials_of(keys: "Keys | Path | str | None", worker: int | None) -> Credentials | None:
+    """What a worker proves with who it is: the certificates beside its keys; None where there are no keys.
 
     Raises:
-        ValueError: the folder does not hold its certificate.
+        ValueError: the folder does not hold its certificate, or it is not known yet which worker this is.
     """
-    given = env(KEYS) if keys is None else keys
+    given, number = env(KEYS) if keys is None else keys, env(NUMBER, "RANK") if worker is None else str(worker)
     folder = given if given is None or isinstance(given, str | Path) else given.folder
-    return None if folder is None else Credentials.load(folder, number)
+    if folder is None:
+        return None
+    if number is None:
+        raise ValueError(f"{folder} has a certificate for each worker: say which worker this is (worker=).")
+    return Credentials.load(folder, int(number))
 
 
 def signs(folder: Path) -> bool:

@@ -106,7 +106,7 @@ class Launcher:
         if not outlived:
             self.environment[PARENT] = str(os.getpid())
         self.environment |= {INSECURE: "1"} if folder is None else {KEYS: str(folder)}
-        own = store_of(store, LEAVING) if self._server is None else OwnTable(self._server.table)
+        own = store_of(store, LEAVING, folder, REGISTER) if self._server is None else OwnTable(self._server.table)
         self._register = Register(own, patience=LEAVING)
         self._ended_at: float | None = None
         self.lives: dict[int, _Life] = {}

@@ -18,7 +18,7 @@ from gradvote.engines.elastic.timeouts import RunEnded, Timeouts
 
 AHEAD, NOTE = 16, 300
 """How many steps ahead a frame may be; how long a note is."""
-LOOK_UPS = 16, 10.0
+LOOK_UPS = 4, 2.0
 """How often the register is asked whether a peer is right, at once and in a second."""
 SURELY_ENDED = 1.0
 """After so many seconds without anyone to learn from, the register is asked whether the run has ended."""

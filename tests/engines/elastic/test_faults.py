@@ -133,7 +133,7 @@ LIES = [
     ("short", "malformed", "bytes instead of"),
     ("long", "malformed", "bytes instead of"),
     ("huge", "corrupted", "announces 4194304 bytes"),
-    ("garbage", "corrupted", "a header was altered"),
+    ("garbage", "corrupted", "what came by TLS was altered"),
     ("future", "stale", "far ahead"),
     ("replay", "replayed", "has counted already"),
 ]
@@ -142,7 +142,7 @@ LIES = [
 SHARDED_LIES = [
     ("altered", "corrupted", "checksum does not fit"),
     ("long", "malformed", "has another part for shard 0 than it announces"),
-    ("garbage", "corrupted", "a header was altered"),
+    ("garbage", "corrupted", "what came by TLS was altered"),
 ]
 ALL_LIES = [("replicated", *lie) for lie in LIES] + [("sharded", *lie) for lie in SHARDED_LIES]
 
