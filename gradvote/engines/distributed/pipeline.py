@@ -3,32 +3,47 @@
 The collectives start in the same order on all ranks: all ballots, then all decisions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
 from gradvote.engines.distributed.part_round import PartRound
+from gradvote.engines.distributed.slices import Update
 from gradvote.engines.distributed.transport import Delivered, Transport
+
+Traffic = tuple[tuple[int, int], tuple[int, int]]
+"""Bytes of ballots and of decisions, each sent and received."""
 
 
 def run(
     transport: Transport,
     rounds: Sequence[PartRound],
-    updates: Iterable[Tensor],
+    update: Update,
     ready: Callable[[int], None] | None = None,
-) -> list[tuple[Delivered, Delivered]]:
-    """Exchange the parts' updates (d_k,) until each round can be read; an update is used up before the next is taken.
+) -> list[Traffic]:
+    """Exchange what `update` gives for the parts until each round can be read; the bytes that each part took.
 
     `ready(k)` is called when round k can be read: nothing but the loss of a rank can make the round fail then.
     """
-    up = transport.start(round_.vote(flat) for round_, flat in zip(rounds, updates, strict=True))
-    down = transport.start(round_.decide(d.wait()) for round_, d in zip(rounds, up, strict=True))
+    sent = transport.start(round_.vote(update) for round_ in rounds)
+    up = [each.traffic for each in sent]
+    decided = transport.start(round_.decide(received) for round_, received in zip(rounds, _arriving(sent), strict=True))
+    down = [each.traffic for each in decided]
     waiting = []
-    for k, (round_, delivery) in enumerate(zip(rounds, down, strict=True)):
-        round_.hear(delivery.wait())
+    for k, (round_, received) in enumerate(zip(rounds, _arriving(decided), strict=True)):
+        round_.hear(received)
         waiting.append(k)
         if ready is not None and (not round_.part.replicated or k == len(rounds) - 1):
             for each in waiting:
                 ready(each)
             waiting = []
     return list(zip(up, down, strict=True))
+
+
+def _arriving(deliveries: list[Delivered]) -> Iterator[list[Tensor]]:
+    """What arrives, one delivery after another; each is let go when it was looked at."""
+    queue = deque(deliveries)
+    deliveries.clear()
+    while queue:
+        yield queue.popleft().wait()
