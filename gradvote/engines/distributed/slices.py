@@ -18,6 +18,7 @@ from gradvote.core import Context, Part, Payload, Plane, State
 from gradvote.engines.common.flat_buffer import Decode
 from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.protocol import Planes, Protocol
+from gradvote.engines.distributed.states import has_state
 from gradvote.layout import Layout
 from gradvote.staging import CPU
 from gradvote.wire import Kind
@@ -119,7 +120,7 @@ def slices_of(protocol: Protocol, part: Part, device: torch.device, whole: bool 
 
     Each slice is a round of calls, of which a card has more than enough. What needs the `whole` is not cut.
     """
-    cut = not whole and protocol.algorithm.aggregate.separable and device == CPU and bool(part.init(torch.zeros(1, 1)))
+    cut = not whole and protocol.algorithm.aggregate.separable and device == CPU and has_state(part)
     return Slices(protocol, SLICE if cut else None)
 
 

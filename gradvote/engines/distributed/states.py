@@ -115,6 +115,11 @@ def leaves(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield prefix + key, value
 
 
+def has_state(part: Part) -> bool:
+    """Whether a part remembers anything."""
+    return next(leaves(part.init(torch.zeros(1, 1, device=CPU))), None) is not None
+
+
 def _check_names(part: Part, own: Set[str], saved: Set[str]) -> None:
     if saved and own != saved:
         raise ValueError(
