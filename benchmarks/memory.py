@@ -61,7 +61,9 @@ def main() -> None:
         rows.append(row)
         print(f"{row.engine:<20}{row.name:<20}{row.workers:>8}{row.kept:>8.2f}{row.peak:>8.2f}", flush=True)
     if args.json is not None:
-        args.json.write_text(json.dumps({"params": args.params, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"params": args.params, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
+        )
 
 
 def measured(engines: Sequence[str], names: Sequence[str], workers: Sequence[int], d: int) -> Iterator[Row]:
@@ -94,7 +96,7 @@ def _exchange(name: str, d: int, placement: Any = "sharded") -> tuple[float, flo
     exchange, optimizer = Exchange([p], algorithm_of(name), placement=placement), torch.optim.SGD([p], 1e-4)
 
     def step() -> None:
-        p.grad = gradient.normal_()
+        p.grad = gradient.mul_(-0.5)
         exchange.step()
         optimizer.step()
 
@@ -143,7 +145,7 @@ def _elastic(name: str, d: int, placement: Any = "replicated") -> tuple[float, f
     )  # fmt: skip
 
     def step() -> None:
-        p.grad = gradient.normal_()
+        p.grad = gradient.mul_(-0.5)
         vote.step()
 
     with vote:

@@ -8,12 +8,12 @@ in each direction, L the latency:
 
 and the work of encoding, combining and decoding, which overlaps with the wire except at the ends, where one chunk, a
 share f of all, is worked on or travels alone: max(wire, work) + f·min(wire, work). A step is a third of the computation
-(forward), then the longer of backward pass and exchange.
+(forward), then the longer of backward pass and exchange. What it needs in memory: `gradvote.lab.memory`.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -25,6 +25,7 @@ from gradvote.engines.common.part import edge_share
 from gradvote.engines.common.placement import PLACEMENTS
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.distributed.chunking import CHUNK, MAX_CHUNKS
+from gradvote.lab.memory import NOTHING, Memory, memory
 from gradvote.layout import layout_of
 from gradvote.wire import Kind
 
@@ -57,7 +58,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One way to exchange: bytes that the busiest rank sends, and seconds."""
+    """One way to exchange: bytes that the busiest rank sends, seconds, and what it needs in memory (`lab.memory`)."""
 
     name: str
     placement: str
@@ -66,6 +67,7 @@ class Prediction:
     work: float
     exchange: float
     step: float
+    memory: Memory = NOTHING
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ def predict(
         up, down = bits_of(algorithm)
         for placement in placements:
             busy = _work(work[name], placement, params, workers) * slowdown
-            rows.append(_voted(name, placement, (up * params, down * params), workers, link, busy, compute))
+            row = _voted(name, placement, (up * params, down * params), workers, link, busy, compute)
+            rows.append(replace(row, memory=memory(algorithm, params, workers, placement, (up, down))))
     return Plan(tuple(sorted(rows, key=lambda p: p.step)))
 
 

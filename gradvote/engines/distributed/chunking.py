@@ -19,11 +19,12 @@ TRIALS = 3
 class Chunking:
     """The chunks of each step. Where their number is open, one, some and many take turns, and all choose the fastest.
 
-    Results do not depend on it, as a block is never split.
+    Results do not depend on it, as a block is never split. Dense ballots always travel in many: they fill memory.
     """
 
-    def __init__(self, layout: Layout, transport: Transport, chunks: int | None) -> None:
+    def __init__(self, layout: Layout, transport: Transport, chunks: int | None, wide: bool = False) -> None:
         many = min(max(layout.size // CHUNK, 1), MAX_CHUNKS)
+        chunks = many if wide and chunks is None else chunks
         numbers = [chunks] if chunks is not None else sorted({1, round(many**0.5), many}, reverse=True)
         self._transport = transport
         self._open = [chunks_of(layout, number) for number in numbers]

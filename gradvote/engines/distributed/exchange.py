@@ -97,7 +97,7 @@ class Exchange:
             self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
             self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
             chunks = chunks if algorithm.aggregate.separable else 1
-            self._chunking = Chunking(self._session.protocol.layout, transport, chunks)
+            self._chunking = Chunking(self._session.protocol.layout, transport, chunks, pipeline.is_wide(algorithm))
         self.params = parameters.tensors
         self._session.check_alike(parameters)
         if init_sync:

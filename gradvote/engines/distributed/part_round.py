@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gradvote import wire
-from gradvote.core import Aggregator, Payload
+from gradvote.core import Aggregator, Algorithm, Payload
 from gradvote.engines.common import worker_faults
 from gradvote.engines.common.part import Shard
 from gradvote.engines.common.payloads import empty, moved, plane_of, stack
@@ -82,6 +82,11 @@ class PartRound:
         self._digest = self.part.protocol.recipe % 2**32
         self._tag = torch.frombuffer(bytearray(TAG.pack(r.step % 2**32, self._digest)), dtype=torch.uint8)
         self._tags: list[tuple[int, Tensor]] = []
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What is voted by."""
+        return self.part.protocol.algorithm
 
     def vote(self, update: Update) -> Mail:
         """The ballot on the part's update, cut into shards."""
