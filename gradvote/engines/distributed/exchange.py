@@ -14,6 +14,7 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
 from gradvote.engines.common.clipping import factor, shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
 from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.placement import Placement
@@ -22,6 +23,7 @@ from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.alike import make_alike
 from gradvote.engines.distributed.chunking import Chunking
+from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.slices import SLICE, Update
@@ -59,7 +61,8 @@ class Exchange:
     draws; None derives them from the seed, which makes runs reproducible and noise no protection. `chunks` is the
     number of parts in which the gradient travels, so that work and transfer overlap (None: what is faster in the first
     steps). `timeout` (seconds) is how long a rank waits for the others; a `group` of only some of the ranks is used as
-    it is, with its own timeout.
+    it is, with its own timeout. Every `check_parameters_every` steps, and more often at the start, the parameters of
+    all ranks are compared by their digests (None: never).
 
     Raises:
         TypeError: something else than expected was given.
@@ -82,6 +85,7 @@ class Exchange:
         chunks: int | None = None,
         timeout: float = 300.0,
         faults: Sequence[Faulty] = (),
+        check_parameters_every: int | None = EVERY,
     ) -> None:
         modules = owners.live_modules()
         own_group = private_group(group, timeout) or group
@@ -97,9 +101,10 @@ class Exchange:
             self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
             self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
             chunks = chunks if algorithm.aggregate.separable else 1
+            self._comparison = Comparison(transport, parameters, check_parameters_every)
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks, pipeline.is_wide(algorithm))
         self.params = parameters.tensors
-        self._session.check_alike(parameters)
+        self._session.check_alike(parameters, check_parameters_every)
         if init_sync:
             make_alike(transport, parameters, owners.buffers_of(mine))
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
@@ -115,6 +120,7 @@ class Exchange:
 
         Raises:
             ExchangeError: another rank failed or did not answer in time; the text names it.
+            ParametersDiffer: the ranks hold different parameters; the text names them.
             RuntimeError: an earlier step failed half way.
         """
         try:
@@ -148,6 +154,7 @@ class Exchange:
         user = self._training
         user.trained.check()
         self._session.begin()
+        self._comparison.look(self._session.step)
         gradients, aside = user.directions.collect()
         check_gradients(user.names, gradients.values())
         scale, lr = user.scaling.scale(), user.optimizers.rates()

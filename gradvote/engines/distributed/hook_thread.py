@@ -17,6 +17,7 @@ from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import add
 from gradvote.engines.distributed import pipeline
+from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.pipeline import Traffic
@@ -91,9 +92,11 @@ class HookThread(threading.Thread):
     beside the new ones.
     """
 
-    def __init__(self, session: Session, watch: Watch, dtype: torch.dtype, max_norm: float | None) -> None:
+    def __init__(
+        self, session: Session, watch: Watch, dtype: torch.dtype, max_norm: float | None, comparison: Comparison
+    ) -> None:
         super().__init__(name="gradvote exchange", daemon=True)
-        self._session, self._watch, self._max_norm = session, watch, max_norm
+        self._session, self._watch, self._max_norm, self._comparison = session, watch, max_norm, comparison
         self._whole = not session.protocol.algorithm.aggregate.separable
         self._buffer = FlatBuffer(dtype, session.transport.home)
         self._asides: list[Mapping[int, Kept]] = []
@@ -181,6 +184,7 @@ class HookThread(threading.Thread):
 
     def _finish(self) -> None:
         step = self._step
+        self._comparison.look(self._session.step)
         if self._max_norm is not None:
             self._exchange([*step.groups.values()], factor(step.squares, self._max_norm))
         self.abstained = any(group.round_.abstained for group in step.groups.values())

@@ -60,9 +60,10 @@ class Session:
         self.last: list[PartRound] = []
         self._open: list[PartRound] = []
 
-    def check_alike(self, parameters: Parameters) -> None:
+    def check_alike(self, parameters: Parameters, *options: object) -> None:
         """Raise ValueError where the ranks were given different things; all ranks ask once, before the first step."""
-        check_alike(self.transport, parameters, self.protocol.recipe_text, self.placement, VERSION)
+        recipe = f"{self.protocol.recipe_text} {options}"
+        check_alike(self.transport, parameters, recipe, self.placement, VERSION)
 
     def begin(self) -> None:
         """Begin a step.

@@ -11,9 +11,19 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_rule, check_weight
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.replica import Replica, check_given
 from gradvote.engines.elastic.consensus.register import Register
-from gradvote.engines.elastic.environment import HOST, MIN_WORKERS, WORKERS, env, naming_of, number_of, store_of
+from gradvote.engines.elastic.environment import (
+    MIN_WORKERS,
+    WORKERS,
+    credentials_of,
+    env,
+    host_of,
+    naming_of,
+    number_of,
+    store_of,
+)
 from gradvote.engines.elastic.servers.placement import Placement, check_placement, server_of
 from gradvote.engines.elastic.timeouts import Timeouts
 from gradvote.engines.elastic.vote import ElasticVote
@@ -42,6 +52,8 @@ def attach(
     faults: Sequence[Faulty] = (),
     keys: "Keys | Path | str | None" = None,
     placement: Placement = "replicated",
+    check_parameters_every: int | None = EVERY,
+    insecure: bool = False,
 ) -> ElasticVote:
     """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
 
@@ -64,14 +76,19 @@ def attach(
     `host` is the address to listen at; `faults` are lies of workers about their gradients, to try them. `secret` keys
     this worker's private draws; None derives them from the seed. `scaler` is the `torch.amp.GradScaler` of the loop:
     `step()` takes the place of its `step` and `update`, and each worker has a scale of its own. `max_norm` bounds the
-    norm of this worker's own gradient before the vote. Connections are neither encrypted nor authenticated.
-    `keys` is a folder of `gradvote keys`: all ballots are signed (Ed25519), and a worker that sends different ones is
-    left out for good, where it stops the run otherwise. All workers sign, or none.
+    norm of this worker's own gradient before the vote. Within `check_parameters_every` steps all parameters have been
+    compared: a member whose are not those of most is named, and takes over theirs (None: never).
+
+    `keys` is a folder of `gradvote keys`, or the one that `gradvote launch` has made. With its certificates all
+    connections are encrypted (TLS 1.3), and both ends prove which workers they are. Where it has keys for ballots,
+    these are signed (Ed25519), and a worker that sends different ones is left out for good, where it stops the run
+    otherwise. All workers sign, or none. Without keys a worker listens on the loopback only, unless `insecure`.
 
     Raises:
         TypeError: something else than expected was given.
         ValueError: nothing to train, a rule that needs whole vectors where they are cut into shards, a parameter that
-            the optimizer does not have, keys that are missing or do not fit, or a number that makes no sense.
+            the optimizer does not have, keys that are missing or do not fit, an address that others reach without
+            keys, or a number that makes no sense.
         MissingExtra: there are keys, but not the extra `signed`.
     """
     check_given(model, optimizer, algorithm)
@@ -92,7 +109,8 @@ def attach(
     for faulty in faults:
         faulty.check_real(expected, on_links=False)
     lies = tuple(faults), expected
-    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm)
+    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm, check_parameters_every)
     server = server_of(placement, replica, expected)
-    naming = naming_of(keys, number, register)
-    return ElasticVote(server, register, host or env(HOST) or "127.0.0.1", quorum, expected, times, naming)
+    naming, credentials = naming_of(keys, number, register), credentials_of(keys, number)
+    place = host_of(host, credentials, insecure)
+    return ElasticVote(server, register, place, quorum, expected, times, naming, credentials)

@@ -6,6 +6,7 @@ that they are no members. So a run cannot split in two.
 """
 
 import time
+from collections import Counter
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.catch_up.learning import PAUSE, Learner
@@ -19,6 +20,9 @@ from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.signing.names import SIGNED
 from gradvote.engines.elastic.timeouts import TooFewWorkers
+
+PERSISTENT = 20
+"""So often in a row a process must have failed to prove itself, before it is taken for one of another run."""
 
 
 def join(participant: Participant, num_expected: int) -> None:
@@ -104,7 +108,8 @@ def _founders(node: Node, num_shards: int) -> Record:
     node.membership.convict(node.register.accusations())
     places = (node.register.place(t) for t in {node.me.ticket, *node.mesh.connections})
     present = [p for p in places if p is not None and node.membership.admits(p.number)]
-    best = min(present, key=lambda p: (-p.step, p.ticket))
+    held = Counter((p.step, p.state) for p in present)
+    best = min(present, key=lambda p: (-p.step, -held[p.step, p.state], p.ticket))  # a bit may have turned in one
     alike = sorted(Member(p.ticket, p.number) for p in present if (p.step, p.state) == (best.step, best.state))
     newest = {m.number: m for m in alike}
     tickets = {m.ticket for m in newest.values()}
@@ -123,6 +128,19 @@ def _of_one_mind(memories: dict[int, str]) -> set[int]:
     return {ticket for ticket, name in memories.items() if name == first}
 
 
+def _check_proven(node: Node) -> None:
+    """Raise ValueError where those who were here before do not know this process's certificate, or ask for none."""
+    mesh = node.mesh
+    earlier = [doubt for ticket, doubt in mesh.unproven.items() if ticket < node.me.ticket and doubt[2] >= PERSISTENT]
+    if earlier and not mesh.connections:
+        number, why, _ = earlier[0]
+        own = "This one has keys" if mesh.credentials else "This one has no keys"
+        raise ValueError(
+            f"Worker {number} does not speak with this one ({why}). {own}: all workers need certificates of one "
+            "authority, made by one `gradvote keys` (keys=, GRADVOTE_KEYS), or none of them any."
+        )
+
+
 def _check(node: Node, started: float) -> None:
     mesh = node.mesh
     earlier = [stranger for ticket, stranger in mesh.strangers.items() if ticket < node.me.ticket]
@@ -138,6 +156,7 @@ def _check(node: Node, started: float) -> None:
             f"Worker {number} trains with another algorithm, seed or model, or another placement. All workers "
             "must attach with the same ones; use a store of its own for each run."
         )
+    _check_proven(node)
     node.check_not_ended(time.monotonic() - started)
     if time.monotonic() - started > node.timeouts.timeout:
         raise TooFewWorkers(

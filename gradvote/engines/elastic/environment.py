@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
 from gradvote.engines.elastic.consensus.register import Register, store_at
-from gradvote.engines.elastic.net.addresses import joined
+from gradvote.engines.elastic.net.addresses import bare, is_loopback, joined
+from gradvote.engines.elastic.net.authentication import Credentials, has_certificates
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
 
-STORE, HOST, KEYS = "GRADVOTE_STORE", "GRADVOTE_HOST", "GRADVOTE_KEYS"
+STORE, HOST, KEYS, INSECURE = "GRADVOTE_STORE", "GRADVOTE_HOST", "GRADVOTE_KEYS", "GRADVOTE_INSECURE"
 NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
 
 
@@ -55,15 +56,50 @@ def number_of(worker: int | None, register: Register) -> int:
     return number
 
 
+def host_of(host: str | None, credentials: Credentials | None, insecure: bool) -> str:
+    """Where this worker listens: as given, of the environment, or on the loopback.
+
+    Raises:
+        ValueError: others can reach that address, and there are no keys: anyone could speak there.
+    """
+    chosen = host or env(HOST) or "127.0.0.1"
+    if credentials is None and not insecure and not env(INSECURE) and not is_loopback(bare(chosen)):
+        raise ValueError(
+            f"Without keys a worker listens on the loopback only, not at '{chosen}', where anyone could speak to it. "
+            "Make keys with `gradvote keys FOLDER --workers N` and give each machine its part of them (keys=, "
+            "GRADVOTE_KEYS). In a network where all others are trusted, insecure=True, --insecure or "
+            "GRADVOTE_INSECURE=1 allows it."
+        )
+    return chosen
+
+
+def credentials_of(keys: "Keys | Path | str | None", number: int) -> Credentials | None:
+    """What this worker proves with who it is: the certificates beside its keys; None where there are no keys.
+
+    Raises:
+        ValueError: the folder does not hold its certificate.
+    """
+    given = env(KEYS) if keys is None else keys
+    folder = given if given is None or isinstance(given, str | Path) else given.folder
+    return None if folder is None else Credentials.load(folder, number)
+
+
+def signs(folder: Path) -> bool:
+    """Whether a folder has keys for ballots, beside certificates; also one that is not there is to have them."""
+    return not has_certificates(folder) or any(p.suffix in (".private", ".public") for p in folder.iterdir())
+
+
 def naming_of(keys: "Keys | Path | str | None", number: int, register: Register) -> Naming:
     """How this worker's ballots are signed: with these keys, or those in this folder or that of the environment.
+
+    A folder with certificates only is that of a run whose ballots are not signed.
 
     Raises:
         ValueError: the keys are another worker's, or the folder does not hold them.
         MissingExtra: `cryptography` is not installed.
     """
     given = env(KEYS) if keys is None else keys
-    if given is None:
+    if given is None or (isinstance(given, str | Path) and not signs(Path(given))):
         return PlainNames()
     from gradvote.engines.elastic.signing.keys import Keys  # noqa: PLC0415  # an extra, imported only when it is used
 

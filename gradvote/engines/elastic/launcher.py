@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # document
 
 from gradvote.engines.common.signals import PARENT, signals_call
 from gradvote.engines.elastic.consensus.register import Register
-from gradvote.engines.elastic.environment import HOST, KEYS, MIN_WORKERS, NUMBER, STORE, WORKERS
+from gradvote.engines.elastic.environment import HOST, INSECURE, KEYS, MIN_WORKERS, NUMBER, STORE, WORKERS, signs
 from gradvote.engines.elastic.net.addresses import bare, joined, listening
+from gradvote.engines.elastic.net.authentication import REGISTER, Credentials
 
 POLL, LEAVING = 0.05, 30.0
 EARLY = 10.0
@@ -44,8 +46,10 @@ class Launcher:
 
     A worker that dies three times in a row within ten seconds of its start is given up. The run has failed when fewer
     than `min_workers` can still be at work or have finished. SIGTERM and Ctrl-C are passed on as SIGTERM: the workers
-    finish their step and leave; a second one ends them at once. With `keys`, a folder of `gradvote keys`, all ballots
-    are signed. `outlived`: workers go on where this process is killed; otherwise those that call
+    finish their step and leave; a second one ends them at once. Connections are encrypted, and who is at their ends is
+    proven, by certificates that are made for this run, in a folder of its own that only this user can read; with
+    `keys`, a folder of `gradvote keys`, by those that are there, and all ballots are signed. `insecure`: neither,
+    whatever `host` is. `outlived`: workers go on where this process is killed; otherwise those that call
     `stopping.end_with_parent` leave then, too.
     """
 
@@ -58,9 +62,12 @@ class Launcher:
         max_restarts: int = 100,
         host: str = "127.0.0.1",
         keys: Path | None = None,
+        insecure: bool = False,
         outlived: bool = False,
         say: Say = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
+        if insecure and keys is not None:
+            raise ValueError("insecure is for runs without keys; leave out --keys or --insecure.")
         if not 1 <= min_workers <= workers:
             raise ValueError(f"min_workers must be between 1 and workers ({workers}); got {min_workers}.")
         if not command:
@@ -75,9 +82,11 @@ class Launcher:
         }  # fmt: skip
         if not outlived:
             self.environment[PARENT] = str(os.getpid())
-        if keys is not None:
-            check_keys(keys, workers)
-            self.environment[KEYS] = str(keys.resolve())
+        self._made: tempfile.TemporaryDirectory[str] | None = None
+        if insecure:
+            self.environment[INSECURE] = "1"
+        else:
+            self.environment[KEYS] = str(self._keys(keys))
         self._register = Register(self._store)
         self._ended_at: float | None = None
         self.lives: dict[int, _Life] = {}
@@ -86,6 +95,8 @@ class Launcher:
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> int:
         """Until all workers have finished: 0; 1 where too few were left; 130 where it was stopped."""
         self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; store at {self._address}")
+        if KEYS not in self.environment:
+            self._say("gradvote launch: --insecure: anyone who reaches the workers' ports can speak to them")
         if PARENT not in self.environment:
             self._say(OUTLIVED)
         with signals_call(self.stop):
@@ -100,10 +111,25 @@ class Launcher:
             finally:
                 for life in self.lives.values():
                     life.process.kill()
+                if self._made is not None:
+                    self._made.cleanup()
 
     def stop(self) -> None:
         """Ask all workers to leave after their step."""
         self._stopping = True
+
+    def _keys(self, given: Path | None) -> Path:
+        """The folder with everybody's certificates: the one that was given, or one of this run's own."""
+        if given is not None:
+            check_keys(given, self.workers)
+            return given.resolve()
+        from gradvote.engines.elastic.net import certificates  # noqa: PLC0415  # an extra, imported when it is used
+
+        self._made = tempfile.TemporaryDirectory(prefix="gradvote-keys-")
+        folder = Path(self._made.name)
+        certificates.write_certificates(folder, self.workers)
+        (folder / certificates.SECRET).unlink()  # nobody else becomes a worker of this run
+        return folder
 
     @property
     def _address(self) -> str:
@@ -163,11 +189,14 @@ class Launcher:
 
 
 def check_keys(folder: Path, workers: int) -> None:
-    """Raise ValueError unless the folder has the keys of all workers."""
-    from gradvote.engines.elastic.signing.keys import Keys  # noqa: PLC0415  # an extra, imported only when it is used
+    """Raise ValueError unless the folder has the keys of all workers, and of the register."""
+    if signs(folder):
+        from gradvote.engines.elastic.signing.keys import Keys  # noqa: PLC0415  # an extra, imported when it is used
 
-    for number in range(workers):
-        Keys.load(folder, number)
+        for number in range(workers):
+            Keys.load(folder, number)
+    for number in (REGISTER, *range(workers)):
+        Credentials.load(folder, number)
 
 
 def _how(code: int) -> str:

@@ -4,18 +4,21 @@ from collections.abc import Mapping
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import Member
-from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.consensus.register import Register, RegisterLost
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.membership import Membership
 from gradvote.engines.elastic.net.connections import Arrived
+from gradvote.engines.elastic.net.gate import Allowance
 from gradvote.engines.elastic.net.mesh import Mesh
-from gradvote.engines.elastic.peers import Peers
+from gradvote.engines.elastic.peers import A_FAULT, Peers
 from gradvote.engines.elastic.signing.names import Naming
 from gradvote.engines.elastic.snapshots import StepLog
 from gradvote.engines.elastic.timeouts import RunEnded, Timeouts
 
 AHEAD, NOTE = 16, 300
 """How many steps ahead a frame may be; how long a note is."""
+LOOK_UPS = 16, 10.0
+"""How often the register is asked whether a peer is right, at once and in a second."""
 SURELY_ENDED = 1.0
 """After so many seconds without anyone to learn from, the register is asked whether the run has ended."""
 
@@ -34,7 +37,7 @@ class Node:
     ) -> None:
         self.membership, self.peers, self.register = membership, peers, register
         self.quorum, self.timeouts, self.counts = quorum, timeouts, counts
-        self.log, self._leaving = StepLog(), False
+        self.log, self._leaving, self._looks_up = StepLog(), False, Allowance(*LOOK_UPS)
 
     @property
     def me(self) -> Member:
@@ -89,7 +92,22 @@ class Node:
         """Count, and say, that something a worker sent was wrong."""
         number = event.connection.peer.number
         self.counts.add(number, what)
+        self.peers.allows(event.connection, A_FAULT)
         self.counts.note(self.slot.step, f"a {event.frame.kind.name.lower()} from worker {number} {text[:NOTE]}")
+
+    def is_behind(self, slot: Slot, other: Slot) -> bool:
+        """Whether the group has gone on from a slot without this process, as a peer says that stands before another.
+
+        A peer's word is not enough. Members only go on without one of them by the register: it has decided either that
+        slot or the next one, or there is a new group.
+        """
+        if other <= slot or not self._looks_up.take():
+            return False
+        try:
+            decided = any(self.register.decision(self.generation, s) for s in (slot, slot.after(True)))
+            return decided or self.register.generation() > self.generation
+        except RegisterLost:
+            return False
 
     def keep_early(self, event: Arrived) -> None:
         """Keep a frame of a coming slot until then."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.catch_up.teaching import FRESH, teach
+from gradvote.engines.elastic.catch_up.teaching import FRESH, HEAL, teach
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.shard_assignment import Holders, Moves
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Connection, Event
@@ -12,7 +12,7 @@ from gradvote.engines.elastic.net.frames import SHARD_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.peers import ready
 from gradvote.engines.elastic.servers.server import Server
-from gradvote.engines.elastic.snapshots import Step
+from gradvote.engines.elastic.snapshots import LOGGED_BYTES, Step
 
 
 class Participant:
@@ -20,7 +20,7 @@ class Participant:
 
     def __init__(self, node: Node, server: Server) -> None:
         self.node, self.server = node, server
-        self._learners = set[int]()
+        self._learners, self._healers = set[int](), set[int]()
 
     def enter(
         self,
@@ -33,6 +33,7 @@ class Participant:
     ) -> None:
         """Stand before a slot."""
         self.node.log.clear()
+        self.node.peers.next_slot()
         self.node.membership.enter(generation, slot, members, counted)
         self.node.peers.let_in(self.node.members)
         self.server.enter(self.node, holders, moves)
@@ -57,16 +58,21 @@ class Participant:
         """Go on to the next slot, and take those along who learn from here."""
         record, node = step.record, self.node
         node.log.add(step)
+        node.peers.next_slot()
         node.membership.follow(record, node.peers.left)
         node.peers.let_in(node.members)
         self.server.go_on(node, record)
         self.server.give(node)
+        for ticket in self._healers & node.peers.connections.keys():
+            teach(node, self.server, node.peers.connections[ticket], None)
+        self._healers = set()
         frame = Frame(FrameKind.STEP, node.me.ticket, record.slot, step.pack()) if self._learners else None
         for ticket in list(self._learners):
             if frame is not None:
                 node.peers.send([ticket], frame)
-            if record.has(ticket):
-                self._learners.discard(ticket)
+            connection = node.peers.connections.get(ticket)
+            if record.has(ticket) or (connection is not None and connection.states_waiting() > LOGGED_BYTES):
+                self._learners.discard(ticket)  # who does not keep up asks again
 
     def take(self, seconds: float) -> Event | None:
         """The next event, after what is done with it in any phase; None where there is none for so long.
@@ -115,10 +121,19 @@ class Participant:
         elif frame.kind == FrameKind.PULL and not node.inside:
             self._say_where(connection)
         elif frame.kind == FrameKind.PULL:
-            self._learners.add(ticket)
-            teach(node, self.server, connection, None if bytes(frame.body) == FRESH else frame.slot)
+            self._teach(connection, frame)
         elif frame.slot < node.slot and frame.kind in SHARD_FRAMES:
             self.server.hear_past(node, connection, frame)
+
+    def _teach(self, connection: Connection, frame: Frame) -> None:
+        ticket, body, node = connection.peer.ticket, bytes(frame.body), self.node
+        if body == HEAL and frame.slot > node.slot:
+            self._healers.add(ticket)  # it has decided a moment earlier
+            return
+        if body != HEAL or ticket not in node.members:
+            self._learners.add(ticket)
+        if node.peers.may_pull(connection, node.timeouts.deadline):
+            teach(node, self.server, connection, None if body in (FRESH, HEAL) else frame.slot)
 
     def _asks(self, peer: Member, frame: Frame) -> None:
         if self.node.peers.asks(peer.ticket, frame) and not self.node.naming.knows(peer.number):

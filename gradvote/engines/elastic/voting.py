@@ -5,16 +5,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 
 from gradvote.engines.common.ballot import Ballot
-from gradvote.engines.common.errors import Equivocation
+from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.ballot_box import ReceivedBallot
+from gradvote.engines.elastic.comparing import differing
 from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.agreement import Agreement
 from gradvote.engines.elastic.consensus.records import Record, held_from, held_to_json, record_from
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Event, Opened
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES, SHARD_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.participant import Participant
-from gradvote.engines.elastic.peers import KEPT_EARLY
+from gradvote.engines.elastic.peers import has_room
 from gradvote.engines.elastic.round_clock import RoundClock
 from gradvote.engines.elastic.snapshots import Step
 from gradvote.wire import WireError
@@ -71,6 +72,23 @@ class VotingRound:
         node.membership.convict(agreement.proofs.values())
         LOG.debug("step %d, attempt %d: decided %s", *astuple(self.slot), agreement.decision)
         return agreement.decision
+
+    def compare(self, record: Record) -> frozenset[int]:
+        """The members, by ticket, whose parameters are not those of most, as the ballots that count say.
+
+        Where one of these ballots is not here, nobody is known to differ.
+
+        Raises:
+            ParametersDiffer: no more than half are alike; and whoever runs this round again hears the same.
+        """
+        checks = self.box.checks(record.counted)
+        if checks is None or len(set(checks.values())) < 2:
+            return frozenset()
+        try:
+            return differing(self.node, self.slot, self.server.replica.check, checks)
+        except ParametersDiffer as error:
+            self.stopped = error
+            raise
 
     def settle(self, record: Record) -> Step | None:
         """What the ballots that count come to; see `Server.settle`.
@@ -156,7 +174,7 @@ class VotingRound:
         if kind == FrameKind.READY:
             self.agreement.joining = self.node.joining
         elif kind == FrameKind.OUTSIDE:
-            self.behind |= slot > self.slot
+            self.behind |= self.node.is_behind(self.slot, slot)
         elif kind not in ROUND_FRAMES:
             return
         elif slot > self.slot:
@@ -174,7 +192,7 @@ class VotingRound:
     def _hear_shards(self, event: Arrived) -> None:
         if self.server.hear(self.node, event):
             peer = event.connection.peer
-            if sum(e.connection.peer == peer for e in self.ahead) < KEPT_EARLY:
+            if has_room([e for e in self.ahead if e.connection.peer == peer], event):
                 self.ahead.append(event)
         self.agreement.lacking(self.server.lacks(self.node))
 

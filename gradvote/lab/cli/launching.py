@@ -23,9 +23,17 @@ def launch(
     ] = None,
     max_restarts: Annotated[int, Parameter(help="How often each worker is started again.")] = 100,
     host: Annotated[str, Parameter(help="Address of this machine that the workers use.")] = "127.0.0.1",
-    keys: Annotated[Path | None, Parameter(help="A folder of `gradvote keys`: ballots are signed with them.")] = None,
+    keys: Annotated[
+        Path | None, Parameter(help="A folder of `gradvote keys`: its certificates are used, and ballots are signed.")
+    ] = None,
+    insecure: Annotated[
+        bool, Parameter(help="No keys at all: whoever reaches the ports can speak to the workers.", negative=())
+    ] = False,
 ) -> int:
     """Start workers that train with gradvote.elastic, and start those again that die.
+
+    Connections are encrypted, and both ends prove who they are (TLS 1.3), by certificates that are made for this run
+    and removed after it. Workers on other machines need those of `gradvote keys`, given to --keys here.
 
     Ctrl-C and SIGTERM are passed on: the workers finish their step and leave, a second one ends them at once. Where
     this process itself is killed, they go on among themselves until one has to be left out or let in.
@@ -38,7 +46,9 @@ def launch(
 
     quorum = workers // 2 + 1 if min_workers is None else min_workers
     command = [sys.executable, str(script), *arguments]
-    return Launcher(command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys, outlived=True).run()
+    return Launcher(
+        command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys, insecure=insecure, outlived=True
+    ).run()
 
 
 def keys(
@@ -46,20 +56,35 @@ def keys(
     /,
     *,
     workers: Annotated[int, Parameter(help="Workers of the run, those included that may join later.")],
+    rotate: Annotated[
+        bool, Parameter(help="New certificates for all; the ones before hold until the next rotation.", negative=())
+    ] = False,
 ) -> None:
-    """Make Ed25519 keys for the workers of an elastic run, so that one that sends different ballots is left out.
+    """Make certificates and Ed25519 keys for the workers of an elastic run.
 
-    For worker 3 these are worker-3.private, a secret that only its machine should hold, and worker-3.public. Each
-    worker needs a folder with its own private file and the public files of all: on one machine, this folder serves
-    all. Name it to `gradvote launch --keys`, `gradvote train --engine elastic --keys` or gradvote.elastic.attach
-    (keys=). Files that exist are never changed: with more workers than before, only the new ones get keys.
+    With certificates all connections are encrypted, and both ends prove who they are; with keys ballots are signed, so
+    that a worker that sends different ones is left out. For worker 3 these are worker-3.pem and worker-3.key, its
+    certificate and its secret, and worker-3.private and worker-3.public, its secret and public key for ballots;
+    register.pem and register.key are those of `gradvote launch`. ca.pem is the authority that all trust, ca.key its
+    secret: it is needed for new certificates only, so keep it away from the machines of the run.
+
+    Each worker needs a folder with ca.pem, its own .pem, .key and .private files, and the .public files of all: on one
+    machine, this folder serves all. Name it to `gradvote launch --keys`, `gradvote train --engine elastic --keys` or
+    gradvote.elastic.attach (keys=). Files that exist are not changed: with more workers than before, only the new ones
+    get keys. With --rotate all get new certificates, which running workers use from their next connection on, if they
+    find them in their folders; the keys for ballots stay.
 
     For instance: gradvote keys secrets --workers 7
     """
-    from gradvote.engines.elastic.signing.keys import write  # cryptography is an extra
+    from gradvote.engines.elastic.net.authentication import stem_of
+    from gradvote.engines.elastic.net.certificates import write_certificates  # cryptography is an extra
+    from gradvote.engines.elastic.signing.keys import write
 
-    made = write(folder, workers)
+    made, certified = write(folder, workers), write_certificates(folder, workers, rotate)
     for number in made:
         print(f"worker {number}: {folder}/worker-{number}.private (secret), {folder}/worker-{number}.public")
+    for number in certified:
+        print(f"{stem_of(number)}: {folder}/{stem_of(number)}.key (secret), {folder}/{stem_of(number)}.pem")
     print(f"Pairs of keys made: {len(made)}; there before, and unchanged: {workers - len(made)}.")
-    print("Give each worker a folder with its own .private file and all .public files.")
+    print(f"Certificates made: {len(certified)}, by {folder}/ca.pem; {folder}/ca.key is for making more of them only.")
+    print("Give each worker a folder with ca.pem, its own .pem, .key and .private files, and all .public files.")

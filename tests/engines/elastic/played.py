@@ -48,6 +48,12 @@ class Played(Connection):
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
 
+    def states_waiting(self) -> int:
+        return 0
+
+    def taken(self, frame: Frame) -> None:
+        pass
+
     def withdraw(self, kind: FrameKind) -> None:
         self.sent = [frame for frame in self.sent if frame.kind != kind]
 

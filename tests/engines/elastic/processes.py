@@ -14,6 +14,7 @@ from typing import Any
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.signing.keys import write
 from gradvote.lab.train import checkpoint
 from tests.engines.elastic.worker import work
@@ -26,7 +27,7 @@ LIMIT, TICK = 40.0, 0.005
 class Processes:
     """Worker k's n-th life writes the file k.n; all lives of all workers must tell of the same run.
 
-    Options are those of `worker.work`; with `signed`, each worker gets keys.
+    Options are those of `worker.work`. Each worker gets a certificate, unless `insecure`; with `signed`, keys as well.
     """
 
     def __init__(
@@ -34,15 +35,19 @@ class Processes:
     ) -> None:
         self.folder, self.num, self.steps = folder, num, steps
         self.options = {"workers": num, "min_workers": min_workers, **options}
-        if self.options.pop("signed", False):
-            write(folder / "keys", max(num, self.options["workers"]))
+        signed = self.options.pop("signed", False)
+        if not self.options.get("insecure"):
             self.options["keys"] = str(folder / "keys")
+            if signed:
+                write(folder / "keys", max(num, self.options["workers"]))
         self.store = store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.processes: dict[int, BaseProcess] = {}
         self.lives: dict[int, int] = {}
 
     def start(self, worker: int, **options: Any) -> None:
         self.lives[worker] = self.lives.get(worker, -1) + 1
+        if not self.options.get("insecure"):
+            write_certificates(self.folder / "keys", max(worker + 1, self.num, 1))
         own = {**self.options, **options, "life": self.lives[worker]}
         process = FORKS.Process(target=work, args=(str(self.folder), self.store.port, worker, self.steps, own))
         process.start()

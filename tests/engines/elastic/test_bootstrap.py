@@ -20,6 +20,7 @@ from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.membership import Membership
+from gradvote.engines.elastic.net.channels import Channel
 from gradvote.engines.elastic.net.connections import Arrived, Connection, Event
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
 from gradvote.engines.elastic.net.mesh import Mesh
@@ -49,7 +50,7 @@ def one_with_a_peer(naming: Naming | None = None) -> Iterator[tuple[Participant,
     with socket.create_server(("127.0.0.1", 0)) as server:
         here = socket.create_connection(server.getsockname())
         there, _ = server.accept()
-    mesh.connections[PEER.ticket] = connection = Connection(here, PEER, inbox, {})
+    mesh.connections[PEER.ticket] = connection = Connection(Channel(here), PEER, inbox, {})
     try:
         yield own, connection
     finally:

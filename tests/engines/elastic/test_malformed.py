@@ -22,8 +22,8 @@ from gradvote.engines.elastic.consensus.members import Member, Proof, proofs_to_
 from gradvote.engines.elastic.consensus.records import Outcome, Record, held_from, held_to_json, record_from
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.engines.elastic.net.connections import Arrived, Connection
-from gradvote.engines.elastic.net.frames import Frame, FrameKind
-from gradvote.engines.elastic.servers.server import SPARE_BYTES
+from gradvote.engines.elastic.net.frames import STATE_FRAMES, Frame, FrameKind
+from gradvote.engines.elastic.servers.server import SHORT_BYTES, SPARE_BYTES
 from gradvote.engines.elastic.signing.keys import Keys, write
 from gradvote.engines.elastic.signing.names import RUN_BYTES, Naming, SignedNames, convicts
 from gradvote.engines.elastic.snapshots import DecidedStep, snapshot_from
@@ -184,15 +184,18 @@ def test_only_ballots_may_be_long() -> None:
     model = nn.Linear(1000, 1000)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     own = attach(model, optimizer, algorithms.create("sgd"), min_workers=1, worker=0, store=HashStore())
-    limits = own._node.mesh._limits
-    assert limits.pop(FrameKind.BALLOT) > 4 * 10**6 and set(limits.values()) == {SPARE_BYTES}
+    limits = own._node.mesh.limits
+    states = {limits.pop(kind) for kind in STATE_FRAMES}
+    assert 12 * 10**6 < min(states) <= max(states) < 2 * 10**8, "known from the model"
+    assert limits.pop(FrameKind.BALLOT) > 4 * 10**6 and max(limits.values()) == SPARE_BYTES
+    assert limits[FrameKind.PULL] == limits[FrameKind.OUTSIDE] == SHORT_BYTES and FrameKind.HELLO not in limits
     assert len(held_to_json(dict.fromkeys(range(2000), bytes(96)), True)) < SPARE_BYTES
     assert len(json.dumps(proofs_to_raw([Proof(1, NOW, ME, (bytes(96),) * 2)] * 2000))) < SPARE_BYTES
 
 
 def test_a_peer_that_floods_a_learner_keeps_nobody_elses_frames_out() -> None:
     with one_with_a_peer() as (own, connection):
-        other = Connection(connection.sock, Member(99, 7), own.node.peers._inbox, {})
+        other = Connection(connection.channel, Member(99, 7), own.node.peers._inbox, {})
         own.node.peers.keep_latest(Arrived(other, Frame(FrameKind.BALLOT, 99, NOW)))
         for step in range(2 * peers.KEPT_EARLY):
             own.node.peers.keep_latest(Arrived(connection, Frame(FrameKind.BALLOT, PEER.ticket, Slot(step))))

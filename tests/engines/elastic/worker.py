@@ -6,6 +6,7 @@ import io
 import json
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -76,7 +77,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
     vote = attach(
         model, optimizer, algorithm, min_workers=o["min_workers"], worker=worker, workers=o["workers"], store=store,
         timeouts=times, seed=o.get("seed", 0), host=o.get("host"), faults=_faults(*o.get("faults", ())),
-        keys=o.get("keys"), placement=o.get("placement", "replicated"),
+        keys=o.get("keys"), insecure=o.get("insecure", False), placement=o.get("placement", "replicated"),
     )  # fmt: skip
     orders = Orders(out.with_name(f"orders.{worker}"), o)
     kept = Path(o.get("checkpoint_folder", out.parent)) / f"checkpoint.{worker}"
@@ -104,6 +105,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
                 for p in model.parameters():
                     p.grad = torch.full_like(p, torch.nan)
             time.sleep(o.get("pace", 0.01))
+            flip(o.get("flips", {}).get(step), vote, model, optimizer)
             vote.step()
             line = {"step": vote.step_number, "digest": digest(model), "at": time.monotonic()}
             looks = o.get("held_out") or (o.get("books") and step % 20 == 0)
@@ -115,6 +117,27 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
     _write(out, {"clock": clock.num_read, "sent": stats.bytes_sent})
     _write(out, {"stats": workers, "steps": stats.steps, "retried": stats.retried, "slow": stats.slow,
                  "notes": [text for _, text in stats.notes]})  # fmt: skip
+
+
+def flip(what: str | None, vote: ElasticVote, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """A bit turns in this process: that of a number's exponent which doubles it, or halves it."""
+    replica, first = vote._server.replica, next(iter(model.parameters()))
+    held: dict[str, Any] = {
+        "weight": first, "momentum": optimizer.state[first].get("exp_avg"), "own memory": replica.worker,
+        "server's memory": replica.server,
+    }  # fmt: skip
+    if what is not None:
+        numbers = next(memory for memory in tensors_of(held[what]) if memory.numel() > 16).view(-1)
+        numbers[int(numbers.abs().argmax())].view(torch.int32).bitwise_xor_(1 << 23)
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """The tensors in a state."""
+    if isinstance(value, Tensor):
+        yield value.detach()
+    else:
+        for own in value.values() if isinstance(value, dict) else value:
+            yield from tensors_of(own)
 
 
 class Orders:

@@ -1,4 +1,5 @@
 """Sockets: `frames` on them, `connections` of two processes, the `mesh` of all, and their `addresses`.
 
-Connections are neither encrypted nor authenticated: who is in a HELLO is believed.
+`channels` carry bytes and frames, plain or by TLS; `authentication` says who is at the other end, by files that
+`certificates` makes.
 """

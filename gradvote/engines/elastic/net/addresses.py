@@ -1,5 +1,6 @@
 """Addresses as people write them: 10.0.0.7:29500, node-3:29500, [::1]:29500."""
 
+import ipaddress
 import socket
 
 
@@ -41,6 +42,17 @@ def families(host: str) -> list[socket.AddressFamily]:
             "or a name that resolves."
         ) from error
     return list(dict.fromkeys(family for family, *_ in found))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether all addresses of a host are this machine's own, which nobody else reaches.
+
+    Raises:
+        ValueError: its name does not resolve.
+    """
+    families(host)
+    found = {str(address[0]).partition("%")[0] for *_, address in socket.getaddrinfo(host, None)}
+    return all(ipaddress.ip_address(address).is_loopback for address in found)
 
 
 def listening(host: str) -> socket.socket:

@@ -5,10 +5,10 @@ altered header, or one that announces too much, ends the connection, which is th
 """
 
 import enum
-import socket
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Protocol
 
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.slot import Slot
@@ -17,7 +17,7 @@ MAGIC = b"GVE2"
 _HEADER = struct.Struct(f"<4sBxxxIIQQ{DIGEST_BYTES}s")
 _CHECK = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CHECK.size
-_CHUNK = 1 << 24
+_CHUNK = 1 << 16
 
 
 class FrameKind(enum.IntEnum):
@@ -37,16 +37,32 @@ class FrameKind(enum.IntEnum):
     DIGEST = 12
     WANT = 13
     MEMORY = 14
+    GOODBYE = 15
+    ASK = 16
+    ANSWER = 17
 
 
 VOTE_FRAMES = (FrameKind.BALLOT, FrameKind.HELD, FrameKind.RECORD)
 SHARD_FRAMES = (FrameKind.DECISION, FrameKind.DIGEST, FrameKind.WANT, FrameKind.MEMORY)
 """Between those who hold shards."""
 ROUND_FRAMES = VOTE_FRAMES + SHARD_FRAMES
+STATE_FRAMES = (FrameKind.SNAPSHOT, FrameKind.STEP)
+"""What is sent to those who learn only."""
+
+
+class Source(Protocol):
+    """What bytes are read from: a socket, or a channel."""
+
+    def recv_into(self, view: memoryview, /) -> int:
+        """Fill the beginning of a buffer: how many bytes; 0 at the end."""
 
 
 class BrokenStream(OSError):
     """What arrives on this connection cannot be told apart into frames any more."""
+
+
+class WrongFrame(BrokenStream):
+    """What the other end has sent, unaltered, is no frame that it may send."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +84,11 @@ class Frame:
         return [header, self.body] if self.body else [header]
 
 
-def read(sock: socket.socket, limits: dict[FrameKind, int]) -> Frame:
+def read(sock: Source, limits: dict[FrameKind, int]) -> Frame:
     """The next frame; `limits` are the longest bodies, by kind.
 
     Raises:
-        BrokenStream: the header was altered, or announces a body that is too long.
+        BrokenStream: the header was altered; WrongFrame: it announces a body that is too long, or no kind of frame.
         OSError: the connection has ended.
     """
     raw = _exactly(sock, HEADER_BYTES)
@@ -80,17 +96,17 @@ def read(sock: socket.socket, limits: dict[FrameKind, int]) -> Frame:
     if magic != MAGIC or _CHECK.unpack_from(raw, _HEADER.size)[0] != zlib.crc32(raw[: _HEADER.size]):
         raise BrokenStream("a header was altered on its way")
     if kind not in FrameKind.__members__.values() or length > limits.get(FrameKind(kind), 0):
-        raise BrokenStream(f"a frame of kind {kind} announces {length} bytes")
+        raise WrongFrame(f"a frame of kind {kind} announces {length} bytes")
     body = _exactly(sock, length)
     return Frame(FrameKind(kind), author, Slot(step, attempt), body, digest, digest_of(body) == digest)
 
 
-def _exactly(sock: socket.socket, length: int) -> bytearray:
+def _exactly(sock: Source, length: int) -> bytearray:
     """Memory grows with what has arrived, not with what was announced."""
     data = bytearray()
     while len(data) < length:
         start = len(data)
-        data += bytes(min(length - start, _CHUNK))
+        data += bytes(min(length - start, max(_CHUNK, start)))
         view = memoryview(data)
         while start < len(data):
             got = sock.recv_into(view[start:])

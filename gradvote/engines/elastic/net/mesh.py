@@ -1,43 +1,59 @@
 """Connections between all processes of a run: each one dials those with a lower ticket, again and again.
 
-The first frame each way is a HELLO: ticket, number, whom it is meant for, and the recipe. A refused connection, or an
-answer by another ticket, proves that a process has ended; silence proves nothing.
+Both ends prove who they are (`authentication`), then greet each other (`greetings`). A process is heard if the register
+knows its ticket, as that of the worker it has proven to be. A refused connection, or an answer by another ticket,
+proves that a process has ended; silence proves nothing.
 """
 
 import contextlib
 import socket
-import struct
 import threading
 from collections.abc import Iterator
 
-from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.register import Presence, Register, RegisterLost
 from gradvote.engines.elastic.net.addresses import bare, listening
+from gradvote.engines.elastic.net.authentication import Credentials, secure
+from gradvote.engines.elastic.net.channels import Channel, Unproven
 from gradvote.engines.elastic.net.connections import Connection, Inbox
-from gradvote.engines.elastic.net.frames import Frame, FrameKind, read
+from gradvote.engines.elastic.net.frames import FrameKind
+from gradvote.engines.elastic.net.gate import PATIENCE, Gate
+from gradvote.engines.elastic.net.greetings import UNTOLD, Hello, hear
+from gradvote.engines.elastic.signing.names import SIGNED
 
-_HELLO = struct.Struct("<HIIIQ")
-VERSION = 2
-CONNECTING = 0.5
-PAUSE = 0.05
-_PROBE = 0
+CONNECTING, ANSWERING = 0.5, 1.0
+PAUSE, SWEEP = 0.05, 0.25
+MOST, MOST_OF_ONE = 1024, 4
+"""Connections at a time, and those of one worker: its processes of before may not be known to have ended yet."""
 
 
 class Mesh:
     """`connections` by ticket, of all processes that are connected now; changes are told by the inbox.
 
-    `strangers`, by ticket too, are the numbers and recipes of those that were refused.
+    `strangers`, by ticket too, are the numbers and recipes of those that were refused; `unproven` are the numbers of
+    those that did not prove who they are when they were dialled, why not, and how often in a row.
     """
 
-    def __init__(self, register: Register, host: str, recipe: int, inbox: Inbox, limits: dict[FrameKind, int]) -> None:
-        self._register, self.recipe, self._inbox, self._limits = register, recipe, inbox, limits
+    def __init__(
+        self,
+        register: Register,
+        host: str,
+        recipe: int,
+        inbox: Inbox,
+        limits: dict[FrameKind, int],
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._register, self.recipe, self._inbox, self.limits = register, recipe, inbox, limits
+        self.credentials, self.gate = credentials, Gate()
         self._server = listening(bare(host))
+        self._server.settimeout(SWEEP)
         self.host, self.port = bare(host), int(self._server.getsockname()[1])
         self.connections: dict[int, Connection] = {}
         self.ended: set[int] = set()
         self.strangers: dict[int, tuple[int, int]] = {}
+        self.unproven: dict[int, tuple[int, str, int]] = {}
         self.probing = False
+        self._numbers: dict[int, int] = {}
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self.me, self._past = Member(0, 0), (0, 0)
 
@@ -61,6 +77,11 @@ class Mesh:
                 del self.connections[connection.peer.ticket]
             self._past = self._past[0] + connection.bytes_sent, self._past[1] + connection.bytes_received
 
+    def offends(self, connection: Connection, reason: str) -> None:
+        """A worker has broken the rules: its connection ends, and where that happens often, it has to stay away."""
+        self.gate.refuse(reason, connection.peer.number)
+        connection.close()
+
     def traffic(self) -> tuple[int, int]:
         """Bytes sent and received so far."""
         with self._lock:
@@ -72,23 +93,72 @@ class Mesh:
     def _accept(self) -> None:
         while not self._stopped.is_set():
             try:
-                sock, _ = self._server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(sock,), daemon=True).start()
+                sock, (host, *_) = self._server.accept()
+            except TimeoutError:
+                self.gate.sweep()
+            except OSError:  # the process has no descriptors, or no memory: who waits stays in the system's queue
+                if not self._stopped.is_set():
+                    self.gate.shed()
+                    self._stopped.wait(PAUSE)
+            else:
+                self.gate.sweep()
+                self._admit(sock, str(host))
 
-    def _answer(self, sock: socket.socket) -> None:
+    def _admit(self, sock: socket.socket, host: str) -> None:
+        if not self.gate.knocks(host):
+            sock.close()
+            return
+        channel = Channel(sock)
+        self.gate.enter(channel)
         try:
-            sock.settimeout(10 * CONNECTING)
-            peer, meant, recipe = _read_hello(sock)
-            self._greet(sock, self.me.ticket, peer.ticket)
-        except OSError:
-            sock.close()
+            threading.Thread(target=self._answer, args=(channel, host), daemon=True).start()
+        except RuntimeError:  # the system has no thread for it
+            self.gate.leave(channel)
+            channel.close()
+
+    def _answer(self, waiting: Channel, host: str) -> None:
+        try:
+            channel = secure(waiting.sock, self.credentials, server_side=True, seconds=PATIENCE)
+            channel.patience(PATIENCE)
+            greeting = hear(channel)
+            self._check(greeting, proven=channel.peer is not None)
+            self._greet(channel, greeting)
+            channel.patience(None)
+        except OSError as error:
+            self.gate.refuse(_reason(error), host)
+            waiting.close()
             return
-        if peer.ticket == _PROBE or meant != self.me.ticket:
-            sock.close()
-            return
-        self._use(sock, peer, recipe)
+        finally:
+            self.gate.leave(waiting)
+        self.gate.welcome(host)
+        if greeting.probe or greeting.to != self.me.ticket:
+            channel.close()
+        else:
+            self._use(channel, greeting)
+
+    def _check(self, greeting: Hello, proven: bool) -> None:
+        """Raise ConnectionAbortedError unless this process is known to the register, as a process of this worker."""
+        member = greeting.member
+        if self.gate.barred(member.number):
+            raise ConnectionAbortedError("barred for a while")
+        if self._numbers.get(member.ticket) != member.number:
+            try:
+                place = self._register.place(member.ticket)
+            except RegisterLost as error:
+                if not proven:
+                    raise ConnectionAbortedError("unknown process") from error
+            else:
+                if place is None or place.number != member.number:
+                    raise ConnectionAbortedError("unknown process")
+                self._numbers[member.ticket] = member.number
+        others = [c for c in list(self.connections.values()) if c.peer.ticket != member.ticket]
+        if len(others) >= MOST or sum(c.peer.number == member.number for c in others) >= MOST_OF_ONE:
+            raise ConnectionAbortedError("too many connections")
+
+    def _greet(self, channel: Channel, asked: Hello) -> None:
+        """Answer a greeting; the recipe is told to who knows it, or knows it but for the signatures."""
+        told = self.recipe if asked.recipe in (self.recipe, self.recipe ^ SIGNED) else UNTOLD
+        channel.send_frame(Hello(self.me, asked.member.ticket, told).frame())
 
     def _dial(self) -> None:
         while not self._stopped.wait(PAUSE):
@@ -109,6 +179,8 @@ class Mesh:
                     yield place
 
     def _try(self, place: Presence) -> None:
+        if self.gate.barred(place.number):
+            return
         try:
             sock = socket.create_connection((place.host, place.port), timeout=CONNECTING)
         except ConnectionRefusedError:
@@ -117,29 +189,50 @@ class Mesh:
         except OSError:
             return
         try:
-            probe = place.ticket > self.me.ticket
-            self._greet(sock, _PROBE if probe else self.me.ticket, place.ticket)
-            peer, _, recipe = _read_hello(sock)
-        except OSError:
+            channel, answer = self._introduce(sock, place)
+        except TimeoutError:
             sock.close()
             return
-        if peer.ticket != place.ticket:
+        except OSError as error:
+            self._doubt(place, error)
+            sock.close()
+            return
+        self.unproven.pop(place.ticket, None)
+        self._numbers[answer.member.ticket] = answer.member.number
+        if answer.member.ticket != place.ticket:
             self.ended.add(place.ticket)
-        if probe or peer.ticket != place.ticket:
-            sock.close()
+        if place.ticket > self.me.ticket or answer.member.ticket != place.ticket:
+            channel.close()
         else:
-            self._use(sock, peer, recipe)
+            self._use(channel, answer)
 
-    def _greet(self, sock: socket.socket, ticket: int, to: int) -> None:
-        body = _HELLO.pack(VERSION, ticket, self.me.number, to, self.recipe)
-        sock.sendall(b"".join(Frame(FrameKind.HELLO, self.me.ticket, Slot(), body).pack()))
+    def _introduce(self, sock: socket.socket, place: Presence) -> tuple[Channel, Hello]:
+        """Prove and ask who is there, at the place of a process.
 
-    def _use(self, sock: socket.socket, peer: Member, recipe: int) -> None:
-        if recipe != self.recipe:
-            self.strangers[peer.ticket] = peer.number, recipe
-            sock.close()
+        Raises:
+            OSError: no process of this run has answered.
+        """
+        channel = secure(sock, self.credentials, server_side=False, seconds=ANSWERING)
+        channel.patience(ANSWERING)
+        own = Hello(self.me, place.ticket, self.recipe, probe=place.ticket > self.me.ticket)
+        channel.send_frame(own.frame())
+        answer = hear(channel)
+        if answer.member.ticket == place.ticket and answer.member.number != place.number:
+            raise Unproven("it answers in another worker's name")
+        channel.patience(None)
+        return channel, answer
+
+    def _doubt(self, place: Presence, error: OSError) -> None:
+        times = self.unproven.get(place.ticket, (0, "", 0))[2]
+        self.unproven[place.ticket] = place.number, str(error), times + 1
+
+    def _use(self, channel: Channel, greeting: Hello) -> None:
+        peer = greeting.member
+        if greeting.recipe != self.recipe:
+            self.strangers[peer.ticket] = peer.number, greeting.recipe
+            channel.close()
             return
-        connection = Connection(sock, peer, self._inbox, self._limits)
+        connection = Connection(channel, peer, self._inbox, self.limits)
         with self._lock:
             old = self.connections.get(peer.ticket)
             self.connections[peer.ticket] = connection
@@ -148,11 +241,9 @@ class Mesh:
             old.close()
 
 
-def _read_hello(sock: socket.socket) -> tuple[Member, int, int]:
-    frame = read(sock, {FrameKind.HELLO: _HELLO.size})
-    if frame.kind != FrameKind.HELLO or len(frame.body) != _HELLO.size or not frame.sound:
-        raise ConnectionAbortedError("no greeting")
-    version, ticket, number, meant, recipe = _HELLO.unpack(frame.body)
-    if version != VERSION:
-        raise ConnectionAbortedError("another version")
-    return Member(ticket, number), meant, recipe
+def _reason(error: OSError) -> str:
+    if isinstance(error, Unproven):
+        return "not proven"
+    if isinstance(error, TimeoutError):
+        return "too slow"
+    return str(error) if isinstance(error, ConnectionAbortedError) else "no greeting"

@@ -138,7 +138,7 @@ class ShardDelivery:
     def _hear(self, event: Arrived) -> None:
         kind, slot = event.frame.kind, event.frame.slot
         if kind == FrameKind.OUTSIDE:
-            self.behind |= slot > self.slot
+            self.behind |= self.node.is_behind(self.slot, slot)
         elif slot > self.slot and kind in ROUND_FRAMES:
             self.node.keep_early(event)
             known = kind == FrameKind.RECORD and self.node.register.decision(self.node.generation, slot) is not None

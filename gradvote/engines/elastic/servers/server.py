@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
@@ -11,11 +13,13 @@ from gradvote.engines.elastic.consensus.agreement import Agreement
 from gradvote.engines.elastic.consensus.records import Record
 from gradvote.engines.elastic.consensus.shard_assignment import Holders, Moves
 from gradvote.engines.elastic.net.connections import Arrived, Connection, Event
-from gradvote.engines.elastic.net.frames import Frame, FrameKind
+from gradvote.engines.elastic.net.frames import ROUND_FRAMES, STATE_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.snapshots import Snapshot, Step
 
-SPARE_BYTES = 1 << 20
+SPARE_BYTES, SHORT_BYTES = 1 << 20, 64
+STATE_BYTES = 128
+"""The most that a state has for each number of a model: 16 numbers of 8 bytes."""
 
 
 class OpenRound(Protocol):
@@ -137,11 +141,15 @@ class Server(Protocol):
 
 
 def limits_of(replica: Replica) -> dict[FrameKind, int]:
-    """The longest bodies, by kind, of frames from any peer; states come from those only who were asked for them."""
-    asked = (FrameKind.SNAPSHOT, FrameKind.STEP)
-    limits: dict[FrameKind, int] = {kind: SPARE_BYTES for kind in FrameKind if kind not in asked}
+    """The longest bodies, by kind, of frames from any peer; states come from those only who were asked for them.
+
+    What optimizer and server keep for each number of the model is not known before it is there: there is room for much.
+    """
+    num = sum(p.numel() for p in replica.model.state_dict().values() if isinstance(p, Tensor))
+    short = dict.fromkeys((FrameKind.PULL, FrameKind.OUTSIDE, FrameKind.BYE, FrameKind.GOODBYE), SHORT_BYTES)
+    limits = dict.fromkeys((FrameKind.READY, *ROUND_FRAMES), SPARE_BYTES) | short
     limits[FrameKind.BALLOT] += 2 * replica.ballot_bytes(Slot(), replica.number)
-    return limits
+    return limits | dict.fromkeys(STATE_FRAMES, 16 * SPARE_BYTES + STATE_BYTES * num)
 
 
 def check_step(step: Step, frame: Frame, num_bodies: int) -> None:

@@ -44,6 +44,8 @@ class Keys:
     number: int
     private: Ed25519PrivateKey = field(repr=False)
     public: Mapping[int, Ed25519PublicKey] = field(repr=False)
+    folder: Path | None = field(default=None, compare=False)
+    """Where they were found; its certificates are those of this worker's connections."""
 
     @classmethod
     def load(cls, folder: Path | str, number: int) -> Self:
@@ -64,7 +66,7 @@ class Keys:
                 f"were made apart. {_HOW}"
             )
         _check_distinct(public, folder)
-        return cls(number, private, public)
+        return cls(number, private, public, folder)
 
     def sign(self, message: bytes) -> bytes:
         """This worker's signature: 64 bytes."""
@@ -94,7 +96,7 @@ def write(folder: Path | str, workers: int) -> list[int]:
     if workers < 1:
         raise ValueError(f"Keys are made for at least 1 worker; got {workers}.")
     folder, made = Path(folder), list[int]()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for number in range(workers):
         private, public = folder / f"worker-{number}.private", folder / f"worker-{number}.public"
         if not public.exists():

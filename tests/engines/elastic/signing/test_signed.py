@@ -6,6 +6,7 @@ from signal import SIGKILL
 import pytest
 
 from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.signing.keys import write
 from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.simulated import simulated
@@ -95,8 +96,9 @@ def test_who_has_no_public_key_with_the_others_cannot_join(tmp_path: Path) -> No
     with processes(tmp_path, 2, 2, 60, **SIGNED) as run:
         run.until(lambda: run.at(0) >= 1)
         write(tmp_path / "all", 3)
-        for public in (tmp_path / "keys").glob("*.public"):
-            (tmp_path / "all" / public.name).write_bytes(public.read_bytes())
+        write_certificates(tmp_path / "keys", 3)
+        for path in (tmp_path / "keys").iterdir():
+            (tmp_path / "all" / path.name).write_bytes(path.read_bytes())
         run.start(2, keys=str(tmp_path / "all"), timeout=6.0)
         run.finish(0, 1)
         run.check_alike()
@@ -108,7 +110,16 @@ def test_who_has_no_public_key_with_the_others_cannot_join(tmp_path: Path) -> No
 def test_signed_and_unsigned_workers_do_not_mix(tmp_path: Path) -> None:
     with processes(tmp_path, 2, 2, 10**6, **SIGNED) as run:
         run.until(lambda: run.at(0) >= 1)
-        run.start(2, keys=None)
+        write_certificates(tmp_path / "keys", 3)
+        (tmp_path / "certificates").mkdir()
+        for name in ("ca.pem", "worker-2.pem", "worker-2.key"):
+            (tmp_path / "certificates" / name).write_bytes((tmp_path / "keys" / name).read_bytes())
+        run.start(2, keys=str(tmp_path / "certificates"))
         run.until(lambda: bool(run.lines(2, "error")))
         assert "This one does not sign its ballots, unlike worker" in run.lines(2, "error")[0]
+        write_certificates(tmp_path / "others", 3)
+        for folder, text in ((None, "This one has no keys"), (str(tmp_path / "others"), "This one has keys")):
+            run.start(2, keys=folder)
+            run.until(lambda: bool(run.lines(2, "error")))
+            assert f"{text}: all workers need certificates of one authority" in run.lines(2, "error")[0]
         assert all(run.processes[worker].is_alive() for worker in (0, 1))
