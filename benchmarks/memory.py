@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook as power
 from torch.nn.parallel import DistributedDataParallel
 
@@ -52,7 +53,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--names", nargs="+", default=list(NAMES))
-    parser.add_argument("--state-dtype", default=None, help="bfloat16: momenta and memories in half of the bytes")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
@@ -138,7 +138,7 @@ def _elastic(name: str, d: int, placement: Any = "replicated") -> tuple[float, f
     model.register_parameter("weight", p)
     optimizer = torch.optim.SGD(model.parameters(), 1e-4)
     meter, num = Meter(d), dist.get_world_size()
-    store = dist.PrefixStore(f"elastic {d}", dist.distributed_c10d._get_default_store())
+    store = PrefixStore(f"elastic {d}", dist.distributed_c10d._get_default_store())
     vote = gradvote.elastic.attach(
         model, optimizer, algorithm_of(name), min_workers=num, worker=dist.get_rank(), workers=num, store=store,
         deadline=30.0, placement=placement,

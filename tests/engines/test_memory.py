@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
 from gradvote import algorithms
 from gradvote.distributed import Exchange
@@ -26,7 +27,7 @@ WITHIN = {"signsgd": 2.0, "signum": 2.5, "dist-ef-sgdm": 2.5, "dropsignsgd": 3.0
 @pytest.fixture(autouse=True)
 def alone() -> Iterator[None]:
     """A group of one rank in this process, whose states are cut into slices as those of large models are."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     with mock.patch.object(slices, "SLICE", SLICE):
         yield
     dist.destroy_process_group()
