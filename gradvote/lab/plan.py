@@ -11,7 +11,7 @@ share f of all, is worked on or travels alone: max(wire, work) + f·min(wire, wo
 that is least; each chunk costs its calls, too, whatever its size. With S shards to a worker each of its ranks exchanges
 d/S coordinates, and they share the worker's link. A step is a third of the computation (forward), then the longer of
 backward pass and exchange; votes of shards begin when the backward pass has ended. After H local steps nothing overlaps
-with a round: a step is the computation and 1/H of the exchange.
+with a round: a step is the computation and 1/H of the exchange. What it needs in memory: `gradvote.lab.memory`.
 """
 
 import time
@@ -24,13 +24,17 @@ from torch import Tensor
 
 from gradvote import algorithms
 from gradvote.core import Algorithm, Codec, Context
+from gradvote.engines.common.flat_buffer import Decode
 from gradvote.engines.common.part import edge_share, part_of
 from gradvote.engines.common.placement import PLACEMENTS, served
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.distributed.chunking import numbers_for
 from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
-from gradvote.layout import layout_of
+from gradvote.engines.distributed.seat import seat_of
+from gradvote.lab.memory import NOTHING, Memory, memory
+from gradvote.layout import Layout, layout_of
+from gradvote.staging import CPU
 
 GOODPUT = 1448 / 1514
 BACKWARD = 2 / 3
@@ -71,7 +75,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One way to exchange: bytes that the busiest rank sends, and seconds."""
+    """One way to exchange: bytes that the busiest rank sends, seconds, and what it needs in memory (`lab.memory`)."""
 
     name: str
     placement: str
@@ -80,6 +84,7 @@ class Prediction:
     work: float
     exchange: float
     step: float
+    memory: Memory = NOTHING
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,8 @@ def predict(
         for placement in placements:
             busy = _work(work[name], placement, params, workers) * slowdown, work[name].chunk * slowdown
             row = _voted(name, placement, (up, down), params, workers, link, busy, compute)
-            rows.append(row if every == 1 else replace(row, step=compute + row.exchange / every))
+            row = row if every == 1 else replace(row, step=compute + row.exchange / every)
+            rows.append(replace(row, memory=memory(algorithm, params, workers, placement, (up, down))))
     return Plan(tuple(sorted(rows, key=lambda p: p.step)))
 
 
@@ -171,12 +177,17 @@ def _round_seconds(algorithm: Algorithm, d: int, workers: int) -> tuple[float, f
     """What a rank works as worker, and as the server of its shard, in a round of d coordinates."""
     protocol = Protocol(algorithm, layout_of([d], algorithm.block_size), 0)
     part = part_of(protocol, protocol.layout, served(protocol.layout, "sharded", workers))
-    memory, update, direction = protocol.init_worker(torch.zeros(d)), torch.randn(d), torch.empty(d)
+    flat, direction = torch.randn(d), torch.empty(d)
+    seats = [seat_of(part, rank, CPU, CPU, ({}, {})) for rank in range(workers)]
+
+    def update(layout: Layout) -> Tensor:
+        return flat[: layout.size]
+
+    def write(layout: Layout, decode: Decode) -> None:
+        decode(direction[: layout.size])
 
     def fresh(rank: int) -> PartRound:
-        mine = part.shards[rank].protocol
-        server = mine.init_server(torch.zeros(mine.layout.size))
-        return PartRound(part, RankRound(0, rank, workers), memory, server)
+        return PartRound(seats[rank], RankRound(0, rank, workers))
 
     rounds = [fresh(rank) for rank in range(workers)]
     ballots = _posted([each.vote(update) for each in rounds])
@@ -189,9 +200,8 @@ def _round_seconds(algorithm: Algorithm, d: int, workers: int) -> tuple[float, f
         own.decide(ballots[0])
         decided = time.perf_counter()
         own.hear(decisions[0])
-        own.read(direction)
+        own.read(write)
         ended = time.perf_counter()
-        memory[:] = own.worker
         return ended - decided + voted - started, decided - voted
 
     found = [once() for _ in range(REPEATS)]

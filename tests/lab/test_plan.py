@@ -26,6 +26,17 @@ def test_bits_include_flags_and_expected_masks() -> None:
     assert plan.bits_of(algorithms.ef_signsgd()) == pytest.approx((1, 32), rel=0.01)
 
 
+MEASURED = {"signum": (4.13, 5.6), "dist-ef-sgdm": (9.12, 10.8), "dropsignsgd": (9.12, 10.76)}
+"""Bytes per parameter of `benchmarks/memory.py`, 25.6M parameters, `Exchange`, four ranks (docs/memory.md)."""
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_memory_is_what_was_measured(name: str) -> None:
+    row = _row(plan.predict(25_600_000, 4, Link(1e8), names=[name], work={name: Work(0.0, 0.0)}), name, "sharded")
+    found = (row.memory.kept / 25.6e6, row.memory.peak / 25.6e6)
+    assert found == pytest.approx(MEASURED[name], rel=0.15)
+
+
 def test_compression_pays_on_slow_links_and_not_where_work_or_computation_decides() -> None:
     assert plan.predict(25_600_000, 4, Link(1e8), work=FREE).pays
     slow = {name: Work(1e-6, 1e-6) for name in plan.DEFAULT}

@@ -25,11 +25,13 @@ def numbers_for(size: int) -> list[int]:
 class Chunking:
     """The chunks of each step. Where their number is open, one, some and many take turns, and all choose the fastest.
 
-    Results do not depend on it, as a block is never split.
+    Results do not depend on it, as a block is never split. Dense ballots always travel in many: they fill memory.
     """
 
-    def __init__(self, layout: Layout, transport: Transport, chunks: int | None) -> None:
-        numbers = [chunks] if chunks is not None else numbers_for(layout.size)
+    def __init__(self, layout: Layout, transport: Transport, chunks: int | None, wide: bool = False) -> None:
+        tried = numbers_for(layout.size)
+        chunks = tried[0] if wide and chunks is None else chunks
+        numbers = tried if chunks is None else [chunks]
         self._transport = transport
         self._open = [chunks_of(layout, number) for number in numbers]
         self._seconds: list[list[float]] = [[] for _ in numbers]

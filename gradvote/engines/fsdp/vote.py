@@ -1,7 +1,7 @@
 """The vote behind a sharded model: after the backward pass, each shard with those of the same number elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,15 +10,17 @@ from torch.distributed.fsdp import FSDPModule
 
 from gradvote.engines.common.clipping import shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
+from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.failures import ExchangeError, Watch
 from gradvote.engines.distributed.part_round import PartRound
+from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
+from gradvote.engines.distributed.slices import SLICE, Update
 from gradvote.engines.distributed.stats import ExchangeStats
-from gradvote.engines.distributed.transport import Delivered
 from gradvote.engines.fsdp.checkpoint import Checkpoints
 from gradvote.engines.fsdp.replica import Said, ShardRanks
 from gradvote.layout import Layout
@@ -35,7 +37,9 @@ class FSDPVote:
     ) -> None:
         self._training, self._session, self._watch, self._shards = training, session, watch, shards
         self._checkpoints = checkpoints
-        self._chunking = Chunking(session.protocol.layout, session.transport, None)
+        self._chunking = Chunking(
+            session.protocol.layout, session.transport, None, pipeline.is_wide(session.protocol.algorithm)
+        )
         self._buffer = FlatBuffer(flat_dtype(training.params), session.transport.home)
         self._all = range(len(training.params))
         self._pass = -1
@@ -104,24 +108,24 @@ class FSDPVote:
 
     def _round(self, layouts: list[Layout]) -> None:
         user, session = self._training, self._session
+        session.begin()
         user.directions.untouched(self._all)
         used, aside = user.directions.take(self._all)
         gradients = {i: p.grad if i in used else None for i, p in enumerate(user.params)}
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         overflow = user.scaling.active and not all_finite(g for g in gradients.values() if g is not None)
         keys = [(k, len(layouts)) for k in range(len(layouts))]
-        rounds = [session.round_of(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
-        updates = self._updates(layouts, gradients, scale)
+        keep = user.scaling.active  # whether the step is skipped is known when it has been made
+        rounds = [session.round_of(key, layout, lr, keep) for key, layout in zip(keys, layouts, strict=True)]
+        update = self._update(layouts, gradients, scale)
         targets = {i: target_of(user.params[i], g) for i, g in gradients.items()}
         outbox = Outbox(self._buffer, targets, scale)
-        deliveries = pipeline.run(
-            session.transport, rounds, updates, lambda k: outbox.write(layouts[k], rounds[k].read)
-        )
+        traffic = pipeline.run(session.transport, rounds, update, lambda k: rounds[k].read(outbox.write))
         outbox.finish()
         add(aside, targets)
         own = frozenset[int](aside).union(*(round_.decided for round_ in rounds))
         said = self._shards.agree(len(targets), own, overflow, session.step)
-        self._give(targets, said, scale, dict(zip(keys, rounds, strict=True)), deliveries)
+        self._give(targets, said, scale, dict(zip(keys, rounds, strict=True)), traffic)
 
     def _give(
         self,
@@ -129,25 +133,28 @@ class FSDPVote:
         said: Said,
         scale: float,
         rounds: Mapping[Any, PartRound],
-        deliveries: Sequence[tuple[Delivered, Delivered]],
+        traffic: Sequence[Traffic],
     ) -> None:
         user, session = self._training, self._session
         skipped = user.scaling.active and session.transport.most(said.overflow)
         user.give(targets, said.decided, scale, skipped)
         if skipped:
-            session.skip(deliveries)
+            session.skip(traffic)
         else:
-            session.commit(rounds, deliveries)
+            session.commit(rounds, traffic)
 
-    def _updates(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Iterator[Tensor]:
-        """What is voted on, chunk by chunk: true gradients, bounded together with those of the other shards."""
-        bound, parts = self._training.max_norm, (self._gathered(layout, gradients, scale) for layout in layouts)
+    def _update(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Update:
+        """What is voted on, slice by slice: true gradients, bounded together with those of the other shards."""
+        bound = self._training.max_norm
+
+        def update(layout: Layout) -> Tensor:
+            return self._gathered(layout, gradients, scale)
+
         if bound is None:
-            return parts
-        sums = [squares(own, flat) for own, flat in zip(layouts, parts, strict=True)]
-        shrink = self._shards.factor(sums, bound, self._session.step)
-        again = (self._gathered(layout, gradients, scale) for layout in layouts)
-        return again if shrink == 1 else (shortened(flat, shrink) for flat in again)
+            return update
+        slices = (own for layout in layouts for own in evenly_cut(layout, SLICE))
+        shrink = self._shards.factor([squares(own, update(own)) for own in slices], bound, self._session.step)
+        return update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
 
     def _gathered(self, layout: Layout, gradients: Mapping[int, Tensor | None], scale: float) -> Tensor:
         flat = self._buffer.gather(layout, gradients)

@@ -32,7 +32,8 @@ def plan(
 ) -> None:
     """Predict the time of a step for each algorithm and placement, and say whether compression pays.
 
-    The work of packing, voting and unpacking is measured here; bytes are those of one rank, and follow from formats.
+    The work of packing, voting and unpacking is measured here; bytes are those of one rank, and with what it needs in
+    memory beside parameters and gradients they follow from the formats.
     """
     rate, delay = quantities.bandwidth(bandwidth), quantities.seconds(latency)
     d, seconds = quantities.count(params), quantities.seconds(compute)
@@ -51,10 +52,12 @@ def _table(found: "Plan") -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for title in ("Algorithm", "Placement"):
         table.add_column(title, no_wrap=True)
-    for title in ("MB sent", "wire", "work", "exchange", "step"):
+    for title in ("MB sent", "wire", "work", "exchange", "step", "GB kept", "at peak"):
         table.add_column(title, justify="right")
     for p in found.predictions:
-        figures = (f"{p.bytes_sent / 1e6:.3g}", *(_seconds(s) for s in (p.wire, p.work, p.exchange, p.step)))
+        times = (_seconds(s) for s in (p.wire, p.work, p.exchange, p.step))
+        sizes = (f"{size / 1e9:.3g}" for size in (p.memory.kept, p.memory.peak))
+        figures = (f"{p.bytes_sent / 1e6:.3g}", *times, *sizes)
         table.add_row(p.name, p.placement, *figures, style="bold green" if p is found.best else None)
     return table
 
