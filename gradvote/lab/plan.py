@@ -137,10 +137,10 @@ def measure(algorithm: Algorithm, d: int = SAMPLE, workers: int = 2) -> Work:
     states, server = protocol.init_worker(torch.zeros(d)), protocol.init_server(torch.zeros(d))
     update, direction = torch.randn(d), torch.empty(d)
 
-    def own() -> list[Context]:
+    def own() -> Sequence[Context]:
         return protocol.contexts(0, 0, 1.0)
 
-    def everyone() -> list[Context]:
+    def everyone() -> Sequence[Context]:
         return protocol.contexts(0, torch.arange(workers)[:, None], 1.0)
 
     def vote() -> Tensor:

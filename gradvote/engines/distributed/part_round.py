@@ -15,6 +15,9 @@ from torch import Tensor
 from gradvote import wire
 from gradvote.core import Payload, State
 from gradvote.engines.common import worker_faults
+from gradvote.engines.common.all_groups import Payloads, flags_of
+from gradvote.engines.common.all_groups import Planes as AllPlanes
+from gradvote.engines.common.cuts import Cut
 from gradvote.engines.common.part import Part, Shard
 from gradvote.engines.common.payloads import empty, moved, plane_of, stack
 from gradvote.engines.common.protocol import Planes
@@ -53,10 +56,10 @@ class PartRound:
 
     part: Part
     round: RankRound
-    worker: list[State]
-    server: list[State]
-    ballots: list[Payload] = field(init=False, default_factory=list)
-    decision: list[Payload] = field(init=False, default_factory=list)
+    worker: Sequence[State]
+    server: Sequence[State]
+    ballots: Sequence[Payload] = field(init=False, default_factory=list)
+    decision: Sequence[Payload] = field(init=False, default_factory=list)
     decided: frozenset[int] = field(init=False, default=frozenset())
     """The parameters on which somebody voted; known when the decision was heard."""
     abstained: bool = field(init=False, default=False)
@@ -79,13 +82,16 @@ class PartRound:
         protocol, r = self.part.protocol, self.round
         flat = worker_faults.spoiled_gradient(r.faults, protocol, flat, self._ctxs, r.num_ranks)
         encoded, worker = protocol.encode(flat, self.worker, self._ctxs)
-        self._own_flags = [payload.valid for payload in encoded]
+        self._own_flags = flags_of(encoded)
         sent = worker_faults.through(r.faults, "uplink", encoded, self._ctxs, r.num_ranks)
         self.worker = (
             worker_faults.keep_lost(protocol, encoded, sent, worker, self._ctxs) if sent is not encoded else worker
         )
         planes = protocol.planes(Kind.BALLOT, self._ctxs)
-        messages = [self._message(s.payloads(sent), s.planes(planes)) for s in self.part.shards]
+        if isinstance(sent, Payloads):
+            messages = [self._tagged(cut, sent) for cut in self.part.cuts]
+        else:
+            messages = [self._message(s.payloads(sent), s.planes(planes)) for s in self.part.shards]
         self._incoming = self._ballot_planes()
         return Mail(messages, [_bytes(planes, self._mine) for planes in self._incoming])
 
@@ -97,9 +103,12 @@ class PartRound:
         if self.part.replicated:
             self.decision = decided
             return digests.mail(received)
-        self._down = self.part.protocol.planes(Kind.DECISION, self._ctxs)
-        message = self._message(decided, self._mine.planes(self._down))
-        return Mail([message] * len(received), [_bytes(s.planes(self._down), s) for s in self.part.shards])
+        self._down = down = self.part.protocol.planes(Kind.DECISION, self._ctxs)
+        if isinstance(decided, Payloads):
+            message = self._tagged(protocol.cut, decided)
+        else:
+            message = self._message(decided, self._mine.planes(down))
+        return Mail([message] * len(received), [self._decision_bytes(i) for i in range(len(self.part.shards))])
 
     def hear(self, received: list[Tensor]) -> None:
         """Take the decisions received; whatever may be wrong with them is found here.
@@ -120,8 +129,8 @@ class PartRound:
 
     def _look(self) -> None:
         """Bring what the host needs to know of this round from the card: a few bytes, at once."""
-        flags = [payload.valid for payload in self.decision]
-        counts = [(~ballot.valid).sum(-1) for ballot in self.ballots]
+        flags, ballots = flags_of(self.decision), flags_of(self.ballots)
+        counts = [(~valid).sum(-1) for valid in ballots]
         found = iter(to_host([*flags, *self._own_flags, *counts, *(tag for _, tag in self._tags)]))
         self.decided = self.part.protocol.decided_by([next(found) for _ in flags])
         own = [next(found) for _ in self._own_flags]
@@ -153,9 +162,16 @@ class PartRound:
                 self._tags.append((sender, message[: TAG.size]))
         return _moved(received, device)
 
-    def _opened(self, received: list[Tensor]) -> list[Payload]:
+    def _opened(self, received: list[Tensor]) -> Sequence[Payload]:
         """The ballots (M, B, ...) of each group: all at once where they have the same planes."""
         planes, mine = self._incoming[0], self._mine
+        if isinstance(planes, AllPlanes):
+            ballots = Payloads.empty(mine.protocol.layout.ragged, planes.whole, len(received))
+            for i, message in enumerate(received):
+                own = self._incoming[i]
+                assert isinstance(own, AllPlanes)
+                mine.protocol.cut.read(message[TAG.size :], own.whole, ballots, i)
+            return ballots
         if mine.groups and not any(isinstance(p.row, Tensor) for group in planes for p in group):
             return wire.unpack(_stacked(received)[:, TAG.size :], planes, mine.num_blocks)
         opened = [self._open(m, mine, p) for m, p in zip(received, self._incoming, strict=True)]
@@ -163,9 +179,17 @@ class PartRound:
 
     def _ballot_planes(self) -> list[Planes]:
         planes = self._mine.protocol.planes(Kind.BALLOT, self._server_ctxs)
+        if isinstance(planes, AllPlanes):
+            return [planes.of_sender(i) for i in range(self.round.num_ranks)]
         return [[tuple(plane_of(p, i) for p in group) for group in planes] for i in range(self.round.num_ranks)]
 
-    def _gather(self, received: list[Tensor]) -> list[Payload]:
+    def _gather(self, received: list[Tensor]) -> Sequence[Payload]:
+        if isinstance(self._down, AllPlanes):
+            whole = Payloads.empty(self.part.layout.ragged, self._down.whole)
+            for message, cut in zip(received, self.part.cuts, strict=True):
+                if len(cut.chosen):
+                    cut.read(message[TAG.size :], self._down.whole, whole)
+            return whole
         groups = self.part.layout.groups
         pairs = zip(self._down, groups, strict=True)
         decision = [empty(planes, len(group.blocks), self.round.home) for planes, group in pairs]
@@ -173,10 +197,20 @@ class PartRound:
             shard.place(self._open(message, shard, shard.planes(self._down)), decision)
         return decision
 
-    def _message(self, payloads: list[Payload], planes: Planes) -> list[Tensor]:
+    def _decision_bytes(self, i: int) -> int:
+        """The length of the decision on shard i."""
+        if isinstance(self._down, AllPlanes):
+            cut = self.part.cuts[i]
+            return TAG.size + cut.num_bytes(self._down.whole) if len(cut.chosen) else 0
+        return _bytes(self.part.shards[i].planes(self._down), self.part.shards[i])
+
+    def _tagged(self, cut: Cut, payloads: Payloads) -> list[Tensor]:
+        return [self._tag, *cut.pieces(payloads)] if len(cut.chosen) else []
+
+    def _message(self, payloads: Sequence[Payload], planes: Planes) -> list[Tensor]:
         return [to_device(self._tag, payloads[0].valid.device), *wire.pieces(payloads, planes)] if payloads else []
 
-    def _open(self, message: Tensor, shard: Shard, planes: Planes) -> list[Payload]:
+    def _open(self, message: Tensor, shard: Shard, planes: Planes) -> Sequence[Payload]:
         return wire.unpack(message[TAG.size :], planes, shard.num_blocks) if shard.groups else []
 
     def _check_tag(self, tag: Tensor, sender: int) -> None:
@@ -210,4 +244,6 @@ def _stacked(messages: list[Tensor]) -> Tensor:
 
 
 def _bytes(planes: Planes, shard: Shard) -> int:
+    if isinstance(planes, AllPlanes):
+        return TAG.size + shard.protocol.cut.num_bytes(planes.whole)
     return TAG.size + wire.body_bytes(planes, shard.num_blocks) if shard.groups else 0

@@ -30,8 +30,8 @@ class Seat:
     """A part and this rank's states for it."""
 
     part: Part
-    worker: list[State]
-    server: list[State]
+    worker: Sequence[State]
+    server: Sequence[State]
 
 
 class Session:
