@@ -135,6 +135,7 @@ def planes(codec: Codec, ctx: Context, rows: Ragged) -> tuple[RaggedPlane, ...]:
 
 
 TABLE: dict[tuple[object, ...], Callable[..., Any]] = {
+    ("covers", Algorithm): covers,
     ("encode all", Chain): encode_chain,
     ("encode all", ErrorFeedback): encode_memory,
     ("encode all", Sign): encode_sign,

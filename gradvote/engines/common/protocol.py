@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from gradvote import wire
-from gradvote.codecs import all_rows
 from gradvote.core import SERVER, SHORTCUTS, Algorithm, Codec, Context, Payload, Plane, State, shortcut
 from gradvote.engines.common import whole_vectors
 from gradvote.engines.common.all_groups import Contexts, Payloads, States, flags_of
@@ -77,7 +76,7 @@ class Protocol:
         rows = self.layout.ragged
         if len(self.layout.groups) < 2 or rows.size == rows.num_rows:
             return False
-        return all_rows.covers(self.algorithm, rows.longest)
+        return bool(shortcut("covers", (self.algorithm,), rows.longest))
 
     @cached_property
     def cut(self) -> Cut:

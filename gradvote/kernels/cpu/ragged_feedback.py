@@ -1,6 +1,5 @@
 """Momentum, error memory and signs of rows of unequal length, in one pass."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,9 +95,12 @@ def _advance_all(
 ) -> None:
     first, last = int(starts[between[0]]), int(starts[between[1]])
     if first < last:
-        run: Any = partial(_advance_rows, rule, *job, *masks, *results, starts)
         grain = feedback.GRAIN if len(rule) == len(feedback.GIVEN) else 4
-        split(lambda start, stop: run(first + start, first + stop), last - first, grain)
+        split(
+            lambda start, stop: _advance_rows(rule, job, masks, results, starts, first + start, first + stop),
+            last - first,
+            grain,
+        )
 
 
 def _long_means(x: Tensor, keep: Tensor | None, rows: Ragged, num: int) -> Tensor:
@@ -128,23 +130,10 @@ def _restore(new: list[Tensor], old: list[Tensor], valid: Tensor, rows: Ragged) 
 
 
 @kernel
-def _advance_rows(
-    rule: Any,
-    kind: Any,
-    mu: float,
-    places: Any,
-    table: Any,
-    ratios: Any,
-    scales: Any,
-    zeros: Any,
-    masked: bool,
-    masks: Words,
-    words: int,
-    valid: int,
-    starts: Words,
-    start: int,
-    stop: int,
-) -> None:
+def _advance_rows(rule: Any, job: Any, mask: Any, results: Any, starts: Words, start: int, stop: int) -> None:
+    kind, mu, places, table, ratios, scales, zeros = job
+    masked, masks = mask
+    words, valid = results
     offsets, lengths, words_at = table
     x, memory, momentum, new_memory, new_momentum = places
     zero, key, blocks, senders = zeros
@@ -159,11 +148,11 @@ def _advance_rows(
             (new_memory + at, np.int64(0), n),
             (new_momentum + at, np.int64(0), n),
         )
-        mask = masks[words_at[row] if masked else 0 :]
+        own_masks = masks[words_at[row] if masked else 0 :]
         drawn = (zero, key, blocks[row : row + 1], senders[row : row + 1])
         ratio, scale = ratios[row : row + 1], scales[row : row + 1]
         out = words + 8 * words_at[row]
-        _advance(kind, mu, own, n, rule, ratio, scale, drawn, masked, mask, out, valid + row, first, last)
+        _advance(kind, mu, own, n, rule, ratio, scale, drawn, masked, own_masks, out, valid + row, first, last)
         row += 1
 
 
