@@ -1,7 +1,7 @@
 """All groups at once give the bits of group by group: messages, directions, states and counts of every rank."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ ALGORITHMS = {
     "signsgd, positive": algorithms.signsgd(zero="positive"),
     "signum": algorithms.signum(),
     "lion": algorithms.lion(),
-    "noisy": algorithms.noisy(algorithms.signum(), 0.1),
+    "noisy": algorithms.noisy(algorithms.signum(), 0.1, position="vote"),
     "noise of nothing": algorithms.noisy(algorithms.signsgd(), 0.0),
     "dist-EF": algorithms.dist_ef_sgdm(),
     "DropSign": algorithms.dropsignsgd(PerWorker((0.3, 0.9, 0.1)), granularity=64, track_lr=True),
@@ -52,8 +52,11 @@ def delivered(mails: Sequence[Mail]) -> list[list[Tensor]]:
     return [[own[rank] for own in sent] for rank in range(len(mails))]
 
 
-def history(part: Part, gradients: Sequence[Tensor], lrs: Sequence[float | list[float]], at_once: bool) -> Any:
+def history(
+    build: Callable[[], Part], gradients: Sequence[Tensor], lrs: Sequence[float | list[float]], at_once: bool
+) -> Any:
     """All that is sent, decided and kept in some steps."""
+    part = build()
     num, layout, found = len(part.shards), part.layout, []
     worker = [part.protocol.init_worker(torch.zeros(layout.size)) for _ in range(num)]
     server = [s.protocol.init_server(torch.zeros(s.protocol.layout.size)) for s in part.shards]
@@ -81,7 +84,10 @@ def test_the_bits_of_group_by_group(name: str, seed: int, placement: Placement) 
     numels = [1, 65, *(choose.choice([1, 7, 63, 64, 65, 300]) for _ in range(4)), choose.choice([2, 16385])]
     units, algorithm = [choose.choice([64, 64, 3, 65]) for _ in numels], ALGORITHMS[name]
     layout = layout_of(numels, choose.choice([algorithm.block_size, 100]), units)
-    part = part_of(Protocol(algorithm, layout, 5), layout, served(layout, placement, 3))
+
+    def build() -> Part:
+        return part_of(Protocol(algorithm, layout, 5), layout, served(layout, placement, 3))
+
     gradients, lrs = [], list[float | list[float]]()
     for _ in range(2):
         x = torch.randn(3, layout.size, generator=generator)
@@ -92,10 +98,10 @@ def test_the_bits_of_group_by_group(name: str, seed: int, placement: Placement) 
         x[:, choose.randrange(layout.size)] *= choose.choice([1.0, float("inf")])
         gradients.append(x)
         lrs.append(choose.choice([1.0, 0.0, [choose.choice([0.0, 0.1, 1.0]) for _ in numels]]))
-    found = history(part, gradients, lrs, at_once=True)
+    found = history(build, gradients, lrs, at_once=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Protocol, "at_once", False)
-        assert history(part, gradients, lrs, at_once=False) == found
+        assert history(build, gradients, lrs, at_once=False) == found
 
 
 class Subclass(type(algorithms.signsgd().up)):  # type: ignore[misc]  # a codec of somebody else
@@ -112,14 +118,14 @@ def test_parts_of_others_go_group_by_group(part: str) -> None:
         "whole vectors": algorithms.create("krum") if "krum" in algorithms.names() else algorithms.mediansgd(),
     }[part]
     protocol = Protocol(algorithm, layout_of([1, 65, 300], 100), 3)
-    ctxs = protocol.contexts(0, 0, 1.0)
+    ctxs = protocol.contexts(0, 0, 1.0, at_once=True)
     assert not protocol.at_once and not isinstance(ctxs, Contexts)
 
 
 def test_states_are_views_and_come_back_from_a_list() -> None:
     """States that were loaded group by group are joined; what a group's state shows is the memory of all."""
     protocol = Protocol(algorithms.dist_ef_sgdm(), layout_of([1, 65, 300], None), 3)
-    ctxs, x = protocol.contexts(0, 0, 1.0), torch.randn(366)
+    ctxs, x = protocol.contexts(0, 0, 1.0, at_once=True), torch.randn(366)
     _, states = protocol.encode(x, protocol.init_worker(x), ctxs)
     assert isinstance(states, States)
     again = States.joined(protocol.layout, list(states))

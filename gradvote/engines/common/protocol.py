@@ -57,12 +57,15 @@ class Protocol:
         attempt: int = 0,
         secret: bytes | None = None,
         device: torch.device = CPU,
+        at_once: bool = False,
     ) -> Sequence[Context]:
         """The context of each group, for work on a device.
 
-        `sender` is a number or a tensor of the CPU, `lr` one rate, or one for each parameter of the whole layout.
+        `sender` is a number or a tensor of the CPU, `lr` one rate, or one for each parameter of the whole layout. With
+        `at_once`, which an engine sets that keeps states as sequences, all groups are worked on in one call if that
+        can be: what these contexts are given to then returns `Payloads` and `States`, else lists.
         """
-        if not self.at_once or device.type != "cpu":
+        if not at_once or not self.at_once or device.type != "cpu":
             return self._contexts(step, sender, lr, attempt, secret, device)
         rows = self.layout.ragged
         rate = lr if isinstance(lr, int | float) else torch.tensor(lr, dtype=torch.float32, device=CPU)[rows.owner]
@@ -72,7 +75,7 @@ class Protocol:
 
     @cached_property
     def at_once(self) -> bool:
-        """Whether the groups are more than one, and all of them are worked on in one call."""
+        """Whether the groups are more than one, and all of them can be worked on in one call."""
         rows = self.layout.ragged
         if len(self.layout.groups) < 2 or rows.size == rows.num_rows:
             return False

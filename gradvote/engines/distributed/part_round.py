@@ -71,8 +71,8 @@ class PartRound:
         r = self.round
         self._mine = self.part.shards[r.rank]
         everyone = torch.arange(r.num_ranks, device=CPU)[:, None]
-        self._ctxs = self.part.protocol.contexts(r.step, r.rank, r.lr, secret=r.secret, device=r.home)
-        self._server_ctxs = self._mine.protocol.contexts(r.step, everyone, r.lr, device=r.server)
+        self._ctxs = self.part.protocol.contexts(r.step, r.rank, r.lr, secret=r.secret, device=r.home, at_once=True)
+        self._server_ctxs = self._mine.protocol.contexts(r.step, everyone, r.lr, device=r.server, at_once=True)
         self._digest = self.part.protocol.recipe % 2**32
         self._tag = torch.frombuffer(bytearray(TAG.pack(r.step % 2**32, self._digest)), dtype=torch.uint8)
         self._tags: list[tuple[int, Tensor]] = []
@@ -166,11 +166,12 @@ class PartRound:
         """The ballots (M, B, ...) of each group: all at once where they have the same planes."""
         planes, mine = self._incoming[0], self._mine
         if isinstance(planes, AllPlanes):
-            ballots = Payloads.empty(mine.protocol.layout.ragged, planes.whole, len(received))
+            everyone = mine.protocol.planes(Kind.BALLOT, self._server_ctxs)
+            assert isinstance(everyone, AllPlanes)
+            ballots = Payloads.empty(mine.protocol.layout.ragged, everyone.whole, len(received))
             for i, message in enumerate(received):
-                own = self._incoming[i]
-                assert isinstance(own, AllPlanes)
-                mine.protocol.cut.read(message[TAG.size :], own.whole, ballots, i)
+                own = everyone.of_sender(i).whole
+                mine.protocol.cut.read(message[TAG.size :], own, ballots, i)
             return ballots
         if mine.groups and not any(isinstance(p.row, Tensor) for group in planes for p in group):
             return wire.unpack(_stacked(received)[:, TAG.size :], planes, mine.num_blocks)
