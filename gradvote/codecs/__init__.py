@@ -1,5 +1,6 @@
 """Codecs: vectors to payloads and back."""
 
+from gradvote.codecs import all_rows as all_rows
 from gradvote.codecs import fast_paths as fast_paths
 from gradvote.codecs.after_steps import AfterSteps
 from gradvote.codecs.chain import Chain, chain
@@ -25,6 +26,7 @@ __all__ = [
     "Sized",
     "TopK",
     "WrapperCodec",
+    "all_rows",
     "chain",
     "fast_paths",
 ]

@@ -34,7 +34,7 @@ class ShardDelivery:
         self._all = vote.agreement.members.keys() - {self.me}
         self._to = {m.ticket for m in record.members} & self._all
         self.found: dict[int, bytes] = {}
-        self.memories: dict[int, list[State]] = {}
+        self.memories: dict[int, Sequence[State]] = {}
         self._said: dict[int, dict[int, bytes]] = {s: {} for s in range(shards.num)}
         self._sent: set[int] = set()
         self._started, self._whole_since, self._asked_at = time.monotonic(), None, 0.0  # type: float, float | None, float
