@@ -18,9 +18,11 @@ from gradvote.engines.common.placement import Placement, served
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
+from gradvote.engines.distributed.seat import seat_of
 from gradvote.engines.distributed.states import leaves
 from gradvote.layout import layout_of
 from gradvote.schedules import PerWorker
+from gradvote.staging import CPU
 
 ALGORITHMS = {
     "signsgd": algorithms.signsgd(),
@@ -58,19 +60,20 @@ def history(
     """All that is sent, decided and kept in some steps."""
     part = build()
     num, layout, found = len(part.shards), part.layout, []
-    worker = [part.protocol.init_worker(torch.zeros(layout.size)) for _ in range(num)]
-    server = [s.protocol.init_server(torch.zeros(s.protocol.layout.size)) for s in part.shards]
+    seats = [seat_of(part, rank, CPU, CPU, ({}, {})) for rank in range(num)]
     for step, (own, lr) in enumerate(zip(gradients, lrs, strict=True)):
-        ranks = [PartRound(part, RankRound(step, r, num, lr), worker[r], server[r]) for r in range(num)]
-        up = delivered([rank.vote(x.clone()) for rank, x in zip(ranks, own, strict=True)])
+        ranks = [PartRound(seat, RankRound(step, rank, num, lr)) for rank, seat in enumerate(seats)]
+        up = delivered([rank.vote(lambda _, x=x: x.clone()) for rank, x in zip(ranks, own, strict=True)])
         down = delivered([rank.decide(x) for rank, x in zip(ranks, up, strict=True)])
         for rank, x in zip(ranks, down, strict=True):
             rank.hear(x)
         assert isinstance(ranks[0].decision, Payloads) == at_once
-        directions = [rank.read(torch.empty(layout.size)) for rank in ranks]
-        worker, server = [rank.worker for rank in ranks], [rank.server for rank in ranks]
-        assert isinstance(worker[0], States) == at_once
-        kept = [[list(leaves(state)) for state in states] for states in (*worker, *server)]
+        directions = list[Tensor]()
+        for rank in ranks:
+            rank.read(lambda own, decode: directions.append(decode(torch.empty(own.size))))
+        halves = [half for seat in seats for half in (seat.worker, seat.server)]
+        assert isinstance(halves[0].states[0], States) == at_once
+        kept = [[list(leaves(state)) for states in half.states for state in states] for half in halves]
         counts = [(rank.decided, rank.abstained, rank.abstentions, rank.ties()) for rank in ranks]
         found.append(bits([up, down, directions, kept, counts]))
     return found
