@@ -66,6 +66,7 @@ manager: Any = None
 replica_group = 0
 replicas = shards = 1
 mesh: Any = None
+dcp: Any = None
 Trainer: Any = None
 args: Any = None
 data: Any = None

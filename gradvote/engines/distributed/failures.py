@@ -1,6 +1,7 @@
 """Failures across ranks: who failed, and what to do, told to everyone through the group's store."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
@@ -11,6 +12,8 @@ from gradvote.engines.common.errors import LinkBroken
 
 LISTENING = 3.0
 """How long the others are asked why they failed, in seconds."""
+_built: Counter[str] = Counter()
+"""How many exchanges were begun over each group, by its name: ranks begin them in the same order."""
 BUILDING = "building"
 """Stands where the number of a step stands otherwise."""
 
@@ -26,6 +29,8 @@ class Watch:
         self.rank, self.num_ranks = dist.get_rank(group), dist.get_world_size(group)
         self.ranks = dist.get_process_group_ranks(group)
         self.store = _store_of(group)
+        self._number = _built[group.group_name]
+        _built[group.group_name] += 1
 
     def failed(self, error: Exception, step: int) -> Exception:
         """Tell the others of an error in a step; the error to raise, with the ranks at fault where they are others."""
@@ -60,9 +65,13 @@ class Watch:
     def _tell(self, step: int | str, text: str) -> None:
         if self.store is not None:
             try:
-                self.store.set(f"failed/{step}/{self.rank}", text)
+                self.store.set(self._key(step, self.rank), text)
             except (RuntimeError, ValueError):
                 self.store = None
+
+    def _key(self, step: int | str, rank: int) -> str:
+        """Several exchanges may share a group, one after another: each has words of its own."""
+        return f"failed/{self._number}/{step}/{rank}"
 
     def _listen(self, step: int | str, ranks: Iterable[int]) -> dict[int, str]:
         heard: dict[int, str] = {}
@@ -70,8 +79,8 @@ class Watch:
         try:
             while self.store is not None and set(ranks) - set(heard) and time.monotonic() < until:
                 for rank in set(ranks) - set(heard):
-                    if self.store.check([f"failed/{step}/{rank}"]):
-                        heard[rank] = self.store.get(f"failed/{step}/{rank}").decode()
+                    if self.store.check([self._key(step, rank)]):
+                        heard[rank] = self.store.get(self._key(step, rank)).decode()
                 time.sleep(0.02)
         except RuntimeError:
             self.store = None

@@ -85,10 +85,8 @@ class FSDPVote:
         if now == self._pass:
             return
         self._pass = now
-        user = self._training
-        user.trained.check()
         for i in self._all:
-            user.directions.before(i)
+            self._training.directions.before(i)
         _after_backward(self._vote)
 
     def _after(self, i: int) -> None:
@@ -108,6 +106,7 @@ class FSDPVote:
 
     def _round(self, layouts: list[Layout]) -> None:
         user, session = self._training, self._session
+        user.trained.check()
         session.begin()
         user.directions.untouched(self._all)
         used, aside = user.directions.take(self._all)
