@@ -16,7 +16,8 @@ from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.absences import GivenUp, Reason, Why, WhyGivenUp
 from gradvote.engines.elastic.consensus.members import Member, Proof
 from gradvote.engines.elastic.consensus.records import Outcome, Record, held_from, held_to_json, record_from
-from gradvote.engines.elastic.net import mesh
+from gradvote.engines.elastic.net import greetings
+from gradvote.engines.elastic.net.channels import Channel
 from gradvote.engines.elastic.net.frames import Frame, FrameKind, read
 from gradvote.engines.elastic.peers import connected_from_bytes
 from gradvote.engines.elastic.snapshots import (
@@ -89,7 +90,7 @@ def with_checksum(data: bytes) -> None:
 
 def hello(data: bytes) -> None:
     sock: Any = Socket(b"".join(Frame(FrameKind.HELLO, 1, Slot(), data).pack()))
-    mesh._read_hello(sock)
+    greetings.hear(Channel(sock))
 
 
 def round_trip(text: bytes) -> None:
@@ -198,7 +199,7 @@ def _verdicts() -> Sequence[bytes]:
 
 
 def _hellos() -> Sequence[bytes]:
-    return [mesh._HELLO.pack(mesh.VERSION, 1, 2, 3, 2**64 - 1)]
+    return [bytes(greetings.Hello(Member(1, 2), 3, 2**64 - 1).frame().body)]
 
 
 TEXT = (ValueError,)
