@@ -26,7 +26,7 @@ TIERS: list[set[str]] = [
     {"recipes", "algorithms", "faults", "partitions", "theory", "privacy"},
     {"optim"},
     {"engines"},
-    {"ddp", "distributed", "elastic", "torchft", "flower"},
+    {"ddp", "fsdp", "distributed", "elastic", "local_steps", "torchft", "flower"},
     {"integrations"},
 ]
 """The library."""
@@ -79,6 +79,8 @@ IN_ONE_FILE = {
     "lightning": "integrations/lightning.py",
     "accelerate": "integrations/accelerate.py",
     "triton": "kernels/cuda",
+    "etcd3gw": "engines/elastic/stores/etcd.py",
+    "requests": "engines/elastic/stores/etcd.py",
 }
 MAPPED = [
     ".",

@@ -30,6 +30,17 @@ from gradvote.engines.elastic.snapshots import (
     shards_to_bytes,
     snapshot_from,
 )
+from gradvote.engines.elastic.stores.messages import (
+    FIRST,
+    VALUE,
+    Answer,
+    Question,
+    answer_from,
+    question_from,
+)
+from gradvote.engines.elastic.stores.messages import (
+    NOTHING as NO_ENTRY,
+)
 from gradvote.engines.torchft.greetings import GREETING_BYTES, Greeting, greeting_from
 from gradvote.engines.torchft.memory import account_from
 from gradvote.engines.torchft.verdicts import Found, Refused, Verdict, verdict_bytes, verdict_from
@@ -136,6 +147,16 @@ def _with_bytes(value: Any) -> Any:
     return [_with_bytes(own) for own in value] if isinstance(value, list) else value
 
 
+def question(message: bytes) -> None:
+    found = question_from(message)
+    assert found.pack() == message
+
+
+def answer(message: bytes) -> None:
+    found = answer_from(message)
+    assert found.pack() == message
+
+
 def small_parsers(raw: bytes) -> None:
     """Those that take anything."""
     assert all(0 <= ticket < 1 << 32 for ticket in connected_from_bytes(raw))
@@ -213,6 +234,8 @@ TARGETS: Sequence[Target] = (
     Target("snapshots", snapshot, TEXT, lambda: [_snapshot().pack()]),
     Target("steps", decided_step_from, TEXT, _steps),
     Target("sharded steps", sharded_step_from, TEXT, lambda: [ShardedStep(RECORD, (b"one", b"two")).pack()]),
+    Target("register questions", question, TEXT, lambda: [Question(FIRST, "slots/1/2/0", "{}").pack()]),
+    Target("register answers", answer, TEXT, lambda: [Answer(VALUE, "{}").pack(), Answer(NO_ENTRY).pack()]),
     Target("small parsers", small_parsers, (), lambda: [shards_to_bytes([0, 1, 4]) * 4, rates_to_bytes([0.1, 0.2])]),
     Target("torchft greetings", greeting, (), lambda: [Greeting(3, Slot(7, 1), 2**63, 100, bytes(16), True).pack()]),
     Target("torchft verdicts", verdict, (Refused,), _verdicts),

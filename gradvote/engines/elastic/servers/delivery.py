@@ -141,8 +141,7 @@ class ShardDelivery:
             self.behind |= self.node.is_behind(self.slot, slot)
         elif slot > self.slot and kind in ROUND_FRAMES:
             self.node.keep_early(event)
-            known = kind == FrameKind.RECORD and self.node.register.decision(self.node.generation, slot) is not None
-            self.behind |= known
+            self.behind |= kind == FrameKind.RECORD and self.vote.registered(slot) is not None
         elif slot < self.slot:
             self.vote.hear_old(event)
         elif slot == self.slot:
