@@ -16,7 +16,8 @@ from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.absences import GivenUp, Reason, Why, WhyGivenUp
 from gradvote.engines.elastic.consensus.members import Member, Proof
 from gradvote.engines.elastic.consensus.records import Outcome, Record, held_from, held_to_json, record_from
-from gradvote.engines.elastic.net import mesh
+from gradvote.engines.elastic.net import greetings
+from gradvote.engines.elastic.net.channels import Channel
 from gradvote.engines.elastic.net.frames import Frame, FrameKind, read
 from gradvote.engines.elastic.peers import connected_from_bytes
 from gradvote.engines.elastic.snapshots import (
@@ -28,6 +29,17 @@ from gradvote.engines.elastic.snapshots import (
     shards_from_bytes,
     shards_to_bytes,
     snapshot_from,
+)
+from gradvote.engines.elastic.stores.messages import (
+    FIRST,
+    VALUE,
+    Answer,
+    Question,
+    answer_from,
+    question_from,
+)
+from gradvote.engines.elastic.stores.messages import (
+    NOTHING as NO_ENTRY,
 )
 from gradvote.engines.torchft.greetings import GREETING_BYTES, Greeting, greeting_from
 from gradvote.engines.torchft.memory import account_from
@@ -89,7 +101,7 @@ def with_checksum(data: bytes) -> None:
 
 def hello(data: bytes) -> None:
     sock: Any = Socket(b"".join(Frame(FrameKind.HELLO, 1, Slot(), data).pack()))
-    mesh._read_hello(sock)
+    greetings.hear(Channel(sock))
 
 
 def round_trip(text: bytes) -> None:
@@ -133,6 +145,16 @@ def _with_bytes(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode()
     return [_with_bytes(own) for own in value] if isinstance(value, list) else value
+
+
+def question(message: bytes) -> None:
+    found = question_from(message)
+    assert found.pack() == message
+
+
+def answer(message: bytes) -> None:
+    found = answer_from(message)
+    assert found.pack() == message
 
 
 def small_parsers(raw: bytes) -> None:
@@ -198,7 +220,7 @@ def _verdicts() -> Sequence[bytes]:
 
 
 def _hellos() -> Sequence[bytes]:
-    return [mesh._HELLO.pack(mesh.VERSION, 1, 2, 3, 2**64 - 1)]
+    return [bytes(greetings.Hello(Member(1, 2), 3, 2**64 - 1).frame().body)]
 
 
 TEXT = (ValueError,)
@@ -212,6 +234,8 @@ TARGETS: Sequence[Target] = (
     Target("snapshots", snapshot, TEXT, lambda: [_snapshot().pack()]),
     Target("steps", decided_step_from, TEXT, _steps),
     Target("sharded steps", sharded_step_from, TEXT, lambda: [ShardedStep(RECORD, (b"one", b"two")).pack()]),
+    Target("register questions", question, TEXT, lambda: [Question(FIRST, "slots/1/2/0", "{}").pack()]),
+    Target("register answers", answer, TEXT, lambda: [Answer(VALUE, "{}").pack(), Answer(NO_ENTRY).pack()]),
     Target("small parsers", small_parsers, (), lambda: [shards_to_bytes([0, 1, 4]) * 4, rates_to_bytes([0.1, 0.2])]),
     Target("torchft greetings", greeting, (), lambda: [Greeting(3, Slot(7, 1), 2**63, 100, bytes(16), True).pack()]),
     Target("torchft verdicts", verdict, (Refused,), _verdicts),

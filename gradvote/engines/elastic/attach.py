@@ -79,7 +79,7 @@ def attach(
     this worker's private draws; None derives them from the seed. `scaler` is the `torch.amp.GradScaler` of the loop:
     `step()` takes the place of its `step` and `update`, and each worker has a scale of its own. `max_norm` bounds the
     norm of this worker's own gradient before the vote. Within `check_parameters_every` steps all parameters have been
-    compared: a member whose are not those of most is named, and takes over theirs (None: never).
+    compared: a member that holds others than most is named, and takes over theirs (None: never).
 
     `keys` is a folder of `gradvote keys`, or the one that `gradvote launch` has made. With its certificates all
     connections are encrypted (TLS 1.3), and both ends prove which workers they are. Where it has keys for ballots,

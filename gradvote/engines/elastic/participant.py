@@ -64,7 +64,7 @@ class Participant:
         self.server.go_on(node, record)
         self.server.give(node)
         for ticket in self._healers & node.peers.connections.keys():
-            teach(node, self.server, node.peers.connections[ticket], None)
+            self._show(node.peers.connections[ticket], None)
         self._healers = set()
         frame = Frame(FrameKind.STEP, node.me.ticket, record.slot, step.pack()) if self._learners else None
         for ticket in list(self._learners):
@@ -132,8 +132,11 @@ class Participant:
             return
         if body != HEAL or ticket not in node.members:
             self._learners.add(ticket)
-        if node.peers.may_pull(connection, node.timeouts.deadline):
-            teach(node, self.server, connection, None if body in (FRESH, HEAL) else frame.slot)
+        self._show(connection, None if body in (FRESH, HEAL) else frame.slot)
+
+    def _show(self, connection: Connection, slot: Slot | None) -> None:
+        if self.node.peers.may_pull(connection, self.node.timeouts.deadline):
+            teach(self.node, self.server, connection, slot)
 
     def _asks(self, peer: Member, frame: Frame) -> None:
         if self.node.peers.asks(peer.ticket, frame) and not self.node.naming.knows(peer.number):

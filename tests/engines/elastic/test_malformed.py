@@ -123,10 +123,8 @@ def test_who_catches_up_counts_it_and_asks_another(wrong: Callable[[bytes], byte
     with one_with_a_peer() as (own, connection):
         own.enter(1, NOW, (ME, PEER), {})
         own.node.mesh.connections[PEER.ticket] = connection
-        learner, ballot = (
-            Learner(own, fresh=False, pending=own.server.replica.vote(NOW)),
-            own.server.replica.vote(NOW).body,
-        )
+        vote = own.server.replica.vote(NOW)
+        learner, ballot = Learner(own, fresh=False, pending=vote), vote.check + vote.body
         learner._handle(Arrived(connection, Frame(FrameKind.STEP, PEER.ticket, NOW, wrong(ballot))))
         assert (
             own.node.counts.workers[PEER.number].malformed == 1 and own.node.slot == NOW and learner.pending is not None
