@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from gradvote.engines.common.errors import ParametersDiffer
 from gradvote.engines.common.old_names import old_names
 from gradvote.engines.ddp import DDPVote, attach
 from gradvote.engines.distributed.statistics import OWN_BUFFERS, average_statistics
 
-__all__ = ["OWN_BUFFERS", "DDPVote", "attach", "average_statistics"]
+__all__ = ["OWN_BUFFERS", "DDPVote", "ParametersDiffer", "attach", "average_statistics"]
 
 if TYPE_CHECKING:  # for one release type checkers know the old name, too
     Vote = DDPVote

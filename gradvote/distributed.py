@@ -9,6 +9,7 @@ from gradvote.engines.distributed import (
     Exchange,
     ExchangeError,
     ExchangeStats,
+    ParametersDiffer,
     Placement,
     resize,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Exchange",
     "ExchangeError",
     "ExchangeStats",
+    "ParametersDiffer",
     "Placement",
     "average_statistics",
     "resize",

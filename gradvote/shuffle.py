@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     CLASSES = 2
     PROPORTIONS = 3
     BATCHES = 4
+    CLIENTS = 5
 
 
 def bits(seed: int, purpose: Purpose, *position: int) -> np.random.Philox:

@@ -3,9 +3,17 @@
 from typing import TYPE_CHECKING
 
 from gradvote.engines.common.old_names import old_names
-from gradvote.engines.torchft import Diverged, Equivocation, ReplicaCounts, TorchftStats, TorchftVote, attach
+from gradvote.engines.torchft import (
+    Diverged,
+    Equivocation,
+    ParametersDiffer,
+    ReplicaCounts,
+    TorchftStats,
+    TorchftVote,
+    attach,
+)
 
-__all__ = ["Diverged", "Equivocation", "ReplicaCounts", "TorchftStats", "TorchftVote", "attach"]
+__all__ = ["Diverged", "Equivocation", "ParametersDiffer", "ReplicaCounts", "TorchftStats", "TorchftVote", "attach"]
 
 if TYPE_CHECKING:  # for one release type checkers know the old names, too
     Vote, Stats, Standing = TorchftVote, TorchftStats, ReplicaCounts

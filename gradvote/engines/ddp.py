@@ -22,9 +22,11 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, in_words
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.flat_buffer import flat_dtype
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.training import Training
+from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.hook_thread import Bucket, HookThread
 from gradvote.engines.distributed.session import Session
@@ -60,6 +62,7 @@ def attach(
     secret: bytes | None = None,
     timeout: float = 300.0,
     faults: Sequence[Faulty] = (),
+    check_parameters_every: int | None = EVERY,
 ) -> "DDPVote":
     """Let the workers of a DDP model vote: after `backward()` every gradient is the direction that all agreed on.
 
@@ -74,6 +77,9 @@ def attach(
     the others. `group` is needed where DDP runs on some of the ranks only: a group of the same ranks that nothing else
     uses. Buffers stay DDP's: with BatchNorm give it `forward_sync_buffers=False` (before torch 2.13
     `broadcast_buffers=False`) and see `average_statistics`.
+
+    Every `check_parameters_every` steps, and more often at the start, the parameters of all ranks are compared by their
+    digests; where they have parted, the backward pass of all raises the RuntimeError that says so (None: never).
 
     A parameter on which nobody voted has no gradient afterwards. A backward pass that meets a direction in `.grad` is a
     vote of its own, whose direction is added to it.
@@ -98,10 +104,11 @@ def attach(
         parameters = parameters_of([(n, p) for n, p in ddp.module.named_parameters() if n not in ignored], WHERE)
         inside = ddp.module.modules()
         training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, inside, ADVICE)
+        comparison = Comparison(transport, parameters, check_parameters_every)
         session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
-    session.check_alike(parameters)
+    session.check_alike(parameters, check_parameters_every)
     _warn_of_buffers(ddp)
-    thread = HookThread(session, watch, flat_dtype(training.params), max_norm)
+    thread = HookThread(session, watch, flat_dtype(training.params), max_norm, comparison)
     vote = DDPVote(training, session, thread)
     if ddp.gradient_as_bucket_view:
         _follow_new_buckets(ddp, training.directions)
@@ -212,8 +219,9 @@ def _hook(vote: DDPVote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ig
 def _check_is_ddp(model: Any) -> None:
     if isinstance(model, FSDPModule):
         raise ValueError(
-            "FSDP2 models are not supported: each rank keeps only a shard of a gradient after its reduce-scatter, so "
-            "no worker has the whole update that its error memory needs. Use DistributedDataParallel."
+            "FSDP2 models have no DDP hook: each rank keeps only a shard of a gradient after its reduce-scatter. Votes "
+            "belong between replicas of a sharded model: shard over the ranks with fast links, and see "
+            "gradvote.fsdp.attach; or use DistributedDataParallel."
         )
     inside = getattr(model, "_orig_mod", None)
     if isinstance(inside, DistributedDataParallel):

@@ -24,6 +24,7 @@ from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
+from gradvote.engines.distributed.seat import seat_of
 from gradvote.engines.simulation import Simulation
 from gradvote.layout import layout_of
 from gradvote.staging import Leaving, to_host
@@ -147,7 +148,7 @@ def test_a_round_of_the_exchange(name: str, placement: Any, server: torch.device
         assert same(held(out), direction)
         assert (turn.decided, turn.abstained) == (other.decided, other.abstained)
         assert torch.equal(turn.abstentions, other.abstentions)
-        assert all(same(held(a), b) for a, b in zip(turn.worker, other.worker, strict=True))
+        assert all(same(held(a), b) for a, b in zip(turn.worker[0], other.worker[0], strict=True))
     assert found[0][0].abstained and not found[0][1].abstained
 
 
@@ -156,14 +157,15 @@ def _round(part: Part, flat: Tensor, home: torch.device, server: torch.device) -
     turns = []
     for rank in range(WORKERS):
         now = RankRound(3, rank, WORKERS, [0.1] * len(SHAPES), home=home, server=server)
-        worker = part.protocol.init_worker(torch.zeros(part.layout.size, device=home))
-        mine = part.shards[rank].protocol
-        turns.append(PartRound(part, now, worker, mine.init_server(torch.zeros(mine.layout.size, device=server))))
-    up = [turn.vote(own) for turn, own in zip(turns, flat, strict=True)]
+        turns.append(PartRound(seat_of(part, rank, home, server, ({}, {})), now))
+    up = [turn.vote(lambda _, own=own: own) for turn, own in zip(turns, flat, strict=True)]
     down = [turn.decide(received) for turn, received in zip(turns, _swapped(up, server), strict=True)]
     for turn, received in zip(turns, _swapped(down, server), strict=True):
         turn.hear(received)
-    return turns, [turn.read(torch.zeros(part.layout.size, device=home)) for turn in turns]
+    directions = [torch.zeros(part.layout.size, device=home) for _ in turns]
+    for turn, direction in zip(turns, directions, strict=True):
+        turn.read(lambda _, decode, out=direction: decode(out))
+    return turns, directions
 
 
 def _swapped(mails: list[Mail], device: torch.device) -> list[list[Tensor]]:

@@ -21,6 +21,9 @@ INSIDE = ("CHANGELOG.md", "docs/decisions/", "CONTRIBUTING.md", "tests/golden/RE
 """Documents for contributors may name what is private."""
 OF_OTHERS = {
     "--bind": "torchft's lighthouse",
+    "--federation-config": "flwr run",
+    "--node-config": "flower-supernode",
+    "--stream": "flwr run",
     "--local-addr": "torchrun",
     "--rdzv-endpoint": "torchrun",
     "--requeue": "sbatch",

@@ -14,6 +14,8 @@ import torch
 
 from gradvote import wire
 from gradvote.core import Context, Payload, State
+from gradvote.engines.common.digests import Bytes
+from gradvote.engines.common.parameter_check import UNCHECKED
 from gradvote.engines.common.payloads import moved
 from gradvote.engines.common.protocol import Planes
 from gradvote.engines.common.slot import Slot
@@ -22,7 +24,10 @@ from gradvote.staging import CPU, to_host
 
 @dataclass(frozen=True)
 class Ballot:
-    """A worker's vote on its way: what it sends, and its memory afterwards, both where the gradients are."""
+    """A worker's vote on its way: what it sends, and its memory afterwards, both where the gradients are.
+
+    `check` is the digest of a part of the parameters on which it voted.
+    """
 
     slot: Slot
     rates: bytes
@@ -30,6 +35,7 @@ class Ballot:
     payloads: list[Payload]
     ctxs: list[Context]
     after: list[State]
+    check: bytes = UNCHECKED
 
     @cached_property
     def body(self) -> bytes:
@@ -57,7 +63,7 @@ def rates_to_bytes(rates: Sequence[float]) -> bytes:
     return struct.pack(f"<{len(rates)}d", *rates)
 
 
-def rates_from_bytes(raw: bytes | bytearray) -> Sequence[float]:
+def rates_from_bytes(raw: Bytes) -> Sequence[float]:
     """The inverse of `rates_to_bytes`."""
     return struct.unpack(f"<{len(raw) // 8}d", raw)
 

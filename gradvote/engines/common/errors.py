@@ -7,3 +7,7 @@ class Equivocation(RuntimeError):
 
 class LinkBroken(RuntimeError):
     """A collective call failed here: some rank is gone, or did not answer in time."""
+
+
+class ParametersDiffer(RuntimeError):
+    """Workers hold different parameters: a bit turned in a memory, or a script changed a value on some of them only."""

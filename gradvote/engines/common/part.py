@@ -85,17 +85,27 @@ def chunks_of(layout: Layout, num_chunks: int) -> list[Layout]:
     Chunk k's flat vector is the k-th piece of the whole one. The first and the last are a third of the others: nothing
     travels yet while the first is encoded, and nothing travels any more while the last is decoded.
     """
-    ends = torch.tensor([0, *accumulate(g.n for g in layout.groups for _ in g.blocks)], device=CPU)
     step = 3 if num_chunks > 2 else 1
     marks = edge_share(num_chunks) * (1 + step * torch.arange(num_chunks - 1, device=CPU)) * layout.size
-    cuts = {0, layout.size, *ends[torch.searchsorted(ends, marks.to(ends.dtype))].tolist()}
-    edges = sorted(cuts)
-    return [_window(layout, a, b) for a, b in pairwise(edges)]
+    return _cut(layout, marks)
+
+
+def evenly_cut(layout: Layout, size: int) -> list[Layout]:
+    """The layout cut into runs of whole blocks with about `size` coordinates each, in the order of its flat vector."""
+    num = max(-(-layout.size // size), 1)
+    return _cut(layout, torch.arange(1, num, device=CPU) * layout.size / num)
 
 
 def edge_share(num_chunks: int) -> float:
     """The share of the coordinates that the first and the last of some chunks have."""
     return 1 / (3 * num_chunks - 4) if num_chunks > 2 else 1 / num_chunks
+
+
+def _cut(layout: Layout, marks: Tensor) -> list[Layout]:
+    """The layout cut at the ends of the blocks in which the `marks` are."""
+    ends = torch.tensor([0, *accumulate(g.n for g in layout.groups for _ in g.blocks)], device=CPU)
+    cuts = {0, layout.size, *ends[torch.searchsorted(ends, marks.to(ends.dtype))].tolist()}
+    return [_window(layout, a, b) for a, b in pairwise(sorted(cuts))]
 
 
 def _window(layout: Layout, begin: int, end: int) -> Layout:

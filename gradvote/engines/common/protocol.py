@@ -25,12 +25,17 @@ Named = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass(frozen=True)
 class Protocol:
-    """An algorithm on a layout. Payloads, states and contexts are lists with one entry per group of the layout."""
+    """An algorithm on a layout. Payloads, states and contexts are lists with one entry per group of the layout.
+
+    `shifts`, of each parameter, are added to the numbers of its blocks where randomness is keyed by them: where the
+    layout is of a shard of a model, no other shard has the same numbers.
+    """
 
     algorithm: Algorithm
     layout: Layout
     seed: int
     tensors: Named = ()
+    shifts: tuple[int, ...] = ()
 
     @cached_property
     def recipe(self) -> int:
@@ -56,7 +61,7 @@ class Protocol:
         `sender` is a number or a tensor of the CPU, `lr` one rate, or one for each parameter of the whole layout.
         """
         groups = self.layout.groups
-        blocks, units = ([g.block_on(device) for g in groups], [g.units_on(device) for g in groups])
+        blocks, units = ([*self._keys_on(device)], [g.units_on(device) for g in groups])
         rates = _rates(lr, [g.owners for g in groups], device)
         peers: list[tuple[int, ref[Context]]] = []
         made = [
@@ -65,6 +70,20 @@ class Protocol:
         ]
         peers += [(g.n, ref(own)) for g, own in zip(groups, made, strict=True)]
         return made
+
+    def _keys_on(self, device: torch.device) -> list[Tensor]:
+        """The numbers of the blocks of each group, as randomness is keyed by them: copied to a device once."""
+        if device not in self._keys:
+            blocks = [g.block_on(device) for g in self.layout.groups]
+            if self.shifts:
+                more = [torch.tensor([self.shifts[i] for i in g.owners], device=CPU) for g in self.layout.groups]
+                blocks = [own + to_device(by, device) for own, by in zip(blocks, more, strict=True)]
+            self._keys[device] = blocks
+        return self._keys[device]
+
+    @cached_property
+    def _keys(self) -> dict[torch.device, list[Tensor]]:
+        return {}
 
     def init_worker(self, like: Tensor) -> list[State]:
         """The state of a worker whose update is shaped like `like` (..., d)."""

@@ -16,8 +16,10 @@ from gradvote.engines.common import worker_faults
 from gradvote.engines.common.arguments import check_algorithm, check_members, check_model, check_optimizers
 from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.clipping import clipped
+from gradvote.engines.common.digests import Bytes
 from gradvote.engines.common.flat_buffer import FlatBuffer, flat_dtype, target_of
 from gradvote.engines.common.own_step import OwnStep
+from gradvote.engines.common.parameter_check import EVERY, ParameterCheck
 from gradvote.engines.common.parameters import check_gradients, check_modules, parameters_of
 from gradvote.engines.common.payloads import check_alike, moved, stack, states_on
 from gradvote.engines.common.protocol import Planes, protocol_for
@@ -63,6 +65,7 @@ class Replica:
         lies: tuple[Sequence[Faulty], int] = ((), 0),
         scaler: GradScaler | None = None,
         max_norm: float | None = None,
+        check_every: int | None = EVERY,
     ) -> None:
         check_given(model, optimizer, algorithm)
         optimizers = check_optimizers(optimizer, WHERE)
@@ -70,6 +73,7 @@ class Replica:
         self.model, self.number, self.secret = model, number, secret
         parameters = parameters_of(model.named_parameters(), WHERE)
         self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, model.modules())
+        self.check = ParameterCheck(parameters.names, parameters.tensors, check_every)
         self.params, self.optimizers = parameters.tensors, self._training.optimizers
         self._group_of, self._own_step = self.optimizers.group_of(), OwnStep(optimizers)
         self.protocol = protocol_for(self.params, algorithm, seed, parameters.names)
@@ -95,7 +99,8 @@ class Replica:
             flat = worker_faults.spoiled_gradient(faults, self.protocol, flat, ctxs, num)
         payloads, after = self.protocol.encode(flat, self.worker, ctxs)
         rates = rates_to_bytes([float(group["lr"]) for group in self.optimizers.groups])
-        return Ballot(slot, rates, self.protocol.planes(Kind.BALLOT, ctxs), payloads, ctxs, after)
+        planes, check = self.protocol.planes(Kind.BALLOT, ctxs), self.check.digest(slot.step)
+        return Ballot(slot, rates, planes, payloads, ctxs, after, check)
 
     def _gradient(self) -> Tensor:
         user = self._training
@@ -133,7 +138,7 @@ class Replica:
         return self.rate_bytes + wire.body_bytes(self.planes_of(slot, number), blocks)
 
     @torch.no_grad()
-    def apply(self, slot: Slot, ballots: Mapping[int, bytes | bytearray]) -> None:
+    def apply(self, slot: Slot, ballots: Mapping[int, Bytes]) -> None:
         """One step with the counted ballots, by worker number.
 
         Raises:
@@ -236,7 +241,7 @@ class Replica:
             self._planes[slot, number] = self.protocol.planes(Kind.BALLOT, ctxs)
         return self._planes[slot, number]
 
-    def _open(self, slot: Slot, number: int, body: bytes | bytearray) -> tuple[Sequence[float], list[Payload]]:
+    def _open(self, slot: Slot, number: int, body: Bytes) -> tuple[Sequence[float], list[Payload]]:
         if len(body) != self.ballot_bytes(slot, number):
             raise WireError(f"The ballot of worker {number} has {len(body)} bytes, not those of its step.")
         blocks = [len(g.blocks) for g in self.protocol.layout.groups]

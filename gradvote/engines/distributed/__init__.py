@@ -12,14 +12,23 @@ A map. One step of one rank, in order, with the file of each part:
 
 Before the first step `alike` and `together` find ranks that were given different things. `failures` tells all ranks
 why one failed, `resize` makes checkpoints of another number of ranks, `statistics` averages those of normalisation
-layers.
+layers. `comparison` looks from time to time whether the ranks still hold the same parameters.
 """
 
-from gradvote.engines.common.errors import Equivocation
+from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.common.placement import PLACEMENTS, Placement
 from gradvote.engines.distributed.exchange import Exchange
 from gradvote.engines.distributed.failures import ExchangeError
 from gradvote.engines.distributed.resize import resize
 from gradvote.engines.distributed.stats import ExchangeStats
 
-__all__ = ["PLACEMENTS", "Equivocation", "Exchange", "ExchangeError", "ExchangeStats", "Placement", "resize"]
+__all__ = [
+    "PLACEMENTS",
+    "Equivocation",
+    "Exchange",
+    "ExchangeError",
+    "ExchangeStats",
+    "ParametersDiffer",
+    "Placement",
+    "resize",
+]

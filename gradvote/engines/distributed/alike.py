@@ -34,7 +34,8 @@ def check_alike(transport: Transport, parameters: Parameters, recipe: str, place
         where = f" They have {', '.join(map(str, rows[:, 3].tolist()))} parameters."
     raise ValueError(
         f"Rank {', '.join(different)} has another algorithm, seed or placement, or other parameters (names, shapes, "
-        f"types, or their order), than rank 0.{where} All ranks must build the exchange with the same ones."
+        f"types, or their order), or another check_parameters_every, than rank 0.{where} All ranks must build the "
+        "exchange with the same ones, and take as many local steps to a round."
     )
 
 

@@ -16,15 +16,22 @@ TRIALS = 3
 """Steps with each number of chunks; the first of them does not count, and of the others the fastest."""
 
 
+def numbers_for(size: int) -> list[int]:
+    """The numbers of chunks that are tried for so many coordinates, many first."""
+    many = min(max(size // CHUNK, 1), MAX_CHUNKS)
+    return sorted({1, round(many**0.5), many}, reverse=True)
+
+
 class Chunking:
     """The chunks of each step. Where their number is open, one, some and many take turns, and all choose the fastest.
 
-    Results do not depend on it, as a block is never split.
+    Results do not depend on it, as a block is never split. Dense ballots always travel in many: they fill memory.
     """
 
-    def __init__(self, layout: Layout, transport: Transport, chunks: int | None) -> None:
-        many = min(max(layout.size // CHUNK, 1), MAX_CHUNKS)
-        numbers = [chunks] if chunks is not None else sorted({1, round(many**0.5), many}, reverse=True)
+    def __init__(self, layout: Layout, transport: Transport, chunks: int | None, wide: bool = False) -> None:
+        tried = numbers_for(layout.size)
+        chunks = tried[0] if wide and chunks is None else chunks
+        numbers = tried if chunks is None else [chunks]
         self._transport = transport
         self._open = [chunks_of(layout, number) for number in numbers]
         self._seconds: list[list[float]] = [[] for _ in numbers]

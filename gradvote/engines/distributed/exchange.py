@@ -1,7 +1,7 @@
 """The exchange for training loops of one's own: `exchange.step()` between `backward()` and `optimizer.step()`."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.distributed as dist
@@ -14,15 +14,19 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
 from gradvote.engines.common.clipping import factor, shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
+from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.alike import make_alike
 from gradvote.engines.distributed.chunking import Chunking
+from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.session import Session
+from gradvote.engines.distributed.slices import SLICE, Update
 from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
@@ -57,7 +61,8 @@ class Exchange:
     draws; None derives them from the seed, which makes runs reproducible and noise no protection. `chunks` is the
     number of parts in which the gradient travels, so that work and transfer overlap (None: what is faster in the first
     steps). `timeout` (seconds) is how long a rank waits for the others; a `group` of only some of the ranks is used as
-    it is, with its own timeout.
+    it is, with its own timeout. Every `check_parameters_every` steps, and more often at the start, the parameters of
+    all ranks are compared by their digests (None: never).
 
     Raises:
         TypeError: something else than expected was given.
@@ -80,6 +85,7 @@ class Exchange:
         chunks: int | None = None,
         timeout: float = 300.0,
         faults: Sequence[Faulty] = (),
+        check_parameters_every: int | None = EVERY,
     ) -> None:
         modules = owners.live_modules()
         own_group = private_group(group, timeout) or group
@@ -95,21 +101,27 @@ class Exchange:
             self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
             self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
             chunks = chunks if algorithm.aggregate.separable else 1
-            self._chunking = Chunking(self._session.protocol.layout, transport, chunks)
+            self._comparison = Comparison(transport, parameters, check_parameters_every)
+            self._chunking = Chunking(self._session.protocol.layout, transport, chunks, pipeline.is_wide(algorithm))
         self.params = parameters.tensors
-        self._session.check_alike(parameters)
+        self._session.check_alike(parameters, check_parameters_every)
         if init_sync:
             make_alike(transport, parameters, owners.buffers_of(mine))
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
         self._buffer = FlatBuffer(flat_dtype(self.params), parameters.device)
 
     def step(self) -> None:
-        """One round. Where it fails, no memory has changed.
+        """One round.
 
-        Gradients stay as they were, too, unless a rank is lost while decisions travel: then some may hold directions.
+        Where it fails before anything has travelled, all is as it was. Where it fails later, gradients are as they were
+        unless a rank is lost while decisions travel: then some may hold directions. Memories and momenta may be half of
+        this step then: an algorithm that has any takes no further step, and gives no `state_dict`, until it has loaded
+        one.
 
         Raises:
             ExchangeError: another rank failed or did not answer in time; the text names it.
+            ParametersDiffer: the ranks hold different parameters; the text names them.
+            RuntimeError: an earlier step failed half way.
         """
         try:
             started = time.perf_counter()
@@ -141,42 +153,50 @@ class Exchange:
     def _step(self, layouts: list[Layout]) -> None:
         user = self._training
         user.trained.check()
+        self._session.begin()
+        self._comparison.look(self._session.step)
         gradients, aside = user.directions.collect()
         check_gradients(user.names, gradients.values())
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         keys = [(k, len(layouts)) for k in range(len(layouts))]
-        rounds = [self._session.round_of(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
-        updates = self._updates(layouts, gradients, scale)
-        overflow = user.scaling.active and not all_finite(g for g in gradients.values() if g is not None)
+        update = self._update(layouts, gradients, scale)
         targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
+        if self._overflowed(gradients):
+            user.scaling.settle(True)
+            user.give(targets, frozenset(aside), scale, True)
+            self._session.skip()
+            return
+        rounds = [self._session.round_of(key, layout, lr) for key, layout in zip(keys, layouts, strict=True)]
         outbox = Outbox(self._buffer, targets, scale)
-        deliveries = pipeline.run(
-            self._session.transport,
-            rounds,
-            updates,
-            lambda k: outbox.write(layouts[k], rounds[k].read),
-        )
+        traffic = pipeline.run(self._session.transport, rounds, update, lambda k: rounds[k].read(outbox.write))
         outbox.finish()
         if not user.scaling.active and any(round_.abstained for round_ in rounds):
             user.overflowed()
-        skipped = user.scaling.active and self._session.transport.most(overflow)
         add(aside, targets)
         decided = frozenset[int](aside).union(*(round_.decided for round_ in rounds))
-        user.scaling.settle(skipped or not decided)
-        user.give(targets, decided, scale, skipped)
-        if skipped:
-            self._session.skip(deliveries)
-        else:
-            self._session.commit(dict(zip(keys, rounds, strict=True)), deliveries)
+        user.scaling.settle(not decided)
+        user.give(targets, decided, scale)
+        self._session.commit(dict(zip(keys, rounds, strict=True)), traffic)
 
-    def _updates(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Iterator[Tensor]:
-        """What is voted on, chunk by chunk: true gradients, bounded together."""
-        bound, parts = self._training.max_norm, (self._gathered(layout, gradients, scale) for layout in layouts)
+    def _overflowed(self, gradients: Mapping[int, Tensor | None]) -> bool:
+        """Whether most ranks' gradients overflowed under a scaler: asked before any memory changes."""
+        if not self._training.scaling.active:
+            return False
+        own = not all_finite(g for g in gradients.values() if g is not None)
+        return self._session.transport.most(own)
+
+    def _update(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Update:
+        """What is voted on, slice by slice: true gradients, bounded together."""
+        bound = self._training.max_norm
+
+        def update(layout: Layout) -> Tensor:
+            return self._gathered(layout, gradients, scale)
+
         if bound is None:
-            return parts
-        shrink = factor([squares(own, flat) for own, flat in zip(layouts, parts, strict=True)], bound)
-        again = (self._gathered(layout, gradients, scale) for layout in layouts)
-        return again if shrink == 1 else (shortened(flat, shrink) for flat in again)
+            return update
+        slices = (own for layout in layouts for own in evenly_cut(layout, SLICE))
+        shrink = factor([squares(own, update(own)) for own in slices], bound)
+        return update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
 
     def _gathered(self, layout: Layout, gradients: Mapping[int, Tensor | None], scale: float) -> Tensor:
         flat = self._buffer.gather(layout, gradients)

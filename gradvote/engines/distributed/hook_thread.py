@@ -11,15 +11,18 @@ from torch import Tensor
 from torch.futures import Future
 
 from gradvote.engines.common.clipping import factor, shortened, squares
-from gradvote.engines.common.flat_buffer import FlatBuffer
+from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox
 from gradvote.engines.common.kept import Kept
+from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import add
 from gradvote.engines.distributed import pipeline
+from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.part_round import PartRound
+from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.transport import Delivered
+from gradvote.engines.distributed.slices import SLICE, Update
 from gradvote.layout import Layout
 
 SMALL = 1 << 21
@@ -69,7 +72,7 @@ class _Step:
     waiting: list[Bucket] = field(default_factory=list)
     groups: dict[Hashable, Joined] = field(default_factory=dict)
     squares: list[Tensor] = field(default_factory=list)
-    deliveries: list[tuple[Delivered, Delivered]] = field(default_factory=list)
+    traffic: list[Traffic] = field(default_factory=list)
 
     @property
     def scale(self) -> float | None:
@@ -85,12 +88,15 @@ class HookThread(threading.Thread):
     together.
     With a scaler, gradients are divided by its scale before the vote, and directions multiplied by it, as the scaler
     will divide them. Where most ranks overflowed, all gradients become infinite and no state changes: every rank's
-    scaler skips the step and shrinks its scale.
+    scaler skips the step and shrinks its scale. That is known at the end of a step: until then the old states stay
+    beside the new ones.
     """
 
-    def __init__(self, session: Session, watch: Watch, dtype: torch.dtype, max_norm: float | None) -> None:
+    def __init__(
+        self, session: Session, watch: Watch, dtype: torch.dtype, max_norm: float | None, comparison: Comparison
+    ) -> None:
         super().__init__(name="gradvote exchange", daemon=True)
-        self._session, self._watch, self._max_norm = session, watch, max_norm
+        self._session, self._watch, self._max_norm, self._comparison = session, watch, max_norm, comparison
         self._whole = not session.protocol.algorithm.aggregate.separable
         self._buffer = FlatBuffer(dtype, session.transport.home)
         self._asides: list[Mapping[int, Kept]] = []
@@ -147,28 +153,38 @@ class HookThread(threading.Thread):
         if key not in self._layouts:
             self._layouts[key] = self._session.protocol.layout.subset(key)
         layout = self._layouts[key]
-        step.groups[key] = group = Joined(layout, gradients, used, self._session.round_of(key, layout, waiting[0].lr))
+        if not step.groups:
+            self._session.begin()
+        round_ = self._session.round_of(key, layout, waiting[0].lr, keep=step.scale is not None)
+        step.groups[key] = group = Joined(layout, gradients, used, round_)
         step.waiting = []
         if step.scale is not None:
             step.overflow |= not all_finite(gradients[i] for i in used)
         if self._max_norm is None:
             self._exchange([group], 1.0)
         else:
-            step.squares.append(squares(layout, self._update(group)))
+            update = self._update([group])
+            step.squares += [squares(own, update(own)) for own in evenly_cut(layout, SLICE)]
 
     def _exchange(self, groups: Sequence[Joined], shrink: float) -> None:
-        updates = (self._update(group) for group in groups)
-        shorter = updates if shrink == 1 else (shortened(flat, shrink) for flat in updates)
-        self._step.deliveries += pipeline.run(self._session.transport, [group.round_ for group in groups], shorter)
+        update = self._update(groups)
+        shorter: Update = update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
+        self._step.traffic += pipeline.run(self._session.transport, [group.round_ for group in groups], shorter)
 
-    def _update(self, group: Joined) -> Tensor:
-        """The true gradient of a group."""
-        wanted = {i: gradient if i in group.used else None for i, gradient in group.gradients.items()}
-        flat, scale = self._buffer.gather(group.layout, wanted), self._step.scale
-        return flat if scale is None else flat / scale
+    def _update(self, groups: Sequence[Joined]) -> Update:
+        """The true gradients of groups, slice by slice."""
+        scale = self._step.scale
+        wanted = {i: own if i in group.used else None for group in groups for i, own in group.gradients.items()}
+
+        def update(layout: Layout) -> Tensor:
+            flat = self._buffer.gather(layout, wanted)
+            return flat if scale is None else flat / scale
+
+        return update
 
     def _finish(self) -> None:
         step = self._step
+        self._comparison.look(self._session.step)
         if self._max_norm is not None:
             self._exchange([*step.groups.values()], factor(step.squares, self._max_norm))
         self.abstained = any(group.round_.abstained for group in step.groups.values())
@@ -176,15 +192,17 @@ class HookThread(threading.Thread):
         if self.skipped:
             for bucket in step.buckets:
                 bucket.buffer.fill_(torch.inf)
-            self._session.skip(step.deliveries)
+            self._session.skip(step.traffic)
             return
         for group in step.groups.values():
-            self._buffer.scatter([(group.layout, group.round_.read)], group.gradients, step.scale or 1.0)
+            outbox = Outbox(self._buffer, group.gradients, step.scale or 1.0)
+            group.round_.read(outbox.write)
+            outbox.finish()
         for bucket in step.buckets:
             add(bucket.aside, bucket.gradients)
         aside = (i for bucket in step.buckets for i in bucket.aside)
         self.decided = frozenset(aside).union(*(group.round_.decided for group in step.groups.values()))
-        self._session.commit({key: group.round_ for key, group in step.groups.items()}, step.deliveries)
+        self._session.commit({key: group.round_ for key, group in step.groups.items()}, step.traffic)
 
     def _result(self, bucket: Bucket) -> Tensor:
         if self._error is not None:

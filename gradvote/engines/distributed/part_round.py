@@ -1,4 +1,4 @@
-"""One round of one part: vote, decide, hear, and read. Nothing changes until its new states are taken over.
+"""One round of one part: vote, decide, hear, and read. States change as `keep` says.
 
 A message is a tag (the step and 32 bits of the recipe's digest, 8 bytes) and the wire format's body. Sizes are known
 beforehand, the transport checks its bytes and the group names the peers, so the 40-byte header of `wire.frame` would
@@ -8,18 +8,21 @@ say nothing that the tag does not. The whole digest is compared once, at the sta
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gradvote import wire
-from gradvote.core import Payload, State
+from gradvote.core import Aggregator, Algorithm, Payload
 from gradvote.engines.common import worker_faults
-from gradvote.engines.common.part import Part, Shard
+from gradvote.engines.common.part import Shard
 from gradvote.engines.common.payloads import empty, moved, plane_of, stack
 from gradvote.engines.common.protocol import Planes
 from gradvote.engines.distributed import digests
 from gradvote.engines.distributed.mail import Mail
+from gradvote.engines.distributed.seat import Seat
+from gradvote.engines.distributed.slices import Update, Write
 from gradvote.faults import Faulty
 from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Kind, WireError
@@ -48,14 +51,15 @@ class RankRound:
 class PartRound:
     """`vote`, `decide` and `hear` in this order, each given what the transport brought, then `read`.
 
-    States are replaced, and what the round needed is let go at its end.
+    Each slice's state takes the place of the old one in the seat as soon as it is known; with `keep` the seat has the
+    old ones until the new ones, `worker` and `server`, are taken over. What the round needed is let go at its end.
     """
 
-    part: Part
+    seat: Seat
     round: RankRound
-    worker: list[State]
-    server: list[State]
+    keep: bool = False
     ballots: list[Payload] = field(init=False, default_factory=list)
+    """Those on which a vote may be split evenly, once it was decided."""
     decision: list[Payload] = field(init=False, default_factory=list)
     decided: frozenset[int] = field(init=False, default=frozenset())
     """The parameters on which somebody voted; known when the decision was heard."""
@@ -63,28 +67,36 @@ class PartRound:
     """Whether a block of this rank's own ballot is not valid; known when the decision was heard."""
     abstentions: Tensor = field(init=False)
     """The blocks served here on which each rank abstained (M,), on the CPU; known when the decision was heard."""
+    moved: bool = field(init=False, default=False)
+    """Whether the seat may have a new state."""
 
     def __post_init__(self) -> None:
-        r = self.round
-        self._mine = self.part.shards[r.rank]
+        r, seat = self.round, self.seat
+        self.part, self._mine = seat.part, seat.part.shards[r.rank]
+        states = seat.worker.states, seat.server.states
+        self.worker, self.server = map(list, states) if self.keep else states
+        self._ours, self._theirs = seat.worker.slices, seat.server.slices
         everyone = torch.arange(r.num_ranks, device=CPU)[:, None]
-        self._ctxs = self.part.protocol.contexts(r.step, r.rank, r.lr, secret=r.secret, device=r.home)
-        self._server_ctxs = self._mine.protocol.contexts(r.step, everyone, r.lr, device=r.server)
+        self._ctxs = self._ours.contexts(r.step, r.rank, r.lr, secret=r.secret, device=r.home)
+        self._server_ctxs = self._theirs.contexts(r.step, everyone, r.lr, device=r.server)
         self._digest = self.part.protocol.recipe % 2**32
         self._tag = torch.frombuffer(bytearray(TAG.pack(r.step % 2**32, self._digest)), dtype=torch.uint8)
         self._tags: list[tuple[int, Tensor]] = []
 
-    def vote(self, flat: Tensor) -> Mail:
-        """The ballot on the part's update (d,), cut into shards."""
-        protocol, r = self.part.protocol, self.round
-        flat = worker_faults.spoiled_gradient(r.faults, protocol, flat, self._ctxs, r.num_ranks)
-        encoded, worker = protocol.encode(flat, self.worker, self._ctxs)
+    @property
+    def algorithm(self) -> Algorithm:
+        """What is voted by."""
+        return self.part.protocol.algorithm
+
+    def vote(self, update: Update) -> Mail:
+        """The ballot on the part's update, cut into shards."""
+        self.moved = self.moved or (not self.keep and self.seat.worker.remembers)
+        encoded = self._ours.encode(self._spoilt(update), self.worker, self._ctxs)
         self._own_flags = [payload.valid for payload in encoded]
-        sent = worker_faults.through(r.faults, "uplink", encoded, self._ctxs, r.num_ranks)
-        self.worker = (
-            worker_faults.keep_lost(protocol, encoded, sent, worker, self._ctxs) if sent is not encoded else worker
-        )
-        planes = protocol.planes(Kind.BALLOT, self._ctxs)
+        sent = self._through("uplink", encoded)
+        if sent is not encoded:
+            self.worker[0] = worker_faults.keep_lost(self.part.protocol, encoded, sent, self.worker[0], self._ctxs[0])
+        planes = self._ours.planes(Kind.BALLOT, self._ctxs)
         messages = [self._message(s.payloads(sent), s.planes(planes)) for s in self.part.shards]
         self._incoming = self._ballot_planes()
         return Mail(messages, [_bytes(planes, self._mine) for planes in self._incoming])
@@ -92,12 +104,18 @@ class PartRound:
     def decide(self, received: list[Tensor]) -> Mail:
         """The decision on the ballots of all ranks, for all ranks; only digests where each decides for itself."""
         protocol = self._mine.protocol
-        self.ballots = protocol.check(Kind.BALLOT, self._opened(self._taken(received, self.round.server)))
-        decided, self.server = protocol.combine(self.ballots, self.server, self._server_ctxs)
+        ballots = protocol.check(Kind.BALLOT, self._opened(self._taken(received, self.round.server)))
+        self.moved = self.moved or (not self.keep and self.seat.server.remembers)
+        decided = self._theirs.combine(ballots, self.server, self._server_ctxs)
+        self._counts = [(~ballot.valid).sum(-1) for ballot in ballots]
+        if _can_tie(protocol.algorithm.aggregate):
+            self.ballots = ballots
+        else:
+            self._server_ctxs = []
         if self.part.replicated:
             self.decision = decided
             return digests.mail(received)
-        self._down = self.part.protocol.planes(Kind.DECISION, self._ctxs)
+        self._down = self._ours.planes(Kind.DECISION, self._ctxs)
         message = self._message(decided, self._mine.planes(self._down))
         return Mail([message] * len(received), [_bytes(s.planes(self._down), s) for s in self.part.shards])
 
@@ -112,16 +130,14 @@ class PartRound:
             self.decision = moved(self.decision, r.home)
         else:
             self.decision = self._gather(self._taken(received, r.home))
-        decision = worker_faults.through(
-            r.faults, "downlink", protocol.check(Kind.DECISION, self.decision), self._ctxs, r.num_ranks
-        )
+        decision = self._through("downlink", protocol.check(Kind.DECISION, self.decision))
         self.decision = protocol.check(Kind.DECISION, decision)
         self._look()
 
     def _look(self) -> None:
         """Bring what the host needs to know of this round from the card: a few bytes, at once."""
         flags = [payload.valid for payload in self.decision]
-        counts = [(~ballot.valid).sum(-1) for ballot in self.ballots]
+        counts, self._counts = self._counts, []
         found = iter(to_host([*flags, *self._own_flags, *counts, *(tag for _, tag in self._tags)]))
         self.decided = self.part.protocol.decided_by([next(found) for _ in flags])
         own = [next(found) for _ in self._own_flags]
@@ -132,17 +148,30 @@ class PartRound:
             self._check_tag(next(found), sender)
         self._tags, self._own_flags = [], []
 
-    def read(self, out: Tensor | None = None) -> Tensor:
-        """The direction (d,), in `out` where it is given."""
-        direction, self.worker = self.part.protocol.decode(self.decision, self.worker, self._ctxs, out)
+    def read(self, write: Write) -> None:
+        """Have the direction written, slice by slice."""
+        self._ours.decode(self.decision, self.worker, self._ctxs, write)
         self.decision, self._ctxs = [], []
-        return direction
 
     def ties(self) -> int:
         """Coordinates served here on which the vote was split evenly; 0 where the rule has no ties."""
-        algorithm = self._mine.protocol.algorithm
-        groups = zip(self.ballots, self._server_ctxs, self._mine.protocol.layout.groups, strict=True)
-        return sum(algorithm.aggregate.ties(algorithm.up, b, c, g.n) for b, c, g in groups)
+        algorithm, groups = self._mine.protocol.algorithm, self._mine.protocol.layout.groups
+        r, everyone = self.round, torch.arange(self.round.num_ranks, device=CPU)[:, None]
+        if not self.ballots:
+            return 0
+        ctxs = self._mine.protocol.contexts(r.step, everyone, r.lr, device=r.server)
+        parts = zip(self.ballots, ctxs, groups, strict=True)
+        return sum(algorithm.aggregate.ties(algorithm.up, b, c, g.n) for b, c, g in parts)
+
+    def _spoilt(self, update: Update) -> Update:
+        """What this rank claims to have. With faults nothing is cut into slices."""
+        faults, ctxs, num = self.round.faults, self._ctxs[0], self.round.num_ranks
+        if not faults:
+            return update
+        return lambda own: worker_faults.spoiled_gradient(faults, self.part.protocol, update(own), ctxs, num)
+
+    def _through(self, place: Literal["uplink", "downlink"], payloads: list[Payload]) -> list[Payload]:
+        return worker_faults.through(self.round.faults, place, payloads, self._ctxs[0], self.round.num_ranks)
 
     def _taken(self, received: list[Tensor], device: torch.device) -> list[Tensor]:
         """The messages, one from each rank, on a device. The tags of those on a card are looked at with the flags."""
@@ -162,7 +191,7 @@ class PartRound:
         return [stack(group) for group in zip(*opened, strict=True)]
 
     def _ballot_planes(self) -> list[Planes]:
-        planes = self._mine.protocol.planes(Kind.BALLOT, self._server_ctxs)
+        planes = self._theirs.planes(Kind.BALLOT, self._server_ctxs)
         return [[tuple(plane_of(p, i) for p in group) for group in planes] for i in range(self.round.num_ranks)]
 
     def _gather(self, received: list[Tensor]) -> list[Payload]:
@@ -207,6 +236,10 @@ def _stacked(messages: list[Tensor]) -> Tensor:
     if len(places) == 1 and distance >= 0 and offsets == [offsets[0] + i * distance for i in range(len(messages))]:
         return messages[0].as_strided((len(messages), len(messages[0])), (distance, 1))
     return torch.stack(messages)
+
+
+def _can_tie(rule: Aggregator) -> bool:
+    return type(rule).ties is not Aggregator.ties
 
 
 def _bytes(planes: Planes, shard: Shard) -> int:

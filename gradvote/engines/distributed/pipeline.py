@@ -1,34 +1,90 @@
 """One round of several parts, in three passes, so that each part's work overlaps with the others' bytes.
 
-The collectives start in the same order on all ranks: all ballots, then all decisions.
+The collectives start in the same order on all ranks: all ballots, then all decisions; of dense ones a few at once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from gradvote.core import Algorithm, Context
 from gradvote.engines.distributed.part_round import PartRound
+from gradvote.engines.distributed.slices import Update
 from gradvote.engines.distributed.transport import Delivered, Transport
+from gradvote.staging import CPU
+
+AHEAD = 2
+"""Parts with dense ballots that are on their way at once."""
+WIDE = 8
+"""Bits per coordinate from which ballots are dense."""
+Traffic = tuple[tuple[int, int], tuple[int, int]]
+"""Bytes of ballots and of decisions, each sent and received."""
 
 
 def run(
     transport: Transport,
     rounds: Sequence[PartRound],
-    updates: Iterable[Tensor],
+    update: Update,
     ready: Callable[[int], None] | None = None,
-) -> list[tuple[Delivered, Delivered]]:
-    """Exchange the parts' updates (d_k,) until each round can be read; an update is used up before the next is taken.
+) -> list[Traffic]:
+    """Exchange what `update` gives for the parts until each round can be read; the bytes that each part took.
 
-    `ready(k)` is called when round k can be read: nothing but the loss of a rank can make the round fail then.
+    `ready(k)` is called when round k can be read: nothing but the loss of a rank can make the round fail then. Dense
+    ballots are not all on their way at once: `AHEAD` parts are, and what is wrong with a later one may be found after
+    earlier ones were read.
     """
-    up = transport.start(round_.vote(flat) for round_, flat in zip(rounds, updates, strict=True))
-    down = transport.start(round_.decide(d.wait()) for round_, d in zip(rounds, up, strict=True))
+    if ready is not None and len(rounds) > AHEAD and not rounds[0].part.replicated and is_wide(rounds[0].algorithm):
+        return _few_at_once(transport, rounds, update, ready)
+    sent = transport.start(round_.vote(update) for round_ in rounds)
+    up = [each.traffic for each in sent]
+    decided = transport.start(round_.decide(received) for round_, received in zip(rounds, _arriving(sent), strict=True))
+    down = [each.traffic for each in decided]
     waiting = []
-    for k, (round_, delivery) in enumerate(zip(rounds, down, strict=True)):
-        round_.hear(delivery.wait())
+    for k, (round_, received) in enumerate(zip(rounds, _arriving(decided), strict=True)):
+        round_.hear(received)
         waiting.append(k)
         if ready is not None and (not round_.part.replicated or k == len(rounds) - 1):
             for each in waiting:
                 ready(each)
             waiting = []
     return list(zip(up, down, strict=True))
+
+
+def is_wide(algorithm: Algorithm) -> bool:
+    """Whether a ballot has more than `WIDE` bits per coordinate."""
+    n, ctx = 1 << 10, Context(0, 0, torch.zeros(1, dtype=torch.int64, device=CPU), 0)
+    return sum(int(plane.dtype.itemsize * 8 * np.max(plane.rows)) for plane in algorithm.up.planes(n, ctx)) > WIDE * n
+
+
+def _few_at_once(
+    transport: Transport, rounds: Sequence[PartRound], update: Update, ready: Callable[[int], None]
+) -> list[Traffic]:
+    up, down, traffic = deque[Delivered](), deque[Delivered](), list[Traffic]()
+
+    def read(k: int) -> None:
+        rounds[k].hear(down.popleft().wait())
+        ready(k)
+
+    for k in range(len(rounds) + AHEAD):
+        if k < len(rounds):
+            up.extend(transport.start([rounds[k].vote(update)]))
+        if k >= AHEAD:
+            ballots, round_ = up.popleft(), rounds[k - AHEAD]
+            down.extend(transport.start([round_.decide(ballots.wait())]))
+            traffic.append((ballots.traffic, down[-1].traffic))
+            if k > AHEAD:
+                read(k - AHEAD - 1)
+            del ballots
+    read(len(rounds) - 1)
+    return traffic
+
+
+def _arriving(deliveries: list[Delivered]) -> Iterator[list[Tensor]]:
+    """What arrives, one delivery after another; each is let go when it was looked at."""
+    queue = deque(deliveries)
+    deliveries.clear()
+    while queue:
+        yield queue.popleft().wait()

@@ -1,22 +1,24 @@
 """What exchange and hook share: one rank's states, its step and its counts, over parts that may change."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from gradvote.core import Algorithm, State
+from gradvote.core import Algorithm
 from gradvote.engines.common.parameters import Parameters
-from gradvote.engines.common.part import Part, part_of
+from gradvote.engines.common.part import part_of
 from gradvote.engines.common.placement import Placement, block_sizes, served
-from gradvote.engines.common.protocol import Protocol, protocol_for
+from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.distributed.alike import check_alike
 from gradvote.engines.distributed.part_round import PartRound, RankRound
-from gradvote.engines.distributed.states import StateRows, rows_from, rows_of, saved_of, states_of
+from gradvote.engines.distributed.pipeline import Traffic
+from gradvote.engines.distributed.seat import Seat, seat_of
+from gradvote.engines.distributed.states import StateRows, rows_from, saved_of
 from gradvote.engines.distributed.stats import ExchangeStats, from_rows
-from gradvote.engines.distributed.transport import Delivered, Transport
+from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
 from gradvote.staging import CPU
@@ -25,17 +27,12 @@ VERSION = 2
 ADVICE = "Load the file of this rank; for another number of ranks or another placement see gradvote.distributed.resize."
 
 
-@dataclass
-class Seat:
-    """A part and this rank's states for it."""
-
-    part: Part
-    worker: list[State]
-    server: list[State]
-
-
 class Session:
-    """Parts, states, step and counts of one rank. States change in `commit` only."""
+    """Parts, states, step and counts of one rank.
+
+    States change while a step is made, slice by slice; after a step that failed then, nothing is done with them any
+    more. Where rounds are opened with `keep`, they change in `commit` only.
+    """
 
     def __init__(
         self,
@@ -46,8 +43,10 @@ class Session:
         seed: int,
         secret: bytes | None,
         faults: Sequence[Faulty],
+        shifts: Callable[[Layout], Sequence[int]] | None = None,
     ) -> None:
-        self.protocol = protocol_for(parameters.tensors, algorithm, seed, parameters.names)
+        protocol = protocol_for(parameters.tensors, algorithm, seed, parameters.names)
+        self.protocol = protocol if shifts is None else replace(protocol, shifts=tuple(shifts(protocol.layout)))
         self.names, self.transport, self.placement = tuple(parameters.names), transport, placement
         transport.settle(parameters.device)
         self.served = served(self.protocol.layout, placement, transport.num_ranks)
@@ -61,38 +60,60 @@ class Session:
             transport.rank, transport.num_ranks, self.protocol.layout.size, abstentions=(0,) * transport.num_ranks
         )
         self.last: list[PartRound] = []
-        self._seat("all", self.protocol.layout)
+        self._open: list[PartRound] = []
 
-    def check_alike(self, parameters: Parameters) -> None:
+    def check_alike(self, parameters: Parameters, *options: object) -> None:
         """Raise ValueError where the ranks were given different things; all ranks ask once, before the first step."""
-        check_alike(self.transport, parameters, self.protocol.recipe_text, self.placement, VERSION)
+        recipe = f"{self.protocol.recipe_text} {options}"
+        check_alike(self.transport, parameters, recipe, self.placement, VERSION)
 
-    def round_of(self, key: Hashable, layout: Layout, lr: float | Sequence[float]) -> PartRound:
-        """A round of the blocks of `layout`, known by `key` from round to round."""
+    def begin(self) -> None:
+        """Begin a step.
+
+        Raises:
+            RuntimeError: an earlier one failed half way.
+        """
+        self._check_whole()
+        self._open = []
+
+    def round_of(self, key: Hashable, layout: Layout, lr: float | Sequence[float], keep: bool = False) -> PartRound:
+        """A round of the blocks of `layout`, known by `key` from round to round.
+
+        `keep`: the old states stay until `commit`, beside the new ones.
+        """
         seat = self.seats.get(key) or self._seat(key, layout)
         t = self.transport
         now = RankRound(self.step, t.rank, t.num_ranks, lr, self.secret, self.faults, t.home, t.server)
-        return PartRound(seat.part, now, seat.worker, seat.server)
+        self._open.append(PartRound(seat, now, keep))
+        return self._open[-1]
 
-    def commit(self, rounds: Mapping[Hashable, PartRound], deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
+    def commit(self, rounds: Mapping[Hashable, PartRound], deliveries: Sequence[Traffic]) -> None:
         """Take over the states of a finished step."""
         for key, round_ in rounds.items():
-            self.seats[key].worker, self.seats[key].server = round_.worker, round_.server
+            self.seats[key].worker.states, self.seats[key].server.states = round_.worker, round_.server
         abstained = torch.tensor(self.counts.abstentions, device=CPU)
         for round_ in rounds.values():
             abstained += round_.abstentions
         self.last = list(rounds.values())
         self._next(replace(self.counts, steps=self.counts.steps + 1, abstentions=tuple(abstained.tolist())), deliveries)
 
-    def skip(self, deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
+    def skip(self, deliveries: Sequence[Traffic] = ()) -> None:
         """Count a step whose decisions nobody applies; the states stay, and the next step draws anew."""
         self._next(self.counts, deliveries)
 
-    def _next(self, counts: ExchangeStats, deliveries: Sequence[tuple[Delivered, Delivered]]) -> None:
+    def _next(self, counts: ExchangeStats, deliveries: Sequence[Traffic]) -> None:
         for up, down in deliveries:
-            counts = counts.add((up.bytes_sent, up.bytes_received), (down.bytes_sent, down.bytes_received))
-        self.counts = counts
+            counts = counts.add(up, down)
+        self.counts, self._open = counts, []
         self.step += 1
+
+    def _check_whole(self) -> None:
+        if any(round_.moved for round_ in self._open):
+            raise RuntimeError(
+                f"Step {self.step} failed on this rank while its memories and momenta were replaced, so they may be "
+                "half of that step and half of the one before. Load a checkpoint (load_state_dict), on all ranks, or "
+                "start all ranks again from the last one."
+            )
 
     def stats(self) -> ExchangeStats:
         """The counts of this rank."""
@@ -103,8 +124,13 @@ class Session:
         return from_rows(self.transport.gather(self.stats().as_row()), self.counts.coordinates)
 
     def state_dict(self) -> dict[str, Any]:
-        """This rank's states by parameter and block, the step and the recipe; all tensors are copies on the CPU."""
-        worker, server = self._rows()
+        """This rank's states by parameter and block, the step and the recipe; all tensors are copies on the CPU.
+
+        Raises:
+            RuntimeError: a step failed half way.
+        """
+        self._check_whole()
+        worker, server = self.rows()
         return {
             "version": VERSION,
             "recipe": self.protocol.recipe_text,
@@ -125,38 +151,35 @@ class Session:
         """
         self._check(state)
         sizes = block_sizes(self.protocol.layout)
-        loose = rows_from(state["worker"], sizes), rows_from(state["server"], sizes)
-        mine = set(self.served[self.transport.rank].nonzero()[:, 0].tolist())
-        loose[1].update({name: {b: row for b, row in rows.items() if b in mine} for name, rows in loose[1].items()})
-        self.seats, self.loose, self.step, self.last = {}, loose, int(state["step"]), []
+        self.resume(rows_from(state["worker"], sizes), rows_from(state["server"], sizes), int(state["step"]))
 
-    def _rows(self) -> tuple[StateRows, StateRows]:
+    def resume(self, worker: StateRows, server: StateRows, step: int) -> None:
+        """Continue with these states, of which the server's are those of any rank, at a step."""
+        mine = set(self.served[self.transport.rank].nonzero()[:, 0].tolist())
+        own = {name: {b: row for b, row in rows.items() if b in mine} for name, rows in server.items()}
+        self.seats, self.loose, self.step, self.last, self._open = {}, (worker, own), step, [], []
+
+    def rows(self) -> tuple[StateRows, StateRows]:
+        """The states of this rank as worker, and as server of its blocks, row by row."""
+        if not self.seats:
+            self._seat("all", self.protocol.layout)
         worker, server = ({name: dict(rows) for name, rows in side.items()} for side in self.loose)
         for seat in self.seats.values():
-            rows_of(seat.part.layout, seat.worker, worker)
-            rows_of(self._mine(seat.part).layout, seat.server, server)
+            seat.worker.rows(worker)
+            seat.server.rows(server)
         return worker, server
 
     def _seat(self, key: Hashable, layout: Layout) -> Seat:
-        part = part_of(self.protocol, layout, self.served)
+        """Take a seat with the states of those that it takes the place of."""
         wanted = {block for group in layout.groups for block in group.blocks}
         for old, seat in list(self.seats.items()):
             if any(wanted.intersection(group.blocks) for group in seat.part.layout.groups):
-                rows_of(seat.part.layout, seat.worker, self.loose[0])
-                rows_of(self._mine(seat.part).layout, seat.server, self.loose[1])
-                del self.seats[old]
-        mine = self._mine(part)
-        worker = part.protocol.init_worker(torch.zeros(layout.size, device=self.transport.home))
-        server = mine.init_server(torch.zeros(mine.layout.size, device=self.transport.server))
-        seat = Seat(part, states_of(layout, worker, self.loose[0]), states_of(mine.layout, server, self.loose[1]))
-        for rows in (*self.loose[0].values(), *self.loose[1].values()):
-            for block in wanted:
-                rows.pop(block, None)
-        self.seats[key] = seat
-        return seat
-
-    def _mine(self, part: Part) -> Protocol:
-        return part.shards[self.transport.rank].protocol
+                seat.worker.rows(self.loose[0])
+                seat.server.rows(self.loose[1])
+                del self.seats[old], seat
+        t, part = self.transport, part_of(self.protocol, layout, self.served)
+        self.seats[key] = seat_of(part, t.rank, t.home, t.server, self.loose, bool(self.faults))
+        return self.seats[key]
 
     def _check(self, state: dict[str, Any]) -> None:
         own = {

@@ -25,6 +25,14 @@ def rows_of(layout: Layout, states: Sequence[State], into: StateRows) -> None:
             into.setdefault(name, {}).update(zip(group.blocks, leaf, strict=True))
 
 
+def forget(layout: Layout, rows: StateRows) -> None:
+    """Take the blocks of a layout out of `rows`."""
+    for own in rows.values():
+        for group in layout.groups:
+            for block in group.blocks:
+                own.pop(block, None)
+
+
 def states_of(layout: Layout, fresh: Sequence[State], rows: StateRows) -> list[State]:
     """The states of a layout's groups, from `rows` where these have the blocks and from `fresh` states elsewhere."""
     return [_filled(state, group.blocks, rows) for group, state in zip(layout.groups, fresh, strict=True)]
@@ -105,6 +113,11 @@ def leaves(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def has_state(part: Part) -> bool:
+    """Whether a part remembers anything."""
+    return next(leaves(part.init(torch.zeros(1, 1, device=CPU))), None) is not None
 
 
 def _check_names(part: Part, own: Set[str], saved: Set[str]) -> None:

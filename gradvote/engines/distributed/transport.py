@@ -106,6 +106,11 @@ class Delivered:
     bytes_sent: int
     bytes_received: int
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes sent and received."""
+        return self.bytes_sent, self.bytes_received
+
     def wait(self) -> list[Tensor]:
         """One message from each rank, where the group has brought it.
 

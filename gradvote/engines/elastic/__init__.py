@@ -17,7 +17,8 @@ A map. One step of one worker, in order, with the file of each part:
    `servers.sharded` works out its `servers.shards`, and `servers.delivery` brings each decision to all.
 5. `participant` applies the `snapshots.DecidedStep` or `ShardedStep`, and goes on: `membership` is the group's state
    and its transitions, `node` what a process is beside that. Who learns is sent the step (`catch_up.teaching`), who
-   holds a shard from now on its memory (`servers.shard_transfer`, by `consensus.shard_assignment`).
+   holds a shard from now on its memory (`servers.shard_transfer`, by `consensus.shard_assignment`). Ballots also say
+   on which parameters they were cast: whose are not those of most (`comparing`) takes over theirs (`catch_up.healing`).
 
 Before the first step `attach` checks what it was given, `environment` finds number, store and keys, and `bootstrap`
 makes members of those that came. Who was away comes back by `catch_up.learning`. `timeouts` bounds all waiting and has
@@ -28,7 +29,7 @@ Imports point one way: consensus, net, signing, stores → membership, peers, no
 catch_up → bootstrap, vote → attach.
 """
 
-from gradvote.engines.common.errors import Equivocation
+from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.elastic.attach import attach
 from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.counts import ElasticStats, WorkerCounts
@@ -42,6 +43,7 @@ __all__ = [
     "ElasticVote",
     "Equivocation",
     "Excluded",
+    "ParametersDiffer",
     "RegisterLost",
     "Replaced",
     "RunEnded",

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_rule, check_weight
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.replica import Replica, check_given
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.environment import (
@@ -53,6 +54,7 @@ def attach(
     faults: Sequence[Faulty] = (),
     keys: "Keys | Path | str | None" = None,
     placement: Placement = "replicated",
+    check_parameters_every: int | None = EVERY,
     insecure: bool = False,
 ) -> ElasticVote:
     """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
@@ -76,7 +78,8 @@ def attach(
     `host` is the address to listen at; `faults` are lies of workers about their gradients, to try them. `secret` keys
     this worker's private draws; None derives them from the seed. `scaler` is the `torch.amp.GradScaler` of the loop:
     `step()` takes the place of its `step` and `update`, and each worker has a scale of its own. `max_norm` bounds the
-    norm of this worker's own gradient before the vote.
+    norm of this worker's own gradient before the vote. Within `check_parameters_every` steps all parameters have been
+    compared: a member whose are not those of most is named, and takes over theirs (None: never).
 
     `keys` is a folder of `gradvote keys`, or the one that `gradvote launch` has made. With its certificates all
     connections are encrypted (TLS 1.3), and both ends prove which workers they are. Where it has keys for ballots,
@@ -108,7 +111,7 @@ def attach(
     for faulty in faults:
         faulty.check_real(expected, on_links=False)
     lies = tuple(faults), expected
-    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm)
+    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm, check_parameters_every)
     server = server_of(placement, replica, expected)
     naming, credentials = naming_of(keys, number, register), credentials_of(keys, number)
     place = host_of(host, credentials, insecure)

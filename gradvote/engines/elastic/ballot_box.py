@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gradvote.engines.common.ballot import Ballot
-from gradvote.engines.common.digests import digest_of
+from gradvote.engines.common.digests import SHORT_DIGEST_BYTES, digest_of
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.members import Held, Member
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
 from gradvote.engines.elastic.signing.names import Body, Naming
 from gradvote.wire import WireError
+
+CHECK_BYTES = SHORT_DIGEST_BYTES
+"""The length of the digest of a part of the parameters."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class BallotBox(Protocol):
     def alike(self, received: ReceivedBallot) -> bool:
         """Whether the author has applied what this member has."""
 
+    def checks(self, counted: Held) -> dict[int, bytes] | None:
+        """The digests of their authors' parameters by ticket; None where one of these ballots is not here."""
+
     def displaced(self, author: int, received: ReceivedBallot) -> int | None:
         """Let go what is here in an author's name, if it is another ballot than this and not complete: who sent it."""
 
@@ -55,13 +61,13 @@ class BallotBox(Protocol):
 
 
 class WholeBallots:
-    """Everyone gets everything (`replicated`)."""
+    """Everyone gets everything (`replicated`): the digest of a part of the author's parameters, and its ballot."""
 
     def __init__(
         self, replica: Replica, naming: Naming, slot: Slot, me: Member, generation: int, ballot: Ballot
     ) -> None:
         self.replica, self.naming, self.slot = replica, naming, slot
-        body = naming.sign(generation, slot, me, ballot.body)
+        body = naming.sign(generation, slot, me, ballot.check + ballot.body)
         digest = digest_of(body)
         self._ballots = {me.ticket: ReceivedBallot(naming.name(body, digest), body, me.ticket, digest)}
 
@@ -80,7 +86,7 @@ class WholeBallots:
         return [(self.frame(author, author), list(to))]
 
     def read(self, author: Member, frame: Frame, by: int) -> ReceivedBallot:
-        expected = self.replica.ballot_bytes(self.slot, author.number) + self.naming.extra_bytes
+        expected = CHECK_BYTES + self.replica.ballot_bytes(self.slot, author.number) + self.naming.extra_bytes
         if len(frame.body) != expected:
             raise WireError(f"has {len(frame.body)} bytes instead of {expected}")
         return ReceivedBallot(self.naming.name(frame.body, frame.digest), frame.body, by, frame.digest)
@@ -88,8 +94,18 @@ class WholeBallots:
     def alike(self, received: ReceivedBallot) -> bool:
         return True
 
+    def checks(self, counted: Held) -> dict[int, bytes] | None:
+        return checks_in(self._ballots, counted, 0)
+
     def displaced(self, author: int, received: ReceivedBallot) -> int | None:
         return None
 
     def put(self, author: int, received: ReceivedBallot) -> bool:
         return author not in self._ballots and bool(self._ballots.setdefault(author, received))
+
+
+def checks_in(ballots: Mapping[int, ReceivedBallot], counted: Held, at: int) -> dict[int, bytes] | None:
+    """The digests of parameters at a place of the bodies of ballots; None unless these are the counted ones."""
+    if any(t not in ballots or ballots[t].name != name for t, name in counted.items()):
+        return None
+    return {t: bytes(ballots[t].body[at : at + CHECK_BYTES]) for t in counted}

@@ -6,6 +6,7 @@ that they are no members. So a run cannot split in two.
 """
 
 import time
+from collections import Counter
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.catch_up.learning import PAUSE, Learner
@@ -124,7 +125,8 @@ def _founders(node: Node, num_shards: int) -> Record:
     node.membership.convict(node.register.accusations())
     places = (node.register.place(t) for t in {node.me.ticket, *node.mesh.connections})
     present = [p for p in places if p is not None and node.membership.admits(p.number)]
-    best = min(present, key=lambda p: (-p.step, p.ticket))
+    held = Counter((p.step, p.state) for p in present)
+    best = min(present, key=lambda p: (-p.step, -held[p.step, p.state], p.ticket))  # a bit may have turned in one
     alike = sorted(Member(p.ticket, p.number) for p in present if (p.step, p.state) == (best.step, best.state))
     newest = {m.number: m for m in alike}
     tickets = {m.ticket for m in newest.values()}

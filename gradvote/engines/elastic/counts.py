@@ -16,8 +16,9 @@ class WorkerCounts:
     `counted` ballots, `missed` ones (abstentions of a member), and among what arrived: `corrupted` (altered on the
     way), `malformed` (of a wrong length), `stale` (for a slot that is past), `replayed` (sent again), `forged` (ballots
     and lists that are not signed by those they name). It `joined` and was `excluded` so many times; it `lied` where it
-    signed two ballots for one step, and was excluded for good. `latency` is that of its last ballot after this worker's
-    own (seconds, negative where it came first), `mean_latency` over all.
+    signed two ballots for one step, and was excluded for good. It `differed` from most in its parameters so many
+    times, and had to take over theirs. `latency` is that of its last ballot after this worker's own (seconds, negative
+    where it came first), `mean_latency` over all.
     """
 
     counted: int = 0
@@ -30,6 +31,7 @@ class WorkerCounts:
     lied: int = 0
     excluded: int = 0
     joined: int = 0
+    differed: int = 0
     latency: float = 0.0
     mean_latency: float = 0.0
 

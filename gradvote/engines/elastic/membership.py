@@ -73,6 +73,10 @@ class Membership:
         """The others have gone on without this process: it has to learn."""
         self._change("is outside", inside=False)
 
+    def step_in(self) -> None:
+        """This process is as the others are again, in the slot that it stands before."""
+        self._change("is back", inside=self.state.me.ticket in self.state.members)
+
     def suspect(self, tickets: Iterable[int]) -> None:
         """In the coming slot, nobody waits for these."""
         self._change("suspects", suspects=frozenset(tickets))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.catch_up.teaching import FRESH, teach
+from gradvote.engines.elastic.catch_up.teaching import FRESH, HEAL, teach
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.shard_assignment import Holders, Moves
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Connection, Event
@@ -20,7 +20,7 @@ class Participant:
 
     def __init__(self, node: Node, server: Server) -> None:
         self.node, self.server = node, server
-        self._learners = set[int]()
+        self._learners, self._healers = set[int](), set[int]()
 
     def enter(
         self,
@@ -63,6 +63,9 @@ class Participant:
         node.peers.let_in(node.members)
         self.server.go_on(node, record)
         self.server.give(node)
+        for ticket in self._healers & node.peers.connections.keys():
+            teach(node, self.server, node.peers.connections[ticket], None)
+        self._healers = set()
         frame = Frame(FrameKind.STEP, node.me.ticket, record.slot, step.pack()) if self._learners else None
         for ticket in list(self._learners):
             if frame is not None:
@@ -118,11 +121,19 @@ class Participant:
         elif frame.kind == FrameKind.PULL and not node.inside:
             self._say_where(connection)
         elif frame.kind == FrameKind.PULL:
-            self._learners.add(ticket)
-            if node.peers.may_pull(connection, node.timeouts.deadline):
-                teach(node, self.server, connection, None if bytes(frame.body) == FRESH else frame.slot)
+            self._teach(connection, frame)
         elif frame.slot < node.slot and frame.kind in SHARD_FRAMES:
             self.server.hear_past(node, connection, frame)
+
+    def _teach(self, connection: Connection, frame: Frame) -> None:
+        ticket, body, node = connection.peer.ticket, bytes(frame.body), self.node
+        if body == HEAL and frame.slot > node.slot:
+            self._healers.add(ticket)  # it has decided a moment earlier
+            return
+        if body != HEAL or ticket not in node.members:
+            self._learners.add(ticket)
+        if node.peers.may_pull(connection, node.timeouts.deadline):
+            teach(node, self.server, connection, None if body in (FRESH, HEAL) else frame.slot)
 
     def _asks(self, peer: Member, frame: Frame) -> None:
         if self.node.peers.asks(peer.ticket, frame) and not self.node.naming.knows(peer.number):

@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from gradvote.engines.common.ballot import Ballot
-from gradvote.engines.common.errors import Equivocation
+from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.replica import VERSION
 from gradvote.engines.common.signals import signals_call
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic import bootstrap
+from gradvote.engines.elastic.catch_up.healing import Healer
 from gradvote.engines.elastic.catch_up.learning import Learner
 from gradvote.engines.elastic.consensus.records import Record
 from gradvote.engines.elastic.consensus.register import Register
@@ -36,6 +37,9 @@ from gradvote.engines.elastic.voting import VotingRound
 LEAVING = 1.0
 """The longest that a worker which was asked to stop stays for what the others still want of it, in seconds."""
 
+_TOLD = (Equivocation, ParametersDiffer)
+"""The others must hear what a worker knows that ends with one of these."""
+
 
 class ElasticVote:
     """A worker's part in the votes: a context manager, which joins on entry and tells the others when it leaves."""
@@ -52,13 +56,14 @@ class ElasticVote:
         credentials: Credentials | None = None,
     ) -> None:
         inbox: Inbox = queue.SimpleQueue()
-        recipe = server.replica.protocol.recipe ^ (SIGNED if naming.signed else 0) ^ server.mark
+        replica = server.replica
+        recipe = replica.protocol.recipe ^ (SIGNED if naming.signed else 0) ^ server.mark ^ replica.check.mark
         mesh, counts = Mesh(register, host, recipe, inbox, server.limits(), credentials), RunCounts()
         membership = Membership(server.replica.number, naming, counts)
         self._node = Node(membership, Peers(mesh, inbox), register, quorum, times, counts)
         self._server, self._participant = server, Participant(self._node, server)
         self._round: VotingRound | None = None
-        self._num_expected = num_expected
+        self._num_expected, self._odd = num_expected, frozenset[int]()
         self._until: int | None = None
         self._signals = contextlib.ExitStack()
 
@@ -102,6 +107,7 @@ class ElasticVote:
         Raises:
             Equivocation: a worker told different things to different members, in a run without signatures; nothing was
                 applied.
+            ParametersDiffer: members hold different parameters, and no more than half the same; nothing was applied.
             Excluded: that was this worker, in a run with signatures.
             TooFewWorkers: fewer than `min_workers` for too long, or this worker has left; nothing was applied.
             ShardLost: both holders of a shard ended within this step (placement `sharded`); nothing was applied.
@@ -112,6 +118,7 @@ class ElasticVote:
                 f"Worker {self.worker} was asked to stop and has left the run at step {self.step_number}. End the loop "
                 "where vote.stopping is true, as `for step in vote.steps(...)` does."
             )
+        self._odd = frozenset()
         while True:
             if not self._node.inside:
                 return self._learn(self._ballot())
@@ -120,7 +127,7 @@ class ElasticVote:
             if record is None or not self._finish(record, vote):
                 return self._learn(vote.ballot)
             if record.applied:
-                return None if self._node.inside else self._learn(None)
+                return self._go_on()
 
     def _open_round(self) -> VotingRound | None:
         """The round that an error has interrupted."""
@@ -185,15 +192,22 @@ class ElasticVote:
         if kind is None and node.inside and self._until is not None and self.step_number >= self._until:
             with contextlib.suppress(RegisterLost):
                 node.register.end(node.generation, self.step_number)
-        if kind is None and not self.stopping:
-            self._linger(lambda: node.peers.num_waiting(node.members) > 0)
+        if kind is None:
+            self._linger(lambda: self._is_learned_from)
         node.peers.send(list(node.peers.connections), bye(node.me.ticket, node.slot))
         if kind is None:
             self._linger(lambda: self._server.is_needed(node))
         connections = list(node.mesh.connections.values())
         node.mesh.stop()
-        if kind is None or issubclass(kind, Equivocation):  # the others must hear what this one knows
+        if kind is None or issubclass(kind, _TOLD):
             self._linger(lambda: any(not connection.idle for connection in connections))
+
+    @property
+    def _is_learned_from(self) -> bool:
+        """Whether others have yet to take over the state that this worker ends with: members that heal, newcomers."""
+        peers = self._node.peers
+        heals = self._odd & peers.connections.keys() - peers.left
+        return bool(heals) or (not self.stopping and peers.num_waiting(self._node.members) > 0)
 
     def _linger(self, needed: Callable[[], bool]) -> None:
         limit = self._node.timeouts.deadline
@@ -213,11 +227,19 @@ class ElasticVote:
         if not record.applied:
             self._participant.advance(self._server.given_up(record))
             return node.inside
+        self._odd = vote.compare(record)
         step = vote.settle(record)
         if step is None:
             return False
         self._participant.apply(step, vote.ballot)
         return True
+
+    def _go_on(self) -> None:
+        """This worker has taken its step: it heals, or learns, where it has to."""
+        if self._node.inside and self._node.me.ticket in self._odd:
+            Healer(self._participant, self._odd, self._until).run()
+        elif not self._node.inside:
+            self._learn(None)
 
     def _learn(self, pending: Ballot | None) -> None:
         Learner(self._participant, False, pending, self._until).run()

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 
 from gradvote.engines.common.ballot import Ballot
-from gradvote.engines.common.errors import Equivocation
+from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.ballot_box import ReceivedBallot
+from gradvote.engines.elastic.comparing import differing
 from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.agreement import Agreement
 from gradvote.engines.elastic.consensus.records import Record, held_from, held_to_json, record_from
@@ -75,6 +76,23 @@ class VotingRound:
         node.membership.convict(agreement.proofs.values())
         LOG.debug("step %d, attempt %d: decided %s", *astuple(self.slot), agreement.decision)
         return agreement.decision
+
+    def compare(self, record: Record) -> frozenset[int]:
+        """The members, by ticket, whose parameters are not those of most, as the ballots that count say.
+
+        Where one of these ballots is not here, nobody is known to differ.
+
+        Raises:
+            ParametersDiffer: no more than half are alike; and whoever runs this round again hears the same.
+        """
+        checks = self.box.checks(record.counted)
+        if checks is None or len(set(checks.values())) < 2:
+            return frozenset()
+        try:
+            return differing(self.node, self.slot, self.server.replica.check, checks)
+        except ParametersDiffer as error:
+            self.stopped = error
+            raise
 
     def settle(self, record: Record) -> Step | None:
         """What the ballots that count come to; see `Server.settle`.

@@ -6,17 +6,21 @@ gloo ends a process that is sent more or less than it waits for. So lengths, ste
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gradvote.engines.common.digests import SHORT_DIGEST_BYTES
+from gradvote.engines.common.errors import ParametersDiffer
+from gradvote.engines.common.parameter_check import UNCHECKED, usual
 from gradvote.engines.common.slot import Slot
 
 MAGIC = b"GVF1"
 HISTORY_BYTES = 16
 UNKNOWN = bytes(HISTORY_BYTES)
-_FORM, _CHECK = struct.Struct(f"<4sB??xIIQQQ{HISTORY_BYTES}s"), struct.Struct("<I")
+_FORM = struct.Struct(f"<4sB??xIIQQQ{HISTORY_BYTES}s{SHORT_DIGEST_BYTES}s")
+_CHECK = struct.Struct("<I")
 GREETING_BYTES = _FORM.size + _CHECK.size
-VERSION = 1
+VERSION = 2
 
 
 class Diverged(RuntimeError):
@@ -29,7 +33,7 @@ class Refused(RuntimeError):
 
 @dataclass(frozen=True)
 class Greeting:
-    """`length` is that of the ballot at `slot`; `history` stands for all ballots applied so far.
+    """`length` is that of the ballot at `slot`; `history` stands for all ballots so far, `check` for the parameters.
 
     A replica that does not vote (it heals, or is a spare) says so, and its history is not asked for.
     """
@@ -41,12 +45,13 @@ class Greeting:
     history: bytes
     votes: bool
     failed: bool = False
+    check: bytes = UNCHECKED
 
     def pack(self) -> bytes:
         """As bytes (`GREETING_BYTES`)."""
         raw = _FORM.pack(
             MAGIC, VERSION, self.votes, self.failed, self.number, self.slot.attempt, self.slot.step, self.recipe,
-            self.length, self.history,
+            self.length, self.history, self.check,
         )  # fmt: skip
         return raw + _CHECK.pack(zlib.crc32(raw))
 
@@ -55,22 +60,23 @@ def greeting_from(raw: bytes) -> Greeting | None:
     """The greeting in these bytes; None where they are none."""
     if _CHECK.unpack_from(raw, _FORM.size)[0] != zlib.crc32(raw[: _FORM.size]):
         return None
-    magic, version, votes, failed, number, attempt, step, recipe, length, history = _FORM.unpack_from(raw)
+    magic, version, votes, failed, number, attempt, step, recipe, length, history, check = _FORM.unpack_from(raw)
     if (magic, version) != (MAGIC, VERSION):
         return None
-    return Greeting(number, Slot(step, attempt), recipe, length, history, votes, failed)
+    return Greeting(number, Slot(step, attempt), recipe, length, history, votes, failed, check)
 
 
 def agreed_slot(
-    found: Sequence[Greeting | None], own: Greeting, expected: Callable[[Slot, int], int]
+    found: Sequence[Greeting | None], own: Greeting, expected: Callable[[Slot, int], int], part: str = "some parameter"
 ) -> tuple[list[Greeting], Slot]:
     """All greetings, by rank, and the slot that their voters take: the latest attempt that one of them is at.
 
-    `expected(slot, number)` is the length that a ballot must have.
+    `expected(slot, number)` is the length that a ballot must have, `part` names the parameters that checks are of.
 
     Raises:
         ValueError: this replica was built or loaded otherwise than most, or has another one's number.
-        Diverged: it has another history than most.
+        Diverged: it has another history, or other parameters, than most.
+        ParametersDiffer: no more than half of the voters have the same parameters.
         Refused: so it is with another replica; the text names it.
     """
     greetings = [g for g in found if g is not None]
@@ -92,7 +98,28 @@ def agreed_slot(
     failed = [str(g.number) for g in voters if g.failed]
     if failed or not voters:
         raise Refused(f"Worker {', '.join(failed)} failed before it voted." if failed else "Nobody votes in this step.")
+    _compare({g.number: g.check for g in voters}, own.number, part)
     return greetings, max(g.slot for g in voters)
+
+
+def _compare(checks: Mapping[int, bytes], own: int, part: str) -> None:
+    if len(set(checks.values())) == 1:
+        return
+    most = usual(checks)
+    if most is None:
+        numbers = ", ".join(map(str, sorted(checks)))
+        raise ParametersDiffer(
+            f"The replicas of this quorum (workers {numbers}) hold different parameters, in {part}, "
+            "and no more than half are alike, so that nobody can tell who is right. Nothing of this step was applied. "
+            "A bit has turned in a memory, or a script changes values on some of them only; start again from the last "
+            "checkpoints."
+        )
+    odd = {number for number, check in checks.items() if check != most}
+    raise (Diverged if own in odd else Refused)(
+        f"Worker {', '.join(map(str, sorted(odd)))} holds other parameters than most, in {part}: a bit has turned in a "
+        "memory, or a script changes values there only. End that process, and a new one in its place heals from the "
+        "others. Nothing of this step was applied."
+    )
 
 
 def _twice(greetings: Sequence[Greeting]) -> set[int]:
@@ -120,7 +147,7 @@ def _odd(greetings: Sequence[Greeting], key: Callable[[Greeting], Hashable]) -> 
 
 _PROBLEMS: tuple[tuple[type[Exception], Callable[[Sequence[Greeting]], set[int]], str], ...] = (
     (ValueError, _twice, "has the number of another replica; each replica group needs its own (worker=)"),
-    (ValueError, _built, "was attached with another algorithm, seed or model than most"),
+    (ValueError, _built, "was attached with another algorithm, seed, model or check_parameters_every than most"),
     (ValueError, _step, "is at another step than most; all or none must load a checkpoint into the manager"),
     (
         Diverged,

@@ -48,7 +48,14 @@ def account_from(state: Mapping[str, Any]) -> Account:
     history, counted = state.get("history"), state.get("counted")
     if not isinstance(history, bytes) or len(history) != HISTORY_BYTES or not isinstance(counted, dict):
         raise ValueError("The state to load does not say which ballots were counted; it is not one of a vote's.")
-    return Account(history, {int(number): (step, attempt, bytes(d)) for number, (step, attempt, d) in counted.items()})
+    return Account(history, {int(number): _name_in(own) for number, own in counted.items()})
+
+
+def _name_in(own: Any) -> Name:
+    if not isinstance(own, list | tuple) or [*map(type, own)] != [int, int, bytes]:
+        raise ValueError(f"The state to load names a ballot as {str(own)[:100]}, not by its step, attempt and digest.")
+    step, attempt, digest = own
+    return step, attempt, digest
 
 
 class Pending:

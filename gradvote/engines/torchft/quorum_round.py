@@ -11,6 +11,7 @@ import torch
 from gradvote import wire
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.digests import short_digest_of
+from gradvote.engines.common.parameter_check import UNCHECKED
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.torchft.all_to_all import AllToAll
@@ -56,10 +57,11 @@ class QuorumRound:
             Exception: what this replica failed of.
         """
         ballot = self._vote()
-        raw = self.all_to_all.swap(self._greeting().pack(), [GREETING_BYTES] * self.all_to_all.num)
+        raw = self.all_to_all.swap(self._greeting(ballot).pack(), [GREETING_BYTES] * self.all_to_all.num)
         if self._failed:
             raise self._failed
-        greetings, slot = agreed_slot([*map(greeting_from, raw)], self._greeting(), self.replica.ballot_bytes)
+        own, part = self._greeting(ballot), self.replica.check.names(self.slot.step)
+        greetings, slot = agreed_slot([*map(greeting_from, raw)], own, self.replica.ballot_bytes, part)
         if slot != self.slot:
             self.slot = slot
             ballot = self._vote()
@@ -92,12 +94,13 @@ class QuorumRound:
     def _failed(self) -> Exception | None:
         return self.failure if self.votes else None
 
-    def _greeting(self) -> Greeting:
+    def _greeting(self, ballot: Ballot | None) -> Greeting:
         replica = self.replica
         length = replica.ballot_bytes(self.slot, replica.number)
         history = self.history if self.votes else UNKNOWN
-        failed = self._failed is not None
-        return Greeting(replica.number, self.slot, replica.protocol.recipe, length, history, self.votes, failed)
+        failed, check = self._failed is not None, ballot.check if ballot is not None else UNCHECKED
+        recipe = replica.protocol.recipe ^ replica.check.mark
+        return Greeting(replica.number, self.slot, recipe, length, history, self.votes, failed, check)
 
     def _swap_ballots(self, ballot: Ballot | None, greetings: Sequence[Greeting]) -> list[bytes]:
         expected = {g.number: self._length(g) for g in greetings}

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.errors import LinkBroken
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.replica import Replica, check_given
 from gradvote.engines.common.slot import Slot
@@ -40,6 +41,7 @@ def attach(
     worker: int | None = None,
     seed: int = 0,
     secret: bytes | None = None,
+    check_parameters_every: int | None = EVERY,
 ) -> "TorchftVote":
     """Let a vote take the place of `manager.allreduce` in a script for torchft 0.2.0 and its lighthouse.
 
@@ -56,8 +58,10 @@ def attach(
     script's to register. `worker` is this replica group's number, the same over restarts; None takes GRADVOTE_WORKER or
     torchft's REPLICA_GROUP_ID. `secret` keys this worker's private draws; None derives them from the seed. `scaler` is
     the `torch.amp.GradScaler` of the loop: `step()` takes the place of its `step` and `update`. `max_norm` bounds the
-    norm of this worker's own gradient before the vote. One process for each replica group. Give the plain model and
-    optimizer: torchft's own `DistributedDataParallel` and `Optimizer` would commit each step a second time.
+    norm of this worker's own gradient before the vote. Within `check_parameters_every` steps all parameters have been
+    compared; who holds others than most ends with `Diverged` (None: never). One process for each replica group. Give
+    the plain model and optimizer: torchft's own `DistributedDataParallel` and `Optimizer` would commit each step a
+    second time.
 
     Raises:
         TypeError: something else than expected was given.
@@ -73,7 +77,17 @@ def attach(
     check_given(model, optimizer, algorithm)
     number = _number(worker)
     check_weight(algorithm, number)
-    replica = Replica(model, optimizer, algorithm, number, seed, secret, scaler=scaler, max_norm=max_norm)
+    replica = Replica(
+        model,
+        optimizer,
+        algorithm,
+        number,
+        seed,
+        secret,
+        scaler=scaler,
+        max_norm=max_norm,
+        check_every=check_parameters_every,
+    )
     replica.rehearse((1, 2, 3))
     return TorchftVote(manager, replica, AllToAll(manager))
 
@@ -108,6 +122,7 @@ class TorchftVote:
         Raises:
             Equivocation: a replica told others different things; nothing was applied.
             Diverged: this replica's model is another one than the others'; nothing was applied.
+            ParametersDiffer: so it is, and no more than half are alike; nothing was applied.
             ValueError: it was attached or loaded otherwise than the others; nothing was applied.
             TimeoutError: torchft found no quorum in time.
         """

@@ -1,10 +1,13 @@
 """Large results in memory that earlier results have given back: fresh pages cost more than the arithmetic on them.
 
-A step that leaves the old state as it is writes as much as it reads; the system clears each page it hands out. So the
-memory of a result serves a later result once no tensor refers to it any more.
+The system clears each page it hands out. So the memory of a result serves a later one of about its size once no tensor
+refers to it any more: the old state of one slice becomes the new state of the next. What waits is bounded, for all
+exchanges of the process together, and what is let go returns to the system at once.
 """
 
+import contextlib
 import math
+import mmap
 import threading
 import weakref
 from collections.abc import Sequence
@@ -16,23 +19,28 @@ from torch import Tensor
 
 LARGE = 1 << 20
 """Bytes from which memory is kept."""
-READY = 1 << 25
-"""Bytes that may wait for another use, beyond as many as are in use."""
-ALIGNMENT = 64
+READY = 3 << 22
+"""Bytes that may wait for another use: what a slice of momentum and memory needs at once."""
+SLACK = 8
+"""Memory serves a result that fills it but for one part in so many."""
+STEPS = 64
+"""Sizes are rounded up to so many steps between one power of two and the next but one: slices differ by a block."""
 
 Memory = NDArray[np.uint8]
 
 
 class Spare:
-    """Memory that was given back; never more than is in use and `ready` bytes. Sizes long unused go first."""
+    """Memory that was given back, never more than `ready` bytes of it. What has waited longest goes first."""
 
     def __init__(self, ready: int = READY) -> None:
-        self._ready, self._lock, self._free, self.used = ready, threading.RLock(), dict[int, list[Memory]](), 0
+        self._ready, self._lock, self._free = ready, threading.RLock(), list[Memory]()
+        self.used = self.most = 0
+        """Bytes that are lent, and the most that ever were since `most` was last set."""
 
     @property
     def kept(self) -> int:
         """Bytes that wait for another use."""
-        return sum(size * len(arrays) for size, arrays in self._free.items())
+        return sum(len(memory) for memory in self._free)
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """`torch.empty` of a type that numpy has."""
@@ -40,28 +48,33 @@ class Spare:
         if size < LARGE:
             return torch.empty(tuple(shape), dtype=dtype)
         memory = self._take(size)
-        lent = memory[-memory.ctypes.data % ALIGNMENT :][:size]
-        weakref.finalize(lent, self._give_back, size, memory).atexit = False
+        lent = memory[:size]
+        weakref.finalize(lent, self._give_back, memory).atexit = False
         return torch.from_numpy(lent).view(dtype).view(*shape)
 
     def _take(self, size: int) -> Memory:
         with self._lock:
-            self.used += size
-            arrays = self._of(size)
-            return arrays.pop() if arrays else np.empty(size + ALIGNMENT, np.uint8)
+            fitting = [i for i, memory in enumerate(self._free) if size <= len(memory) <= size + size // SLACK]
+            memory = self._free.pop(fitting[-1]) if fitting else _new(size)
+            self.used += len(memory)
+            self.most = max(self.most, self.used + self.kept)
+            return memory
 
-    def _give_back(self, size: int, memory: Memory) -> None:
+    def _give_back(self, memory: Memory) -> None:
         with self._lock:
-            self.used -= size
-            self._of(size).append(memory)
-            while self.kept > self.used + self._ready:
-                oldest = next(arrays for arrays in self._free.values() if arrays)
-                oldest.pop()
+            self.used -= len(memory)
+            self._free.append(memory)
+            while self.kept > self._ready:
+                self._free.pop(0)
 
-    def _of(self, size: int) -> list[Memory]:
-        """What is free of a size, which is now the one used last."""
-        arrays = self._free[size] = self._free.pop(size, [])
-        return arrays
+
+def _new(size: int) -> Memory:
+    """Pages of their own, large ones where the system has them, so that they go back whatever stands beside them."""
+    step = max(mmap.PAGESIZE, (1 << size.bit_length()) // STEPS)
+    pages = mmap.mmap(-1, size + -size % step)
+    with contextlib.suppress(OSError, AttributeError):  # not every system has large pages
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
 
 spare = Spare()

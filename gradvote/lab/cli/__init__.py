@@ -1,11 +1,11 @@
 """The command line. Mistakes of a user end with one sentence and exit status 2.
 
 A map. One file per command: `training` (`train`), `comparing`, `demo`, `reproduce`, `reporting`, `planning`,
-`benching`, `launching` (and `keys`), `listing`. The first two share `options`, whose values become a `Config`, and
-`showing`: where results go and how they are shown. `train` hands its work to `ranks` (engine ddp) or `elastic_runs`,
-whose `--kill` and `--stop` are read by `script`; `compare` and `demo` to `side_by_side`, a crew of processes. What
-appears on the terminal is made by `watch` (a run), `progress` (`reproduce`), `notices` (what the library says) and
-`plain` (terminals that lack characters).
+`privacy`, `benching`, `launching` (and `keys`), `listing`. The first two share `options`, whose values become a
+`Config`, and `showing`: where results go and how they are shown. `train` hands its work to `ranks` (engine ddp) or
+`elastic_runs`, whose `--kill` and `--stop` are read by `script`; `compare` and `demo` to `side_by_side`, a crew of
+processes. What appears on the terminal is made by `watch` (a run), `progress` (`reproduce`), `notices` (what the
+library says) and `plain` (terminals that lack characters).
 """
 
 import warnings
@@ -18,7 +18,18 @@ from rich.markup import escape
 import gradvote
 from gradvote.engines.common.signals import sigterm_interrupts
 from gradvote.errors import MissingExtra, WorkerFailed
-from gradvote.lab.cli import benching, comparing, demo, launching, listing, planning, reporting, reproduce, training
+from gradvote.lab.cli import (
+    benching,
+    comparing,
+    demo,
+    launching,
+    listing,
+    planning,
+    privacy,
+    reporting,
+    reproduce,
+    training,
+)
 from gradvote.lab.cli.notices import shown_on
 from gradvote.lab.cli.plain import plain_characters
 from gradvote.lab.streams import steady_streams
@@ -30,7 +41,7 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
-for module in (listing, training, launching, comparing, reporting, planning, benching, reproduce, demo):
+for module in (listing, training, launching, comparing, reporting, planning, privacy, benching, reproduce, demo):
     module.register(app)
 
 

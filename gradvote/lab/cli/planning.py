@@ -27,10 +27,13 @@ def plan(
     bandwidth: Annotated[str, Parameter(help="Each worker's link, in each direction, for instance 100Mbit.")],
     latency: Annotated[str, Parameter(help="One-way latency, for instance 20ms.")] = "0ms",
     compute: Annotated[str, Parameter(help="Forward and backward pass of a step, for instance 0.3s.")] = "0s",
+    local_steps: Annotated[int, Parameter(help="Steps of each worker's own to a round of an algorithm.")] = 1,
+    shards: Annotated[int, Parameter(help="Ranks over which each worker shards the model; they share its link.")] = 1,
 ) -> None:
     """Predict the time of a step for each algorithm and placement, and say whether compression pays.
 
-    The work of packing, voting and unpacking is measured here; bytes follow from the formats.
+    The work of packing, voting and unpacking is measured here; bytes are those of one rank, and with what it needs in
+    memory beside parameters and gradients they follow from the formats.
     """
     rate, delay = quantities.bandwidth(bandwidth), quantities.seconds(latency)
     d, seconds = quantities.count(params), quantities.seconds(compute)
@@ -40,7 +43,7 @@ def plan(
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        found = predict(d, workers, Link(rate, delay), seconds, names=algorithms or DEFAULT)
+        found = predict(d, workers, Link(rate, delay), seconds, algorithms or DEFAULT, every=local_steps, shards=shards)
     console.print(_table(found))
     console.print(_verdict(found))
 
@@ -49,10 +52,12 @@ def _table(found: "Plan") -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for title in ("Algorithm", "Placement"):
         table.add_column(title, no_wrap=True)
-    for title in ("MB sent", "wire", "work", "exchange", "step"):
+    for title in ("MB sent", "wire", "work", "exchange", "step", "GB kept", "at peak"):
         table.add_column(title, justify="right")
     for p in found.predictions:
-        figures = (f"{p.bytes_sent / 1e6:.3g}", *(_seconds(s) for s in (p.wire, p.work, p.exchange, p.step)))
+        times = (_seconds(s) for s in (p.wire, p.work, p.exchange, p.step))
+        sizes = (f"{size / 1e9:.3g}" for size in (p.memory.kept, p.memory.peak))
+        figures = (f"{p.bytes_sent / 1e6:.3g}", *times, *sizes)
         table.add_row(p.name, p.placement, *figures, style="bold green" if p is found.best else None)
     return table
 

@@ -8,6 +8,7 @@ from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.records import held_from, held_to_json
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
+from gradvote.engines.elastic.servers.cut_ballots import digests_at
 
 How = Callable[[int], str | None]
 
@@ -78,7 +79,7 @@ def resealed(vote: ElasticVote, frame: Frame) -> Frame:
 def reheaded(vote: ElasticVote, frame: Frame) -> Frame:
     """The same of a cut ballot: another learning rate stands in its head."""
     node = vote._node
-    end = vote._server.replica.rate_bytes + DIGEST_BYTES * (1 + vote._server.num_shards)
+    end = digests_at(vote._server.replica.rate_bytes) + DIGEST_BYTES * vote._server.num_shards
     head = bytearray(frame.body[:end])
     head[0] ^= 0x10
     sealed = node.naming.sign(node.generation, frame.slot, node.me, bytes(head))

@@ -43,7 +43,7 @@ class Processes:
         num: int,
         min_workers: int,
         steps: int,
-        store: TCPStore | RegisterServer | None = None,
+        store: TCPStore | RegisterServer | str | None = None,
         **options: Any,
     ) -> None:
         self.folder, self.num, self.steps = folder, num, steps
@@ -55,9 +55,10 @@ class Processes:
             self.options["keys"] = str(folder / "keys")
             if signed:
                 write(folder / "keys", max(num, self.options["workers"]))
-        self.store = store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        if isinstance(store, RegisterServer):
-            self.options["store"] = f"gradvote://{store.address}"
+        if isinstance(store, RegisterServer | str):
+            self.options["store"] = store if isinstance(store, str) else f"gradvote://{store.address}"
+        own = None if isinstance(store, str) else store
+        self.store = own or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.processes: dict[int, BaseProcess] = {}
         self.lives: dict[int, int] = {}
 

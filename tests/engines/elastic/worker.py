@@ -6,7 +6,9 @@ import io
 import json
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +21,7 @@ from gradvote.engines.common.replica import Replica
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.faults import Faulty
 from gradvote.lab.train import checkpoint
+from tests.engines.elastic import local_worker
 from tests.engines.elastic.ledger import Findings, Ledger
 from tests.engines.elastic.liars import lie
 from tests.engines.elastic.namespaces import enter
@@ -71,6 +74,9 @@ def work(folder: str, port: int, worker: int, steps: int, options: dict[str, Any
 
 def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) -> None:
     model = new_model(o.get("model_seed", 0))
+    if "every" in o:
+        local_worker.train(partial(_write, out), batch, digest, model, store, worker, steps, o)
+        return
     optimizer = torch.optim.AdamW(model.parameters(), o.get("lr", 0.01))
     algorithm = algorithms.create(o.get("algorithm", "dist-ef-sgdm"))
     times = Timeouts(o.get("deadline", 2.0), o.get("grace", 0.2), o.get("gather", 5.0), o.get("timeout", 20.0))
@@ -105,6 +111,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
                 for p in model.parameters():
                     p.grad = torch.full_like(p, torch.nan)
             time.sleep(o.get("pace", 0.01))
+            flip(o.get("flips", {}).get(step), vote, model, optimizer)
             vote.step()
             line = {"step": vote.step_number, "digest": digest(model), "at": time.monotonic()}
             looks = o.get("held_out") or (o.get("books") and step % 20 == 0)
@@ -116,6 +123,27 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
     _write(out, {"clock": clock.num_read, "sent": stats.bytes_sent})
     _write(out, {"stats": workers, "steps": stats.steps, "retried": stats.retried, "slow": stats.slow,
                  "notes": [text for _, text in stats.notes]})  # fmt: skip
+
+
+def flip(what: str | None, vote: ElasticVote, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """A bit turns in this process: that of a number's exponent which doubles it, or halves it."""
+    replica, first = vote._server.replica, next(iter(model.parameters()))
+    held: dict[str, Any] = {
+        "weight": first, "momentum": optimizer.state[first].get("exp_avg"), "own memory": replica.worker,
+        "server's memory": replica.server,
+    }  # fmt: skip
+    if what is not None:
+        numbers = next(memory for memory in tensors_of(held[what]) if memory.numel() > 16).view(-1)
+        numbers[int(numbers.abs().argmax())].view(torch.int32).bitwise_xor_(1 << 23)
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """The tensors in a state."""
+    if isinstance(value, Tensor):
+        yield value.detach()
+    else:
+        for own in value.values() if isinstance(value, dict) else value:
+            yield from tensors_of(own)
 
 
 class Orders:

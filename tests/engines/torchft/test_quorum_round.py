@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import torch
 
 from gradvote.engines.common.ballot import Ballot
+from gradvote.engines.common.errors import ParametersDiffer
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.torchft.greetings import Refused
+from gradvote.engines.torchft.greetings import Diverged, Refused
 from gradvote.engines.torchft.quorum_round import Decision, QuorumRound
 from tests.engines.common.test_replica import replica
 
@@ -134,3 +136,25 @@ def test_what_was_sent_is_known_also_where_the_step_fails() -> None:
     for rank in (0, 2):
         sent = kept[rank].sent
         assert sent is not None and sent[0].slot == kept[rank].slot == Slot(4, 1)
+
+
+def turned(number: int, *odd: int) -> Replica:
+    """A replica, with a bit turned in a weight of it where it is one of the `odd` ones."""
+    own = replica(number)
+    if number in odd:
+        own.params[0].detach().view(torch.int32)[2, 3] ^= 1
+    return own
+
+
+def test_other_parameters_than_most_end_one_replica_and_the_step() -> None:
+    """Found before ballots travel, also by one that heals."""
+    found = play(lambda r, place: QuorumRound(turned(r, 1), place, Slot(4), r != 3, HISTORY), 4)
+    for rank, own in enumerate(found):
+        assert isinstance(own, Diverged if rank == 1 else Refused)
+        assert str(own).startswith("Worker 1 holds other parameters than most, in 'weight' to 'bias': a bit has turned")
+
+
+def test_without_a_majority_of_parameters_all_stop() -> None:
+    found = play(lambda r, place: QuorumRound(turned(r, 1), place, Slot(4), True, HISTORY), 2)
+    for own in found:
+        assert isinstance(own, ParametersDiffer) and "(workers 0, 1) hold different parameters" in str(own)

@@ -22,6 +22,7 @@ class Learner:
     ) -> None:
         self.participant, self.node = participant, participant.node
         self.fresh, self.pending, self.until = fresh, pending, until
+        self.keeps_memory = False
         self._teacher: Connection | None = None
         self._asked_at = 0.0
         self._refused: set[int] = set()
@@ -38,7 +39,7 @@ class Learner:
         started = time.monotonic()
         self.node.membership.step_out()
         while not self._done():
-            if self.node.leaving:
+            if self._leaves(time.monotonic() - started):
                 return False
             self._ask(founded is not None)
             if founded is not None and self._nobody():
@@ -46,7 +47,7 @@ class Learner:
             if time.monotonic() - started > self.node.timeouts.timeout:
                 raise TooFewWorkers(self._alone())
             if not self.node.peers.connections:
-                self.node.check_not_ended(time.monotonic() - started)
+                self._look_for_the_end(time.monotonic() - started)
             event = self.participant.take(PAUSE)
             if founded is not None and founded():
                 if isinstance(event, Arrived) and event.frame.kind in ROUND_FRAMES:
@@ -55,6 +56,9 @@ class Learner:
             if event is not None:
                 self._handle(event)
         return True
+
+    def _leaves(self, waited: float) -> bool:
+        return self.node.leaving
 
     def _done(self) -> bool:
         at_end = self.until is not None and self.node.slot.step >= self.until
@@ -67,6 +71,9 @@ class Learner:
             "its public key known to them, if ballots are signed?"
         )
 
+    def _look_for_the_end(self, waited: float) -> None:
+        self.node.check_not_ended(waited)
+
     def _nobody(self) -> bool:
         return self.fresh and self._teacher is None and self._refused >= self.node.peers.connections.keys()
 
@@ -77,7 +84,7 @@ class Learner:
             return
         last = self._teacher.peer.ticket if self._teacher is not None else 0
         self._teacher = None
-        others = [t for t in sorted(connections) if t not in self._refused]
+        others = [t for t in sorted(connections) if self._may_teach(t)]
         if not others:
             if now - self._asked_at > PAUSE and not founding:
                 self._refused.clear()
@@ -86,7 +93,13 @@ class Learner:
         if connection is not None:
             self._teacher, self._asked_at = connection, now
             connection.expect_state()
-            connection.send(Frame(FrameKind.PULL, self.node.me.ticket, self.node.slot, FRESH if self.fresh else b""))
+            connection.send(Frame(FrameKind.PULL, self.node.me.ticket, self.node.slot, self._wish()))
+
+    def _may_teach(self, ticket: int) -> bool:
+        return ticket not in self._refused
+
+    def _wish(self) -> bytes:
+        return FRESH if self.fresh else b""
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Opened):
@@ -129,7 +142,7 @@ class Learner:
         server.check(snapshot)
         node.membership.convict(snapshot.proofs)
         server.replica.restore(snapshot.state)
-        if self.fresh:
+        if self.fresh and not self.keeps_memory:
             server.replica.forget()
         if self.pending is not None:
             server.replica.keep(self.pending, snapshot.counted.get(node.me.ticket) == self.pending.slot)

@@ -9,6 +9,8 @@ from gradvote.engines.elastic.snapshots import Snapshot
 
 FRESH = b"fresh"
 """What a process asks with whose own state is of no use."""
+HEAL = b"heal"
+"""What a member asks with that has to take over the state before the very slot it stands before."""
 
 
 def teach(node: Node, server: Server, connection: Connection, slot: Slot | None) -> None:

@@ -22,6 +22,7 @@ class Why(enum.StrEnum):
     SILENT = "it did not answer when the register had to decide"
     BEHIND = "it did not have all ballots that count"
     LIED = "it signed two different ballots"
+    DIFFERS = "it holds other parameters than most"
     LACKING = "it had not been given the memory of its shard"
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.ballot_box import ReceivedBallot
+from gradvote.engines.elastic.ballot_box import CHECK_BYTES, ReceivedBallot, checks_in
 from gradvote.engines.elastic.consensus.members import Held, Member
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, held_by
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
@@ -15,19 +15,24 @@ from gradvote.engines.elastic.signing.names import Body, Naming
 from gradvote.wire import WireError
 
 
+def digests_at(rate_bytes: int) -> int:
+    """Where the digests of the parts begin in a head: behind the rates, the history and the check."""
+    return rate_bytes + DIGEST_BYTES + CHECK_BYTES
+
+
 class CutBallots:
     """Each member gets the parts of its shards (`sharded`).
 
-    All get the head of a ballot: the learning rates, the author's history, and for each shard the digest of its part of
-    the ballot. It is what is signed, and what a ballot is called by. A frame's body is the head, and then parts, each
-    behind its shard's number (uint16).
+    All get the head of a ballot: the learning rates, the author's history, the digest of a part of its parameters, and
+    for each shard the digest of its part of the ballot. It is what is signed, and what a ballot is called by. A frame's
+    body is the head, and then parts, each behind its shard's number (uint16).
     """
 
     def __init__(self, shards: Shards, naming: Naming, slot: Slot, me: Member, generation: int, ballot: Ballot) -> None:
         self.shards, self.naming, self.slot = shards, naming, slot
-        self._mine = set(held_by(shards.holders, me.ticket))
+        self._mine, self._digests = set(held_by(shards.holders, me.ticket)), digests_at(shards.replica.rate_bytes)
         slices = dict(enumerate(shards.cut(ballot)))
-        head = b"".join((ballot.rates, shards.history, *map(digest_of, slices.values())))
+        head = b"".join((ballot.rates, shards.history, ballot.check, *map(digest_of, slices.values())))
         sealed = naming.sign(generation, slot, me, head)
         self._ballots = {me.ticket: ReceivedBallot(naming.name(sealed), sealed, me.ticket, slices=slices)}
         self._complete = {me.ticket}
@@ -45,15 +50,15 @@ class CutBallots:
         return [(self.frame(author, ticket), [ticket]) for ticket in to]
 
     def read(self, author: Member, frame: Frame, by: int) -> ReceivedBallot:
-        body, rate_bytes = memoryview(bytes(frame.body)), self.shards.replica.rate_bytes
-        end = rate_bytes + DIGEST_BYTES * (1 + self.shards.num) + self.naming.extra_bytes
+        body, end = memoryview(bytes(frame.body)), self._digests + DIGEST_BYTES * self.shards.num
+        end += self.naming.extra_bytes
         if len(body) < end:
             raise WireError(f"has {len(body)} bytes, fewer than its head of {end}")
         head, slices, at = bytes(body[:end]), dict[int, Body](), end
         while at < len(body):
             shard, size = self._piece(author, body, at)
             piece = bytes(body[at + SHARD.size : at + SHARD.size + size])
-            announced = rate_bytes + DIGEST_BYTES * (1 + shard)
+            announced = self._digests + DIGEST_BYTES * shard
             if shard in slices or digest_of(piece) != head[announced : announced + DIGEST_BYTES]:
                 raise WireError(f"has another part for shard {shard} than it announces")
             slices[shard], at = piece, at + SHARD.size + size
@@ -62,6 +67,9 @@ class CutBallots:
     def alike(self, received: ReceivedBallot) -> bool:
         start = self.shards.replica.rate_bytes
         return bytes(received.body[start : start + DIGEST_BYTES]) == self.shards.history
+
+    def checks(self, counted: Held) -> dict[int, bytes] | None:
+        return checks_in(self._ballots, counted, self._digests - CHECK_BYTES)
 
     def displaced(self, author: int, received: ReceivedBallot) -> int | None:
         known = self._ballots.get(author)

@@ -6,7 +6,7 @@ from typing import Any
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.ballot_box import BallotBox, WholeBallots
+from gradvote.engines.elastic.ballot_box import CHECK_BYTES, BallotBox, WholeBallots
 from gradvote.engines.elastic.consensus.records import Record
 from gradvote.engines.elastic.consensus.shard_assignment import Holders, Moves
 from gradvote.engines.elastic.net.connections import Arrived, Connection
@@ -53,7 +53,8 @@ class Replicated(Server):
     def apply(self, node: Node, step: Step) -> None:
         assert isinstance(step, DecidedStep)
         members = node.members
-        bodies = {members[t].number: node.naming.ballot(body) for t, body in step.bodies.items()}
+        ballots = {members[t].number: memoryview(node.naming.ballot(body)) for t, body in step.bodies.items()}
+        bodies = {number: ballot[CHECK_BYTES:] for number, ballot in ballots.items()}
         self.replica.apply(step.record.slot, bodies)
 
     def enter(self, node: Node, holders: Holders, moves: Moves) -> None:
@@ -97,4 +98,4 @@ class Replicated(Server):
         self.replica.load_state_dict(state)
 
     def _body_bytes(self, node: Node, slot: Slot, number: int) -> int:
-        return self.replica.ballot_bytes(slot, number) + node.naming.extra_bytes
+        return CHECK_BYTES + self.replica.ballot_bytes(slot, number) + node.naming.extra_bytes

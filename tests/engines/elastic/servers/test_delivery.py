@@ -19,6 +19,7 @@ from gradvote.engines.elastic.net.connections import Arrived, Closed
 from gradvote.engines.elastic.net.frames import FrameKind
 from gradvote.engines.elastic.peers import KEPT_EARLY
 from gradvote.engines.elastic.servers import shard_transfer
+from gradvote.engines.elastic.servers.cut_ballots import digests_at
 from gradvote.engines.elastic.servers.server import SPARE_BYTES
 from gradvote.engines.elastic.servers.sharded import Sharded
 from gradvote.engines.elastic.snapshots import ShardedStep, Snapshot
@@ -197,7 +198,7 @@ def test_a_false_head_in_anothers_name_is_displaced_by_its_own_and_counted() -> 
     with member(1, WITHOUT_US) as own, member(2, WITHOUT_US) as other:
         vote = VotingRound(own, own.server.replica.vote(own.node.slot))
         box = VotingRound(other, other.server.replica.vote(other.node.slot)).box
-        head = 8 + DIGEST_BYTES * 4
+        head = digests_at(8) + DIGEST_BYTES * 3
         false = frame(FrameKind.BALLOT, 2, b"\x07" * head)
         vote._handle(Arrived(own.node.mesh.connections[3], false))
         vote._handle(Arrived(own.node.mesh.connections[2], box.frame(2, 1)))

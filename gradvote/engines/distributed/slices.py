@@ -1,0 +1,158 @@
+"""The verbs of a protocol, slice by slice: a new state takes the memory that the old state of the slice before had.
+
+A slice is some whole blocks of a part, about `SLICE` coordinates, with states of its own. Each is replaced as soon as
+there is a new one, so that besides the states only those of one slice exist twice. Results are joined, and are those
+of the whole part, as blocks do not know of each other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from gradvote.core import Context, Part, Payload, Plane, State
+from gradvote.engines.common.flat_buffer import Decode
+from gradvote.engines.common.part import evenly_cut
+from gradvote.engines.common.protocol import Planes, Protocol
+from gradvote.engines.distributed.states import has_state
+from gradvote.layout import Layout
+from gradvote.staging import CPU
+from gradvote.wire import Kind
+
+SLICE = 1 << 21
+"""Coordinates of a slice, where blocks are not larger."""
+
+States = list[list[State]]
+"""Slice by slice, and in each group by group."""
+Contexts = list[list[Context]]
+Update = Callable[[Layout], Tensor]
+"""Gives what is voted on (d_k,) for the layout of a slice; valid until the next call."""
+Write = Callable[[Layout, Decode], None]
+"""Takes what gives a slice's direction, and the layout of the slice."""
+Rows = list[tuple[int, slice]]
+"""The group of the part, and the rows there, of each group of a slice."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A part's protocol, cut into slices of at most `size` coordinates or one block; None: it stays whole."""
+
+    whole: Protocol
+    size: int | None
+
+    @cached_property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """One for each slice."""
+        if self.size is None or self.whole.layout.size <= self.size:
+            return (self.whole,)
+        return tuple(replace(self.whole, layout=own) for own in evenly_cut(self.whole.layout, self.size))
+
+    @cached_property
+    def rows(self) -> list[Rows]:
+        """Where each slice's groups are in those of the part."""
+        return _rows([own.layout for own in self.protocols], self.whole.layout)
+
+    def contexts(self, *args: Any, **options: Any) -> Contexts:
+        """`Protocol.contexts` of each slice."""
+        return [own.contexts(*args, **options) for own in self.protocols]
+
+    def encode(self, update: Update, states: States, ctxs: Contexts) -> list[Payload]:
+        """Worker: update -> ballots; `states` are replaced one by one."""
+        parts = []
+        for k, (own, now) in enumerate(zip(self.protocols, ctxs, strict=True)):
+            payloads, states[k] = own.encode(update(own.layout), states[k], now)
+            parts.append(payloads)
+        return self._joined(parts)
+
+    def combine(self, ballots: list[Payload], states: States, ctxs: Contexts) -> list[Payload]:
+        """Server: ballots (M, B, ...) -> decision (B, ...); `states` are replaced one by one."""
+        parts = []
+        for k, (own, rows, now) in enumerate(zip(self.protocols, self.rows, ctxs, strict=True)):
+            chosen = ballots if len(self.protocols) == 1 else [_some(ballots[g], (slice(None), at)) for g, at in rows]
+            decision, states[k] = own.combine(chosen, states[k], now)
+            parts.append(decision)
+        return self._joined(parts)
+
+    def decode(self, decision: list[Payload], states: States, ctxs: Contexts, write: Write) -> None:
+        """Worker: decision -> a direction for each slice."""
+        for k, (own, rows, now) in enumerate(zip(self.protocols, self.rows, ctxs, strict=True)):
+            chosen = decision if len(self.protocols) == 1 else [_some(decision[g], (at,)) for g, at in rows]
+
+            def decode(
+                out: Tensor | None,
+                k: int = k,
+                own: Protocol = own,
+                chosen: list[Payload] = chosen,
+                now: list[Context] = now,
+            ) -> Tensor:
+                direction, states[k] = own.decode(chosen, states[k], now, out)
+                return direction
+
+            write(own.layout, decode)
+
+    def planes(self, kind: Kind, ctxs: Contexts) -> Planes:
+        """`Protocol.planes` of the part."""
+        found = [own.planes(kind, now) for own, now in zip(self.protocols, ctxs, strict=True)]
+        if len(found) == 1:
+            return found[0]
+        groups: list[list[tuple[Plane, ...]]] = [[] for _ in self.whole.layout.groups]
+        for rows, planes in zip(self.rows, found, strict=True):
+            for (g, _), own in zip(rows, planes, strict=True):
+                groups[g].append(own)
+        return [tuple(map(_joined_plane, zip(*own, strict=True))) for own in groups]
+
+    def _joined(self, parts: Sequence[list[Payload]]) -> list[Payload]:
+        if len(parts) == 1:
+            return parts[0]
+        groups: list[list[Payload]] = [[] for _ in self.whole.layout.groups]
+        for rows, payloads in zip(self.rows, parts, strict=True):
+            for (g, _), own in zip(rows, payloads, strict=True):
+                groups[g].append(own)
+        return [own[0] if len(own) == 1 else _joined_payload(own) for own in groups]
+
+
+def slices_of(protocol: Protocol, part: Part, device: torch.device, whole: bool = False) -> Slices:
+    """How the half of a round that `part` is does its work: in slices where it has a state, and no card to keep busy.
+
+    Each slice is a round of calls, of which a card has more than enough. What needs the `whole` is not cut.
+    """
+    cut = not whole and protocol.algorithm.aggregate.separable and device == CPU and has_state(part)
+    return Slices(protocol, SLICE if cut else None)
+
+
+def _rows(slices: Sequence[Layout], whole: Layout) -> list[Rows]:
+    found, g, used = [], 0, 0
+    for layout in slices:
+        rows: Rows = []
+        for group in layout.groups:
+            rows.append((g, slice(used, used + len(group.blocks))))
+            used += len(group.blocks)
+            if used == len(whole.groups[g].blocks):
+                g, used = g + 1, 0
+        found.append(rows)
+    return found
+
+
+def _some(payload: Payload, rows: tuple[slice, ...]) -> Payload:
+    return Payload(payload.valid[rows], {name: plane[rows] for name, plane in payload.planes.items()})
+
+
+def _joined_payload(parts: Sequence[Payload]) -> Payload:
+    """Payloads (B_k, ...) of one group behind each other; narrower rows are padded with zeros."""
+    planes = {}
+    for name in parts[0].planes:
+        own = [part[name] for part in parts]
+        width = max(plane.shape[-1] for plane in own)
+        planes[name] = torch.cat([p if p.shape[-1] == width else pad(p, (0, width - p.shape[-1])) for p in own])
+    return Payload(torch.cat([part.valid for part in parts]), planes)
+
+
+def _joined_plane(parts: Sequence[Plane]) -> Plane:
+    first = parts[0]
+    if not isinstance(first.row, Tensor):
+        return first
+    return Plane(first.name, first.dtype, torch.cat([p.row for p in parts if isinstance(p.row, Tensor)], -1))

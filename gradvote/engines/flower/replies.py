@@ -1,0 +1,53 @@
+"""What came back: ballots, and why there is none of whom."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+
+from gradvote.core import Payload
+from gradvote.engines.flower.metrics import LONGEST, Numbers, last_line, numbers
+from gradvote.engines.flower.records import Reply, ReplyError
+from gradvote.engines.flower.roster import Roster
+from gradvote.wire import WireError
+
+Open = Callable[[int, bytes], list[Payload]]
+
+
+@dataclass
+class Ballots:
+    """By worker: the ballots, the metrics beside them, the reasons of who abstained, and who answered at all."""
+
+    payloads: dict[int, list[Payload]] = field(default_factory=dict)
+    metrics: dict[int, Numbers] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    answered: set[int] = field(default_factory=set)
+
+
+def read(replies: Iterable[Message], asked: Mapping[int, int], roster: Roster, opened: Open | None) -> Ballots:
+    """Read the replies of the nodes that were asked; the first of each counts. No `opened`: no ballots."""
+    found = Ballots()
+    for message in replies:
+        worker = asked.get(message.metadata.src_node_id)
+        if worker is None or worker in found.answered:
+            continue
+        found.answered.add(worker)
+        try:
+            _take(message, worker, roster, opened, found)
+        except (ReplyError, WireError) as error:
+            found.reasons[worker] = str(error)
+    return found
+
+
+def _take(message: Message, worker: int, roster: Roster, opened: Open | None, found: Ballots) -> None:
+    if message.has_error():
+        raise ReplyError(f"its ClientApp failed: {last_line(message.error.reason)}")
+    reply = Reply.read(message.content)
+    if reply.worker != worker:
+        raise ReplyError(f"it answers as worker {reply.worker}")
+    roster.versions[worker] = reply.version
+    if reply.reason:
+        raise ReplyError(reply.reason[:LONGEST])
+    if opened is not None:
+        found.payloads[worker] = opened(worker, reply.ballot)
+    found.metrics[worker] = numbers(message.content)

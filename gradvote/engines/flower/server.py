@@ -1,0 +1,145 @@
+"""The server's half of a round, without Flower's grid: ballots as bytes in, a decision and the next model out."""
+
+import copy
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradvote.core import Algorithm, Context, Payload, State
+from gradvote.engines.common.payloads import stack
+from gradvote.engines.common.protocol import Planes, Protocol
+from gradvote.engines.flower.model import Model, Outer
+from gradvote.engines.flower.records import Decided
+from gradvote.wire import Kind
+
+LOG = 64
+"""Decisions that are kept, at most: a client that missed more gets the model."""
+
+
+@dataclass
+class FederatedServer:
+    """The model, the memory of the server's half, and the last decisions. `version` counts rounds that are over."""
+
+    algorithm: Algorithm
+    seed: int
+    outer: Outer
+    model: Model
+    history: str = field(default_factory=lambda: secrets.token_hex(8))
+    version: int = 0
+    momenta: list[Tensor] = field(default_factory=list)
+    log: OrderedDict[int, Decided] = field(default_factory=OrderedDict)
+    protocol: Protocol = field(init=False)
+    memory: list[State] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.protocol = self.model.protocol(self.algorithm, self.seed)
+        self.memory = self.protocol.init_server(self.model.flat(self.protocol))
+
+    def open(self, worker: int, message: bytes, lr: float) -> list[Payload]:
+        """A worker's ballot of the present round.
+
+        Raises:
+            WireError: it cannot be one; the sentence says why.
+        """
+        ctxs = self.protocol.contexts(self.version, worker, lr)
+        return self.protocol.receive(Kind.BALLOT, message, self.protocol.planes(Kind.BALLOT, ctxs), ctxs[0])
+
+    def decide(self, ballots: Mapping[int, list[Payload]], lr: float, weights: Mapping[int, float] | None) -> Decided:
+        """Close the round with these workers' ballots, at least one, and take the step."""
+        workers = sorted(ballots)
+        senders = torch.tensor(workers, dtype=torch.int64)[:, None]
+        ctxs = self.protocol.contexts(self.version, senders, lr)
+        stacked = [stack(own) for own in zip(*(ballots[n] for n in workers), strict=True)]
+        weighed = self.protocol if weights is None else _weighed(self.protocol, workers, weights)
+        decision, memory = weighed.combine(stacked, self.memory, ctxs)
+        planes = self.protocol.planes(Kind.DECISION, ctxs)
+        message = self.protocol.send(Kind.DECISION, decision, planes, ctxs[0])
+        self.memory = memory
+        self._step(message, lr, ctxs, planes)
+        return self._close(Decided(self.version + 1, lr, message, frozenset(workers)))
+
+    def close_undecided(self, lr: float) -> None:
+        """Close the round without a decision: nobody's ballot counted."""
+        self._close(Decided(self.version + 1, lr, b""))
+
+    def _close(self, decided: Decided) -> Decided:
+        self.version = decided.number
+        self.log[decided.number] = decided
+        while len(self.log) > LOG:
+            self.log.popitem(last=False)
+        return decided
+
+    def since(self, version: int) -> list[Decided] | None:
+        """The decisions since a version; None where the model is cheaper, or they are not known any more.
+
+        A single one is sent whatever it costs: it may hold what clients learn beside the direction.
+        """
+        if not 0 <= version <= self.version:
+            return None
+        missed = range(version + 1, self.version + 1)
+        if any(n not in self.log for n in missed):
+            return None
+        found = [self.log[n] for n in missed]
+        whole = sum(p.numel() * p.element_size() for p in self.model.params)
+        return found if len(found) < 2 or sum(len(own.message) for own in found) < whole else None
+
+    def counted_since(self, version: int) -> list[Decided]:
+        """Whose ballots counted in the rounds since a version, as far as it is known, without the decisions."""
+        return [replace(own, message=b"") for number, own in self.log.items() if number > version]
+
+    def state_dict(self) -> dict[str, object]:
+        """All of it, for a checkpoint: numbers, texts and tensors."""
+        log = [(d.number, d.lr, _tensor(d.message), sorted(d.counted)) for d in self.log.values()]
+        arrays = {name: torch.from_numpy(np.array(own)) for name, own in self.model.arrays().items()}
+        own = {"version": self.version, "history": self.history, "log": log, "momenta": self.momenta}
+        asked = {"recipe": self.protocol.recipe_text, "outer": asdict(self.outer), "voted": [*self.model.names]}
+        return {**own, **asked, "arrays": arrays, "memory": copy.deepcopy(self.memory)}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Continue where `state_dict` was taken.
+
+        Raises:
+            ValueError: it was taken with another algorithm, model or seed; nothing has been changed.
+        """
+        if state["recipe"] != self.protocol.recipe_text:
+            raise ValueError(
+                f"The checkpoint is of {state['recipe']}, but this strategy is {self.protocol.recipe_text}. Use the "
+                "algorithm, model and seed it was saved with, or another checkpoint file."
+            )
+        tensors: Mapping[str, Tensor] = state["arrays"]  # type: ignore[assignment] # written by state_dict
+        arrays: dict[str, NDArray[np.generic]] = {name: own.numpy() for name, own in tensors.items()}
+        self.model = Model(arrays, self.model.names)
+        self.version, self.history = int(str(state["version"])), str(state["history"])
+        self.momenta, self.memory = state["momenta"], state["memory"]  # type: ignore[assignment] # as above
+        entries: list[tuple[int, float, Tensor, list[int]]] = state["log"]  # type: ignore[assignment] # as above
+        self.log = OrderedDict(
+            (n, Decided(n, lr, raw.numpy().tobytes(), frozenset(own))) for n, lr, raw, own in entries
+        )
+
+    def _step(self, message: bytes, lr: float, ctxs: list[Context], planes: Planes) -> None:
+        """The step that every client takes: from the bytes they get, not from what they were made of."""
+        payloads = self.protocol.receive(Kind.DECISION, message, planes, ctxs[0])
+        zeros = self.protocol.init_worker(self.model.flat(self.protocol))
+        direction, _ = self.protocol.decode(payloads, zeros, ctxs)
+        at, voted = replace(self.outer, lr=lr), self.protocol.decided(payloads)
+        self.momenta = self.model.step(self.protocol, direction, voted, at, self.momenta)
+
+
+def _weighed(protocol: Protocol, workers: list[int], weights: Mapping[int, float]) -> Protocol:
+    """The protocol whose rule weighs these workers so."""
+    each = tuple(weights.get(n, 0.0) if n in workers else 0.0 for n in range(max(workers) + 1))
+    rule: Any = protocol.algorithm.aggregate
+    rule = replace(rule, weights=each)
+    return replace(protocol, algorithm=replace(protocol.algorithm, aggregate=rule))
+
+
+def _tensor(message: bytes) -> Tensor:
+    """Bytes as torch's own loader takes them."""
+    return torch.from_numpy(np.frombuffer(message, np.uint8).copy())

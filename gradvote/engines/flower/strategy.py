@@ -1,0 +1,313 @@
+"""The strategy: Flower's rounds, with ballots up and decisions down. Whoever does not vote abstains, with a reason."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from logging import INFO, WARNING
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Literal
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from gradvote.aggregators.weights import capped
+from gradvote.core import Algorithm
+from gradvote.engines.common.arguments import check_algorithm, check_members
+from gradvote.engines.flower import checkpoint, metrics
+from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
+from gradvote.engines.flower.records import MODEL, MOMENTA, NAME, Call, Reply, ReplyError
+from gradvote.engines.flower.replies import Ballots, read
+from gradvote.engines.flower.roster import Roster
+from gradvote.engines.flower.server import FederatedServer
+from gradvote.errors import unknown
+from gradvote.schedules import Constant, Schedule
+
+UPDATES, WEIGHTS = ("difference", "gradient"), ("equal", "examples")
+WAIT = 1.0
+"""Seconds between two looks at which nodes are there."""
+
+
+@dataclass
+class VotedResult(Result):
+    """Flower's result; and, by round, why who abstained (`abstentions`), and the rounds without a decision."""
+
+    abstentions: dict[int, dict[int, str]] = field(default_factory=dict)
+    undecided: list[int] = field(default_factory=list)
+
+
+class GradVote(Strategy):
+    """Votes, medians or means of packed ballots in place of FedAvg: 1 bit per coordinate each way for signs.
+
+        strategy = gradvote.flower.GradVote(noisy(signsgd(), 0.01), lr=0.03, local_steps=5)
+        strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=100)
+
+    In round r each sampled client i sends u_i = start − end of its own steps (`update="difference"`), or the gradient
+    that its train function returns ("gradient"), encoded by `algorithm`; the decision D of their ballots is the
+    direction of a step of torch's SGD, x ← x − lr·D, that server and clients take alike. `lr` is a number or a
+    schedule over rounds; `momentum`, `nesterov` and `weight_decay` are that step's.
+
+    `local_steps` is told to the train function as config["local-steps"]. `voted` names the arrays that are trained
+    (None: all). `weights`: "equal", or "examples" (each reply's `weighted_by_key`), no share above `cap`. A round with
+    fewer than `min_voters` ballots decides nothing, and the log says so. `fraction_*`, `min_*` are FedAvg's; who is
+    asked is drawn from `seed`. `checkpoint` is a file that is written after each round, and read at the start.
+
+    Raises:
+        TypeError, ValueError: what was given cannot be right; the sentence says the mend.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        *,
+        lr: float | Schedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        local_steps: int | None = None,
+        update: Literal["difference", "gradient"] = "difference",
+        voted: Collection[str] | None = None,
+        weights: Literal["equal", "examples"] = "equal",
+        cap: float = 0.25,
+        min_voters: int = 2,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_train_nodes: int = 2,
+        min_evaluate_nodes: int = 2,
+        min_available_nodes: int = 2,
+        weighted_by_key: str = "num-examples",
+        arrayrecord_key: str = "arrays",
+        configrecord_key: str = "config",
+        seed: int = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> None:
+        check_algorithm(algorithm, "GradVote(algorithm)")
+        check_members(algorithm)
+        if update not in UPDATES:
+            raise unknown("update", update, UPDATES)
+        if weights not in WEIGHTS:
+            raise unknown("weights", weights, WEIGHTS)
+        if weights != "equal" and not hasattr(algorithm.aggregate, "weights"):
+            raise ValueError(f"{algorithm.aggregate} takes no weights; use weights='equal'.")
+        if min_voters < 1 or not 0 <= fraction_train <= 1 or not 0 <= fraction_evaluate <= 1 or not 0 < cap <= 1:
+            raise ValueError(
+                f"min_voters must be at least 1, fractions in [0, 1] and cap in (0, 1]; got {min_voters}, "
+                f"{fraction_train}, {fraction_evaluate} and {cap}."
+            )
+        self.algorithm, self.update, self.local_steps = algorithm, update, local_steps
+        self.lr = lr if isinstance(lr, Schedule) else Constant(lr)
+        self.outer = Outer(self.lr(0, 0), momentum, nesterov, weight_decay)
+        self.voted, self.weights, self.cap, self.min_voters = voted, weights, cap, min_voters
+        self.shares = {"train": (fraction_train, min_train_nodes), "evaluate": (fraction_evaluate, min_evaluate_nodes)}
+        self.min_available_nodes, self.weighted_by_key = min_available_nodes, weighted_by_key
+        self.arrayrecord_key, self.configrecord_key = arrayrecord_key, configrecord_key
+        self.seed, self.checkpoint = seed, None if checkpoint is None else Path(checkpoint)
+        self.abstentions: dict[int, dict[int, str]] = {}
+        self.undecided: list[int] = []
+        self.roster, self._server, self._timeout = Roster(), None, 3600.0
+        self._asked: dict[int, int] = {}
+
+    _server: FederatedServer | None
+
+    def summary(self) -> None:
+        """Log what this strategy does."""
+        log(INFO, "\t├──> Algorithm: %s", self.algorithm)
+        log(INFO, "\t├──> Update: %s, then SGD with lr %g", self.update, self.outer.lr)
+        log(INFO, "\t└──> A round needs %d ballots; weights: %s", self.min_voters, self.weights)
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> VotedResult:
+        """Flower's loop, from where the checkpoint stands to round `num_rounds`.
+
+        A round waits `timeout` seconds for ballots, and messages live no longer. The result says who abstained and why.
+        """
+        self._timeout = timeout
+        server = self._begin(initial_arrays)
+        done, evaluate = server.version, None
+        if evaluate_fn is not None:
+            evaluate = lambda number, arrays: evaluate_fn(number + done, arrays)  # noqa: E731 # closes over what is done
+        arrays = record_of(server.model.arrays())
+        own = super().start(grid, arrays, max(0, num_rounds - done), timeout, train_config, evaluate_config, evaluate)
+        moved = [{n + done: r for n, r in by.items()} for by in _by_round(own)]
+        return VotedResult(record_of(server.model.arrays()), *moved, self.abstentions, self.undecided)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The messages of a round: to all nodes with the same record, and the decisions that each has missed."""
+        server = self._begin(arrays)
+        number = server.version + 1
+        config["server-round"] = number
+        if self.local_steps is not None:
+            config["local-steps"] = self.local_steps
+        call = self._call(self.update, number)
+        self._asked = {}
+        return self._messages("train", call, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Close the round: the new model, and metrics of who voted."""
+        server = self._begin(None)
+        number, lr = server.version + 1, self.lr(server.version, 0)
+        found = read(replies, self._asked, self.roster, lambda worker, raw: server.open(worker, raw, lr))
+        for worker in set(self._asked.values()) - found.answered:
+            found.reasons[worker] = f"no answer within {self._timeout:g} s"
+        decided = len(found.payloads) >= self.min_voters
+        if decided:
+            server.decide(found.payloads, lr, self._weights(found))
+        else:
+            server.close_undecided(lr)
+            self.undecided.append(number)
+        self._tell(number, found, decided)
+        if self.checkpoint is not None:
+            checkpoint.save(self.checkpoint, server, self.roster, self.abstentions, self.undecided)
+        counted = {"voters": len(found.payloads), "abstained": len(found.reasons), "decided": int(decided)}
+        mean = metrics.mean(found.metrics, self.weighted_by_key)
+        return (record_of(server.model.arrays()) if decided else None), MetricRecord({**mean, **counted})
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The messages of an evaluation: they bring the last decision, too."""
+        server = self._begin(arrays)
+        config["server-round"] = server.version
+        return self._messages("evaluate", self._call("arrays", server.version), config, grid)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """The mean of the clients' metrics."""
+        found = read(replies, self._asked, self.roster, None)
+        for worker, reason in sorted(found.reasons.items()):
+            log(WARNING, "Worker %d did not evaluate: %s.", worker, reason)
+        mean = metrics.mean(found.metrics, self.weighted_by_key)
+        return MetricRecord(mean) if mean else None
+
+    def _begin(self, arrays: ArrayRecord | None) -> FederatedServer:
+        """The server, which is made of the first arrays, or of the checkpoint."""
+        if self._server is None:
+            assert arrays is not None, "configure_train comes first"
+            server = FederatedServer(self.algorithm, self.seed, self.outer, Model(numpy_of(arrays), self.voted))
+            if self.checkpoint is not None and self.checkpoint.is_file():
+                self.abstentions, self.undecided = checkpoint.load(self.checkpoint, server, self.roster)
+                log(INFO, "Going on after round %d of %s.", server.version, self.checkpoint.name)
+            self._server = server
+        return self._server
+
+    def _call(self, asks: str, number: int, proposed: int = -1) -> Call:
+        server = self._begin(None)
+        return Call(
+            asks,
+            number,
+            server.version,
+            self.lr(server.version, 0),
+            self.seed,
+            server.history,
+            repr(self.algorithm),
+            self.arrayrecord_key,
+            asdict(self.outer),
+            tuple(server.model.names),
+            proposed,
+        )
+
+    def _messages(self, kind: str, call: Call, config: ConfigRecord, grid: Grid) -> list[Message]:
+        share, fewest = self.shares[kind]
+        if share == 0:
+            return []
+        nodes = self._nodes(grid, fewest)
+        there = len(self.roster.present(nodes))
+        chosen = self.roster.sample(nodes, max(int(there * share), min(fewest, there)), self.seed, call.number)
+        self._asked = {self.roster.nodes[number]: number for number in chosen}
+        records: dict[int, RecordDict] = {}
+        for version in {self.roster.versions[number] for number in chosen}:
+            records[version] = RecordDict({**self._news(version), NAME: call.record(), self.configrecord_key: config})
+        log(INFO, "Round %d: %s of %d nodes are asked to %s.", call.number, len(chosen), len(nodes), kind)
+        message_type = MessageType.TRAIN if kind == "train" else MessageType.EVALUATE
+        return [
+            Message(records[self.roster.versions[n]], self.roster.nodes[n], message_type, ttl=self._timeout)
+            for n in chosen
+        ]
+
+    def _news(self, version: int) -> dict[str, ArrayRecord | ConfigRecord]:
+        """What a client of this version has missed: decisions, or the model with its momenta."""
+        server = self._begin(None)
+        missed = server.since(version)
+        if missed is not None:
+            return {f"{NAME}.{own.number}": own.record() for own in missed}
+        momenta = {str(i): own.numpy() for i, own in enumerate(server.momenta)}
+        whole: dict[str, ArrayRecord | ConfigRecord] = {MODEL: record_of(server.model.arrays())}
+        if version >= 0:
+            whole |= {f"{NAME}.{own.number}": own.record() for own in server.counted_since(version)}
+        return {**whole, MOMENTA: record_of(momenta)} if momenta else whole
+
+    def _nodes(self, grid: Grid, fewest: int) -> list[int]:
+        """The nodes that are there, once there are enough; new ones are asked who they are."""
+        needed = max(fewest, self.min_available_nodes)
+        while len(nodes := sorted(grid.get_node_ids())) < needed:
+            log(INFO, "Waiting for nodes: %d are there, %d are needed.", len(nodes), needed)
+            sleep(WAIT)
+        strangers = self.roster.strangers(nodes)
+        if strangers:
+            self._greet(grid, strangers, nodes)
+        return nodes
+
+    def _greet(self, grid: Grid, strangers: list[int], nodes: list[int]) -> None:
+        begun = monotonic()
+        numbers = self.roster.free(len(strangers))
+        calls = {node: self._call("hello", 0, n) for node, n in zip(strangers, numbers, strict=True)}
+        hello = [
+            Message(RecordDict({NAME: call.record()}), node, MessageType.TRAIN, ttl=self._timeout)
+            for node, call in calls.items()
+        ]
+        silent = set(strangers)
+        for message in grid.send_and_receive(hello, timeout=self._timeout):
+            node = message.metadata.src_node_id
+            silent.discard(node)
+            try:
+                if message.has_error():
+                    raise ReplyError(metrics.last_line(message.error.reason))
+                self.roster.enrol(node, Reply.read(message.content), nodes)
+            except ReplyError as error:
+                log(WARNING, "Node %d takes no part: %s", node, error)
+        for node in sorted(silent):
+            log(WARNING, "Node %d takes no part yet: no answer within %.0f s.", node, monotonic() - begun)
+
+    def _weights(self, found: Ballots) -> Mapping[int, float] | None:
+        """The workers' weights, none above the cap; None: equal ones."""
+        if self.weights == "equal":
+            return None
+        workers = sorted(found.payloads)
+        given = tuple(metrics.weight(found.metrics.get(n, {}), self.weighted_by_key) for n in workers)
+        return dict(zip(workers, capped(given, max(self.cap, 1 / len(workers))), strict=True)) if any(given) else None
+
+    def _tell(self, number: int, found: Ballots, decided: bool) -> None:
+        self.abstentions[number] = dict(sorted(found.reasons.items()))
+        for worker, reason in self.abstentions[number].items():
+            log(WARNING, "Round %d: worker %d abstained: %s.", number, worker, reason.rstrip("."))
+        if not decided:
+            log(
+                WARNING,
+                "Round %d decided NOTHING and the model stays: %d ballots, but min_voters is %d. If clients need more "
+                "than %g s, raise start(timeout=).",
+                number,
+                len(found.payloads),
+                self.min_voters,
+                self._timeout,
+            )
+
+
+def _by_round(result: Result) -> list[dict[int, MetricRecord]]:
+    return [
+        result.train_metrics_clientapp,
+        result.evaluate_metrics_clientapp,
+        result.evaluate_metrics_serverapp,
+    ]

@@ -1,0 +1,66 @@
+"""What an exchange needs in memory beside parameters and gradients, of the worker that needs most.
+
+Of d coordinates among M workers, with w and s bytes of state per coordinate of a worker and of the server, u and v
+bits per coordinate up and down, and σ the share of the coordinates that a worker serves (1/M when sharded, else 1):
+
+    kept   d(w + σs)  +  dσMu/8 where a vote may be tied, so that ties can be counted  +  what waits for another use
+    peak   kept  +  the new states of one slice  +  copies of ballots and decisions on their way  +  masks
+
+Dense ballots and decisions (32 bits) are most of a peak; of packed ones there are a few tenths of a byte.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradvote.codecs.masked import Masked
+from gradvote.codecs.wrapper import WrapperCodec
+from gradvote.core import Aggregator, Algorithm, Part
+from gradvote.engines.distributed.slices import SLICE
+from gradvote.engines.distributed.states import leaves
+from gradvote.kernels.cpu.spare import READY
+
+COPIES = 3
+"""Of a packed ballot or decision at once, as measured: as it was made, as it is sent, and as it arrives."""
+MASKS = 3
+"""A worker's own, those of the ballots for its share, and that of the decision: a bit per coordinate each."""
+BLOCK = 16384
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes between steps, and at the most within one."""
+
+    kept: float
+    peak: float
+
+
+NOTHING = Memory(0.0, 0.0)
+"""What an all-reduce in place needs."""
+
+
+def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits: tuple[float, float]) -> Memory:
+    """The bytes beside parameters and gradients; `bits` per coordinate up and down."""
+    share = 1 / workers if placement == "sharded" else 1.0
+    worker, server = state_bytes(algorithm.up), state_bytes(algorithm.down)
+    up, down = (own / 8 * params for own in bits)
+    tied = type(algorithm.aggregate).ties is not Aggregator.ties
+    waiting = min(float(READY), worker * SLICE + up)
+    kept = params * (worker + share * server) + up * workers * share * tied + waiting
+    masked = any(isinstance(own, Masked) for own in (_innermost(algorithm.up), _innermost(algorithm.down)))
+    within = worker * min(SLICE, params) + COPIES * (up + down) + masked * MASKS / 8 * params
+    return Memory(kept, kept + within)
+
+
+def state_bytes(part: Part) -> float:
+    """Bytes that a part remembers of each coordinate of a large block."""
+    tensors: list[Tensor] = [own for _, own in leaves(part.init(torch.zeros(1, BLOCK)))]
+    return sum(own.numel() * own.itemsize for own in tensors) / BLOCK
+
+
+def _innermost(codec: Part) -> Part:
+    """The codec that makes the bits: what is around it has no masks."""
+    while isinstance(codec, WrapperCodec) and not isinstance(codec, Masked):
+        codec = codec.codec
+    return codec
