@@ -8,8 +8,12 @@ from torch import nn
 
 from gradvote import algorithms
 from gradvote.elastic import attach
+from gradvote.engines.elastic.environment import host_of
 from gradvote.engines.elastic.launcher import Launcher
+from gradvote.engines.elastic.net.authentication import Credentials
+from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.refusals import taken
+from gradvote.errors import MissingExtra
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "with_elastic.py"
 DYING = """
@@ -75,3 +79,53 @@ def test_a_worker_that_is_refused_tells_the_launcher(tmp_path: Path, monkeypatch
     with pytest.raises(ValueError, match="attach needs min_workers"):
         attach(model, optimizer, algorithms.signsgd())
     assert taken(tmp_path, 3).startswith("attach needs min_workers") and taken(tmp_path, 3) == ""
+
+
+def test_a_run_on_one_machine_makes_its_own_certificates() -> None:
+    launcher = Launcher([sys.executable, "-c", "pass"], 2, 1, say=lambda text: None)
+    folder = Path(launcher.environment["GRADVOTE_KEYS"])
+    assert folder.stat().st_mode & 0o777 == 0o700
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "ca.pem",
+        *(f"{stem}.{kind}" for stem in ("register", "worker-0", "worker-1") for kind in ("pem", "key")),
+    }
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.glob("*.key")) and "ca.key" not in names
+    assert Launcher(["x"], 2, 1, say=lambda text: None).environment["GRADVOTE_KEYS"] != str(folder)
+    assert launcher.run() == 0 and not folder.exists(), "they are for this run"
+
+
+def test_without_keys_it_says_so() -> None:
+    said: list[str] = []
+    launcher = Launcher([sys.executable, "-c", "pass"], 1, 1, insecure=True, say=said.append)
+    assert "GRADVOTE_KEYS" not in launcher.environment and launcher.environment["GRADVOTE_INSECURE"] == "1"
+    assert launcher.run() == 0 and any("--insecure: anyone who reaches" in text for text in said)
+    with pytest.raises(ValueError, match="leave out --keys or --insecure"):
+        Launcher(["x"], 1, 1, insecure=True, keys=Path("keys"))
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "gradvote.engines.elastic.net.certificates", raising=False)
+    monkeypatch.delattr("gradvote.engines.elastic.net.certificates", raising=False)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(MissingExtra, match=r"gradvote\[cli\]"):
+        Launcher(["x"], 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [("127.0.0.1", True), ("127.8.9.1", True), ("localhost", True), ("0.0.0.0", False), ("10.0.0.7", False)],
+)
+def test_without_keys_a_worker_listens_on_the_loopback_only(
+    host: str, own: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("GRADVOTE_INSECURE", raising=False)
+    write_certificates(tmp_path, 1)
+    assert host_of(host, Credentials.load(tmp_path, 0), insecure=False) == host_of(host, None, insecure=True) == host
+    if own:
+        assert host_of(host, None, insecure=False) == host
+    else:
+        with pytest.raises(ValueError, match=r"Without keys a worker listens on the loopback only.*`gradvote keys"):
+            host_of(host, None, insecure=False)
+        monkeypatch.setenv("GRADVOTE_INSECURE", "1")
+        assert host_of(host, None, insecure=False) == host

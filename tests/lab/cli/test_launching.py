@@ -9,7 +9,8 @@ from tests.lab.cli.conftest import Run
 
 def test_keys_are_made_once_and_named(gradvote: Run) -> None:
     made = gradvote("keys", "secrets", "--workers", "2")
-    assert made.status == 0 and "worker 1: secrets/worker-1.private (secret), secrets/worker-1.public" in made.text
+    assert made.status == 0 and "register: secrets/register.key (secret)" in made.text
+    assert "worker 1: secrets/worker-1.private (secret), secrets/worker-1.public" in made.text
     before = Path("secrets/worker-0.private").read_bytes()
     more = gradvote("keys", "secrets", "--workers", "3")
     assert "worker 2: " in more.text and "worker 0: " not in more.text and "unchanged: 2" in more.text

@@ -65,7 +65,7 @@ class Connection:
         self._inbox, self._waiting, self._untaken, self._offence = inbox, deque[Frame](), 0, ""
         self._changed, self._closing, self._ended = threading.Condition(), False, False
         channel.patience(None)
-        if channel.sock.family != socket.AF_UNIX:
+        if channel.sock.family in (socket.AF_INET, socket.AF_INET6):
             channel.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def start(self) -> None:

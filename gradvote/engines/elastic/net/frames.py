@@ -38,8 +38,6 @@ class FrameKind(enum.IntEnum):
     WANT = 13
     MEMORY = 14
     GOODBYE = 15
-    ASK = 16
-    ANSWER = 17
 
 
 VOTE_FRAMES = (FrameKind.BALLOT, FrameKind.HELD, FrameKind.RECORD)

@@ -17,7 +17,7 @@ from gradvote.engines.elastic.net.frames import ROUND_FRAMES, STATE_FRAMES, Fram
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.snapshots import Snapshot, Step
 
-SPARE_BYTES, SHORT_BYTES = 1 << 20, 64
+SPARE_BYTES, LIST_BYTES, SHORT_BYTES = 1 << 20, 1 << 16, 64
 STATE_BYTES = 128
 """The most that a state has for each number of a model: 16 numbers of 8 bytes."""
 
@@ -149,8 +149,9 @@ def limits_of(replica: Replica) -> dict[FrameKind, int]:
     What optimizer and server keep for each number of the model is not known before it is there: there is room for much.
     """
     num = sum(p.numel() for p in replica.model.state_dict().values() if isinstance(p, Tensor))
-    short = dict.fromkeys((FrameKind.PULL, FrameKind.OUTSIDE, FrameKind.BYE, FrameKind.GOODBYE), SHORT_BYTES)
-    limits = dict.fromkeys((FrameKind.READY, *ROUND_FRAMES), SPARE_BYTES) | short
+    limits = dict.fromkeys(ROUND_FRAMES, SPARE_BYTES)
+    limits |= dict.fromkeys((FrameKind.PULL, FrameKind.OUTSIDE, FrameKind.BYE, FrameKind.GOODBYE), SHORT_BYTES)
+    limits |= dict.fromkeys((FrameKind.READY, FrameKind.WANT), LIST_BYTES)
     limits[FrameKind.BALLOT] += 2 * replica.ballot_bytes(Slot(), replica.number)
     return limits | dict.fromkeys(STATE_FRAMES, 16 * SPARE_BYTES + STATE_BYTES * num)
 
