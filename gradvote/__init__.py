@@ -1,19 +1,19 @@
 """gradvote: one-bit, fault-tolerant, non-iid-safe distributed training for PyTorch.
 
-`gradvote.algorithms` is the catalogue; `gradvote.ddp`, `gradvote.distributed`, `gradvote.elastic`, `gradvote.torchft`
-and `gradvote.flower` run it on real workers, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says which
-learning rate to begin with. Parts for algorithms of one's own are in `gradvote.transforms`, `codecs`, `aggregators`;
-`gradvote.faults` has lies to try them with, `gradvote.partitions` ways to split data over workers, `gradvote.theory`
-what is known about them, `gradvote.privacy` noise with an account. `gradvote.lab` and the command `gradvote` train
-over simulated workers, measure and show.
-What `__all__` does not name is private. Submodules are loaded when first used.
+`gradvote.algorithms` is the catalogue; `gradvote.ddp`, `gradvote.fsdp`, `gradvote.distributed`, `gradvote.elastic`,
+`gradvote.torchft` and `gradvote.flower` run it on real workers, `gradvote.local_steps` after several steps of their
+own, `gradvote.integrations` in trainers; `gradvote.suggest_lr` says with which learning rate to begin. Parts for
+algorithms of one's own are in `gradvote.transforms`, `codecs` and `aggregators`; `gradvote.faults` has lies to try them
+with, `gradvote.partitions` ways to split data over workers, `gradvote.theory` what is known about them,
+`gradvote.privacy` noise with an account. `gradvote.lab` and the command `gradvote` train over simulated workers,
+measure and show. What `__all__` does not name is private. Submodules are loaded when first used.
 
-A map of the files beside the folders. `core` has the nouns that all share. `layout` cuts parameters into blocks, `rng`
-draws bits, `wire` makes bytes, `staging` moves tensors between host and card, `schedules` are values that change with
-the step, `shuffle` orders samples. `discovery` finds parts, reading their `sources`; `arguments` checks what they are
-given, `recipes` reads them back from checkpoints. `errors` are those that a user can mend. `ddp`, `distributed`,
-`elastic`, `torchft` and `flower` are the doors of `engines/`; `metrics` and `optim` stand behind them. `moved` knows
-old names.
+A map of the files beside the folders. `core` has the nouns that all share. `layout` cuts parameters into blocks, which
+`ragged` has as rows of unequal length; `rng` draws bits, `wire` makes bytes, `staging` moves tensors between host and
+card, `schedules` are values that change with the step, `shuffle` orders samples. `discovery` finds parts, reading their
+`sources`; `arguments` checks what they are given, `recipes` reads them back from checkpoints. `errors` are those that a
+user can mend. `ddp`, `fsdp`, `distributed`, `elastic`, `torchft` and `flower` are the doors of `engines/`; `metrics`
+and `optim` stand behind them. `moved` knows old names.
 """
 
 import importlib
@@ -33,8 +33,10 @@ if TYPE_CHECKING:  # for type checkers the same names, imported outright; nothin
     from gradvote import errors as errors
     from gradvote import faults as faults
     from gradvote import flower as flower
+    from gradvote import fsdp as fsdp
     from gradvote import integrations as integrations
     from gradvote import lab as lab
+    from gradvote import local_steps as local_steps
     from gradvote import metrics as metrics
     from gradvote import optim as optim
     from gradvote import partitions as partitions
@@ -59,8 +61,10 @@ __all__ = [
     "errors",
     "faults",
     "flower",
+    "fsdp",
     "integrations",
     "lab",
+    "local_steps",
     "metrics",
     "optim",
     "partitions",

@@ -129,6 +129,14 @@ class Part:
         """
         return None
 
+    @property
+    def keeps(self) -> float:
+        """The share of what was unsent that is still to be sent in the next step; below 1 for a memory that fades.
+
+        sent + unsent == input + keeps · unsent before.
+        """
+        return 1.0
+
     def mirrored(self, state: State) -> Tensor | None:
         """What the receiver has added up of this sender (..., B, n), in gradient units; None: it adds up nothing.
 

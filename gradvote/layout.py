@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradvote.core import UNITS, Units
+from gradvote.ragged import Ragged, numbers, starts_of
 from gradvote.staging import CPU
 
 
@@ -105,6 +106,19 @@ class Layout:
     def size(self) -> int:
         """d, the number of coordinates."""
         return sum(group.size for group in self.groups)
+
+    @cached_property
+    def ragged(self) -> Ragged:
+        """All blocks as rows of unequal length, in the order of the flat vector."""
+        groups = self.groups
+        return Ragged(
+            numbers([g.n for g in groups for _ in g.blocks]),
+            numbers([b for g in groups for b in g.blocks]),
+            numbers([o for g in groups for o in g.owners]),
+            numbers([g.unit for g in groups for _ in g.blocks]),
+            numbers([p for g in groups for p in g.phases or (-1,) * len(g.blocks)]),
+            starts_of(numbers([len(g.blocks) for g in groups])),
+        )
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """The groups of a flat vector (..., d) as views (..., B, n)."""

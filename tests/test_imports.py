@@ -18,7 +18,7 @@ from gradvote.moved import new_name
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "errors", "moved", "sources", "staging"},
+    {"__init__", "core", "errors", "moved", "ragged", "sources", "staging"},
     {"arguments", "discovery", "rng", "layout", "wire", "schedules", "shuffle"},
     {"kernels"},
     {"transforms", "aggregators"},
@@ -26,7 +26,7 @@ TIERS: list[set[str]] = [
     {"recipes", "algorithms", "faults", "partitions", "theory", "privacy"},
     {"optim"},
     {"engines"},
-    {"ddp", "distributed", "elastic", "torchft", "flower"},
+    {"ddp", "fsdp", "distributed", "elastic", "local_steps", "torchft", "flower"},
     {"integrations"},
 ]
 """The library."""
@@ -41,7 +41,7 @@ LAB: list[set[str]] = [
 """What stands above it."""
 ONLY = {
     "core": set(),
-    "kernels": {"core", "errors", "rng"},
+    "kernels": {"core", "errors", "ragged", "rng"},
     "algorithms": {
         "core",
         "discovery",
@@ -54,7 +54,7 @@ ONLY = {
         "codecs",
         "aggregators",
     },
-    "engines": {"core", "errors", "rng", "layout", "wire", "kernels", "faults", "recipes", "staging"},
+    "engines": {"core", "errors", "ragged", "rng", "layout", "wire", "kernels", "faults", "recipes", "staging"},
     "optim": {"core", "theory"},
 }
 BESIDE = {"engines/flower": {"aggregators", "privacy", "schedules", "shuffle"}}
@@ -79,6 +79,8 @@ IN_ONE_FILE = {
     "lightning": "integrations/lightning.py",
     "accelerate": "integrations/accelerate.py",
     "triton": "kernels/cuda",
+    "etcd3gw": "engines/elastic/stores/etcd.py",
+    "requests": "engines/elastic/stores/etcd.py",
 }
 MAPPED = [
     ".",

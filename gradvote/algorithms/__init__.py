@@ -12,6 +12,7 @@ from gradvote.errors import unknown
 from gradvote.sources import constant_in, function_in, module_names, summary_of
 
 if TYPE_CHECKING:  # for type checkers alone: a file without a line here is found all the same
+    from gradvote.algorithms.diloco import diloco as diloco
     from gradvote.algorithms.dist_ef_adam import dist_ef_adam as dist_ef_adam
     from gradvote.algorithms.dist_ef_sgdm import dist_ef_sgdm as dist_ef_sgdm
     from gradvote.algorithms.dropsignsgd import dropsignsgd as dropsignsgd
@@ -21,8 +22,12 @@ if TYPE_CHECKING:  # for type checkers alone: a file without a line here is foun
     from gradvote.algorithms.mediansgd import mediansgd as mediansgd
     from gradvote.algorithms.noisy import noisy as noisy
     from gradvote.algorithms.sgd import sgd as sgd
+    from gradvote.algorithms.sign_momentum import sign_momentum as sign_momentum
     from gradvote.algorithms.signsgd import signsgd as signsgd
     from gradvote.algorithms.signum import signum as signum
+    from gradvote.algorithms.sized_signsgd import sized_signsgd as sized_signsgd
+    from gradvote.algorithms.sparseloco import sparseloco as sparseloco
+    from gradvote.algorithms.z_signfedavg import z_signfedavg as z_signfedavg
     from gradvote.core import Algorithm
 
 _NAMES = module_names(__path__)

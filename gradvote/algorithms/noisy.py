@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Literal
 
 from gradvote.aggregators import MajorityVote
-from gradvote.codecs import Chain, ErrorFeedback, Masked, Sign, chain
+from gradvote.codecs import Chain, ErrorFeedback, Masked, Sign, WrapperCodec, chain
 from gradvote.core import Aggregator, Algorithm, Codec
 from gradvote.errors import unknown
-from gradvote.transforms import Noise, Relative
+from gradvote.transforms import Noise, OwnNoise, Relative
 
 
 def noisy(
@@ -24,7 +24,8 @@ def noisy(
 
     `noise_std` is b in gradient units, or `Relative(0.1)`: b per block from the workers' largest gradients (32 more
     bits per block and direction). `noise`: gaussian, laplace, uniform or logistic. `position="gradient"` adds it
-    before the momentum, `"vote"` just before the sign (or the sending). A b > 0 leaves no units of zeros, which are
+    before the momentum, `"vote"` just before the sign (or the sending). It takes the place of noise that the algorithm
+    has of its own (`z_signfedavg`). A b > 0 leaves no units of zeros, which are
     then not asked for (`still`); a `Relative` one does, in a block that is all zeros.
     """
     if position not in ("gradient", "vote"):
@@ -32,8 +33,16 @@ def noisy(
     part = Noise(noise_std, noise)
     if not part.relative and part.std != 0:
         algorithm = _without_zeros(algorithm)
-    up = chain(part, algorithm.up) if position == "gradient" else _before_sending(algorithm.up, part)
+    plain = _silent(algorithm.up)
+    up = chain(part, plain) if position == "gradient" else _before_sending(plain, part)
     return replace(algorithm, up=up)
+
+
+def _silent(codec: Codec) -> Codec:
+    """The codec without noise of its own."""
+    if isinstance(codec, Chain):
+        return chain(*(t for t in codec.transforms if not isinstance(t, OwnNoise)), _silent(codec.codec))
+    return _around(codec, _silent(codec.codec)) if isinstance(codec, WrapperCodec) else codec
 
 
 def _before_sending(codec: Codec, part: Noise) -> Codec:
@@ -55,7 +64,11 @@ def _bare(codec: Codec) -> Codec:
         return replace(codec, still=False)
     if isinstance(codec, Masked):
         return replace(codec, codec=replace(codec.codec, still=False))
-    return replace(codec, codec=_bare(codec.codec)) if isinstance(codec, Chain | ErrorFeedback) else codec
+    return _around(codec, _bare(codec.codec)) if isinstance(codec, WrapperCodec) else codec
+
+
+def _around(codec: WrapperCodec, inner: Codec) -> Codec:
+    return replace(codec, codec=inner)  # type: ignore[type-var]  # codecs are dataclasses
 
 
 def _deciding(rule: Aggregator) -> Aggregator:

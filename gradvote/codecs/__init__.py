@@ -1,11 +1,32 @@
 """Codecs: vectors to payloads and back."""
 
+from gradvote.codecs import all_rows as all_rows
 from gradvote.codecs import fast_paths as fast_paths
+from gradvote.codecs.after_steps import AfterSteps
 from gradvote.codecs.chain import Chain, chain
+from gradvote.codecs.decaying_feedback import DecayingFeedback
 from gradvote.codecs.dense import Dense
 from gradvote.codecs.error_feedback import ErrorFeedback
 from gradvote.codecs.masked import Masked
+from gradvote.codecs.quantized import Quantized
 from gradvote.codecs.sign import Sign
+from gradvote.codecs.sized import Sized
+from gradvote.codecs.top_k import TopK
 from gradvote.codecs.wrapper import WrapperCodec
 
-__all__ = ["Chain", "Dense", "ErrorFeedback", "Masked", "Sign", "WrapperCodec", "chain", "fast_paths"]
+__all__ = [
+    "AfterSteps",
+    "Chain",
+    "DecayingFeedback",
+    "Dense",
+    "ErrorFeedback",
+    "Masked",
+    "Quantized",
+    "Sign",
+    "Sized",
+    "TopK",
+    "WrapperCodec",
+    "all_rows",
+    "chain",
+    "fast_paths",
+]

@@ -35,7 +35,7 @@ class Masked(WrapperCodec):
 
     def __post_init__(self) -> None:
         if not isinstance(self.keep, Schedule):
-            _threshold(torch.tensor(float(self.keep)))
+            threshold_of(torch.tensor(float(self.keep)))
         if self.granularity not in (1, 64):
             raise ValueError(f"The granularity of a mask must be 1 or 64; got {self.granularity}.")
 
@@ -49,7 +49,7 @@ class Masked(WrapperCodec):
         if key not in ctx.memo:
             if isinstance(self.keep, Schedule):
                 keep = evaluate(self.keep, ctx, on_host=True)
-                threshold: int | Tensor = to_device(_threshold(keep), ctx.block.device)
+                threshold: int | Tensor = to_device(threshold_of(keep), ctx.block.device)
             else:
                 threshold = round(self.keep * UNITS)
             ctx.memo[key] = kernels.keep_bits(draw(ctx, Stream.MASK), n, threshold, self.granularity)
@@ -104,7 +104,8 @@ def _together(ctx: Context, n: int) -> list[tuple[int, Context]]:
     return alive if any(found is ctx for _, found in alive) else [(n, ctx)]
 
 
-def _threshold(keep: Tensor) -> Tensor:
+def threshold_of(keep: Tensor) -> Tensor:
+    """The share of kept coordinates in units of 2⁻¹⁶."""
     threshold = (keep * UNITS).round().to(torch.int64)
     if bool(((threshold < 1) | (keep > 1)).any()):
         value = float(keep.flatten()[((threshold < 1) | (keep > 1)).flatten()][0])

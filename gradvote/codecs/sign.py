@@ -115,12 +115,12 @@ class Sign(Codec):
     def spoken(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor | None:
         """Words that mark the coordinates a ballot speaks on; None: all."""
         still = payload.planes.get("still")
-        marked = kernels.outside_units(still, n, ctx.units) if still is not None and _any_set(still) else None
+        marked = kernels.outside_units(still, n, ctx.units) if still is not None and any_set(still) else None
         words = [w for w in (keep, payload.planes.get("nonzero"), marked) if w is not None]
         return reduce(torch.bitwise_and, words) if words else None
 
 
-def _any_set(words: Tensor) -> bool:
+def any_set(words: Tensor) -> bool:
     """Whether any bit may be set: a card is not asked, as the answer would be waited for.
 
     Of a few words numpy says it in a third of the time.

@@ -58,6 +58,10 @@ class WrapperCodec(Codec, ABC):
     def unsent(self, state: State) -> Tensor | None:
         return self.codec.unsent(self._inner(state))
 
+    @property
+    def keeps(self) -> float:
+        return self.codec.keeps
+
     def mirrored(self, state: State) -> Tensor | None:
         return self.codec.mirrored(self._inner(state))
 

@@ -219,8 +219,9 @@ def _hook(vote: DDPVote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ig
 def _check_is_ddp(model: Any) -> None:
     if isinstance(model, FSDPModule):
         raise ValueError(
-            "FSDP2 models are not supported: each rank keeps only a shard of a gradient after its reduce-scatter, so "
-            "no worker has the whole update that its error memory needs. Use DistributedDataParallel."
+            "FSDP2 models have no DDP hook: each rank keeps only a shard of a gradient after its reduce-scatter. Votes "
+            "belong between replicas of a sharded model: shard over the ranks with fast links, and see "
+            "gradvote.fsdp.attach; or use DistributedDataParallel."
         )
     inside = getattr(model, "_orig_mod", None)
     if isinstance(inside, DistributedDataParallel):

@@ -1,7 +1,11 @@
-"""Local processes, one per rank, joined in a gloo group."""
+"""Local processes, one per rank, joined in a gloo group.
+
+They meet by a file in a folder of their user alone: a store with a port would hear anyone.
+"""
 
 import os
 import pickle
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -14,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import multiprocessing as mp
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in torch's `__all__`
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # documented, but not in torch's `__all__`
 
 from gradvote.engines.common.signals import deaf_children, end_with_parent, signals_call
 from gradvote.errors import WorkerFailed
@@ -77,15 +81,14 @@ def spawn(
     """
     if num_ranks < 1:
         raise ValueError(f"There must be at least one process; got {num_ranks}.")
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     ranks, ends = _Ranks(), list[Connection]()
     patience = 0.0
-    with ExitStack() as signals:
+    with tempfile.TemporaryDirectory(prefix="gradvote-", ignore_cleanup_errors=True) as folder, ExitStack() as signals:
         if graceful:
             signals.enter_context(signals_call(ranks.stop))
         try:
             for rank in range(num_ranks):
-                ends.append(_started(ranks, rank, num_ranks, store.port, timeout, threads, fn, args))
+                ends.append(_started(ranks, rank, num_ranks, f"{folder}/store", timeout, threads, fn, args))
             outcomes = _collect(ends, ranks)
             patience = TAKING_APART if ranks.asked else LEAVING
         finally:
@@ -111,7 +114,7 @@ def _child(
     end: Connection,
     rank: int,
     num_ranks: int,
-    port: int,
+    path: str,
     timeout: float,
     threads: int,
     fn: Callable[..., Any],
@@ -122,7 +125,8 @@ def _child(
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(num_ranks), LOCAL_RANK=str(rank))
         torch.set_num_threads(threads)
         limit = timedelta(seconds=timeout)
-        store = TCPStore("127.0.0.1", port, is_master=False, timeout=limit)
+        store = FileStore(path, num_ranks)
+        store.set_timeout(limit)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks, timeout=limit)
         _send(end, _Outcome(fn(*args)))
         dist.destroy_process_group()

@@ -48,11 +48,11 @@ class Simulation:
     faults: Sequence[Faulty] = ()
     max_norm: float | None = None
     device: torch.device = CPU
-    workers: list[State] = field(init=False)
-    server: list[State] = field(init=False)
+    workers: Sequence[State] = field(init=False)
+    server: Sequence[State] = field(init=False)
     counts: Counts = field(init=False)
-    sent: list[Payload] = field(init=False, default_factory=list)
-    ballots: list[Payload] = field(init=False, default_factory=list)
+    sent: Sequence[Payload] = field(init=False, default_factory=list)
+    ballots: Sequence[Payload] = field(init=False, default_factory=list)
     decided: list[frozenset[int]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class Simulation:
         """Whether faults on the way down make the workers' models differ."""
         return diverging(self.faults)
 
-    def contexts(self, step: int, lr: float | Sequence[float]) -> list[Context]:
+    def contexts(self, step: int, lr: float | Sequence[float]) -> Sequence[Context]:
         """The contexts of all workers, one per group."""
         return self.protocol.contexts(step, self._senders, lr, device=self.device)
 
@@ -119,13 +119,13 @@ class Simulation:
         c = state["counts"]
         self.counts = Counts(to_device(c["abstentions"].clone(), self.device), c["up"], c["down"], c["steps"])
 
-    def _spoilt(self, gradients: Tensor, ctxs: list[Context]) -> Tensor:
+    def _spoilt(self, gradients: Tensor, ctxs: Sequence[Context]) -> Tensor:
         if not any(f.place == "worker" for f in self.faults):
             return gradients
         views = zip(self.protocol.layout.views(gradients), ctxs, strict=True)
         return torch.cat([on_gradients(self.faults, x, c, self.num_workers).flatten(-2) for x, c in views], -1)
 
-    def _deliver_up(self, sent: list[Payload], ctxs: list[Context]) -> list[Payload]:
+    def _deliver_up(self, sent: Sequence[Payload], ctxs: Sequence[Context]) -> Sequence[Payload]:
         links = [on_link(self.faults, "uplink", p, c, self.num_workers) for p, c in zip(sent, ctxs, strict=True)]
         planes = self.protocol.planes(Kind.BALLOT, ctxs)
         if any(isinstance(plane.row, Tensor) for group in planes for plane in group):
@@ -138,7 +138,7 @@ class Simulation:
             bodies.append(wire.unframe(message, header))
         return self.protocol.parse(Kind.BALLOT, to_device(torch.stack(bodies), self.device), planes)
 
-    def _deliver_each(self, links: list[Payload], planes: Planes, shared: Context) -> list[Payload]:
+    def _deliver_each(self, links: Sequence[Payload], planes: Planes, shared: Context) -> Sequence[Payload]:
         received = []
         for i in range(self.num_workers):
             ctx = self._one(shared, i)
@@ -148,7 +148,7 @@ class Simulation:
             received.append(self.protocol.receive(Kind.BALLOT, message, own_planes, ctx))
         return [stack(payloads) for payloads in zip(*received, strict=True)]
 
-    def _with_lost(self, workers: list[State], sent: list[Payload], ctxs: list[Context]) -> list[State]:
+    def _with_lost(self, workers: Sequence[State], sent: Sequence[Payload], ctxs: Sequence[Context]) -> Sequence[State]:
         """The workers' state, where a ballot was dropped that of a worker who sent nothing."""
         lost = dropped(self.faults, "uplink", ctxs[0], self.num_workers)
         if not bool(lost.any()):
@@ -157,14 +157,14 @@ class Simulation:
         lost = to_device(lost, self.device)
         return [where(lost[:, None] & s.valid, k, w) for s, k, w in zip(sent, kept, workers, strict=True)]
 
-    def _deliver_down(self, decision: list[Payload], ctxs: list[Context]) -> list[Payload]:
+    def _deliver_down(self, decision: Sequence[Payload], ctxs: Sequence[Context]) -> Sequence[Payload]:
         planes = self.protocol.planes(Kind.DECISION, ctxs)
         message = self.protocol.send(Kind.DECISION, decision, planes, ctxs[0])
         self.counts.bytes_down += len(message) * self.num_workers
         received = self.protocol.receive(Kind.DECISION, message, planes, ctxs[0])
         return self._through_links(received, ctxs) if self.diverging else received
 
-    def _through_links(self, decision: list[Payload], ctxs: list[Context]) -> list[Payload]:
+    def _through_links(self, decision: Sequence[Payload], ctxs: Sequence[Context]) -> Sequence[Payload]:
         each = [for_all(p, self.num_workers) for p in decision]
         links = zip(each, ctxs, strict=True)
         return self.protocol.check(

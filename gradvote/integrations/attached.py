@@ -153,7 +153,9 @@ def ddp_of(model: Any, where: str) -> DistributedDataParallel:
     kind = type(inside).__name__
     if isinstance(inside, nn.DataParallel):
         why = "one process drives all devices, so nobody else votes. Start one process per device, with torchrun"
-    elif any(word in kind for word in ("FSDP", "FullySharded", "DeepSpeed")):
+    elif kind.startswith("FSDP"):
+        why = "no rank has a whole gradient there. Use DistributedDataParallel, or gradvote.fsdp in a loop of your own"
+    elif any(word in kind for word in ("FullySharded", "DeepSpeed")):
         why = "no rank has a whole gradient there. Use DistributedDataParallel"
     elif not dist.is_initialized() or dist.get_world_size() == 1:
         why = "there is one process, so nobody else votes. Start one process per worker, with torchrun"

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from gradvote.kernels import feedback_reference, reference, units_reference
+from gradvote.kernels import feedback_reference, ragged_reference, reference, units_reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.kernels.reference import at_least_float32, bounded, num_words
 from gradvote.rng import Draw
@@ -57,6 +57,25 @@ CPU_ROOMS = {
 }
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
+RAGGED_ROOMS = {
+    "ragged_average": "ragged_signs",
+    "ragged_compact": "ragged_bits",
+    "ragged_copy": "ragged_bytes",
+    "ragged_counts": "ragged_bits",
+    "ragged_expand": "ragged_bits",
+    "ragged_feedback_step": "ragged_feedback",
+    "ragged_keep_bits": "ragged_bits",
+    "ragged_mean": "ragged_bits",
+    "ragged_mean_abs": "ragged_feedback",
+    "ragged_noisy_signs": "ragged_signs",
+    "ragged_outside_units": "ragged_bits",
+    "ragged_random_bits": "ragged_bits",
+    "ragged_signs": "ragged_signs",
+    "ragged_unpack": "ragged_bits",
+    "ragged_whole_units": "ragged_bits",
+}
+"""The same for rows of unequal length. On a card, where nothing is done to all groups at once, there are none."""
+
 CUDA_ROOMS = {
     "add_noise": "noisy",
     "checked_pack_signs": "signs",
@@ -90,7 +109,7 @@ CUDA_ROOMS = {
 }
 """The file of `gradvote.kernels.cuda` that holds it."""
 
-ROOMS = {"cpu": CPU_ROOMS, "cuda": CUDA_ROOMS}
+ROOMS = {"cpu": CPU_ROOMS | RAGGED_ROOMS, "cuda": CUDA_ROOMS}
 """The fast forms by the type of device."""
 
 
@@ -185,6 +204,21 @@ noisy_pack_signs = _by_device(reference.noisy_pack_signs)
 outside_units = _by_device(units_reference.outside_units)
 pack_bits = _by_device(reference.pack_bits)
 pack_signs = _by_device(reference.pack_signs)
+ragged_average = _by_device(ragged_reference.ragged_average)
+ragged_compact = _by_device(ragged_reference.ragged_compact)
+ragged_copy = _by_device(ragged_reference.ragged_copy)
+ragged_counts = _by_device(ragged_reference.ragged_counts)
+ragged_expand = _by_device(ragged_reference.ragged_expand)
+ragged_feedback_step = _by_device(ragged_reference.ragged_feedback_step)
+ragged_keep_bits = _by_device(ragged_reference.ragged_keep_bits)
+ragged_mean = _by_device(ragged_reference.ragged_mean)
+ragged_mean_abs = _by_device(ragged_reference.ragged_mean_abs)
+ragged_noisy_signs = _by_device(ragged_reference.ragged_noisy_signs)
+ragged_outside_units = _by_device(ragged_reference.ragged_outside_units)
+ragged_random_bits = _by_device(ragged_reference.ragged_random_bits)
+ragged_signs = _by_device(ragged_reference.ragged_signs)
+ragged_unpack = _by_device(ragged_reference.ragged_unpack)
+ragged_whole_units = _by_device(ragged_reference.ragged_whole_units)
 random_bits = _by_device(reference.random_bits)
 random_words = _by_device(reference.random_words)
 still_pack_signs = _by_device(units_reference.still_pack_signs)
@@ -198,6 +232,7 @@ whole_units = _by_device(units_reference.whole_units)
 __all__ = [
     "CPU_ROOMS",
     "CUDA_ROOMS",
+    "RAGGED_ROOMS",
     "ROOMS",
     "SHORT",
     "Feedback",
@@ -227,6 +262,21 @@ __all__ = [
     "outside_units",
     "pack_bits",
     "pack_signs",
+    "ragged_average",
+    "ragged_compact",
+    "ragged_copy",
+    "ragged_counts",
+    "ragged_expand",
+    "ragged_feedback_step",
+    "ragged_keep_bits",
+    "ragged_mean",
+    "ragged_mean_abs",
+    "ragged_noisy_signs",
+    "ragged_outside_units",
+    "ragged_random_bits",
+    "ragged_signs",
+    "ragged_unpack",
+    "ragged_whole_units",
     "random_bits",
     "random_words",
     "still_pack_signs",

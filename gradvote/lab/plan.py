@@ -7,53 +7,70 @@ in each direction, L the latency:
     replicated   (M−1)·d·u/B + 2L           all-reduce  2(M−1)/M·32d/B + 2(M−1)L
 
 and the work of encoding, combining and decoding, which overlaps with the wire except at the ends, where one chunk, a
-share f of all, is worked on or travels alone: max(wire, work) + f·min(wire, work). A step is a third of the computation
-(forward), then the longer of backward pass and exchange. What it needs in memory: `gradvote.lab.memory`.
+share f of all, is worked on or travels alone: max(wire, work) + f·min(wire, work), for the number of chunks with which
+that is least; each chunk costs its calls, too, whatever its size. With S shards to a worker each of its ranks exchanges
+d/S coordinates, and they share the worker's link. A step is a third of the computation (forward), then the longer of
+backward pass and exchange; votes of shards begin when the backward pass has ended. After H local steps nothing overlaps
+with a round: a step is the computation and 1/H of the exchange. What it needs in memory: `gradvote.lab.memory`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from gradvote import algorithms, wire
+from gradvote import algorithms
 from gradvote.core import Algorithm, Codec, Context
-from gradvote.engines.common.part import edge_share
-from gradvote.engines.common.placement import PLACEMENTS
+from gradvote.engines.common.flat_buffer import Decode
+from gradvote.engines.common.part import edge_share, part_of
+from gradvote.engines.common.placement import PLACEMENTS, served
 from gradvote.engines.common.protocol import Protocol
-from gradvote.engines.distributed.chunking import CHUNK, MAX_CHUNKS
+from gradvote.engines.distributed.chunking import numbers_for
+from gradvote.engines.distributed.mail import Mail
+from gradvote.engines.distributed.part_round import PartRound, RankRound
+from gradvote.engines.distributed.seat import seat_of
 from gradvote.lab.memory import NOTHING, Memory, memory
-from gradvote.layout import layout_of
-from gradvote.wire import Kind
+from gradvote.layout import Layout, layout_of
+from gradvote.staging import CPU
 
 GOODPUT = 1448 / 1514
 BACKWARD = 2 / 3
 ALL_REDUCE = "all-reduce"
 SAMPLE = 1 << 22
+SMALLER = 128
+"""By what a round is smaller whose time is nearly all calls."""
+REPEATS = 5
+"""The median counts: where ranks share cores, the best of them is a lucky one."""
+TINY = 0.01
 BLOCK = 16384
 DEFAULT = ("signsgd", "dropsignsgd", "dist-ef-sgdm", "ef-signsgd")
 
 
 @dataclass(frozen=True)
 class Link:
-    """Each rank's own link: bits per second in each direction, and one-way latency in seconds."""
+    """Each rank's own link: bits per second in each direction, and one-way latency in seconds.
+
+    `overlaps`: votes travel during the backward pass.
+    """
 
     bandwidth: float
     latency: float = 0.0
+    overlaps: bool = True
 
 
 @dataclass(frozen=True)
 class Work:
     """Seconds per coordinate: of each rank to make a ballot and read a decision, and of the server for each ballot.
 
-    The bytes are written and read, but not sent.
+    `chunk` are those of each chunk's calls, whatever its size. The bytes are written and read, but not sent.
     """
 
     worker: float
     server: float
+    chunk: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,28 +119,39 @@ def predict(
     placements: Sequence[str] = PLACEMENTS,
     work: Mapping[str, Work] | None = None,
     slowdown: float = 1.0,
+    every: int = 1,
+    shards: int = 1,
 ) -> Plan:
     """The predicted step for each algorithm and placement, and for all-reduces in float32 and float16.
 
     `names` are those of the catalogue, or algorithms by name. `compute` is the seconds of forward and backward pass;
     `work` what `measure` found, measured here where it is None; `slowdown` multiplies it, for ranks that share cores.
+    With `every` above 1 the algorithms exchange after as many local steps, and a step has its share of a round, behind
+    the computation; all-reduces stay at every step.
+    With `shards` each worker is so many ranks, which share its link; bytes are those of one rank.
 
     Raises:
         ValueError: a count is not positive, or an algorithm unknown.
     """
+    if every < 1:
+        raise ValueError(f"A round comes after at least 1 local step; got every={every}.")
     if params < 1 or workers < 2 or link.bandwidth <= 0 or link.latency < 0 or compute < 0:
         raise ValueError(
             "A plan needs at least 1 parameter and 2 workers, a positive bandwidth, and no negative times; got "
             f"params={params}, workers={workers}, {link}, compute={compute}."
         )
+    if shards < 1:
+        raise ValueError(f"A worker has at least one shard; got shards={shards}.")
+    params, link = -(-params // shards), replace(link, bandwidth=link.bandwidth / shards, overlaps=shards == 1)
     made = dict(names) if isinstance(names, Mapping) else {name: algorithms.create(name) for name in names}
     work = work or {name: measure(algorithm) for name, algorithm in made.items()}
     rows = [_all_reduce(f"fp{bits}", bits, params, workers, link, compute) for bits in (32, 16)]
     for name, algorithm in made.items():
         up, down = bits_of(algorithm)
         for placement in placements:
-            busy = _work(work[name], placement, params, workers) * slowdown
-            row = _voted(name, placement, (up * params, down * params), workers, link, busy, compute)
+            busy = _work(work[name], placement, params, workers) * slowdown, work[name].chunk * slowdown
+            row = _voted(name, placement, (up, down), params, workers, link, busy, compute)
+            row = row if every == 1 else replace(row, step=compute + row.exchange / every)
             rows.append(replace(row, memory=memory(algorithm, params, workers, placement, (up, down))))
     return Plan(tuple(sorted(rows, key=lambda p: p.step)))
 
@@ -131,58 +159,89 @@ def predict(
 def bits_of(algorithm: Algorithm, blocks: int = 8) -> tuple[float, float]:
     """Bits per coordinate up and down, flags and scales included, for large tensors."""
     ctx = Context(0, 0, torch.arange(blocks), 0)
-    return _bits(algorithm.up, ctx, blocks), _bits(algorithm.down, ctx.as_server(), blocks)
+    n = min(algorithm.block_size or BLOCK, BLOCK)
+    return _bits(algorithm.up, ctx, blocks, n), _bits(algorithm.down, ctx.as_server(), blocks, n)
 
 
 def measure(algorithm: Algorithm, d: int = SAMPLE, workers: int = 2) -> Work:
-    """The work per coordinate on this machine, with the threads that torch now has."""
+    """The work per coordinate on this machine, with the threads that torch now has, from rounds of two sizes."""
+    few = max(d // SMALLER, 1)
+    (worker, server), (calls, serving) = (_round_seconds(algorithm, size, workers) for size in (d, few))
+    chunk = max((calls + serving - few / d * (worker + server)) / (1 - few / d), 0.0) if d > few else 0.0
+    chunk = min(chunk, calls + serving)
+    rest = max(1 - chunk / (worker + server), TINY)
+    return Work(worker * rest / d, server * rest / d, chunk)
+
+
+def _round_seconds(algorithm: Algorithm, d: int, workers: int) -> tuple[float, float]:
+    """What a rank works as worker, and as the server of its shard, in a round of d coordinates."""
     protocol = Protocol(algorithm, layout_of([d], algorithm.block_size), 0)
-    states, server = protocol.init_worker(torch.zeros(d)), protocol.init_server(torch.zeros(d))
-    update, direction = torch.randn(d), torch.empty(d)
+    part = part_of(protocol, protocol.layout, served(protocol.layout, "sharded", workers))
+    flat, direction = torch.randn(d), torch.empty(d)
+    seats = [seat_of(part, rank, CPU, CPU, ({}, {})) for rank in range(workers)]
 
-    def own() -> list[Context]:
-        return protocol.contexts(0, 0, 1.0)
+    def update(layout: Layout) -> Tensor:
+        return flat[: layout.size]
 
-    def everyone() -> list[Context]:
-        return protocol.contexts(0, torch.arange(workers)[:, None], 1.0)
+    def write(layout: Layout, decode: Decode) -> None:
+        decode(direction[: layout.size])
 
-    def vote() -> Tensor:
-        ctxs = own()
-        return wire.pack(protocol.encode(update, states, ctxs)[0], protocol.planes(Kind.BALLOT, ctxs))
+    def fresh(rank: int) -> PartRound:
+        return PartRound(seats[rank], RankRound(0, rank, workers))
 
-    def announce() -> Tensor:
-        ctxs = everyone()
-        return wire.pack(protocol.combine(batch, server, ctxs)[0], protocol.planes(Kind.DECISION, ctxs))
+    rounds = [fresh(rank) for rank in range(workers)]
+    ballots = _posted([each.vote(update) for each in rounds])
+    decisions = _posted([each.decide(own) for each, own in zip(rounds, ballots, strict=True)])
 
-    def hear() -> None:
-        ctxs = own()
-        protocol.decode(
-            protocol.parse(Kind.DECISION, decision, protocol.planes(Kind.DECISION, ctxs)), states, ctxs, direction
-        )
+    def once() -> tuple[float, float]:
+        own, started = fresh(0), time.perf_counter()
+        own.vote(update)
+        voted = time.perf_counter()
+        own.decide(ballots[0])
+        decided = time.perf_counter()
+        own.hear(decisions[0])
+        own.read(write)
+        ended = time.perf_counter()
+        return ended - decided + voted - started, decided - voted
 
-    _, states = protocol.encode(update, states, own())
-    batch, _ = protocol.encode(update.expand(workers, d), protocol.init_worker(torch.zeros(workers, d)), everyone())
-    ballot, decision, planes = vote(), announce(), protocol.planes(Kind.BALLOT, own())
-    opened = _seconds(lambda: protocol.parse(Kind.BALLOT, ballot, planes))
-    return Work((_seconds(vote) + _seconds(hear)) / d, (_seconds(announce) / workers + opened) / d)
+    found = [once() for _ in range(REPEATS)]
+    return median(worker for worker, _ in found), median(server for _, server in found)
+
+
+def _posted(mails: Sequence[Mail]) -> list[list[Tensor]]:
+    """What each rank gets from all."""
+    return [[_joined(mail.messages[rank]) for mail in mails] for rank in range(len(mails))]
+
+
+def _joined(message: Sequence[Tensor]) -> Tensor:
+    return torch.cat([*message]) if message else torch.empty(0, dtype=torch.uint8)
 
 
 def _voted(
     name: str,
     placement: str,
     bits: tuple[float, float],
+    params: int,
     workers: int,
     link: Link,
-    work: float,
+    work: tuple[float, float],
     compute: float,
 ) -> Prediction:
+    """`work` are the seconds for all coordinates, and those of each chunk."""
     peers = workers - 1
     share = peers / workers if placement == "sharded" else peers
-    sent = bits[0] * peers if placement == "replicated" else share * sum(bits)
+    sent = params * (bits[0] * peers if placement == "replicated" else share * sum(bits))
     wire = sent / (link.bandwidth * GOODPUT)
-    chunks = min(max(int(bits[1]) // CHUNK, 1), MAX_CHUNKS)
-    exchange = max(wire, work) + min(wire, work) * edge_share(chunks) + 2 * link.latency
-    return Prediction(name, placement, sent / 8, wire, work, exchange, _step(exchange, compute))
+    exchange, busy = min(_overlapped(wire, work, chunks) for chunks in numbers_for(params))
+    exchange += 2 * link.latency
+    step = _step(exchange, compute) if link.overlaps else compute + exchange
+    return Prediction(name, placement, sent / 8, wire, busy, exchange, step)
+
+
+def _overlapped(wire: float, work: tuple[float, float], chunks: int) -> tuple[float, float]:
+    """The seconds of an exchange in so many chunks, and those of the work."""
+    busy = work[0] + chunks * work[1]
+    return max(wire, busy) + min(wire, busy) * edge_share(chunks), busy
 
 
 def _all_reduce(name: str, bits: int, params: int, workers: int, link: Link, compute: float) -> Prediction:
@@ -201,16 +260,6 @@ def _work(work: Work, placement: str, params: int, workers: int) -> float:
     return work.worker * params + work.server * workers * served
 
 
-def _bits(codec: Codec, ctx: Context, blocks: int) -> float:
-    rows = [(p.dtype.itemsize * 8, torch.as_tensor(p.row, dtype=torch.float64)) for p in codec.planes(BLOCK, ctx)]
-    return (sum(float(size * row.expand(blocks).mean()) for size, row in rows) + 1) / BLOCK
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    """The median of five: where ranks share cores, the best of them is a lucky one."""
-    found = []
-    for _ in range(5):
-        started = time.perf_counter()
-        action()
-        found.append(time.perf_counter() - started)
-    return median(found)
+def _bits(codec: Codec, ctx: Context, blocks: int, n: int) -> float:
+    rows = [(p.dtype.itemsize * 8, torch.as_tensor(p.row, dtype=torch.float64)) for p in codec.planes(n, ctx)]
+    return (sum(float(size * row.expand(blocks).mean()) for size, row in rows) + 1) / n

@@ -123,6 +123,11 @@ class Noise(Transform):
         return {**state, "agreed": torch.where(usable, agreed, state["agreed"])}
 
 
+@dataclass(frozen=True)
+class OwnNoise(Noise):
+    """`Noise` that is part of an algorithm's rule: `noisy` puts other noise in its place, and adds none to it."""
+
+
 def _check_std(value: float) -> None:
     if not 0 <= value < float("inf"):
         raise ValueError(f"The noise standard deviation b must be finite and not negative; got {value}.")
@@ -132,4 +137,10 @@ def _check_std(value: float) -> None:
         )
 
 
-SAMPLES = (Noise(0.3), Noise(1.0, "laplace"), Noise(Relative(0.2)), Noise(Relative(0.1, "max"), "uniform"))
+SAMPLES = (
+    Noise(0.3),
+    Noise(1.0, "laplace"),
+    Noise(Relative(0.2)),
+    Noise(Relative(0.1, "max"), "uniform"),
+    OwnNoise(0.2),
+)

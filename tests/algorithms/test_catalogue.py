@@ -6,10 +6,10 @@ import pytest
 
 from gradvote import algorithms
 from gradvote.aggregators import MajorityVote, Mean, Median
-from gradvote.codecs import Dense, ErrorFeedback, Masked, Sign, chain
+from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Sign, chain
 from gradvote.core import Algorithm, Codec, Context, Payload, Plane, State
 from gradvote.discovery import Parts
-from gradvote.transforms import Adam, Ema, LionMomentum, Momentum, Noise, Relative
+from gradvote.transforms import Adam, Ema, LionMomentum, Momentum, Noise, OwnNoise, Relative
 
 SCALED = ErrorFeedback(Sign("l1"))
 
@@ -44,8 +44,20 @@ def test_defaults_are_the_papers(name: str) -> None:
 def test_noise_on_the_gradient_comes_first(name: str) -> None:
     own = {"still": False} if "still" in algorithms.options(name) else {}
     plain, noisy = algorithms.create(name, **own), algorithms.create(f"noisy-{name}", noise_std=0.5, noise="laplace")
-    assert noisy.up == chain(Noise(0.5, "laplace"), plain.up)
+    assert noisy.up == chain(Noise(0.5, "laplace"), without_own_noise(plain.up))
     assert (noisy.aggregate, noisy.down, noisy.block_size) == (plain.aggregate, plain.down, plain.block_size)
+
+
+def without_own_noise(codec: Codec) -> Codec:
+    """Of an algorithm that has noise itself, what is left where other noise takes its place."""
+    if not isinstance(codec, Chain):
+        return codec
+    return chain(*(t for t in codec.transforms if not isinstance(t, OwnNoise)), codec.codec)
+
+
+def test_noise_of_an_algorithm_s_own_is_replaced() -> None:
+    assert algorithms.create("noisy-z-signfedavg").up != algorithms.create("z-signfedavg").up
+    assert repr(algorithms.create("noisy-z-signfedavg").up).count("Noise(") == 1
 
 
 def test_noise_at_the_vote_comes_last() -> None:

@@ -85,7 +85,7 @@ def _all_algorithms() -> dict[str, Algorithm]:
         }
         if "zero" in algorithms.options(name):
             variants[f"{name}-abstain"] = algorithms.create(name, zero="abstain")
-        found |= {key: a for key, a in variants.items() if key == f"noisy-{name}" or a not in found.values()}
+        found |= {key: a for key, a in variants.items() if key in (name, f"noisy-{name}") or a not in found.values()}
         if found.get(f"noisy-{name}-vote") == found[f"noisy-{name}"]:
             del found[f"noisy-{name}-vote"]
     return found

@@ -1,9 +1,9 @@
 """Law 13: memories say themselves what they hold, and how two become one. Nothing is lost.
 
-Error feedback: sent + unsent == input + unsent before, delivered or not, and no step is taken at a zero rate. p − sent
-and then + sent rounds twice, so the sums agree to a few units in the last place of the larger one. Estimates that both
-ends keep: mirrored == what was delivered in all, at any rate. A state that is neither does not change when nothing is
-delivered or somebody leaves.
+Error feedback: sent + unsent == input + unsent before (of a fading memory the share `keeps`), delivered or not, and no
+step is taken at a zero rate. p − sent and then + sent rounds twice, so the sums agree to a few units in the last place
+of the larger one. Estimates that both ends keep: mirrored == what was delivered in all, at any rate. A state that is
+neither does not change when nothing is delivered or somebody leaves.
 """
 
 from copy import deepcopy
@@ -84,7 +84,7 @@ def test_algorithms_with_a_memory_are_found() -> None:
 @pytest.mark.parametrize("codec", REMEMBERING, ids=repr)
 def test_sent_and_unsent_are_the_input(codec: Codec) -> None:
     state, ctx, x = after(codec), context(senders(M), B, 2), updates(M, B, N, seed=2)
-    new, before = entering(codec, x, state, ctx), held(codec, state).clone()
+    new, before = entering(codec, x, state, ctx), held(codec, state) * codec.keeps
     payload, state = codec.encode(x, state, ctx)
     sent, left = codec.decode(payload, ctx, N), held(codec, state)
     assert bool(before.any()) and bool(left.any())

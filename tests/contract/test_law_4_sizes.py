@@ -34,8 +34,7 @@ def measured(algorithm: Algorithm, numels: tuple[int, ...]) -> tuple[int, int]:
         )
         up, down = [*up, ballot], [*down, decision]
         up_planes.append(algorithm.up.planes(n, ctx))
-        report = [p for p in up_planes[-1] if p.name == "report"]
-        down_planes.append((*algorithm.down.planes(n, ctx.as_server()), *report))
+        down_planes.append((*algorithm.down.planes(n, ctx.as_server()), *algorithm.up.reports))
     return len(pack(up, up_planes)), len(pack(down, down_planes))
 
 

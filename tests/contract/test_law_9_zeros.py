@@ -21,7 +21,7 @@ from gradvote.engines.simulation import Simulation
 from gradvote.transforms import Relative
 from tests.contract.parts import ALGORITHMS, context, remembers, senders
 
-PLAIN = [n for n, a in ALGORITHMS.items() if not (n.startswith("noisy") or a.mirrors or remembers(a.up))]
+PLAIN = [n for n, a in ALGORITHMS.items() if not ("Noise(" in repr(a.up) or a.mirrors or remembers(a.up))]
 ROWS = 400
 HERE = torch.zeros(()).device
 

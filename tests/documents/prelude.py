@@ -6,6 +6,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh as init_device_mesh
+from torch.distributed.fsdp import fully_shard as fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import gradvote as gradvote
@@ -62,6 +64,8 @@ vote = gradvote.distributed.Exchange(model.named_parameters(), algorithm)
 saved: dict[str, Any] = {}
 manager: Any = None
 replica_group = 0
+replicas = shards = 1
+mesh: Any = None
 Trainer: Any = None
 args: Any = None
 data: Any = None

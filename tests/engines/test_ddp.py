@@ -33,5 +33,5 @@ def test_statistics_stay_each_ranks_own_until_they_are_averaged(ranks: list[Any]
 def test_models_that_cannot_vote_are_refused(ranks: list[Any]) -> None:
     errors = ranks[1]["refusals"]
     assert "takes a torch DistributedDataParallel model; got a model (Sequential)" in errors["plain"]
-    assert "FSDP2 models are not supported" in errors["fsdp"] and "Use DistributedDataParallel" in errors["fsdp"]
+    assert "FSDP2 models have no DDP hook" in errors["fsdp"] and "gradvote.fsdp.attach" in errors["fsdp"]
     assert "needs every worker's whole vector at once" in errors["whole vectors"]

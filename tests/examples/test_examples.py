@@ -9,18 +9,24 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CASES = {
     "with_ddp": "torch",
+    "with_local_steps": "torch",
+    "with_fsdp": "torch",
     "with_accelerate": "accelerate",
     "with_lightning": "lightning",
     "with_transformers": "transformers",
 }
 
+SHORT = ("with_accelerate", "with_fsdp", "with_lightning", "with_local_steps", "with_transformers")
+MORE = {"with_local_steps": ["--steps", "8"], "with_lightning": ["--ranks", "2"], "with_fsdp": ["--shards", "1"]}
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_example_runs_under_torchrun(name: str) -> None:
+    """Sharded models are one shard to a replica here: two ranks cost half of four."""
     if importlib.util.find_spec(CASES[name]) is None or importlib.util.find_spec("sklearn") is None:
         pytest.skip(f"{CASES[name]} or scikit-learn is not installed")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    options = ["--steps", "4", *(["--ranks", "2"] if name == "with_lightning" else [])]
+    options = ["--steps", "4", *MORE.get(name, [])]
     done = subprocess.run(
         [*command, str(EXAMPLES / f"{name}.py"), *options],
         capture_output=True,
@@ -35,7 +41,7 @@ def test_an_example_runs_under_torchrun(name: str) -> None:
 
 def test_examples_are_short() -> None:
     for path in EXAMPLES.glob("*.py"):
-        longest = 60 if path.stem in ("with_accelerate", "with_lightning", "with_transformers") else 100
+        longest = 60 if path.stem in SHORT else 100
         assert len(path.read_text(encoding="utf-8").splitlines()) < longest, path
 
 

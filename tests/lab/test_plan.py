@@ -51,11 +51,33 @@ def test_compression_pays_on_slow_links_and_not_where_work_or_computation_decide
     assert not plan.predict(10_000, 4, Link(1e9), compute=5.0, work=FREE).pays
 
 
+def test_shards_share_the_link_of_their_worker() -> None:
+    """Each rank sends an eighth, and all eight as much as one rank would; votes begin after the backward pass."""
+    found = [plan.predict(1_000_000, 4, Link(1e8), compute=0.3, work=FREE, shards=shards) for shards in (1, 8)]
+    (one, own), (baseline, shared) = ([_row(f, "signsgd", "sharded") for f in found], [f.baseline for f in found])
+    assert own.bytes_sent == pytest.approx(one.bytes_sent / 8) and own.exchange == pytest.approx(one.exchange)
+    assert own.step == pytest.approx(0.3 + own.exchange) and one.step == pytest.approx(0.3)
+    assert shared.bytes_sent == pytest.approx(baseline.bytes_sent / 8) and shared.step == pytest.approx(baseline.step)
+    with pytest.raises(ValueError, match="got shards=0"):
+        plan.predict(1_000_000, 4, Link(1e8), work=FREE, shards=0)
+
+
+def test_the_calls_of_each_chunk_are_work() -> None:
+    """25.6M coordinates travel in 8, 3 or 1 chunks, with masks, too, whatever is fastest."""
+    for calls, chunks in ((0.001, 8), (10.0, 1)):
+        work = {"dropsignsgd": Work(0.0, 0.0, calls)}
+        found = plan.predict(25_600_000, 4, Link(1e8), names=("dropsignsgd",), work=work)
+        row = _row(found, "dropsignsgd", "sharded")
+        assert row.work == pytest.approx(chunks * calls)
+        long, short = max(row.wire, row.work), min(row.wire, row.work)
+        assert row.exchange == pytest.approx(long + short * (0.05 if chunks == 8 else 1))
+
+
 def test_measured_work_is_positive() -> None:
     from gradvote import algorithms
 
     work = plan.measure(algorithms.signsgd(), d=1000)
-    assert work.worker > 0 and work.server > 0
+    assert work.worker > 0 and work.server > 0 and work.chunk >= 0
 
 
 @pytest.mark.parametrize(
@@ -77,3 +99,15 @@ def test_quantities() -> None:
     for read, text in ((quantities.count, "25 cows"), (quantities.bandwidth, "fast"), (quantities.seconds, "1h")):
         with pytest.raises(ValueError, match="cannot be read"):
             read(text)
+
+
+def test_after_local_steps_a_step_has_its_share_of_a_round() -> None:
+    found = plan.predict(1_000_000, 4, Link(1e8), compute=0.1, work=FREE, every=32)
+    row, often = (
+        _row(found, "signsgd", "sharded"),
+        _row(plan.predict(1_000_000, 4, Link(1e8), work=FREE), "signsgd", "sharded"),
+    )
+    assert row.bytes_sent == often.bytes_sent and row.step == pytest.approx(0.1 + often.exchange / 32)
+    assert found.baseline.step > 0.2, "the all-reduce stays at every step"
+    with pytest.raises(ValueError, match="got every=0"):
+        plan.predict(1_000_000, 4, Link(1e8), work=FREE, every=0)

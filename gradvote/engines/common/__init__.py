@@ -23,7 +23,9 @@ Of a round, from gradients to bytes and back:
 flat_buffer    gradients in and directions out: flat vectors, on the device of the gradients
 protocol       the three verbs of an algorithm, over all blocks: encode, combine, decode
 payloads       payloads of several senders: pick, stack, choose
+all_groups     payloads, states and contexts of all groups, of which each group's are views
 part           blocks that are exchanged together, cut into shards
+cuts           the bytes of a shard's rows
 placement      who serves which blocks
 whole_vectors  blocks joined for rules that need whole vectors
 worker_faults  configured faults as one worker meets them

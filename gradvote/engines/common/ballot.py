@@ -32,9 +32,9 @@ class Ballot:
     slot: Slot
     rates: bytes
     planes: Planes
-    payloads: list[Payload]
-    ctxs: list[Context]
-    after: list[State]
+    payloads: Sequence[Payload]
+    ctxs: Sequence[Context]
+    after: Sequence[State]
     check: bytes = UNCHECKED
 
     @cached_property
@@ -43,17 +43,17 @@ class Ballot:
         return self.rates + packed(self.payloads, self.planes)
 
     @cached_property
-    def on_host(self) -> list[Payload]:
+    def on_host(self) -> Sequence[Payload]:
         """The payloads on the host, to be cut."""
         return moved(self.payloads, CPU)
 
 
-def packed(payloads: list[Payload], planes: Planes) -> bytes:
+def packed(payloads: Sequence[Payload], planes: Planes) -> bytes:
     """Payloads as they travel; none where there are no blocks."""
     return to_host([wire.pack(payloads, planes).contiguous()])[0].numpy().tobytes() if payloads else b""
 
 
-def unpacked(raw: bytearray, planes: Planes, blocks: list[int]) -> list[Payload]:
+def unpacked(raw: bytearray, planes: Planes, blocks: list[int]) -> Sequence[Payload]:
     """The inverse of `packed`, on the host."""
     return wire.unpack(torch.frombuffer(raw, dtype=torch.uint8), planes, blocks) if blocks else []
 

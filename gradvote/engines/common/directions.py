@@ -155,6 +155,14 @@ class Directions:
         if aside is not None and gradient is not None:
             setattr(gradient, MARK, Mark(gradient._version, False, aside))
 
+    def untouched(self, numbers: Iterable[int]) -> None:
+        """`before` was called for these parameters, but nothing was accumulated: the direction is back in its place."""
+        for i in set(numbers) & self._aside.keys() - self._fresh:
+            self._held[i] = kept = self._aside.pop(i)
+            self._params[i].grad = given = torch.zeros_like(self._params[i])
+            kept.add_to(given)
+            setattr(given, MARK, Mark(given._version, True))
+
     def _hold(self) -> None:
         """Keep all directions that there are, before the first gradient after a vote is written.
 

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradvote.core import Payload, Plane
+from gradvote.engines.common.cuts import Cut, cut_from
 from gradvote.engines.common.protocol import Protocol
 from gradvote.layout import Layout, Piece
 from gradvote.staging import CPU, device_of
@@ -70,6 +73,11 @@ class Part:
     def layout(self) -> Layout:
         """The layout of the part's own flat vector."""
         return self.protocol.layout
+
+    @cached_property
+    def cuts(self) -> tuple[Cut, ...]:
+        """Where each shard's rows stand among all rows of the part, and in a message."""
+        return tuple(cut_from(self.layout.ragged, s.groups, [_numbers(r) for r in s.rows]) for s in self.shards)
 
 
 def part_of(protocol: Protocol, layout: Layout, served: Tensor) -> Part:
@@ -135,6 +143,10 @@ def _shard(protocol: Protocol, mine: Tensor) -> Shard:
             offset += group.n * len(chosen)
     layout = replace(protocol.layout, groups=tuple(groups), pieces=())
     return Shard(replace(protocol, layout=layout), tuple(indices), tuple(rows))
+
+
+def _numbers(rows: RowNumbers) -> NDArray[np.int64]:
+    return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, slice) else rows.numpy()
 
 
 def _evenly(rows: list[int]) -> slice | None:

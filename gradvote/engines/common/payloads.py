@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradvote.core import Payload, Plane, State
+from gradvote.engines.common.all_groups import Payloads
 from gradvote.staging import to_device, to_host
 
 
@@ -26,8 +27,10 @@ def for_all(payload: Payload, num: int) -> Payload:
     return Payload(payload.valid.expand(num, *payload.valid.shape), planes)
 
 
-def moved(payloads: Sequence[Payload], device: torch.device) -> list[Payload]:
+def moved(payloads: Sequence[Payload], device: torch.device) -> Sequence[Payload]:
     """Payloads on a device: from a card to the host with one wait for all of them."""
+    if isinstance(payloads, Payloads) and device.type == "cpu":
+        return payloads
     tensors = [x for p in payloads for x in (p.valid, *p.planes.values())]
     found = iter(to_host(tensors) if device.type == "cpu" else [to_device(x, device) for x in tensors])
     return [Payload(next(found), {name: next(found) for name in p.planes}) for p in payloads]

@@ -3,20 +3,24 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from weakref import ref
 
 import torch
 from torch import Tensor
 
 from gradvote import wire
-from gradvote.core import SERVER, Algorithm, Context, Payload, Plane, State
+from gradvote.core import SERVER, SHORTCUTS, Algorithm, Codec, Context, Payload, Plane, State, shortcut
 from gradvote.engines.common import whole_vectors
+from gradvote.engines.common.all_groups import Contexts, Payloads, States, flags_of
+from gradvote.engines.common.all_groups import Planes as AllPlanes
+from gradvote.engines.common.cuts import Cut, cut_of
 from gradvote.layout import Layout, layout_of, unit_of
+from gradvote.ragged import RaggedPlane
 from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Header, Kind
 
-Planes = list[tuple[Plane, ...]]
+Planes = Sequence[tuple[Plane, ...]]
 
 
 Named = tuple[tuple[str, tuple[int, ...]], ...]
@@ -25,12 +29,18 @@ Named = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass(frozen=True)
 class Protocol:
-    """An algorithm on a layout. Payloads, states and contexts are lists with one entry per group of the layout."""
+    """An algorithm on a layout. Payloads, states and contexts are sequences with one entry per group of the layout.
+
+    Where the algorithm is made of parts that `codecs.all_rows` knows, those are views of what is done to all at once.
+    `shifts`, of each parameter, are added to the numbers of its blocks where randomness is keyed by them: where the
+    layout is of a shard of a model, no other shard has the same numbers.
+    """
 
     algorithm: Algorithm
     layout: Layout
     seed: int
     tensors: Named = ()
+    shifts: tuple[int, ...] = ()
 
     @cached_property
     def recipe(self) -> int:
@@ -50,13 +60,52 @@ class Protocol:
         attempt: int = 0,
         secret: bytes | None = None,
         device: torch.device = CPU,
-    ) -> list[Context]:
+        at_once: bool = False,
+    ) -> Sequence[Context]:
         """The context of each group, for work on a device.
 
-        `sender` is a number or a tensor of the CPU, `lr` one rate, or one for each parameter of the whole layout.
+        `sender` is a number or a tensor of the CPU, `lr` one rate, or one for each parameter of the whole layout. With
+        `at_once`, which an engine sets that keeps states as sequences, all groups are worked on in one call if that
+        can be: what these contexts are given to then returns `Payloads` and `States`, else lists.
         """
+        if not at_once or not self.at_once or device.type != "cpu":
+            return self._contexts(step, sender, lr, attempt, secret, device)
+        rows = self.layout.ragged
+        rate = lr if isinstance(lr, int | float) else torch.tensor(lr, dtype=torch.float32, device=CPU)[rows.owner]
+        whole = Context(self.seed, step, self._row_keys, sender, rate, attempt, secret)
+        each = partial(self._contexts, step, sender, lr, attempt, secret, device)
+        return Contexts(whole, each, len(self.layout.groups))
+
+    @cached_property
+    def at_once(self) -> bool:
+        """Whether the groups are more than one, and all of them can be worked on in one call."""
+        rows = self.layout.ragged
+        if len(self.layout.groups) < 2 or rows.size == rows.num_rows:
+            return False
+        return bool(shortcut("covers", (self.algorithm,), rows.longest))
+
+    @cached_property
+    def _row_keys(self) -> Tensor:
+        """The numbers of all blocks, as randomness is keyed by them, on the CPU."""
+        rows = self.layout.ragged
+        return rows.block + torch.tensor(self.shifts, device=CPU)[rows.owner] if self.shifts else rows.block
+
+    @cached_property
+    def cut(self) -> Cut:
+        """All rows, as they stand in a message."""
+        return cut_of(self.layout.ragged)
+
+    def _contexts(
+        self,
+        step: int,
+        sender: int | Tensor,
+        lr: float | Sequence[float],
+        attempt: int,
+        secret: bytes | None,
+        device: torch.device,
+    ) -> list[Context]:
         groups = self.layout.groups
-        blocks, units = ([g.block_on(device) for g in groups], [g.units_on(device) for g in groups])
+        blocks, units = ([*self._keys_on(device)], [g.units_on(device) for g in groups])
         rates = _rates(lr, [g.owners for g in groups], device)
         peers: list[tuple[int, ref[Context]]] = []
         made = [
@@ -66,24 +115,49 @@ class Protocol:
         peers += [(g.n, ref(own)) for g, own in zip(groups, made, strict=True)]
         return made
 
-    def init_worker(self, like: Tensor) -> list[State]:
+    def _keys_on(self, device: torch.device) -> list[Tensor]:
+        """The numbers of the blocks of each group, as randomness is keyed by them: copied to a device once."""
+        if device not in self._keys:
+            blocks = [g.block_on(device) for g in self.layout.groups]
+            if self.shifts:
+                more = [torch.tensor([self.shifts[i] for i in g.owners], device=CPU) for g in self.layout.groups]
+                blocks = [own + to_device(by, device) for own, by in zip(blocks, more, strict=True)]
+            self._keys[device] = blocks
+        return self._keys[device]
+
+    @cached_property
+    def _keys(self) -> dict[torch.device, list[Tensor]]:
+        return {}
+
+    def init_worker(self, like: Tensor) -> Sequence[State]:
         """The state of a worker whose update is shaped like `like` (..., d)."""
         return [self.algorithm.up.init(view) for view in self.layout.views(like)]
 
-    def init_server(self, like: Tensor) -> list[State]:
+    def init_server(self, like: Tensor) -> Sequence[State]:
         """The state of the server for a decision shaped like `like` (d,)."""
         return [self.algorithm.down.init(view) for view in self.layout.views(like)]
 
-    def encode(self, flat: Tensor, states: list[State], ctxs: list[Context]) -> tuple[list[Payload], list[State]]:
+    def encode(
+        self, flat: Tensor, states: Sequence[State], ctxs: Sequence[Context]
+    ) -> tuple[Sequence[Payload], Sequence[State]]:
         """Worker: update (..., d) -> ballots."""
+        if isinstance(ctxs, Contexts) and _plain(flat):
+            found = self._at_once("encode all", (self.algorithm.up,), states, ctxs, flat)
+            if found is not None:
+                return self._payloads(found[0], self._planes_of(self.algorithm.up, ctxs.whole)), found[1]
         views = self.layout.views(flat)
         pairs = [self.algorithm.encode(x, s, c) for x, s, c in zip(views, states, ctxs, strict=True)]
         return [p for p, _ in pairs], [s for _, s in pairs]
 
     def combine(
-        self, ballots: list[Payload], states: list[State], ctxs: list[Context]
-    ) -> tuple[list[Payload], list[State]]:
+        self, ballots: Sequence[Payload], states: Sequence[State], ctxs: Sequence[Context]
+    ) -> tuple[Sequence[Payload], Sequence[State]]:
         """Server: ballots (M, B, ...) -> decision (B, ...)."""
+        if isinstance(ctxs, Contexts) and isinstance(ballots, Payloads):
+            up, rule, down = self.algorithm.up.reader, self.algorithm.aggregate, self.algorithm.down
+            found = self._at_once("combine all", (up, rule, down), states, ctxs, ballots.whole)
+            if found is not None:
+                return self._payloads(found[0], self._planes_of(down, ctxs.whole.as_server())), found[1]
         if not self.algorithm.aggregate.separable:
             return whole_vectors.combine(self.algorithm, self.layout, ballots, states, ctxs)
         parts = zip(ballots, states, ctxs, self.layout.groups, strict=True)
@@ -91,9 +165,14 @@ class Protocol:
         return [p for p, _ in pairs], [s for _, s in pairs]
 
     def decode(
-        self, decision: list[Payload], states: list[State], ctxs: list[Context], out: Tensor | None = None
-    ) -> tuple[Tensor, list[State]]:
+        self, decision: Sequence[Payload], states: Sequence[State], ctxs: Sequence[Context], out: Tensor | None = None
+    ) -> tuple[Tensor, Sequence[State]]:
         """Worker: decision -> direction (..., d), written into `out` where it is given."""
+        if isinstance(ctxs, Contexts) and isinstance(decision, Payloads):
+            target = torch.empty(self.layout.size, device=CPU) if out is None else out
+            given = decision.whole, ctxs.whole.as_server(), target, self.layout.ragged
+            if _plain(target) and shortcut("decode all", (self.algorithm.down.reader,), *given) is not None:
+                return target, states
         groups = self.layout.groups
         places = [None] * len(groups) if out is None else self.layout.views(out)
         parts = zip(decision, states, ctxs, groups, places, strict=True)
@@ -101,38 +180,46 @@ class Protocol:
         direction = _joined([x.flatten(-2) for x, _ in pairs]) if out is None else out
         return direction, [s for _, s in pairs]
 
-    def decided(self, decision: list[Payload]) -> frozenset[int]:
+    def decided(self, decision: Sequence[Payload]) -> frozenset[int]:
         """The parameters on some block of which somebody voted, of a decision (B, ...): the others get no gradient."""
-        return self.decided_by(to_host([payload.valid for payload in decision]))
+        return self.decided_by(to_host(flags_of(decision)))
 
     def decided_by(self, flags: Sequence[Tensor]) -> frozenset[int]:
-        """The same from the decision's flags (B,) of each group, on the CPU."""
-        found: set[int] = set()
-        for valid, group in zip(flags, self.layout.groups, strict=True):
-            if bool(valid.all()):
-                found |= group.params
-            else:
-                found.update(group.owners[i] for i in valid.nonzero()[:, 0].tolist())
-        return frozenset(found)
+        """The same from the decision's flags of all blocks in the order of the groups, on the CPU."""
+        valid = flags[0] if len(flags) == 1 else torch.cat([*flags]) if flags else torch.zeros(0, device=CPU)
+        if bool(valid.all()):
+            return self._params
+        return frozenset(self.layout.ragged.owners[valid.numpy()].tolist())
 
-    def undelivered(self, states: list[State], ballots: list[Payload], ctxs: list[Context]) -> list[State]:
+    @cached_property
+    def _params(self) -> frozenset[int]:
+        return frozenset(self.layout.ragged.owners.tolist())
+
+    def undelivered(self, states: Sequence[State], ballots: Sequence[Payload], ctxs: Sequence[Context]) -> list[State]:
         """Worker: the state after ballots that did not count."""
         parts = zip(states, ballots, ctxs, self.layout.groups, strict=True)
         return [self.algorithm.undelivered(s, b, c, g.n) for s, b, c, g in parts]
 
-    def planes(self, kind: Kind, ctxs: list[Context]) -> Planes:
+    def planes(self, kind: Kind, ctxs: Sequence[Context]) -> Planes:
         """What a ballot or a decision holds, group by group: known before it arrives."""
-        groups = self.layout.groups
-        if kind == Kind.BALLOT:
-            return [self.algorithm.up.planes(g.n, c) for g, c in zip(groups, ctxs, strict=True)]
-        down, reports = self.algorithm.down, self.algorithm.up.reports
-        return [(*down.planes(g.n, c.as_server()), *reports) for g, c in zip(groups, ctxs, strict=True)]
+        if isinstance(ctxs, Contexts):
+            whole = ctxs.whole if kind == Kind.BALLOT else ctxs.whole.as_server()
+            known = self._planes_of(self.algorithm.up if kind == Kind.BALLOT else self.algorithm.down, whole)
+            if known is not None:
+                return AllPlanes(known, lambda i: self._planes(kind, i, ctxs[i]), len(ctxs))
+        return [self._planes(kind, i, c) for i, c in enumerate(ctxs)]
 
-    def send(self, kind: Kind, payloads: list[Payload], planes: Planes, ctx: Context) -> bytes:
+    def _planes(self, kind: Kind, group: int, ctx: Context) -> tuple[Plane, ...]:
+        n, up = self.layout.groups[group].n, self.algorithm.up
+        if kind == Kind.BALLOT:
+            return up.planes(n, ctx)
+        return (*self.algorithm.down.planes(n, ctx.as_server()), *up.reports)
+
+    def send(self, kind: Kind, payloads: Sequence[Payload], planes: Planes, ctx: Context) -> bytes:
         """One sender's payloads as a framed message."""
         return wire.frame(to_host([wire.pack(payloads, planes)])[0], self.header(kind, ctx))
 
-    def receive(self, kind: Kind, message: bytes, planes: Planes, ctx: Context) -> list[Payload]:
+    def receive(self, kind: Kind, message: bytes, planes: Planes, ctx: Context) -> Sequence[Payload]:
         """The checked payloads of a framed message, on the device of the context.
 
         Raises:
@@ -141,17 +228,42 @@ class Protocol:
         body = wire.unframe(message, self.header(kind, ctx))
         return self.parse(kind, to_device(body, ctx.block.device), planes)
 
-    def parse(self, kind: Kind, body: Tensor, planes: Planes) -> list[Payload]:
+    def parse(self, kind: Kind, body: Tensor, planes: Planes) -> Sequence[Payload]:
         """The checked payloads of a message's body (..., bytes)."""
         return self.check(kind, wire.unpack(body, planes, [len(g.blocks) for g in self.layout.groups]))
 
-    def check(self, kind: Kind, payloads: list[Payload]) -> list[Payload]:
+    def check(self, kind: Kind, payloads: Sequence[Payload]) -> Sequence[Payload]:
         """The payloads with the flags of impossible blocks cleared."""
         up, down = self.algorithm.up, self.algorithm.down
+        if isinstance(payloads, Payloads):
+            checked = shortcut("check all", ((up if kind == Kind.BALLOT else down).reader,), payloads.whole)
+            if checked is not None:
+                return Payloads(payloads.rows, checked, payloads.planes)
         pairs = zip(payloads, self.layout.groups, strict=True)
         if kind == Kind.BALLOT:
             return [up.check(p, g.n) for p, g in pairs]
         return [up.check_reports(down.check(p, g.n)) for p, g in pairs]
+
+    def _at_once(
+        self, doing: str, parts: tuple[object, ...], states: Sequence[State], ctxs: Contexts, given: object
+    ) -> tuple[Payload, States] | None:
+        """What the entry of `codecs.all_rows` gives; None where there is none, or not for these states."""
+        if (doing, *map(type, parts)) not in SHORTCUTS:
+            return None
+        whole = States.joined(self.layout, states)
+        if whole is None:
+            return None
+        payload, state = shortcut(doing, parts, given, whole.whole, ctxs.whole, self.layout.ragged)
+        return payload, States(self.layout, state)
+
+    def _planes_of(self, codec: Codec, ctx: Context) -> tuple[RaggedPlane, ...] | None:
+        """The planes of all groups at once."""
+        known: tuple[RaggedPlane, ...] | None = shortcut("planes of all", (codec.reader,), ctx, self.layout.ragged)
+        return known
+
+    def _payloads(self, payload: Payload, planes: tuple[RaggedPlane, ...] | None) -> Payloads:
+        assert planes is not None
+        return Payloads(self.layout.ragged, payload, planes)
 
     def header(self, kind: Kind, ctx: Context) -> Header:
         """The header of a sender's message in this round."""
@@ -173,6 +285,11 @@ def protocol_for(
     tensors = tuple((name, tuple(p.shape)) for name, p in zip(called, params, strict=True))
     numels, units = [p.numel() for p in params], [unit_of(p.shape) for p in params]
     return Protocol(algorithm, layout_of(numels, algorithm.block_size, units), seed, tensors)
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether numbers are written here as they are made."""
+    return x.is_cpu and x.dtype == torch.float32 and x.dim() == 1 and x.is_contiguous()
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

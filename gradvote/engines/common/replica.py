@@ -165,7 +165,7 @@ class Replica:
             )
 
     @torch.no_grad()
-    def follow(self, slot: Slot, rates: Sequence[float], decision: list[Payload]) -> None:
+    def follow(self, slot: Slot, rates: Sequence[float], decision: Sequence[Payload]) -> None:
         """The optimizer's step with a decision, at the agreed rates."""
         self.check_whole()
         self._half_way = slot
@@ -241,14 +241,14 @@ class Replica:
             self._planes[slot, number] = self.protocol.planes(Kind.BALLOT, ctxs)
         return self._planes[slot, number]
 
-    def _open(self, slot: Slot, number: int, body: Bytes) -> tuple[Sequence[float], list[Payload]]:
+    def _open(self, slot: Slot, number: int, body: Bytes) -> tuple[Sequence[float], Sequence[Payload]]:
         if len(body) != self.ballot_bytes(slot, number):
             raise WireError(f"The ballot of worker {number} has {len(body)} bytes, not those of its step.")
         blocks = [len(g.blocks) for g in self.protocol.layout.groups]
         rates, raw = body[: self.rate_bytes], bytearray(body[self.rate_bytes :])
         return rates_from_bytes(rates), unpacked(raw, self.planes_of(slot, number), blocks)
 
-    def _read(self, decision: list[Payload], ctxs: list[Context]) -> bool:
+    def _read(self, decision: Sequence[Payload], ctxs: Sequence[Context]) -> bool:
         """Make a decision the gradients; whether anything was decided."""
 
         def decode(out: Tensor | None) -> Tensor:

@@ -39,10 +39,11 @@ class StepWatch:
         knows_scaler: bool,
         newcomers: Newcomers,
         dropped: Dropped,
+        optimized: Sequence[Tensor] | None = None,
     ) -> None:
         self._newcomers, self._dropped = newcomers, dropped
         self._params, self._directions, self._knows_scaler = params, directions, knows_scaler
-        self._numbers = {id(p): i for i, p in enumerate(params)}
+        self._numbers = {id(p): i for i, p in enumerate(params if optimized is None else optimized)}
         self._mine: weakref.WeakKeyDictionary[Optimizer, frozenset[int]] = weakref.WeakKeyDictionary()
         self._given: tuple[int, Tensor, int] | None = None
         self._scale, self._turn, self._warned = 1.0, 0, False

@@ -26,7 +26,8 @@ class Training:
     """Parameters, optimizers and scaler of a training loop, and the habits that are looked for in it.
 
     `again` says how to start anew with other parameters, `advice` what to do instead of several votes for a step;
-    `modules` are those that the parameters belong to.
+    `modules` are those that the parameters belong to. `local` are the tensors that gradients and directions are read
+    from and given to, where the optimizer's are shards.
     """
 
     def __init__(
@@ -39,16 +40,19 @@ class Training:
         again: str,
         modules: Iterable[nn.Module],
         advice: str = "",
+        local: Sequence[Tensor] | None = None,
     ) -> None:
         check_max_norm(max_norm, algorithm)
-        self.names, self.params, self.max_norm = parameters.names, parameters.tensors, max_norm
-        self.optimizers = Optimizers(self.params, self.names, optimizers)
+        self.names, self.max_norm, self._optimized = parameters.names, max_norm, parameters.tensors
+        self.params = parameters.tensors if local is None else [*local]
+        self.optimizers = Optimizers(self._optimized, self.names, optimizers)
         self.scaling = Scaling(scaler, optimizers)
         self.trained = Trained(parameters, optimizers, again)
         self.directions = Directions(self.params, self.names, advice)
         self._dropped = Dropped(self.params, bool(algorithm.up.init(torch.zeros(1, 1))))
         newcomers = Newcomers(modules, again)
-        self._watch = StepWatch(self.params, self.directions, self.scaling.active, newcomers, self._dropped)
+        known = self.scaling.active
+        self._watch = StepWatch(self.params, self.directions, known, newcomers, self._dropped, self._optimized)
         self._strangers = Strangers()
         self._warned = self._overflowed = False
 
@@ -75,7 +79,7 @@ class Training:
         only.
         """
         self._overflowed = True
-        if not self.scaling.active and self._strangers.forgive(self.params):
+        if not self.scaling.active and self._strangers.forgive(self._optimized):
             self._say(
                 "A torch.amp.GradScaler that the vote does not know has found an overflow in this rank's gradients, "
                 "and would have skipped the step on this rank only. The vote left them out; all ranks take the step. "

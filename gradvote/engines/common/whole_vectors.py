@@ -1,5 +1,7 @@
 """Rules that need the whole vector: all blocks of a worker are joined before the rule is called."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,8 +10,8 @@ from gradvote.layout import Layout
 
 
 def combine(
-    algorithm: Algorithm, layout: Layout, ballots: list[Payload], states: list[State], ctxs: list[Context]
-) -> tuple[list[Payload], list[State]]:
+    algorithm: Algorithm, layout: Layout, ballots: Sequence[Payload], states: Sequence[State], ctxs: Sequence[Context]
+) -> tuple[Sequence[Payload], Sequence[State]]:
     """Server: ballots (M, B, ...) of each group -> decision (B, ...) of each group, by one call of the rule.
 
     A worker counts if any of its blocks is valid. Of what it has no block for (a layer that its loss did not reach, an
@@ -32,7 +34,7 @@ def combine(
     return [p for p, _ in pairs], [s for _, s in pairs]
 
 
-def _joined(algorithm: Algorithm, layout: Layout, ballots: list[Payload], ctxs: list[Context]) -> Tensor:
+def _joined(algorithm: Algorithm, layout: Layout, ballots: Sequence[Payload], ctxs: Sequence[Context]) -> Tensor:
     """The vectors (M, d); zero where a block is not valid, as `decode` gives it."""
     parts = zip(ballots, ctxs, layout.groups, strict=True)
     return torch.cat([algorithm.up.decode(b, c, g.n).flatten(-2) for b, c, g in parts], -1)

@@ -13,7 +13,9 @@ from gradvote.faults import Faulty, on_gradients, on_link
 from gradvote.staging import to_host
 
 
-def spoiled_gradient(faults: Sequence[Faulty], protocol: Protocol, flat: Tensor, ctxs: list[Context], M: int) -> Tensor:
+def spoiled_gradient(
+    faults: Sequence[Faulty], protocol: Protocol, flat: Tensor, ctxs: Sequence[Context], M: int
+) -> Tensor:
     """The update (d,) that this rank claims to have."""
     if not any(f.place == "worker" for f in faults):
         return flat
@@ -25,8 +27,12 @@ def spoiled_gradient(faults: Sequence[Faulty], protocol: Protocol, flat: Tensor,
 
 
 def through(
-    faults: Sequence[Faulty], place: Literal["uplink", "downlink"], payloads: list[Payload], ctxs: list[Context], M: int
-) -> list[Payload]:
+    faults: Sequence[Faulty],
+    place: Literal["uplink", "downlink"],
+    payloads: Sequence[Payload],
+    ctxs: Sequence[Context],
+    M: int,
+) -> Sequence[Payload]:
     """Payloads (B, ...) after this rank's link."""
     if not any(f.place in (place, "both") for f in faults):
         return payloads
@@ -38,8 +44,12 @@ def through(
 
 
 def keep_lost(
-    protocol: Protocol, sent: list[Payload], arrived: list[Payload], states: list[State], ctxs: list[Context]
-) -> list[State]:
+    protocol: Protocol,
+    sent: Sequence[Payload],
+    arrived: Sequence[Payload],
+    states: Sequence[State],
+    ctxs: Sequence[Context],
+) -> Sequence[State]:
     """The worker's states, with everything that the link lost still unsent."""
     lost = [s.valid & ~a.valid for s, a in zip(sent, arrived, strict=True)]
     if not any(bool(mask.any()) for mask in to_host(lost)):

@@ -35,7 +35,7 @@ def check_alike(transport: Transport, parameters: Parameters, recipe: str, place
     raise ValueError(
         f"Rank {', '.join(different)} has another algorithm, seed or placement, or other parameters (names, shapes, "
         f"types, or their order), or another check_parameters_every, than rank 0.{where} All ranks must build the "
-        "exchange with the same ones."
+        "exchange with the same ones, and take as many local steps to a round."
     )
 
 

@@ -16,6 +16,12 @@ TRIALS = 3
 """Steps with each number of chunks; the first of them does not count, and of the others the fastest."""
 
 
+def numbers_for(size: int) -> list[int]:
+    """The numbers of chunks that are tried for so many coordinates, many first."""
+    many = min(max(size // CHUNK, 1), MAX_CHUNKS)
+    return sorted({1, round(many**0.5), many}, reverse=True)
+
+
 class Chunking:
     """The chunks of each step. Where their number is open, one, some and many take turns, and all choose the fastest.
 
@@ -23,9 +29,9 @@ class Chunking:
     """
 
     def __init__(self, layout: Layout, transport: Transport, chunks: int | None, wide: bool = False) -> None:
-        many = min(max(layout.size // CHUNK, 1), MAX_CHUNKS)
-        chunks = many if wide and chunks is None else chunks
-        numbers = [chunks] if chunks is not None else sorted({1, round(many**0.5), many}, reverse=True)
+        tried = numbers_for(layout.size)
+        chunks = tried[0] if wide and chunks is None else chunks
+        numbers = tried if chunks is None else [chunks]
         self._transport = transport
         self._open = [chunks_of(layout, number) for number in numbers]
         self._seconds: list[list[float]] = [[] for _ in numbers]

@@ -20,7 +20,7 @@ class ExchangeError(RuntimeError):
 
 
 class Watch:
-    """Tells the others why this rank failed, and learns why they did."""
+    """Tells the others why this rank failed, and learns why they did. Texts name ranks by their numbers in the job."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.rank, self.num_ranks = dist.get_rank(group), dist.get_world_size(group)
@@ -42,19 +42,19 @@ class Watch:
         """What these ranks told of it; they have told before they said that they failed."""
         heard = self._listen(BUILDING, ranks)
         told = {rank: heard.get(rank) or "an error that its own log names" for rank in ranks}
-        return "; ".join(f"rank {rank} refused: {text.rstrip('.')}" for rank, text in told.items())
+        return "; ".join(f"rank {self.ranks[rank]} refused: {text.rstrip('.')}" for rank, text in told.items())
 
     def _explained(self, error: LinkBroken, step: int) -> ExchangeError:
         self._tell(step, "")
         heard = self._listen(step, range(self.num_ranks))
-        causes = [f"rank {r} failed with {text}" for r, text in heard.items() if text]
-        silent = [str(r) for r in range(self.num_ranks) if r not in heard and r != self.rank]
+        causes = [f"rank {self.ranks[r]} failed with {text}" for r, text in heard.items() if text]
+        silent = [str(self.ranks[r]) for r in range(self.num_ranks) if r not in heard and r != self.rank]
         if silent:
             causes.append(f"rank {', '.join(silent)} did not answer: it ended, hangs or cannot be reached")
         cause = "; ".join(causes) or f"the connections broke ({error})"
         return ExchangeError(
-            f"Rank {self.rank} could not finish the exchange: {cause}. Look at the log of that rank, mend the cause, "
-            "and start all ranks again from the last checkpoint."
+            f"Rank {self.ranks[self.rank]} could not finish the exchange: {cause}. Look at the log of that rank, mend "
+            "the cause, and start all ranks again from the last checkpoint."
         )
 
     def _tell(self, step: int | str, text: str) -> None:

@@ -16,6 +16,9 @@ from torch import Tensor
 from gradvote import wire
 from gradvote.core import Aggregator, Algorithm, Payload
 from gradvote.engines.common import worker_faults
+from gradvote.engines.common.all_groups import Payloads, flags_of
+from gradvote.engines.common.all_groups import Planes as AllPlanes
+from gradvote.engines.common.cuts import Cut
 from gradvote.engines.common.part import Shard
 from gradvote.engines.common.payloads import empty, moved, plane_of, stack
 from gradvote.engines.common.protocol import Planes
@@ -58,9 +61,9 @@ class PartRound:
     seat: Seat
     round: RankRound
     keep: bool = False
-    ballots: list[Payload] = field(init=False, default_factory=list)
+    ballots: Sequence[Payload] = field(init=False, default_factory=list)
     """Those on which a vote may be split evenly, once it was decided."""
-    decision: list[Payload] = field(init=False, default_factory=list)
+    decision: Sequence[Payload] = field(init=False, default_factory=list)
     decided: frozenset[int] = field(init=False, default=frozenset())
     """The parameters on which somebody voted; known when the decision was heard."""
     abstained: bool = field(init=False, default=False)
@@ -92,12 +95,15 @@ class PartRound:
         """The ballot on the part's update, cut into shards."""
         self.moved = self.moved or (not self.keep and self.seat.worker.remembers)
         encoded = self._ours.encode(self._spoilt(update), self.worker, self._ctxs)
-        self._own_flags = [payload.valid for payload in encoded]
+        self._own_flags = flags_of(encoded)
         sent = self._through("uplink", encoded)
         if sent is not encoded:
             self.worker[0] = worker_faults.keep_lost(self.part.protocol, encoded, sent, self.worker[0], self._ctxs[0])
         planes = self._ours.planes(Kind.BALLOT, self._ctxs)
-        messages = [self._message(s.payloads(sent), s.planes(planes)) for s in self.part.shards]
+        if isinstance(sent, Payloads):
+            messages = [self._tagged(cut, sent) for cut in self.part.cuts]
+        else:
+            messages = [self._message(s.payloads(sent), s.planes(planes)) for s in self.part.shards]
         self._incoming = self._ballot_planes()
         return Mail(messages, [_bytes(planes, self._mine) for planes in self._incoming])
 
@@ -107,7 +113,7 @@ class PartRound:
         ballots = protocol.check(Kind.BALLOT, self._opened(self._taken(received, self.round.server)))
         self.moved = self.moved or (not self.keep and self.seat.server.remembers)
         decided = self._theirs.combine(ballots, self.server, self._server_ctxs)
-        self._counts = [(~ballot.valid).sum(-1) for ballot in ballots]
+        self._counts = [(~valid).sum(-1) for valid in flags_of(ballots)]
         if _can_tie(protocol.algorithm.aggregate):
             self.ballots = ballots
         else:
@@ -116,8 +122,11 @@ class PartRound:
             self.decision = decided
             return digests.mail(received)
         self._down = self._ours.planes(Kind.DECISION, self._ctxs)
-        message = self._message(decided, self._mine.planes(self._down))
-        return Mail([message] * len(received), [_bytes(s.planes(self._down), s) for s in self.part.shards])
+        if isinstance(decided, Payloads):
+            message = self._tagged(protocol.cut, decided)
+        else:
+            message = self._message(decided, self._mine.planes(self._down))
+        return Mail([message] * len(received), [self._decision_bytes(i) for i in range(len(self.part.shards))])
 
     def hear(self, received: list[Tensor]) -> None:
         """Take the decisions received; whatever may be wrong with them is found here.
@@ -136,7 +145,7 @@ class PartRound:
 
     def _look(self) -> None:
         """Bring what the host needs to know of this round from the card: a few bytes, at once."""
-        flags = [payload.valid for payload in self.decision]
+        flags = flags_of(self.decision)
         counts, self._counts = self._counts, []
         found = iter(to_host([*flags, *self._own_flags, *counts, *(tag for _, tag in self._tags)]))
         self.decided = self.part.protocol.decided_by([next(found) for _ in flags])
@@ -170,7 +179,7 @@ class PartRound:
             return update
         return lambda own: worker_faults.spoiled_gradient(faults, self.part.protocol, update(own), ctxs, num)
 
-    def _through(self, place: Literal["uplink", "downlink"], payloads: list[Payload]) -> list[Payload]:
+    def _through(self, place: Literal["uplink", "downlink"], payloads: Sequence[Payload]) -> Sequence[Payload]:
         return worker_faults.through(self.round.faults, place, payloads, self._ctxs[0], self.round.num_ranks)
 
     def _taken(self, received: list[Tensor], device: torch.device) -> list[Tensor]:
@@ -182,9 +191,17 @@ class PartRound:
                 self._tags.append((sender, message[: TAG.size]))
         return _moved(received, device)
 
-    def _opened(self, received: list[Tensor]) -> list[Payload]:
+    def _opened(self, received: list[Tensor]) -> Sequence[Payload]:
         """The ballots (M, B, ...) of each group: all at once where they have the same planes."""
         planes, mine = self._incoming[0], self._mine
+        if isinstance(planes, AllPlanes):
+            everyone = self._theirs.planes(Kind.BALLOT, self._server_ctxs)
+            assert isinstance(everyone, AllPlanes)
+            ballots = Payloads.empty(mine.protocol.layout.ragged, everyone.whole, len(received))
+            for i, message in enumerate(received):
+                own = everyone.of_sender(i).whole
+                mine.protocol.cut.read(message[TAG.size :], own, ballots, i)
+            return ballots
         if mine.groups and not any(isinstance(p.row, Tensor) for group in planes for p in group):
             return wire.unpack(_stacked(received)[:, TAG.size :], planes, mine.num_blocks)
         opened = [self._open(m, mine, p) for m, p in zip(received, self._incoming, strict=True)]
@@ -192,9 +209,17 @@ class PartRound:
 
     def _ballot_planes(self) -> list[Planes]:
         planes = self._theirs.planes(Kind.BALLOT, self._server_ctxs)
+        if isinstance(planes, AllPlanes):
+            return [planes.of_sender(i) for i in range(self.round.num_ranks)]
         return [[tuple(plane_of(p, i) for p in group) for group in planes] for i in range(self.round.num_ranks)]
 
-    def _gather(self, received: list[Tensor]) -> list[Payload]:
+    def _gather(self, received: list[Tensor]) -> Sequence[Payload]:
+        if isinstance(self._down, AllPlanes):
+            whole = Payloads.empty(self.part.layout.ragged, self._down.whole)
+            for message, cut in zip(received, self.part.cuts, strict=True):
+                if len(cut.chosen):
+                    cut.read(message[TAG.size :], self._down.whole, whole)
+            return whole
         groups = self.part.layout.groups
         pairs = zip(self._down, groups, strict=True)
         decision = [empty(planes, len(group.blocks), self.round.home) for planes, group in pairs]
@@ -202,10 +227,20 @@ class PartRound:
             shard.place(self._open(message, shard, shard.planes(self._down)), decision)
         return decision
 
-    def _message(self, payloads: list[Payload], planes: Planes) -> list[Tensor]:
+    def _decision_bytes(self, i: int) -> int:
+        """The length of the decision on shard i."""
+        if isinstance(self._down, AllPlanes):
+            cut = self.part.cuts[i]
+            return TAG.size + cut.num_bytes(self._down.whole) if len(cut.chosen) else 0
+        return _bytes(self.part.shards[i].planes(self._down), self.part.shards[i])
+
+    def _tagged(self, cut: Cut, payloads: Payloads) -> list[Tensor]:
+        return [self._tag, *cut.pieces(payloads)] if len(cut.chosen) else []
+
+    def _message(self, payloads: Sequence[Payload], planes: Planes) -> list[Tensor]:
         return [to_device(self._tag, payloads[0].valid.device), *wire.pieces(payloads, planes)] if payloads else []
 
-    def _open(self, message: Tensor, shard: Shard, planes: Planes) -> list[Payload]:
+    def _open(self, message: Tensor, shard: Shard, planes: Planes) -> Sequence[Payload]:
         return wire.unpack(message[TAG.size :], planes, shard.num_blocks) if shard.groups else []
 
     def _check_tag(self, tag: Tensor, sender: int) -> None:
@@ -243,4 +278,6 @@ def _can_tie(rule: Aggregator) -> bool:
 
 
 def _bytes(planes: Planes, shard: Shard) -> int:
+    if isinstance(planes, AllPlanes):
+        return TAG.size + shard.protocol.cut.num_bytes(planes.whole)
     return TAG.size + wire.body_bytes(planes, shard.num_blocks) if shard.groups else 0

@@ -1,6 +1,6 @@
 """What exchange and hook share: one rank's states, its step and its counts, over parts that may change."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,8 +43,10 @@ class Session:
         seed: int,
         secret: bytes | None,
         faults: Sequence[Faulty],
+        shifts: Callable[[Layout], Sequence[int]] | None = None,
     ) -> None:
-        self.protocol = protocol_for(parameters.tensors, algorithm, seed, parameters.names)
+        protocol = protocol_for(parameters.tensors, algorithm, seed, parameters.names)
+        self.protocol = protocol if shifts is None else replace(protocol, shifts=tuple(shifts(protocol.layout)))
         self.names, self.transport, self.placement = tuple(parameters.names), transport, placement
         transport.settle(parameters.device)
         self.served = served(self.protocol.layout, placement, transport.num_ranks)
@@ -128,7 +130,7 @@ class Session:
             RuntimeError: a step failed half way.
         """
         self._check_whole()
-        worker, server = self._rows()
+        worker, server = self.rows()
         return {
             "version": VERSION,
             "recipe": self.protocol.recipe_text,
@@ -149,12 +151,16 @@ class Session:
         """
         self._check(state)
         sizes = block_sizes(self.protocol.layout)
-        loose = rows_from(state["worker"], sizes), rows_from(state["server"], sizes)
-        mine = set(self.served[self.transport.rank].nonzero()[:, 0].tolist())
-        loose[1].update({name: {b: row for b, row in rows.items() if b in mine} for name, rows in loose[1].items()})
-        self.seats, self.loose, self.step, self.last, self._open = {}, loose, int(state["step"]), [], []
+        self.resume(rows_from(state["worker"], sizes), rows_from(state["server"], sizes), int(state["step"]))
 
-    def _rows(self) -> tuple[StateRows, StateRows]:
+    def resume(self, worker: StateRows, server: StateRows, step: int) -> None:
+        """Continue with these states, of which the server's are those of any rank, at a step."""
+        mine = set(self.served[self.transport.rank].nonzero()[:, 0].tolist())
+        own = {name: {b: row for b, row in rows.items() if b in mine} for name, rows in server.items()}
+        self.seats, self.loose, self.step, self.last, self._open = {}, (worker, own), step, [], []
+
+    def rows(self) -> tuple[StateRows, StateRows]:
+        """The states of this rank as worker, and as server of its blocks, row by row."""
         if not self.seats:
             self._seat("all", self.protocol.layout)
         worker, server = ({name: dict(rows) for name, rows in side.items()} for side in self.loose)

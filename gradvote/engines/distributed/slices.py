@@ -8,7 +8,6 @@ of the whole part, as blocks do not know of each other.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +24,12 @@ from gradvote.wire import Kind
 
 SLICE = 1 << 21
 """Coordinates of a slice, where blocks are not larger."""
+WHOLE = 1 << 23
+"""Coordinates up to which a part stays whole whose groups are worked on in one call: in slices that would be many."""
 
-States = list[list[State]]
+States = list[Sequence[State]]
 """Slice by slice, and in each group by group."""
-Contexts = list[list[Context]]
+Contexts = list[Sequence[Context]]
 Update = Callable[[Layout], Tensor]
 """Gives what is voted on (d_k,) for the layout of a slice; valid until the next call."""
 Write = Callable[[Layout, Decode], None]
@@ -56,11 +57,19 @@ class Slices:
         """Where each slice's groups are in those of the part."""
         return _rows([own.layout for own in self.protocols], self.whole.layout)
 
-    def contexts(self, *args: Any, **options: Any) -> Contexts:
-        """`Protocol.contexts` of each slice."""
-        return [own.contexts(*args, **options) for own in self.protocols]
+    def contexts(
+        self,
+        step: int,
+        sender: int | Tensor,
+        lr: float | Sequence[float],
+        secret: bytes | None = None,
+        device: torch.device = CPU,
+    ) -> Contexts:
+        """`Protocol.contexts` of each slice; where there is but one, all its groups are worked on at once."""
+        one = len(self.protocols) == 1
+        return [own.contexts(step, sender, lr, 0, secret, device, at_once=one) for own in self.protocols]
 
-    def encode(self, update: Update, states: States, ctxs: Contexts) -> list[Payload]:
+    def encode(self, update: Update, states: States, ctxs: Contexts) -> Sequence[Payload]:
         """Worker: update -> ballots; `states` are replaced one by one."""
         parts = []
         for k, (own, now) in enumerate(zip(self.protocols, ctxs, strict=True)):
@@ -68,7 +77,7 @@ class Slices:
             parts.append(payloads)
         return self._joined(parts)
 
-    def combine(self, ballots: list[Payload], states: States, ctxs: Contexts) -> list[Payload]:
+    def combine(self, ballots: Sequence[Payload], states: States, ctxs: Contexts) -> Sequence[Payload]:
         """Server: ballots (M, B, ...) -> decision (B, ...); `states` are replaced one by one."""
         parts = []
         for k, (own, rows, now) in enumerate(zip(self.protocols, self.rows, ctxs, strict=True)):
@@ -77,7 +86,7 @@ class Slices:
             parts.append(decision)
         return self._joined(parts)
 
-    def decode(self, decision: list[Payload], states: States, ctxs: Contexts, write: Write) -> None:
+    def decode(self, decision: Sequence[Payload], states: States, ctxs: Contexts, write: Write) -> None:
         """Worker: decision -> a direction for each slice."""
         for k, (own, rows, now) in enumerate(zip(self.protocols, self.rows, ctxs, strict=True)):
             chosen = decision if len(self.protocols) == 1 else [_some(decision[g], (at,)) for g, at in rows]
@@ -86,8 +95,8 @@ class Slices:
                 out: Tensor | None,
                 k: int = k,
                 own: Protocol = own,
-                chosen: list[Payload] = chosen,
-                now: list[Context] = now,
+                chosen: Sequence[Payload] = chosen,
+                now: Sequence[Context] = now,
             ) -> Tensor:
                 direction, states[k] = own.decode(chosen, states[k], now, out)
                 return direction
@@ -105,7 +114,7 @@ class Slices:
                 groups[g].append(own)
         return [tuple(map(_joined_plane, zip(*own, strict=True))) for own in groups]
 
-    def _joined(self, parts: Sequence[list[Payload]]) -> list[Payload]:
+    def _joined(self, parts: Sequence[Sequence[Payload]]) -> Sequence[Payload]:
         if len(parts) == 1:
             return parts[0]
         groups: list[list[Payload]] = [[] for _ in self.whole.layout.groups]
@@ -121,6 +130,7 @@ def slices_of(protocol: Protocol, part: Part, device: torch.device, whole: bool 
     Each slice is a round of calls, of which a card has more than enough. What needs the `whole` is not cut.
     """
     cut = not whole and protocol.algorithm.aggregate.separable and device == CPU and has_state(part)
+    cut = cut and not (protocol.at_once and protocol.layout.size <= WHOLE)
     return Slices(protocol, SLICE if cut else None)
 
 

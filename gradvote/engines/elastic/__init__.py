@@ -22,15 +22,16 @@ A map. One step of one worker, in order, with the file of each part:
 
 Before the first step `attach` checks what it was given, `environment` finds number, store and keys, and `bootstrap`
 makes members of those that came. Who was away comes back by `catch_up.learning`. `timeouts` bounds all waiting and has
-the errors that end it, `counts` is what `stats()` shows, `launcher` starts workers again that die.
+the errors that end it, `counts` is what `stats()` shows, `launcher` starts workers again that die, unless they say that
+they were refused (`refusals`). `stores` is where the register keeps its entries.
 
-Imports point one way: consensus, net, signing → membership, peers, node → servers → participant → voting, catch_up →
-bootstrap, vote → attach.
+Imports point one way: consensus, net, signing, stores → membership, peers, node → servers → participant → voting,
+catch_up → bootstrap, vote → attach.
 """
 
 from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.elastic.attach import attach
-from gradvote.engines.elastic.consensus.register import RegisterLost
+from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.counts import ElasticStats, WorkerCounts
 from gradvote.engines.elastic.servers.placement import PLACEMENTS
 from gradvote.engines.elastic.timeouts import Excluded, Replaced, RunEnded, ShardLost, Timeouts, TooFewWorkers

@@ -24,6 +24,7 @@ from gradvote.engines.elastic.environment import (
     number_of,
     store_of,
 )
+from gradvote.engines.elastic.refusals import told_to_the_launcher
 from gradvote.engines.elastic.servers.placement import Placement, check_placement, server_of
 from gradvote.engines.elastic.timeouts import Timeouts
 from gradvote.engines.elastic.vote import ElasticVote
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
 
 
+@told_to_the_launcher()
 def attach(
     model: nn.Module,
     optimizer: Optimizer | Sequence[Optimizer],
@@ -102,7 +104,7 @@ def attach(
             "by itself gives min_workers= and store=."
         )
     times = timeouts or Timeouts(deadline, grace=min(0.2, deadline / 4))
-    register = Register(store_of(store, times.timeout))
+    register = Register(store_of(store, times.timeout, keys, worker), patience=times.timeout)
     number = number_of(worker, register)
     expected = workers or int(env(WORKERS, "WORLD_SIZE") or quorum)
     check_weight(algorithm, number)

@@ -14,6 +14,7 @@ from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.engines.elastic.consensus.shard_assignment import arranged
+from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.net.connections import Arrived
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES
 from gradvote.engines.elastic.node import Node
@@ -30,28 +31,41 @@ def join(participant: Participant, num_expected: int) -> None:
 
     Raises:
         TooFewWorkers: not enough workers came together in time.
+        RegisterLost: the register has not answered for as long.
         ValueError: the others train something else, or only some sign their ballots.
         Excluded: this worker was left out for good before.
     """
     node, server = participant.node, participant.server
     register, mesh, me = node.register, node.mesh, node.me
-    node.membership.convict(register.accusations())
     state, shards = server.replica.digest(), server.names(node.slot)
     register.publish(Presence(me.ticket, me.number, mesh.host, mesh.port, node.slot.step, state, shards))
     mesh.start(me)
     started, mesh.probing = time.monotonic(), True
     try:
-        while not node.leaving and not _began(participant) and not _learned(participant):
-            _check(node, started)
-            waited = time.monotonic() - started
-            if _may_found(node, num_expected, waited):
-                register.found(register.generation() + 1, _founders(node, server.num_shards))
-            else:
-                _hear(participant)
+        while not node.leaving and not _joined(participant, num_expected, started):
+            pass
     finally:
         mesh.probing = False
     _meet(participant)
     server.give(node)
+
+
+def _joined(participant: Participant, num_expected: int, started: float) -> bool:
+    """One look at how things stand; whether this process is a member now."""
+    node = participant.node
+    try:
+        node.membership.convict(node.register.accusations())
+        if _began(participant) or _learned(participant):
+            return True
+        _check(node, started)
+        if _may_found(node, num_expected, time.monotonic() - started):
+            node.register.found(node.register.generation() + 1, _founders(node, participant.server.num_shards))
+            return False
+    except RegisterLost:
+        if time.monotonic() - started > node.timeouts.timeout:
+            raise
+    _hear(participant)
+    return False
 
 
 def _hear(participant: Participant) -> None:
@@ -81,7 +95,10 @@ def _began(participant: Participant) -> bool:
 
 
 def _is_founder(node: Node) -> bool:
-    record = node.register.founders(node.register.generation())
+    try:
+        record = node.register.founders(node.register.generation())
+    except RegisterLost:  # it is asked again
+        return False
     return record is not None and record.has(node.me.ticket)
 
 

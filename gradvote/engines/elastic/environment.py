@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
-from gradvote.engines.elastic.consensus.register import Register, store_at
+from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.consensus.storage import Storage
 from gradvote.engines.elastic.net.addresses import bare, is_loopback, joined
 from gradvote.engines.elastic.net.authentication import Credentials, has_certificates
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
+from gradvote.engines.elastic.stores.opening import SERVED, checked_secret, storage_at, storage_on
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
 
-STORE, HOST, KEYS, INSECURE = "GRADVOTE_STORE", "GRADVOTE_HOST", "GRADVOTE_KEYS", "GRADVOTE_INSECURE"
+STORE, SECRET, HOST, KEYS = "GRADVOTE_STORE", "GRADVOTE_SECRET", "GRADVOTE_HOST", "GRADVOTE_KEYS"
+INSECURE = "GRADVOTE_INSECURE"
 NUMBER, WORKERS, MIN_WORKERS = "GRADVOTE_WORKER", "GRADVOTE_WORKERS", "GRADVOTE_MIN_WORKERS"
 
 
@@ -23,14 +26,22 @@ def env(*names: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
-def store_of(store: Store | str | None, timeout: float) -> Store:
+def store_of(
+    store: Store | str | None, timeout: float, keys: "Keys | Path | str | None" = None, worker: int | None = None
+) -> Storage:
     """The store that was given, by itself or by its address, or that of the environment.
 
+    A register of `gradvote launch` is shown the certificate of this worker, where a folder of keys has one, or the
+    run's secret.
+
     Raises:
-        ValueError: there is none, or nobody answers at its address.
+        ValueError: there is none, nobody answers at its address, or the run's secret is missing or too short.
+        MissingExtra: it is an etcd, and the extra `etcd` is not installed.
     """
+    text = env(SECRET)
+    secret = b"" if text is None else checked_secret(text)
     if isinstance(store, Store):
-        return store
+        return storage_on(store, secret)
     address = store or env(STORE)
     if address is None and "MASTER_ADDR" in os.environ:
         address = joined(os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT", ""))
@@ -39,7 +50,9 @@ def store_of(store: Store | str | None, timeout: float) -> Store:
             "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
-    return store_at(address, timeout)
+    number = env(NUMBER, "RANK") if worker is None else worker
+    credentials = None if number is None or not address.startswith(SERVED) else credentials_of(keys, int(number))
+    return storage_at(address, timeout, secret, credentials)
 
 
 def number_of(worker: int | None, register: Register) -> int:

@@ -1,4 +1,4 @@
-"""Starts the workers of an elastic run, starts those again that die, and holds the store that they agree through."""
+"""Starts the workers of an elastic run, starts those again that die, and serves the store that they agree through."""
 
 import os
 import signal
@@ -10,22 +10,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
-
 from gradvote.engines.common.signals import PARENT, signals_call
 from gradvote.engines.elastic.consensus.register import Register
-from gradvote.engines.elastic.environment import HOST, INSECURE, KEYS, MIN_WORKERS, NUMBER, STORE, WORKERS, signs
-from gradvote.engines.elastic.net.addresses import bare, joined, listening
+from gradvote.engines.elastic.consensus.storage import RegisterLost
+from gradvote.engines.elastic.environment import (
+    HOST,
+    INSECURE,
+    KEYS,
+    MIN_WORKERS,
+    NUMBER,
+    SECRET,
+    STORE,
+    WORKERS,
+    signs,
+    store_of,
+)
+from gradvote.engines.elastic.net.addresses import bare
 from gradvote.engines.elastic.net.authentication import REGISTER, Credentials
+from gradvote.engines.elastic.refusals import FOLDER, taken
+from gradvote.engines.elastic.stores.opening import SERVED, checked_secret
+from gradvote.engines.elastic.stores.server import OwnTable, serve
 
 POLL, LEAVING = 0.05, 30.0
 EARLY = 10.0
-EARLY_DEATHS = 3
+EARLY_DEATHS, REFUSALS = 3, 2
 
 RESTARTS = "GRADVOTE_RESTARTS"
 OUTLIVED = (
     "gradvote launch: Ctrl-C or SIGTERM ends the workers, too. Where this process is killed (kill -9), they go on "
-    "among themselves, without its store: nobody can be left out or let in any more."
+    "among themselves, without its store: nobody can be left out or let in until one is started with its --journal."
 )
 
 Say = Callable[[str], None]
@@ -39,18 +52,26 @@ class _Life:
     started: float = field(default_factory=time.monotonic)
     restarts: int = 0
     early_deaths: int = 0
+    refusals: int = 0
 
 
 class Launcher:
     """`workers` processes of one command. A worker that dies is started again, up to `max_restarts` times.
 
-    A worker that dies three times in a row within ten seconds of its start is given up. The run has failed when fewer
+    A worker that dies three times in a row within ten seconds of its start is given up, and so is one that is refused
+    twice in a row, for a mistake in its script, say: what was said to it is said again. The run has failed when fewer
     than `min_workers` can still be at work or have finished. SIGTERM and Ctrl-C are passed on as SIGTERM: the workers
     finish their step and leave; a second one ends them at once. Connections are encrypted, and who is at their ends is
     proven, by certificates that are made for this run, in a folder of its own that only this user can read; with
     `keys`, a folder of `gradvote keys`, by those that are there, and all ballots are signed. `insecure`: neither,
     whatever `host` is. `outlived`: workers go on where this process is killed; otherwise those that call
     `stopping.end_with_parent` leave then, too.
+
+    The register listens at `host` alone, and hears who has such a certificate (`insecure`: who has a secret that it
+    gives the workers). With a `journal`, a
+    launcher that is started again with the same file goes on where the one before it was: processes that are still at
+    work are replaced by its own, which learn from them. `store` is the address of another register or of an etcd,
+    which is then used in place of its own.
     """
 
     def __init__(
@@ -62,6 +83,8 @@ class Launcher:
         max_restarts: int = 100,
         host: str = "127.0.0.1",
         keys: Path | None = None,
+        journal: Path | None = None,
+        store: str | None = None,
         insecure: bool = False,
         outlived: bool = False,
         say: Say = lambda text: print(text, file=sys.stderr, flush=True),
@@ -74,32 +97,31 @@ class Launcher:
             raise ValueError("There is nothing to launch; name a Python script: gradvote launch --workers 3 train.py")
         self._command, self._say, self.max_restarts = list(command), say, max_restarts
         self.workers, self.min_workers, self._stopping = workers, min_workers, False
-        host = bare(host)
-        listening(host).close()  # a store that cannot be reached would be waited for
-        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        self._made: tempfile.TemporaryDirectory[str] | None = None
+        folder = None if insecure else self._keys(keys, journal)
+        self._server = None if store else serve(host, 0, journal, _given_secret(), folder)
         self.environment = {
-            STORE: joined(host, self._store.port), HOST: host, WORKERS: str(workers), MIN_WORKERS: str(min_workers),
+            HOST: bare(host), WORKERS: str(workers), MIN_WORKERS: str(min_workers), **self._store(store),
         }  # fmt: skip
         if not outlived:
             self.environment[PARENT] = str(os.getpid())
-        self._made: tempfile.TemporaryDirectory[str] | None = None
-        if insecure:
-            self.environment[INSECURE] = "1"
-        else:
-            self.environment[KEYS] = str(self._keys(keys))
-        self._register = Register(self._store)
+        self.environment |= {INSECURE: "1"} if folder is None else {KEYS: str(folder)}
+        own = store_of(store, LEAVING, folder, REGISTER) if self._server is None else OwnTable(self._server.table)
+        self._register = Register(own, patience=LEAVING)
         self._ended_at: float | None = None
         self.lives: dict[int, _Life] = {}
         self.finished: set[int] = set()
 
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> int:
         """Until all workers have finished: 0; 1 where too few were left; 130 where it was stopped."""
-        self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; store at {self._address}")
+        address = self.environment[STORE].removeprefix(SERVED)
+        self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; store at {address}")
         if KEYS not in self.environment:
             self._say("gradvote launch: --insecure: anyone who reaches the workers' ports can speak to them")
         if PARENT not in self.environment:
             self._say(OUTLIVED)
-        with signals_call(self.stop):
+        with tempfile.TemporaryDirectory(prefix="gradvote-") as folder, signals_call(self.stop):
+            self.environment[FOLDER] = folder
             try:
                 for number in range(self.workers):
                     self.lives[number] = _Life(self._start(number, 0))
@@ -111,29 +133,45 @@ class Launcher:
             finally:
                 for life in self.lives.values():
                     life.process.kill()
-                if self._made is not None:
-                    self._made.cleanup()
+                self._close()
 
     def stop(self) -> None:
         """Ask all workers to leave after their step."""
         self._stopping = True
 
-    def _keys(self, given: Path | None) -> Path:
-        """The folder with everybody's certificates: the one that was given, or one of this run's own."""
+    def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        if self._made is not None:
+            self._made.cleanup()
+
+    def _store(self, given: str | None) -> dict[str, str]:
+        """What workers are told of the store."""
+        if self._server is None:
+            return {STORE: given or ""}
+        access = self._server.access
+        secret = {SECRET: access.decode()} if isinstance(access, bytes) else {}
+        return {STORE: SERVED + self._server.address, **secret}
+
+    def _keys(self, given: Path | None, journal: Path | None) -> Path:
+        """The folder with everybody's certificates: the one that was given, or one of this run's own.
+
+        That lies beside the journal, for who is launched again with it, or else in a place that is removed at the end.
+        """
         if given is not None:
             check_keys(given, self.workers)
             return given.resolve()
         from gradvote.engines.elastic.net import certificates  # noqa: PLC0415  # an extra, imported when it is used
 
-        self._made = tempfile.TemporaryDirectory(prefix="gradvote-keys-")
-        folder = Path(self._made.name)
+        if journal is not None:
+            folder = journal.resolve().with_name(f"{journal.name}.keys")
+            folder.mkdir(mode=0o700, exist_ok=True)
+        else:
+            self._made = tempfile.TemporaryDirectory(prefix="gradvote-keys-")
+            folder = Path(self._made.name)
         certificates.write_certificates(folder, self.workers)
-        (folder / certificates.SECRET).unlink()  # nobody else becomes a worker of this run
+        (folder / certificates.SECRET).unlink(missing_ok=True)  # nobody else becomes a worker of this run
         return folder
-
-    @property
-    def _address(self) -> str:
-        return self.environment[STORE]
 
     def _enough(self) -> bool:
         return self._ended_at is not None or len(self.lives) + len(self.finished) >= self.min_workers
@@ -146,7 +184,7 @@ class Launcher:
         return subprocess.Popen(self._command, env=environment, start_new_session=True)
 
     def _look(self) -> None:
-        if self.finished and self._ended_at is None and self._register.ended() is not None:
+        if self.finished and self._ended_at is None and self._has_ended():
             self._ended_at = time.monotonic()
         if self._ended_at is not None and time.monotonic() > self._ended_at + EARLY:
             for life in self.lives.values():
@@ -161,10 +199,19 @@ class Launcher:
             elif code is not None:
                 self._again(number, life, _how(code))
 
+    def _has_ended(self) -> bool:
+        try:
+            return self._register.ended() is not None
+        except RegisterLost:  # of another process; it is asked again
+            return False
+
     def _again(self, number: int, life: _Life, how: str) -> None:
-        early = time.monotonic() - life.started < EARLY
+        early, refusal = time.monotonic() - life.started < EARLY, taken(Path(self.environment[FOLDER]), number)
         life.early_deaths = life.early_deaths + 1 if early else 0
-        if life.restarts >= self.max_restarts or life.early_deaths >= EARLY_DEATHS:
+        life.refusals = life.refusals + 1 if refusal else 0
+        if life.refusals >= REFUSALS:
+            how = f"was refused again, as it will be until that is mended ({refusal})"
+        if life.refusals >= REFUSALS or life.restarts >= self.max_restarts or life.early_deaths >= EARLY_DEATHS:
             self._say(f"gradvote launch: worker {number} {how}; it is not started again after {life.restarts} restarts")
             del self.lives[number]
             return
@@ -197,6 +244,12 @@ def check_keys(folder: Path, workers: int) -> None:
             Keys.load(folder, number)
     for number in (REGISTER, *range(workers)):
         Credentials.load(folder, number)
+
+
+def _given_secret() -> str:
+    """The secret of the environment; empty where there is none."""
+    text = os.environ.get(SECRET, "")
+    return checked_secret(text).decode() if text else ""
 
 
 def _how(code: int) -> str:

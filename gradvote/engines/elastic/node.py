@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import Member
-from gradvote.engines.elastic.consensus.register import Register, RegisterLost
+from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.membership import Membership
 from gradvote.engines.elastic.net.connections import Arrived
@@ -17,7 +18,7 @@ from gradvote.engines.elastic.timeouts import RunEnded, Timeouts
 
 AHEAD, NOTE = 16, 300
 """How many steps ahead a frame may be; how long a note is."""
-LOOK_UPS = 16, 10.0
+LOOK_UPS = 4, 2.0
 """How often the register is asked whether a peer is right, at once and in a second."""
 SURELY_ENDED = 1.0
 """After so many seconds without anyone to learn from, the register is asked whether the run has ended."""
@@ -125,7 +126,10 @@ class Node:
 
     def check_not_ended(self, waited: float) -> None:
         """Raise RunEnded where the others have finished: called where none of them can be learned from."""
-        end = self.register.ended() if waited > SURELY_ENDED else None
+        try:
+            end = self.register.ended() if waited > SURELY_ENDED else None
+        except RegisterLost:  # it is asked again
+            end = None
         if end is not None and self.slot.step < end:
             raise RunEnded(
                 f"The run ended with step {end} while worker {self.me.number} was away. The final state is what the "

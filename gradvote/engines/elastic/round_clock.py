@@ -14,6 +14,7 @@ class RoundClock:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts, self.started = timeouts, 0.0
         self._slow_since: float | None = None
+        self._beat_at = 0.0
 
     def start(self) -> None:
         """A round begins, or begins again after an error."""
@@ -40,7 +41,11 @@ class RoundClock:
         if now >= self.started + t.deadline and not agreement.late:
             agreement.expired()
         if agreement.slow and self._slow_since is None:
-            self._slow_since = now
+            self._slow_since = self._beat_at = now
+            agreement.slowed()
+        if self._slow_since is not None and agreement.holders and now >= self._beat_at + t.grace:
+            self._beat_at = now
+            agreement.beat()
         if self._slow_since is not None:
             agreement.settled = now >= self._slow_since + t.grace
             agreement.impatient = now >= self._slow_since + 3 * t.grace
@@ -57,4 +62,5 @@ class RoundClock:
         marks = [self.started + t.deadline, self.started + t.timeout]
         if self._slow_since is None:
             return marks
-        return [*marks, *(self._slow_since + wait for wait in (t.grace, 3 * t.grace, 3 * t.grace + t.deadline))]
+        waits = t.grace, 3 * t.grace, 3 * t.grace + t.deadline
+        return [*marks, self._beat_at + t.grace, *(self._slow_since + wait for wait in waits)]

@@ -3,7 +3,7 @@
 import json
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -93,7 +93,7 @@ class ShardedStep:
 
     record: Record
     decisions: tuple[bytes, ...] = ()
-    memories: Mapping[int, list[State]] = field(default_factory=dict, compare=False)
+    memories: Mapping[int, Sequence[State]] = field(default_factory=dict, compare=False)
     holders: Holders = field(default=(), compare=False)
 
     @property

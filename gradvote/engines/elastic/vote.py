@@ -18,7 +18,8 @@ from gradvote.engines.elastic import bootstrap
 from gradvote.engines.elastic.catch_up.healing import Healer
 from gradvote.engines.elastic.catch_up.learning import Learner
 from gradvote.engines.elastic.consensus.records import Record
-from gradvote.engines.elastic.consensus.register import Register, RegisterLost
+from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.counts import ElasticStats, RunCounts
 from gradvote.engines.elastic.membership import Membership
 from gradvote.engines.elastic.net.authentication import Credentials
@@ -27,6 +28,7 @@ from gradvote.engines.elastic.net.mesh import Mesh
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.peers import Peers, bye
+from gradvote.engines.elastic.refusals import told_to_the_launcher
 from gradvote.engines.elastic.servers.server import Server
 from gradvote.engines.elastic.signing.names import SIGNED, Naming
 from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
@@ -109,7 +111,7 @@ class ElasticVote:
             Excluded: that was this worker, in a run with signatures.
             TooFewWorkers: fewer than `min_workers` for too long, or this worker has left; nothing was applied.
             ShardLost: both holders of a shard ended within this step (placement `sharded`); nothing was applied.
-            RegisterLost: the store is gone, and something out of the ordinary had to be agreed on.
+            RegisterLost: something out of the ordinary had to be agreed on, and the store did not answer for `timeout`.
         """
         if self.stopping and not self._node.inside:
             raise TooFewWorkers(
@@ -174,7 +176,8 @@ class ElasticVote:
             text = f"gradvote.elastic: at least {node.quorum} workers; {node.timeouts}; connections: {how}"
             print(f"{text}, at {node.mesh.host}", file=sys.stderr, flush=True)
         try:
-            bootstrap.join(self._participant, self._num_expected)
+            with told_to_the_launcher():
+                bootstrap.join(self._participant, self._num_expected)
         except BaseException:
             self._signals.close()
             node.mesh.stop()

@@ -12,12 +12,14 @@ from gradvote.engines.elastic.comparing import differing
 from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.agreement import Agreement
 from gradvote.engines.elastic.consensus.records import Record, held_from, held_to_json, record_from
+from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Event, Opened
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES, SHARD_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.peers import has_room
 from gradvote.engines.elastic.round_clock import RoundClock
 from gradvote.engines.elastic.snapshots import Step
+from gradvote.engines.elastic.timeouts import TooFewWorkers
 from gradvote.wire import WireError
 
 LOG = logging.getLogger("gradvote.elastic")
@@ -41,6 +43,7 @@ class VotingRound:
         self.ahead: list[Arrived] = []
         self._proven: set[tuple[int, bytes]] = set()
         self._clock = RoundClock(node.timeouts)
+        self._lost: RegisterLost | None = None
 
     @property
     def open(self) -> bool:
@@ -52,6 +55,7 @@ class VotingRound:
 
         Raises:
             TooFewWorkers: the group stayed too small for too long.
+            RegisterLost: it had to decide, and did not answer for as long.
             Equivocation: somebody has told different things to different members.
         """
         node, agreement = self.node, self.agreement
@@ -66,7 +70,7 @@ class VotingRound:
             if agreement.decision is None:
                 for event in self.events(self._clock.patience):
                     self._handle(event)
-                self._clock.look(agreement)
+                self._look()
         node.counts.slow += agreement.slow
         node.membership.suspect(agreement.doubted)
         node.membership.convict(agreement.proofs.values())
@@ -134,6 +138,14 @@ class VotingRound:
     def _others(self) -> set[int]:
         return self.agreement.members.keys() - {self.me}
 
+    def _look(self) -> None:
+        try:
+            self._clock.look(self.agreement)
+        except TooFewWorkers:
+            if self._lost is not None:  # that is why
+                raise self._lost from None
+            raise
+
     def _send_ballot(self, to: Iterable[int]) -> None:
         for frame, receivers in self.box.frames(self.me, to):
             self.node.peers.send(receivers, frame)
@@ -150,9 +162,20 @@ class VotingRound:
                 self._propose(action.record)
 
     def _propose(self, proposal: Record) -> None:
-        for proof in proposal.proofs:
-            self.node.register.accuse(proof)
-        record = self.node.register.decide(self.node.generation, proposal)
+        """Ask the register; where it does not answer in time, the next look at this round asks again."""
+        try:
+            for proof in proposal.proofs:
+                self.node.register.accuse(proof)
+            record = self.node.register.decide(self.node.generation, proposal)
+        except SlotPast:
+            self.behind = True
+            return
+        except RegisterLost as error:
+            if self._lost is None:
+                LOG.warning("step %d, attempt %d waits for the register: %s", *astuple(self.slot), error)
+            self._lost = error
+            return
+        self._lost = None
         frame = Frame(FrameKind.RECORD, self.me, self.slot, record.to_json().encode())
         self.node.peers.send(self._others | {m.ticket for m in record.members}, frame)
         self.agreement.decided(record)
@@ -179,7 +202,7 @@ class VotingRound:
             return
         elif slot > self.slot:
             self.node.keep_early(event)
-            self.behind |= kind == FrameKind.RECORD and self._registered(slot) is not None
+            self.behind |= kind == FrameKind.RECORD and self.registered(slot) is not None
         elif slot < self.slot:
             self.hear_old(event)
         elif kind == FrameKind.BALLOT:
@@ -280,11 +303,24 @@ class VotingRound:
 
     def _hear_record(self, record: Record) -> None:
         """A peer is not believed: the register has the record, or this member knows all of it itself."""
-        known = self._registered(self.slot)
+        known = self.registered(self.slot)
         if known is not None:
             self.agreement.decided(known)
         elif self.agreement.full and record == self.agreement.whole():
             self.agreement.decided(record)
+        elif self.node.register.exposed and record.slot == self.slot and self._knows(record):
+            self._propose(record)  # somebody has deleted it; its sender might propose it as well
 
-    def _registered(self, slot: Slot) -> Record | None:
-        return self.node.register.decision(self.node.generation, slot)
+    def _knows(self, record: Record) -> bool:
+        """Whether all that counts is here."""
+        return all(self.agreement.held.get(author) == name for author, name in record.counted.items())
+
+    def registered(self, slot: Slot) -> Record | None:
+        """The register's decision; None where there is none, or it does not answer now."""
+        try:
+            record = self.node.register.decision(self.node.generation, slot)
+        except RegisterLost as error:
+            self._lost = error
+            return None
+        self._lost = None
+        return record

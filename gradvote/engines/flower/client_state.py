@@ -5,7 +5,7 @@ Flower keeps it in `Context.state`, which lives as long as a run; with a folder 
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class ClientState:
     model: Model | None = None
     version: int = -1
     momenta: list[Tensor] = field(default_factory=list)
-    memory: list[State] = field(default_factory=list)
+    memory: Sequence[State] = field(default_factory=list)
     pending: CastBallot | None = None
     releases: int = 0
     """Ballots under an account of privacy so far."""

@@ -1,6 +1,6 @@
 """What came back: ballots, and why there is none of whom."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -11,14 +11,14 @@ from gradvote.engines.flower.records import Reply, ReplyError
 from gradvote.engines.flower.roster import Roster
 from gradvote.wire import WireError
 
-Open = Callable[[int, bytes], list[Payload]]
+Open = Callable[[int, bytes], Sequence[Payload]]
 
 
 @dataclass
 class Ballots:
     """By worker: the ballots, the metrics beside them, the reasons of who abstained, and who answered at all."""
 
-    payloads: dict[int, list[Payload]] = field(default_factory=dict)
+    payloads: dict[int, Sequence[Payload]] = field(default_factory=dict)
     metrics: dict[int, Numbers] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     answered: set[int] = field(default_factory=set)

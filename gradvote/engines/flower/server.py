@@ -3,7 +3,7 @@
 import copy
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -36,13 +36,13 @@ class FederatedServer:
     momenta: list[Tensor] = field(default_factory=list)
     log: OrderedDict[int, Decided] = field(default_factory=OrderedDict)
     protocol: Protocol = field(init=False)
-    memory: list[State] = field(init=False)
+    memory: Sequence[State] = field(init=False)
 
     def __post_init__(self) -> None:
         self.protocol = self.model.protocol(self.algorithm, self.seed)
         self.memory = self.protocol.init_server(self.model.flat(self.protocol))
 
-    def open(self, worker: int, message: bytes, lr: float) -> list[Payload]:
+    def open(self, worker: int, message: bytes, lr: float) -> Sequence[Payload]:
         """A worker's ballot of the present round.
 
         Raises:
@@ -51,7 +51,9 @@ class FederatedServer:
         ctxs = self.protocol.contexts(self.version, worker, lr)
         return self.protocol.receive(Kind.BALLOT, message, self.protocol.planes(Kind.BALLOT, ctxs), ctxs[0])
 
-    def decide(self, ballots: Mapping[int, list[Payload]], lr: float, weights: Mapping[int, float] | None) -> Decided:
+    def decide(
+        self, ballots: Mapping[int, Sequence[Payload]], lr: float, weights: Mapping[int, float] | None
+    ) -> Decided:
         """Close the round with these workers' ballots, at least one, and take the step."""
         workers = sorted(ballots)
         senders = torch.tensor(workers, dtype=torch.int64)[:, None]
@@ -123,7 +125,7 @@ class FederatedServer:
             (n, Decided(n, lr, raw.numpy().tobytes(), frozenset(own))) for n, lr, raw, own in entries
         )
 
-    def _step(self, message: bytes, lr: float, ctxs: list[Context], planes: Planes) -> None:
+    def _step(self, message: bytes, lr: float, ctxs: Sequence[Context], planes: Planes) -> None:
         """The step that every client takes: from the bytes they get, not from what they were made of."""
         payloads = self.protocol.receive(Kind.DECISION, message, planes, ctxs[0])
         zeros = self.protocol.init_worker(self.model.flat(self.protocol))

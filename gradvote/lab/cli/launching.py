@@ -1,6 +1,8 @@
-"""`gradvote launch`, and `gradvote keys` for runs whose ballots are signed."""
+"""`gradvote launch`, `gradvote register`, and `gradvote keys` for runs whose ballots are signed."""
 
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from cyclopts import App, Parameter
 def register(app: App) -> None:
     """Add the commands."""
     app.command(launch, name="launch")
+    app.command(register_alone, name="register")
     app.command(keys, name="keys")
 
 
@@ -29,6 +32,12 @@ def launch(
     insecure: Annotated[
         bool, Parameter(help="No keys at all: whoever reaches the ports can speak to the workers.", negative=())
     ] = False,
+    journal: Annotated[
+        Path | None, Parameter(help="A file for the register's entries: launched again with it, the run goes on.")
+    ] = None,
+    store: Annotated[
+        str | None, Parameter(help="Another register to use: gradvote://HOST:PORT, or etcd://HOST:PORT,HOST:PORT/RUN.")
+    ] = None,
 ) -> int:
     """Start workers that train with gradvote.elastic, and start those again that die.
 
@@ -36,7 +45,8 @@ def launch(
     and removed after it. Workers on other machines need those of `gradvote keys`, given to --keys here.
 
     Ctrl-C and SIGTERM are passed on: the workers finish their step and leave, a second one ends them at once. Where
-    this process itself is killed, they go on among themselves until one has to be left out or let in.
+    this process itself is killed, they go on among themselves until one has to be left out or let in; then they wait
+    for a launcher with the same --journal.
 
     For instance: gradvote launch --workers 7 --min-workers 4 train.py
     """
@@ -47,8 +57,44 @@ def launch(
     quorum = workers // 2 + 1 if min_workers is None else min_workers
     command = [sys.executable, str(script), *arguments]
     return Launcher(
-        command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys, insecure=insecure, outlived=True
-    ).run()
+        command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys, insecure=insecure, journal=journal,
+        store=store, outlived=True,
+    ).run()  # fmt: skip
+
+
+def register_alone(
+    *,
+    host: Annotated[str, Parameter(help="Address of this machine to listen at.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen at; 0 is any.")] = 29500,
+    journal: Annotated[
+        Path | None, Parameter(help="A file for its entries: started again with it, it goes on where it was.")
+    ] = None,
+    keys: Annotated[Path | None, Parameter(help="A folder of `gradvote keys` that has the register's own.")] = None,
+) -> None:
+    """Serve the register of an elastic run by itself, for workers that are started on several machines.
+
+    It hears the workers that have certificates of the same `gradvote keys`, or without --keys those that have the same
+    secret in GRADVOTE_SECRET. Workers find it by GRADVOTE_STORE=gradvote://HOST:PORT.
+
+    For instance: gradvote register --host 10.0.0.7 --keys secrets --journal run.register
+    """
+    from gradvote.engines.common.signals import signals_call
+    from gradvote.engines.elastic.stores.opening import checked_secret
+    from gradvote.engines.elastic.stores.server import serve
+
+    given = os.environ.get("GRADVOTE_SECRET", "")
+    if not given and keys is None:
+        raise ValueError(
+            "The register hears nobody who has not shown who it is: give --keys, a folder of `gradvote keys`, or set "
+            "GRADVOTE_SECRET here and for all workers (`python -c 'import secrets; print(secrets.token_hex(32))'`)."
+        )
+    server = serve(host, port, journal, checked_secret(given).decode() if given else "", keys)
+    print(f"gradvote register: gradvote://{server.address}", flush=True)
+    asked = threading.Event()
+    with signals_call(asked.set):
+        while not asked.wait(0.5):
+            pass
+    server.close()
 
 
 def keys(

@@ -92,12 +92,17 @@ class Options:
     ] = None
     optimizer: Annotated[
         str | None,
-        option("Training", "What applies the decision: sgd, nesterov-decay, adamw.", Config.optimizer),
+        option("Training", "What applies the decision: sgd, nesterov, nesterov-decay, adamw.", Config.optimizer),
     ] = None
     weight_decay: Annotated[float | None, option("Training", "Weight decay λ.", Config.weight_decay)] = None
     max_norm: Annotated[
         float | None, option("Training", "Bound of each worker's gradient norm, before the vote.", "none")
     ] = None
+    local_steps: Annotated[
+        int | None, number("Training", "Steps of each worker's own optimizer to a round (--steps are rounds).", "none")
+    ] = None
+    inner: Annotated[str | None, option("Training", "With --local-steps: adamw, sgd.", Config.inner)] = None
+    inner_lr: Annotated[float | None, option("Training", "With --local-steps: its rate.", Config.inner_lr)] = None
     weights: Annotated[str | None, option("Training", "How workers count: equal, samples.", Config.weights)] = None
     seed: Annotated[int | None, number("Training", "Seed of everything random.", Config.seed)] = None
 

@@ -27,11 +27,13 @@ def plan(
     bandwidth: Annotated[str, Parameter(help="Each worker's link, in each direction, for instance 100Mbit.")],
     latency: Annotated[str, Parameter(help="One-way latency, for instance 20ms.")] = "0ms",
     compute: Annotated[str, Parameter(help="Forward and backward pass of a step, for instance 0.3s.")] = "0s",
+    local_steps: Annotated[int, Parameter(help="Steps of each worker's own to a round of an algorithm.")] = 1,
+    shards: Annotated[int, Parameter(help="Ranks over which each worker shards the model; they share its link.")] = 1,
 ) -> None:
     """Predict the time of a step for each algorithm and placement, and say whether compression pays.
 
-    The work of packing, voting and unpacking is measured here; bytes, and what a worker needs in memory beside
-    parameters and gradients, follow from the formats.
+    The work of packing, voting and unpacking is measured here; bytes are those of one rank, and with what it needs in
+    memory beside parameters and gradients they follow from the formats.
     """
     rate, delay = quantities.bandwidth(bandwidth), quantities.seconds(latency)
     d, seconds = quantities.count(params), quantities.seconds(compute)
@@ -41,7 +43,7 @@ def plan(
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        found = predict(d, workers, Link(rate, delay), seconds, names=algorithms or DEFAULT)
+        found = predict(d, workers, Link(rate, delay), seconds, algorithms or DEFAULT, every=local_steps, shards=shards)
     console.print(_table(found))
     console.print(_memory(found))
     console.print(_verdict(found))

@@ -4,6 +4,7 @@ Vogels, Karimireddy, Jaggi, "PowerSGD: practical low-rank gradient compression f
 2019, Algorithms 1 (compression, Q kept from step to step) and 2 (error memory, momentum μ after the mean).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,8 +40,8 @@ class PowerSGD:
     factors: list[Tensor] = field(init=False)
     momentum: Tensor = field(init=False)
     counts: Counts = field(init=False)
-    sent: list[Payload] = field(init=False, default_factory=list)
-    ballots: list[Payload] = field(init=False, default_factory=list)
+    sent: Sequence[Payload] = field(init=False, default_factory=list)
+    ballots: Sequence[Payload] = field(init=False, default_factory=list)
     decided: list[frozenset[int]] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -25,9 +25,15 @@ PLACEMENTS = {
 PLACED = {"simulation": "central", "ddp": "sharded", "elastic": "replicated"}
 OPTIMIZERS = {
     "sgd": "torch.optim.SGD without momentum; weight decay as in signum and Lion",
+    "nesterov": "torch.optim.SGD with momentum 0.9 of Nesterov's kind, the outer one of DiLoCo",
     "nesterov-decay": "dist-EF-SGDM's weight decay with a local momentum of its own",
     "adamw": "torch.optim.AdamW on the decision",
 }
+INNER = {
+    "adamw": "torch.optim.AdamW on each worker's own gradients",
+    "sgd": "torch.optim.SGD without momentum on each worker's own gradients",
+}
+"""Optimizers of local steps."""
 LARGEST = 3.4e38
 """About the largest float32, in which parameters are updated."""
 WEIGHTS = {"equal": "every worker counts the same", "samples": "by number of samples"}
@@ -55,6 +61,9 @@ class Config:
     optimizer: str = "sgd"
     weight_decay: float = 0.0
     max_norm: float | None = None
+    local_steps: int | None = None
+    inner: str = "adamw"
+    inner_lr: float = 1e-3
     weights: str = "equal"
     faults: tuple[dict[str, Any], ...] = ()
     engine: str = "simulation"
@@ -75,6 +84,7 @@ class Config:
             ("mode", self.mode, MODES),
             ("device", self.device, DEVICES),
             ("optimizer", self.optimizer, OPTIMIZERS),
+            ("inner optimizer", self.inner, INNER),
             ("way to weight workers", self.weights, WEIGHTS),
         ):
             if name not in valid:
@@ -89,7 +99,8 @@ class Config:
                 f"`gradvote train` runs the elastic engine on the CPU only; got the device '{self.device}'. Leave the "
                 "device out, or attach gradvote.elastic to a model on the card in a script of your own."
             )
-        for name in ("steps", "workers", "eval_samples", "batch_size", "eval_every", "checkpoint_every"):
+        self._check_local_steps()
+        for name in ("steps", "workers", "eval_samples", "batch_size", "eval_every", "checkpoint_every", "local_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}.")
@@ -97,7 +108,11 @@ class Config:
                 raise ValueError(f"{name} must be below 2**53; got a number of {value.bit_length()} bits.")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"The seed must be at least 0 and below 2**63; got {self.seed}.")
-        for what, rate in (("learning rate", self.lr), ("weight decay", self.weight_decay)):
+        for what, rate in (
+            ("learning rate", self.lr),
+            ("weight decay", self.weight_decay),
+            ("inner learning rate", self.inner_lr),
+        ):
             if rate is not None and not 0 <= rate <= LARGEST:
                 raise ValueError(
                     f"The {what} must be finite and not negative; got {rate}."
@@ -105,6 +120,16 @@ class Config:
                 )
         if self.max_norm is not None and not 0 < self.max_norm <= LARGEST:
             raise ValueError(f"max_norm must be positive and finite, or left out; got {self.max_norm}.")
+
+    def _check_local_steps(self) -> None:
+        own = [name for name in ("inner", "inner_lr") if getattr(self, name) != getattr(Config, name)]
+        if self.local_steps is None and own:
+            raise ValueError(f"{' and '.join(own)} belong to local steps; give local_steps as well, or leave them out.")
+        if self.local_steps is not None and (self.engine != "simulation" or self.mode != "loop"):
+            raise ValueError(
+                f"`gradvote train` takes local steps in the simulation, mode loop; got the engine '{self.engine}' and "
+                f"the mode '{self.mode}'. On real workers attach gradvote.local_steps in a script of your own."
+            )
 
     def _check_plain(self) -> None:
         try:

@@ -10,6 +10,7 @@ from gradvote.lab.models import is_foreign
 from gradvote.lab.train import checkpoint
 from gradvote.lab.train.config import Config, from_json
 from gradvote.lab.train.folder import RunFolder
+from gradvote.lab.train.local import run_for
 from gradvote.lab.train.run import Progress, Run, silent
 from gradvote.lab.train.setup import prepare
 
@@ -30,7 +31,7 @@ def ready(
     """
     if config.engine != "simulation":
         raise ValueError(f"The engine '{config.engine}' needs a process for each worker; use `gradvote train`.")
-    run = Run(prepare(config, samples), RunFolder(Path(folder)), command, label)
+    run = run_for(prepare(config, samples), RunFolder(Path(folder)), command, label)
     run.check(overwrite)
     return run
 
@@ -73,7 +74,7 @@ def reopen(
             raise ValueError(
                 f"The run in {folder} has the engine '{config.engine}'; `gradvote train --resume` goes on with it."
             )
-        run = Run(prepare(config, samples), place, place.commands(command), place.described("label"))
+        run = run_for(prepare(config, samples), place, place.commands(command), place.described("label"))
         run.resume(state)
     except BaseException:
         place.release()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gradvote import algorithms, faults
 from gradvote.aggregators import MajorityVote
 from gradvote.arguments import checked, hints_of
+from gradvote.codecs import AfterSteps
 from gradvote.core import Algorithm
 from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.engines.gradients import check_vectorizable, trainable
@@ -55,6 +56,8 @@ def prepare(config: Config, samples: Data | None = None) -> Setup:
     if config.mode == "vectorized":
         check_vectorizable(model)
     algorithm, shares = _weighted(algorithm, config, parts)
+    if config.local_steps is not None:
+        algorithm = replace(algorithm, up=AfterSteps(algorithm.up, config.local_steps))
     _warn_of_bias(algorithm, config.workers)
     batches = [Batches(part, config.batch_size, config.seed, i) for i, part in enumerate(parts)]
     names = [name for name, p in model.named_parameters() if p.requires_grad]
@@ -69,7 +72,14 @@ def optimizer_for(config: Config, model: nn.Module, lr: float) -> torch.optim.Op
         return NesterovDecay(params, lr, weight_decay=config.weight_decay)
     if config.optimizer == "adamw":
         return lean(torch.optim.AdamW)(params, lr=lr, weight_decay=config.weight_decay)  # type: ignore[call-arg]  # of AdamW
-    return lean(torch.optim.SGD)(params, lr=lr, weight_decay=config.weight_decay)  # type: ignore[call-arg]  # of SGD
+    momentum = 0.9 if config.optimizer == "nesterov" else 0.0
+    own: dict[str, Any] = {"momentum": momentum, "nesterov": momentum > 0, "weight_decay": config.weight_decay}
+    return lean(torch.optim.SGD)(params, lr=lr, **own)  # type: ignore[call-arg]  # of SGD
+
+
+def inner_for(config: Config, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """A fresh optimizer for one worker's local steps."""
+    return lean({"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[config.inner])(params, lr=config.inner_lr)  # type: ignore[call-arg]  # of both
 
 
 def faults_of(config: Config) -> tuple[Faulty, ...]:

@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+
+from gradvote.engines.elastic.stores.server import RegisterServer, serve
 
 CLONE_NEWNET = 0x40000000
 HUB = "10.78.0.254"
@@ -30,6 +32,11 @@ def enter(namespace: str) -> None:
             raise OSError(ctypes.get_errno(), f"cannot enter the namespace {namespace}")
     finally:
         os.close(descriptor)
+
+
+def address_of(worker: int | str) -> str:
+    """Of a worker, or of the hub."""
+    return f"10.78.0.{worker + 1}" if isinstance(worker, int) else worker
 
 
 def run(*command: str) -> None:
@@ -79,6 +86,40 @@ class Namespaces:
         thread.start()
         thread.join()
         return made[0]
+
+    def register(self, keys: Path) -> RegisterServer:
+        """A register that listens in the hub."""
+        made: list[RegisterServer] = []
+
+        def make() -> None:
+            enter(self.hub)
+            made.append(serve(HUB, keys=keys))
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        return made[0]
+
+    def cut(self, sender: int, receivers: Iterable[int | str]) -> None:
+        """What a worker sends to these (or to the HUB) is lost, until `mend`; what they send arrives."""
+        for address in map(address_of, receivers):
+            run("ip", "-n", self.names[sender], "route", "replace", "blackhole", f"{address}/32")
+
+    def part(self, *parts: Iterable[int | str]) -> None:
+        """Workers of different parts do not hear each other; who is in no part with the HUB does not reach it."""
+        for own in map(set, parts):
+            others = {other for part in parts for other in part} - own
+            for worker in own - {HUB}:
+                assert isinstance(worker, int)
+                self.cut(worker, others)
+
+    def mend(self) -> None:
+        """All hear all again."""
+        for name in self.names:
+            routes = subprocess.run(["ip", "-n", name, "route"], check=True, capture_output=True, text=True).stdout
+            for line in routes.splitlines():
+                if line.startswith("blackhole"):
+                    run("ip", "-n", name, "route", "delete", *line.split())
 
     def leg(self, worker: int, state: str) -> None:
         """Pull out a worker's cable, or put it back: "down", "up"."""

@@ -31,6 +31,7 @@ from gradvote.engines.elastic.servers.replicated import Replicated
 from gradvote.engines.elastic.servers.sharded import Sharded
 from gradvote.engines.elastic.servers.shards import Shards
 from gradvote.engines.elastic.signing.names import PlainNames
+from gradvote.engines.elastic.stores.opening import storage_on
 from gradvote.engines.elastic.voting import VotingRound
 
 HOLDERS = ((1, 2), (2, 3), (3, 1))
@@ -71,7 +72,7 @@ def member(me: int, holders: Holders = HOLDERS, sharded: bool = True) -> Iterato
     for p in replica.params:
         p.grad = torch.full_like(p, float(me))
     inbox: Inbox = queue.SimpleQueue()
-    register = Register(HashStore())
+    register = Register(storage_on(HashStore()))
     mesh = Mesh(register, "127.0.0.1", 0, inbox, {})
     counts = RunCounts()
     membership = Membership(replica.number, PlainNames(), counts)

@@ -16,12 +16,19 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # document
 
 from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.signing.keys import write
+from gradvote.engines.elastic.stores.server import RegisterServer
 from gradvote.lab.train import checkpoint
 from tests.engines.elastic.worker import work
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.engines.elastic.warm"])
 LIMIT, TICK = 40.0, 0.005
+
+
+def keys_in(folder: Path, num: int) -> Path:
+    """The folder in which workers find their certificates, and a register its own."""
+    write_certificates(folder / "keys", num)
+    return folder / "keys"
 
 
 class Processes:
@@ -31,16 +38,27 @@ class Processes:
     """
 
     def __init__(
-        self, folder: Path, num: int, min_workers: int, steps: int, store: TCPStore | None = None, **options: Any
+        self,
+        folder: Path,
+        num: int,
+        min_workers: int,
+        steps: int,
+        store: TCPStore | RegisterServer | str | None = None,
+        **options: Any,
     ) -> None:
         self.folder, self.num, self.steps = folder, num, steps
         self.options = {"workers": num, "min_workers": min_workers, **options}
+        if isinstance(store, RegisterServer):
+            self.options.setdefault("insecure", True)  # it hears who has the secret
         signed = self.options.pop("signed", False)
         if not self.options.get("insecure"):
             self.options["keys"] = str(folder / "keys")
             if signed:
                 write(folder / "keys", max(num, self.options["workers"]))
-        self.store = store or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        if isinstance(store, RegisterServer | str):
+            self.options["store"] = store if isinstance(store, str) else f"gradvote://{store.address}"
+        own = None if isinstance(store, str) else store
+        self.store = own or TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.processes: dict[int, BaseProcess] = {}
         self.lives: dict[int, int] = {}
 

@@ -29,6 +29,7 @@ from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.peers import Peers
 from gradvote.engines.elastic.servers.replicated import Replicated
 from gradvote.engines.elastic.signing.names import Naming, PlainNames
+from gradvote.engines.elastic.stores.opening import storage_on
 from gradvote.engines.elastic.timeouts import Timeouts
 
 ME, PEER = Member(1, 0), Member(2, 1)
@@ -40,7 +41,7 @@ def one_with_a_peer(naming: Naming | None = None) -> Iterator[tuple[Participant,
     model = nn.Linear(3, 2)
     replica = Replica(model, torch.optim.SGD(model.parameters(), 0.1), algorithms.create("signum"), 0, 0, None)
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    register = Register(HashStore())
+    register = Register(storage_on(HashStore()))
     mesh = Mesh(register, "127.0.0.1", 0, inbox, {})
     counts = RunCounts()
     membership = Membership(replica.number, naming or PlainNames(), counts)

@@ -6,6 +6,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 import pytest
 
 from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.simulated import simulated
 
@@ -112,7 +113,7 @@ def test_a_process_killed_before_it_said_where_it_is_does_not_hold_up_the_others
     with processes(tmp_path, 2, 2, 80, checkpoints=True, deadline=15.0, timeout=30.0) as run:
         run.until(lambda: min(run.at(worker) for worker in range(2)) >= 12)
         run.kill_all()
-        Register(run.store).ticket()
+        Register(storage_on(run.store)).ticket()
         for worker in range(2):
             run.start(worker)
         run.finish()
@@ -132,7 +133,7 @@ LIES = [
     ("short", "malformed", "bytes instead of"),
     ("long", "malformed", "bytes instead of"),
     ("huge", "corrupted", "announces 4194304 bytes"),
-    ("garbage", "corrupted", "a header was altered"),
+    ("garbage", "corrupted", "what came by TLS was altered"),
     ("future", "stale", "far ahead"),
     ("replay", "replayed", "has counted already"),
 ]
@@ -141,7 +142,7 @@ LIES = [
 SHARDED_LIES = [
     ("altered", "corrupted", "checksum does not fit"),
     ("long", "malformed", "has another part for shard 0 than it announces"),
-    ("garbage", "corrupted", "a header was altered"),
+    ("garbage", "corrupted", "what came by TLS was altered"),
 ]
 ALL_LIES = [("replicated", *lie) for lie in LIES] + [("sharded", *lie) for lie in SHARDED_LIES]
 

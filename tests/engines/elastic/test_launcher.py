@@ -3,8 +3,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from gradvote import algorithms
+from gradvote.elastic import attach
 from gradvote.engines.elastic.launcher import Launcher
+from gradvote.engines.elastic.refusals import taken
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "with_elastic.py"
 DYING = """
@@ -42,3 +47,31 @@ def test_the_example_runs_under_launch() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("after 30 steps") == 2
     assert "2 workers, at least 1" in done.stderr and "(deadline)" in done.stderr
+
+
+REFUSED = """
+import os, pathlib, sys
+number = os.environ["GRADVOTE_WORKER"]
+pathlib.Path(sys.argv[1], f"{number}.{os.environ['GRADVOTE_RESTARTS']}").touch()
+if number == "0":
+    pathlib.Path(os.environ["GRADVOTE_REFUSALS"], number).write_text("worker 0 has no weight")
+    sys.exit(1)
+"""
+
+
+def test_who_is_refused_again_is_not_started_for_ever_and_the_reason_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    launcher = Launcher([sys.executable, "-c", REFUSED, str(tmp_path)], 2, 1, say=said.append)
+    assert launcher.run() == 0 and sorted(p.name for p in tmp_path.iterdir()) == ["0.0", "0.1", "1.0"]
+    assert "was refused again, as it will be until that is mended (worker 0 has no weight)" in said[-1]
+    assert not Path(launcher.environment["GRADVOTE_REFUSALS"]).exists()
+
+
+def test_a_worker_that_is_refused_tells_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADVOTE_REFUSALS", str(tmp_path))
+    monkeypatch.setenv("GRADVOTE_WORKER", "3")
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(ValueError, match="attach needs min_workers"):
+        attach(model, optimizer, algorithms.signsgd())
+    assert taken(tmp_path, 3).startswith("attach needs min_workers") and taken(tmp_path, 3) == ""

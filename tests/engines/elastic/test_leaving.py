@@ -12,6 +12,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # document
 from gradvote import algorithms
 from gradvote.elastic import TooFewWorkers, attach
 from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.processes import Processes, processes
 
 SOON = 6.0
@@ -41,7 +42,7 @@ def test_founders_end_while_they_wait_for_each_other(tmp_path: Path) -> None:
     run = Processes(tmp_path, 2, 2, 40)
     try:
         run.start(0)
-        run.until(lambda: Register(run.store).place(1) is not None)
+        run.until(lambda: Register(storage_on(run.store)).place(1) is not None)
         ends_soon(run, 0)
         assert run.lines(0, "joined") == [0] and run.lines(0, "steps") == [0]
     finally:

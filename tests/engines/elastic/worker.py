@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from gradvote.engines.common.replica import Replica
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.faults import Faulty
 from gradvote.lab.train import checkpoint
+from tests.engines.elastic import local_worker
 from tests.engines.elastic.ledger import Findings, Ledger
 from tests.engines.elastic.liars import lie
 from tests.engines.elastic.namespaces import enter
@@ -63,7 +65,8 @@ def work(folder: str, port: int, worker: int, steps: int, options: dict[str, Any
     try:
         if "namespace" in options:
             enter(options["namespace"])
-        _train(out, f"{options.get('store_host', '127.0.0.1')}:{port}", worker, steps, options)
+        address = options.get("store", f"{options.get('store_host', '127.0.0.1')}:{port}")
+        _train(out, address, worker, steps, options)
     except Exception as error:
         _write(out, {"error": f"{type(error).__name__}: {error}"})
         raise SystemExit(1) from error
@@ -71,6 +74,9 @@ def work(folder: str, port: int, worker: int, steps: int, options: dict[str, Any
 
 def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) -> None:
     model = new_model(o.get("model_seed", 0))
+    if "every" in o:
+        local_worker.train(partial(_write, out), batch, digest, model, store, worker, steps, o)
+        return
     optimizer = torch.optim.AdamW(model.parameters(), o.get("lr", 0.01))
     algorithm = algorithms.create(o.get("algorithm", "dist-ef-sgdm"))
     times = Timeouts(o.get("deadline", 2.0), o.get("grace", 0.2), o.get("gather", 5.0), o.get("timeout", 20.0))

@@ -27,18 +27,19 @@ signatures; with them the author is left out for good, and what is promised abov
 Where the server is sharded, a member's ballot is held by who holds the parts of it for its own shards. Who lacks the
 memory of one of them does not say *full*, and says which. A set of ballots can only count if each shard has a holder
 that holds them all and has the memory; where a shard has lost both, the slot is void, and its memory begins anew.
-Before that, holders that are connected but silent are waited for once more as long.
+Before that, holders that are connected but silent are waited for once more as long, and what they have said before the
+round became slow is no sign of life: they may have been cut off since.
 
 A list with a name that its author has not signed is void: its teller is *doubted*, as one that did not answer, and in
 the next slot a *suspect*: nobody who doubted it says *full*, so that who still does not answer is left out.
 """
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from gradvote.engines.elastic.consensus.absences import GivenUp, Reason, Why, WhyGivenUp, reasons_of
 from gradvote.engines.elastic.consensus.actions import Action, Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.evidence import Evidence
-from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.members import Held, Member
 from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.shard_assignment import Holders, Moves, arranged
 
@@ -110,8 +111,8 @@ class Agreement(Evidence):
             return self.whole()
         if self._must_stop:
             return Record(self.slot, Outcome.STOP, text=self.accusation())
-        holdings = {self.me: self.held, **{p: self.heard[p][0] for p in self._answering()}}
-        if self.me in self.proofs or (self._spares(holdings.keys()) and not self.desperate):
+        holdings = self._holdings()
+        if holdings is None or self.me in self.proofs:
             return None
         proofs, text = tuple(self.proofs.values()), "; ".join(map(str, self.proofs.values()))
         held = {a: d for a, d in self.held.items() if a not in self.proofs}
@@ -130,6 +131,15 @@ class Agreement(Evidence):
             return Record(self.slot, Outcome.VOID, {}, everyone, text, proofs, *holders, why, given_up)
         return None
 
+    def _holdings(self) -> Mapping[int, Held] | None:
+        """What is held by those who answer; None while it is worth waiting for others."""
+        holdings: dict[int, Held] = {self.me: self.held, **{p: self.heard[p][0] for p in self._answering()}}
+        if self._counts_on_silence(holdings.keys()):
+            if not self.desperate:
+                return None
+            holdings = {p: own for p, own in holdings.items() if p in self._there}
+        return None if self._spares(holdings.keys()) and not self.desperate else holdings
+
     def _given_up(self, counted: Set[int], staying: Set[int]) -> GivenUp:
         """Why nothing can be decided: a shard has no able holder among those who stay, or too few ballots are here."""
         me, shards = self.members[self.me].number, [s for s in range(len(self.holders)) if not self._able(s) & staying]
@@ -146,6 +156,19 @@ class Agreement(Evidence):
         """Whether a shard would be lost by leaving out somebody who is silent, but connected: worth waiting for."""
         able = [self._able(shard) for shard in range(len(self.holders))]
         return any(not own & answering and own - self.gone - self.proofs.keys() for own in able)
+
+    @property
+    def _there(self) -> set[int]:
+        """Who has spoken since the round has become slow, this member with them; all, where nobody was asked to."""
+        return {self.me, *(self.members if self._fresh is None else self._fresh)}
+
+    def _counts_on_silence(self, answering: Set[int]) -> bool:
+        """Whether all who could decide on a shard are such as have spoken only before the round became slow.
+
+        They may be cut off since: with their ballots agreed on, the others would have to wait for their decision.
+        """
+        able = (self._able(shard) & answering for shard in range(len(self.holders)))
+        return any(own and not own & self._there for own in able)
 
     def _next_holders(self, members: Iterable[Member]) -> tuple[Holders, Moves]:
         tickets = {m.ticket for m in members}

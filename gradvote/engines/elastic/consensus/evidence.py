@@ -41,6 +41,7 @@ class Evidence:
         self._told: tuple[frozenset[int], bool, int, frozenset[int]] | None = None
         self._forwarded: set[tuple[int, int]] = set()
         self._seen = dict[int, Seen]()
+        self._fresh: set[int] | None = None
 
     def ballot(self, author: int, digest: bytes) -> None:
         """A sound ballot is held here now. The first one of an author stays."""
@@ -72,6 +73,8 @@ class Evidence:
         """A member said what it holds."""
         if peer in self.members and peer != self.me:
             self.lacks[peer] = lacks
+            if self._fresh is not None:
+                self._fresh.add(peer)
             known = {a: d for a, d in held.items() if a in self.members}
             self.heard[peer] = known, closed
             for author, name in known.items():
@@ -99,6 +102,14 @@ class Evidence:
     def expired(self) -> None:
         """The deadline has passed: no more waiting for ballots."""
         self.late = True
+
+    def slowed(self) -> None:
+        """The register has to decide: what others say from now on shows who is there, what they said before not."""
+        self._fresh = set()
+
+    def beat(self) -> None:
+        """Some time has passed since: say once more what is held here, to show that this member is there."""
+        self._told = None
 
     def decided(self, record: Record) -> None:
         """The register's answer, seen here or by another member."""

@@ -1,27 +1,26 @@
-"""What outlives every worker: a key-value store that keeps the first proposal for each slot, and who is where.
+"""What outlives every worker: a store that keeps the first proposal for each slot, and who is where.
 
-It is trusted, and a healthy round does not touch it. `gradvote launch` runs it in its own process; under torchrun it is
-the store of the agent.
+It is trusted, and a healthy round does not touch it. `gradvote launch` serves it; under torchrun it is the store of the
+agent; or an etcd (see `stores`).
 """
 
 import json
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
-
-from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+from typing import TypeVar
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import Proof, proofs_from_raw, proofs_to_raw
 from gradvote.engines.elastic.consensus.records import Record, record_from
-from gradvote.engines.elastic.net.addresses import families, split
+from gradvote.engines.elastic.consensus.storage import RegisterLost, Storage
 
 PREFIX = "gradvote/elastic"
-
-
-class RegisterLost(RuntimeError):
-    """The store does not answer: members cannot agree on anything out of the ordinary any more."""
+BRIEF, REFRESHED, PAUSE = 1.0, 2.0, 0.1
+"""Seconds: the longest that one call is waited for, by who tries again; between looks for deleted entries; between
+tries."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,37 +38,49 @@ class Presence:
 
 
 class Register:
-    """One writer wins, everyone reads the same. `generation` counts the groups founded so far."""
+    """One writer wins, everyone reads the same. `generation` counts the groups founded so far.
 
-    def __init__(self, store: Store, name: str = "") -> None:
-        self._store, self._prefix = store, f"{PREFIX}/{name}"
-        self._generation = 0
+    Entries are written once and never changed, so all that was read is known for good. Calls end within `brief` seconds
+    with an answer or `RegisterLost`, and are made again by those who wait for something; a process that has nothing
+    else to do yet (`ticket`, `free_number`, `run_id`) waits up to `patience`.
+    """
+
+    def __init__(self, storage: Storage, name: str = "", patience: float = 300.0) -> None:
+        self._storage, self._prefix = storage, f"{PREFIX}/{name}"
+        self.brief, self.patience = min(BRIEF, patience), patience
+        self._generation = self._num_tickets = 0
+        self._places: dict[int, Presence] = {}
+        self._refreshed = time.monotonic()
+        self.exposed = storage.exposed
 
     def ticket(self) -> int:
         """A number that no other process has or will have, from 1."""
-        return self._add("tickets", 1)
+        nonce = secrets.token_hex(16)
+        return self._patiently(lambda: self._append("tickets", self._num_tickets, nonce))
 
     def num_tickets(self) -> int:
         """How many tickets there are."""
-        return self._add("tickets", 0)
+        self._num_tickets = self._last("tickets", self._num_tickets)
+        return self._num_tickets
 
     def free_number(self) -> int:
         """A worker number that was not given before."""
-        return self._add("numbers", 1) - 1
+        nonce = secrets.token_hex(16)
+        return self._patiently(lambda: self._append("numbers", 0, nonce)) - 1
 
     def publish(self, place: Presence) -> None:
         """Tell all where this process is."""
-        self._call("set", self._key(f"places/{place.ticket}"), json.dumps(asdict(place)))
+        self._patiently(lambda: self._first(f"places/{place.ticket}", json.dumps(asdict(place))))
 
     def place(self, ticket: int) -> Presence | None:
         """Where a process is; None before it has said so."""
-        text = self._get(f"places/{ticket}")
-        return None if text is None else Presence(**json.loads(text))
+        if ticket not in self._places and (text := self._get(f"places/{ticket}")) is not None:
+            self._places[ticket] = Presence(**json.loads(text))
+        return self._places.get(ticket)
 
     def generation(self) -> int:
         """The number of groups founded so far: 0 before the first one."""
-        while self._get(f"founded/{self._generation + 1}") is not None:
-            self._generation += 1
+        self._generation = self._last("founded", self._generation)
         return self._generation
 
     def found(self, generation: int, record: Record) -> Record:
@@ -82,7 +93,11 @@ class Register:
         return None if text is None else record_from(text)
 
     def decide(self, generation: int, record: Record) -> Record:
-        """The decision on the record's slot: this one, where none was there before."""
+        """The decision on the record's slot: this one, where none was there before.
+
+        Raises:
+            SlotPast: that was so long ago that it is not kept any more.
+        """
         return record_from(self._first(self._slot(generation, record.slot), record.to_json()))
 
     def decision(self, generation: int, slot: Slot) -> Record | None:
@@ -92,62 +107,61 @@ class Register:
 
     def run_id(self) -> bytes:
         """16 random bytes: the same for all who ask, and for no other run."""
-        return bytes.fromhex(self._first("run", secrets.token_hex(16)).decode())
+        return bytes.fromhex(self._patiently(lambda: self._first("run", secrets.token_hex(16))))
 
     def accuse(self, proof: Proof) -> None:
         """Keep a proof for groups that are founded later."""
-        self._call("set", self._key(f"proofs/{self._add('proofs', 1)}"), json.dumps(proofs_to_raw([proof])))
+        self._append("proofs", 0, json.dumps(proofs_to_raw([proof])))
 
     def accusations(self) -> list[Proof]:
-        """The proofs that were kept; the same lie may be among them more than once."""
-        texts = (self._get(f"proofs/{k}") for k in range(1, self._add("proofs", 0) + 1))
+        """The proofs that were kept; the same lie may be among them more than once, by other names."""
+        texts = (self._get(f"proofs/{k}") for k in range(1, self._last("proofs", 0) + 1))
         return [proof for text in texts if text is not None for proof in proofs_from_raw(json.loads(text))]
 
     def end(self, generation: int, step: int) -> None:
         """Tell those who come too late that the last step was taken."""
-        self._call("set", self._key(f"ended/{generation}"), str(step))
+        self._first(f"ended/{generation}", str(step))
 
     def ended(self) -> int | None:
         """The number of steps with which the present group ended; None while it is at work."""
         text = self._get(f"ended/{self.generation()}")
         return None if text is None else int(text)
 
+    def refresh(self) -> None:
+        """Enter again what somebody has deleted since it was seen here; called often, it looks every other second."""
+        if time.monotonic() > self._refreshed + REFRESHED:
+            self._refreshed = time.monotonic()
+            self._storage.refresh(self.brief)
+
     def _slot(self, generation: int, slot: Slot) -> str:
         return f"slots/{generation}/{slot.step}/{slot.attempt}"
 
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}/{name}"
+    def _last(self, name: str, known: int) -> int:
+        """The last of entries that are numbered from 1 without gaps; those up to `known` are there."""
+        while self._get(f"{name}/{known + 1}") is not None:
+            known += 1
+        return known
 
-    def _add(self, name: str, amount: int) -> int:
-        return int(self._call("add", self._key(name), amount))
+    def _append(self, name: str, known: int, value: str) -> int:
+        """Write the first numbered entry that is free; its number. It may be there already, if an answer was lost."""
+        number = known + 1
+        while self._first(f"{name}/{number}", value) != value:
+            number += 1
+        return number
 
-    def _first(self, name: str, value: str) -> bytes:
-        return bytes(self._call("compare_set", self._key(name), "", value))
+    def _first(self, name: str, value: str) -> str:
+        return self._storage.first(f"{self._prefix}/{name}", value, self.brief)
 
-    def _get(self, name: str) -> bytes | None:
-        key = self._key(name)
-        return bytes(self._call("get", key)) if self._call("check", [key]) else None
+    def _get(self, name: str) -> str | None:
+        return self._storage.get(f"{self._prefix}/{name}", self.brief)
 
-    def _call(self, method: str, *args: object) -> bytes:
-        try:
-            result: bytes = getattr(self._store, method)(*args)
-        except RuntimeError as error:
-            raise RegisterLost(
-                "The store that members agree through does not answer: its process ended or cannot be reached. "
-                "Start the run again from its last checkpoint, with a new store."
-            ) from error
-        return result
-
-
-def store_at(address: str, timeout: float) -> TCPStore:
-    """A client of the store at HOST:PORT.
-
-    Raises:
-        ValueError: the address is not of that form, its name does not resolve, or nobody answers there.
-    """
-    host, port = split(address)
-    families(host)
-    try:
-        return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=timeout))
-    except RuntimeError as error:
-        raise ValueError(f"No store answers at {address}. Start the run with `gradvote launch` or torchrun.") from error
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Ask again until there is an answer, for as long as a process waits for others."""
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                return call()
+            except RegisterLost:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(PAUSE)

@@ -55,18 +55,19 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address).is_loopback for address in found)
 
 
-def listening(host: str) -> socket.socket:
-    """A socket that listens at a free port of an address of this machine.
+def listening(host: str, port: int = 0) -> socket.socket:
+    """A socket that listens at a port (0: a free one) of an address of this machine.
 
     Raises:
-        ValueError: the name does not resolve, or the address is another machine's.
+        ValueError: the name does not resolve, the address is another machine's, or the port is taken.
     """
     refusal: OSError | None = None
     for family in families(host):
         try:
-            return socket.create_server((host, 0), family=family, backlog=128)
+            return socket.create_server((host, port), family=family, backlog=128)
         except OSError as error:
             refusal = error
     raise ValueError(
-        f"Nothing can listen at '{host}' ({refusal}): it must be an address of this machine that the others can reach."
+        f"Nothing can listen at '{joined(host, port) if port else host}' ({refusal}): it must be an address of this "
+        "machine that the others can reach" + (", and a port that is free." if port else ".")
     ) from refusal

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator
 
 from gradvote.engines.elastic.consensus.members import Member
-from gradvote.engines.elastic.consensus.register import Presence, Register, RegisterLost
+from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.net.addresses import bare, listening
 from gradvote.engines.elastic.net.authentication import Credentials, secure
 from gradvote.engines.elastic.net.channels import Channel, Unproven
@@ -163,6 +164,7 @@ class Mesh:
     def _dial(self) -> None:
         while not self._stopped.wait(PAUSE):
             with contextlib.suppress(RegisterLost):
+                self._register.refresh()
                 for place in self._missing():
                     if not self._stopped.is_set():
                         self._try(place)

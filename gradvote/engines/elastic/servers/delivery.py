@@ -34,7 +34,7 @@ class ShardDelivery:
         self._all = vote.agreement.members.keys() - {self.me}
         self._to = {m.ticket for m in record.members} & self._all
         self.found: dict[int, bytes] = {}
-        self.memories: dict[int, list[State]] = {}
+        self.memories: dict[int, Sequence[State]] = {}
         self._said: dict[int, dict[int, bytes]] = {s: {} for s in range(shards.num)}
         self._sent: set[int] = set()
         self._started, self._whole_since, self._asked_at = time.monotonic(), None, 0.0  # type: float, float | None, float
@@ -141,8 +141,7 @@ class ShardDelivery:
             self.behind |= self.node.is_behind(self.slot, slot)
         elif slot > self.slot and kind in ROUND_FRAMES:
             self.node.keep_early(event)
-            known = kind == FrameKind.RECORD and self.node.register.decision(self.node.generation, slot) is not None
-            self.behind |= known
+            self.behind |= kind == FrameKind.RECORD and self.vote.registered(slot) is not None
         elif slot < self.slot:
             self.vote.hear_old(event)
         elif slot == self.slot:

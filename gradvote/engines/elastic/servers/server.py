@@ -35,6 +35,9 @@ class OpenRound(Protocol):
     def events(self, seconds: float) -> Iterator[Event]:
         """What arrives."""
 
+    def registered(self, slot: Slot) -> Record | None:
+        """What the register has decided on a slot; None where it has not, or does not answer now."""
+
     def hear_old(self, event: Arrived) -> None:
         """A frame of a slot that is past."""
 

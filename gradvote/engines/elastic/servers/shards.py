@@ -25,7 +25,7 @@ from gradvote.staging import CPU
 from gradvote.wire import Kind, WireError, body_bytes
 
 MOST = 1 << 16
-Memory = tuple[Slot, list[State]]
+Memory = tuple[Slot, Sequence[State]]
 """The server's memory of a shard, and the slot before which it was so."""
 
 
@@ -78,7 +78,7 @@ class Shards:
 
     def decide(
         self, slot: Slot, shard: int, numbers: Sequence[int], slices: Sequence[Body], rates: Sequence[float]
-    ) -> tuple[bytes, list[State]]:
+    ) -> tuple[bytes, Sequence[State]]:
         """A shard's decision on the parts of these workers' ballots, and its memory afterwards. Nothing is changed."""
         own, replica = self.part.shards[shard], self.replica
         if not own.groups:
@@ -106,7 +106,7 @@ class Shards:
         if len({own[: self.replica.rate_bytes] for own in decisions}) > 1:
             raise WireError("The shards of a decision have different learning rates.")
 
-    def _decision(self, slot: Slot, bodies: Sequence[Body]) -> list[Payload]:
+    def _decision(self, slot: Slot, bodies: Sequence[Body]) -> Sequence[Payload]:
         """The whole decision, from that of each shard."""
         down, groups = self._down(slot), self.part.layout.groups
         whole = [empty(planes, len(group.blocks)) for planes, group in zip(down, groups, strict=True)]
@@ -203,7 +203,7 @@ class Shards:
         protocol, number = self.replica.protocol, self.replica.number
         return protocol.planes(Kind.DECISION, protocol.contexts(slot.step, number, 1.0, slot.attempt))
 
-    def _empty(self, shard: int) -> list[State]:
+    def _empty(self, shard: int) -> Sequence[State]:
         own = self.part.shards[shard].protocol
         return own.init_server(torch.zeros(own.layout.size, device=CPU))
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from gradvote.engines.elastic.consensus.register import store_at
 from gradvote.engines.elastic.launcher import Launcher
 from gradvote.engines.elastic.net.addresses import joined, listening, split
+from gradvote.engines.elastic.stores.torch_store import connected
 
 JOINING = "import os; from gradvote.engines.elastic.environment import store_of; store_of(None, 20.0).set('hello', 'x')"
 
@@ -67,7 +67,7 @@ NOWHERE = "no-such-host.invalid"
     [
         (lambda: Launcher(["x"], 1, 1, host=NOWHERE), f"The host '{NOWHERE}' is not known here"),
         (lambda: listening(NOWHERE), "is not known here"),
-        (lambda: store_at(f"{NOWHERE}:29500", 300.0), "is not known here"),
+        (lambda: connected(NOWHERE, 29500, 300.0), "is not known here"),
         (lambda: Launcher(["x"], 1, 1, host="192.0.2.1"), "must be an address of this machine"),
         (lambda: listening("x" * 70), "is not known here"),
     ],

@@ -24,6 +24,7 @@ from gradvote.engines.elastic.net.frames import STATE_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.net.gate import OFFENCES, PENDING
 from gradvote.engines.elastic.net.greetings import Hello, hear
 from gradvote.engines.elastic.net.mesh import Mesh
+from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.strangers import STRANGERS, Attacker, announcing, enrol, half_open
 
 RECIPE, LIMITS = 77, dict.fromkeys(FrameKind, 1000) | dict.fromkeys(STATE_FRAMES, 10**6)
@@ -42,7 +43,7 @@ class Place:
     """A worker's mesh, and its attacker."""
 
     def __init__(self, run: Path | None, others: Path) -> None:
-        self.run, self.register, self.inbox = run, Register(HashStore()), queue.SimpleQueue()  # type: ignore[var-annotated]
+        self.run, self.register, self.inbox = run, Register(storage_on(HashStore())), queue.SimpleQueue()  # type: ignore[var-annotated]
         self.mesh = self.new_mesh(0, self.inbox)
         assert self.register.ticket() == ME.ticket
         self.register.publish(Presence(1, 0, "127.0.0.1", self.mesh.port, 0, ""))

@@ -8,6 +8,7 @@ import pytest
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.signing.keys import write
+from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.simulated import simulated
 from tests.engines.elastic.test_faults import notes
@@ -20,7 +21,7 @@ def start_in_order(run: Processes, liar: int, **options: object) -> None:
     others = [worker for worker in range(run.options["workers"]) if worker != liar]
     for worker in others:
         run.start(worker)
-    run.until(lambda: Register(run.store).num_tickets() == len(others))
+    run.until(lambda: Register(storage_on(run.store)).num_tickets() == len(others))
     run.start(liar, **options)
 
 

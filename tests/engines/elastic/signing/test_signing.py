@@ -27,6 +27,7 @@ from gradvote.engines.elastic.consensus.register import Register, RegisterLost
 from gradvote.engines.elastic.environment import KEYS, naming_of
 from gradvote.engines.elastic.signing.keys import Keys, write
 from gradvote.engines.elastic.signing.names import RUN_BYTES, Naming, PlainNames, SignedNames, convicts
+from gradvote.engines.elastic.stores.opening import storage_on
 from gradvote.engines.elastic.voting import VotingRound
 from gradvote.errors import MissingExtra
 
@@ -205,7 +206,7 @@ def test_without_keys_a_ballot_is_called_by_its_digest() -> None:
 
 
 def test_keys_come_by_hand_or_by_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    register = Register(HashStore())
+    register = Register(storage_on(HashStore()))
     monkeypatch.delenv(KEYS, raising=False)
     assert isinstance(naming_of(None, 1, register), PlainNames)
     given_ = naming_of(Keys.load(folder, 1), 1, register)
@@ -225,9 +226,13 @@ def test_the_register_keeps_proofs_and_one_id_of_the_run(naming: SignedNames) ->
     store = HashStore()
     proofs = [Proof(*AT, (name_of(naming, b"a"), name_of(naming, other))) for other in (b"b", b"c")]
     for proof in proofs:
-        Register(store).accuse(proof)
-    assert Register(store).accusations() == proofs and Register(HashStore()).accusations() == []
-    ids = {Register(store).run_id(), Register(store).run_id(), Register(HashStore()).run_id()}
+        Register(storage_on(store)).accuse(proof)
+    assert Register(storage_on(store)).accusations() == proofs and Register(storage_on(HashStore())).accusations() == []
+    ids = {
+        Register(storage_on(store)).run_id(),
+        Register(storage_on(store)).run_id(),
+        Register(storage_on(HashStore())).run_id(),
+    }
     assert len(ids) == 2 and {len(i) for i in ids} == {RUN_BYTES}
 
 
@@ -235,7 +240,7 @@ def test_without_the_library_the_extra_is_named(folder: Path, monkeypatch: pytes
     monkeypatch.delitem(sys.modules, "gradvote.engines.elastic.signing.keys")
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
     with pytest.raises(MissingExtra, match=r"gradvote\[signed\]"):
-        naming_of(folder, 1, Register(HashStore()))
+        naming_of(folder, 1, Register(storage_on(HashStore())))
 
 
 def test_a_ballot_that_was_sent_stands() -> None:

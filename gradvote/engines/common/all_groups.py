@@ -1,0 +1,158 @@
+"""Contexts, payloads and states of all groups at once: what belongs to one group is a view, made when somebody looks.
+
+A layout of a thousand sizes has a thousand groups. What is done to all of them in one call (`codecs.all_rows`) works on
+`whole`; whoever knows groups only (a part of another package, a fault on a link) goes through the sequence.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Context, Payload, Plane, State
+from gradvote.layout import Layout
+from gradvote.ragged import Ragged, RaggedPlane
+
+T = TypeVar("T")
+
+
+class Views(Sequence[T], ABC):
+    """A sequence with an entry for each group, which is made when it is first asked for."""
+
+    def __init__(self, length: int) -> None:
+        self._length, self._made = length, dict[int, T]()
+
+    @abstractmethod
+    def _make(self, group: int) -> T: ...
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        if index not in self._made:
+            self._made[index] = self._make(index)
+        return self._made[index]
+
+    def __iter__(self) -> Iterator[T]:
+        return (self[i] for i in range(len(self)))
+
+
+class Contexts(Views[Context]):
+    """The context of each group; `whole` is that of all rows, with one block number and one rate for each."""
+
+    def __init__(self, whole: Context, each: Callable[[], Sequence[Context]], num_groups: int) -> None:
+        super().__init__(num_groups)
+        self.whole, self._each, self._list = whole, each, None
+
+    _list: Sequence[Context] | None
+
+    def _make(self, group: int) -> Context:
+        if self._list is None:
+            self._list = self._each()
+        return self._list[group]
+
+
+class Planes(Views[tuple[Plane, ...]]):
+    """What a payload holds, group by group; `whole` says it of all rows, if that is known."""
+
+    def __init__(self, whole: Sequence[RaggedPlane], make: Callable[[int], tuple[Plane, ...]], num_groups: int) -> None:
+        super().__init__(num_groups)
+        self.whole, self._of = whole, make
+
+    def _make(self, group: int) -> tuple[Plane, ...]:
+        return self._of(group)
+
+    def of_sender(self, i: int) -> "Planes":
+        """Those of one of several senders."""
+        own = [p.of_sender(i) for p in self.whole]
+        return Planes(own, lambda group: tuple(_of_sender(p, i) for p in self[group]), len(self))
+
+
+class Payloads(Views[Payload]):
+    """Payloads whose planes hold the rows of all groups; of `planes` each says where its rows begin."""
+
+    def __init__(self, rows: Ragged, whole: Payload, planes: Sequence[RaggedPlane]) -> None:
+        super().__init__(len(rows.groups) - 1)
+        self.rows, self.whole, self.planes = rows, whole, planes
+
+    def _make(self, group: int) -> Payload:
+        first, last = (int(at) for at in self.rows.groups[group : group + 2])
+        arrays = {p.name: p.rectangle(self.whole[p.name], first, last) for p in self.planes}
+        return Payload(self.whole.valid[..., first:last], arrays)
+
+    @classmethod
+    def empty(cls, rows: Ragged, planes: Sequence[RaggedPlane], *leading: int) -> "Payloads":
+        """Abstentions, to be written to."""
+        arrays = {p.name: torch.zeros((*leading, int(p.starts[-1])), dtype=p.dtype) for p in planes}
+        return cls(rows, Payload(torch.zeros((*leading, rows.num_rows), dtype=torch.bool), arrays), planes)
+
+
+class States(Views[State]):
+    """States whose tensors hold a number for each coordinate of all rows (d,), or for each row (B,)."""
+
+    def __init__(self, layout: Layout, whole: State) -> None:
+        super().__init__(len(layout.groups))
+        self.layout, self.whole = layout, whole
+
+    def _make(self, group: int) -> State:
+        own, rows = self.layout.groups[group], self.layout.ragged
+        first, last = (int(at) for at in rows.groups[group : group + 2])
+
+        def view(leaf: Tensor) -> Tensor:
+            if len(leaf) == rows.num_rows:
+                return leaf[first:last]
+            return leaf[own.offset : own.offset + own.size].view(len(own.blocks), own.n)
+
+        return _mapped(view, self.whole)
+
+    @classmethod
+    def joined(cls, layout: Layout, states: Sequence[State]) -> "States | None":
+        """The states of a layout's groups (B, n) and (B,) as one; None where they are not of this form."""
+        if isinstance(states, States):
+            return states
+        alike = all(_fits(state, len(g.blocks), g.n) for state, g in zip(states, layout.groups, strict=True))
+        return cls(layout, _joined(states)) if alike else None
+
+
+def flags_of(payloads: Sequence[Payload]) -> list[Tensor]:
+    """The validity flags of payloads (..., B) of all groups, in as many tensors as there are."""
+    return [payloads.whole.valid] if isinstance(payloads, Payloads) else [payload.valid for payload in payloads]
+
+
+def _of_sender(plane: Plane, i: int) -> Plane:
+    return Plane(plane.name, plane.dtype, plane.row[i]) if isinstance(plane.row, Tensor) else plane
+
+
+def _mapped(change: Callable[[Tensor], Tensor], state: Mapping[str, Any]) -> State:
+    return {k: _mapped(change, v) if isinstance(v, dict) else change(v) for k, v in state.items()}
+
+
+def _fits(state: Mapping[str, Any], num_blocks: int, n: int) -> bool:
+    """Whether all tensors of a state are float32 on the CPU and hold a number for each block, or each coordinate."""
+    shapes = ((num_blocks,), (num_blocks, n))
+    return all(
+        _fits(v, num_blocks, n)
+        if isinstance(v, dict)
+        else v.is_cpu and v.dtype == torch.float32 and tuple(v.shape) in shapes
+        for v in state.values()
+    )
+
+
+def _joined(states: Sequence[State]) -> State:
+    return {
+        key: _joined([s[key] for s in states])
+        if isinstance(own, dict)
+        else torch.cat([s[key].flatten() for s in states])
+        for key, own in states[0].items()
+    }

@@ -1,0 +1,188 @@
+"""Serves a table to the processes of a run. Nobody is heard before it has shown that it is one of them."""
+
+import contextlib
+import errno
+import json
+import secrets
+import socket
+import threading
+import time
+from pathlib import Path
+
+from gradvote.engines.elastic.consensus.register import PREFIX
+from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast, Storage
+from gradvote.engines.elastic.net.addresses import bare, joined, listening
+from gradvote.engines.elastic.net.authentication import REGISTER, Credentials
+from gradvote.engines.elastic.stores.journal import Journal
+from gradvote.engines.elastic.stores.messages import (
+    GET,
+    NOTHING,
+    PAST,
+    REFUSED,
+    VALUE,
+    Answer,
+    Question,
+    question_from,
+)
+from gradvote.engines.elastic.stores.table import NoRoom, Table
+from gradvote.engines.elastic.stores.transport import Access, Link, secured
+
+GREETING, ANSWERING = 3.0, 5.0
+"""Seconds that the other end has to show who it is, and to take an answer."""
+MOST_CLIENTS, MOST_STRANGERS = 1024, 32
+
+
+class RegisterServer:
+    """Serves on a listening socket from the moment it is made, until `close`.
+
+    Connections take one thread each: at most `most_clients` of processes of the run, and `most_strangers` that have not
+    shown yet who they are, for three seconds at most; who comes when all of these are taken is sent away, and comes
+    again. Messages are bounded by the transport, entries by the table.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        access: Access,
+        sock: socket.socket,
+        most_clients: int = MOST_CLIENTS,
+        most_strangers: int = MOST_STRANGERS,
+    ) -> None:
+        self.table, self.access, self._socket = table, access, sock
+        self.host, self.port = sock.getsockname()[:2]
+        self._most, self._most_strangers = most_clients, most_strangers
+        self._clients, self._strangers = set[socket.socket](), set[socket.socket]()
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        threading.Thread(target=self._accept, name="gradvote register", daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens: HOST:PORT."""
+        return joined(self.host, self.port)
+
+    @property
+    def num_connections(self) -> tuple[int, int]:
+        """How many processes of the run are connected, and how many that have not shown yet who they are."""
+        with self._lock:
+            return len(self._clients), len(self._strangers)
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        self._closed.set()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        with self._lock:
+            for sock in (*self._clients, *self._strangers):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        self.table.close()
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            try:
+                sock, _ = self._socket.accept()
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.EINVAL):
+                    return
+                self._closed.wait(0.1)  # no descriptors left, say: they come back
+                continue
+            with self._lock:
+                welcome = len(self._strangers) < self._most_strangers and len(self._clients) < self._most
+                if welcome:
+                    self._strangers.add(sock)
+            try:
+                if not welcome:
+                    raise OSError("too many")
+                threading.Thread(target=self._serve, args=(sock,), name="gradvote register client", daemon=True).start()
+            except (OSError, RuntimeError):  # RuntimeError: no more threads
+                self._forget(sock)
+
+    def _forget(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._strangers.discard(sock)
+            self._clients.discard(sock)
+        sock.close()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            link = secured(sock, self.access, time.monotonic() + GREETING, answering=True)
+            with self._lock:
+                self._strangers.discard(sock)
+                self._clients.add(sock)
+            while not self._closed.is_set():
+                self._answer(link)
+        except (OSError, ValueError):
+            pass  # it has left, or is nobody to be listened to
+        finally:
+            self._forget(sock)
+
+    def _answer(self, link: Link) -> None:
+        answer = answered(self.table, question_from(link.receive(None)), link.peer)
+        link.send(answer.pack(), time.monotonic() + ANSWERING)
+
+
+def serve(
+    host: str, port: int = 0, journal: Path | None = None, secret: str = "", keys: Path | None = None
+) -> RegisterServer:
+    """A register that listens at `host` alone, at a port (0: any). With a `journal` it goes on where that ends.
+
+    It hears who has a certificate of the authority in the folder `keys`, or without one who has the secret: an empty
+    one is 32 random bytes. The journal has the port and the secret, too.
+
+    Raises:
+        ValueError: nothing can listen there, or the journal is in use, damaged, another run's, or something else.
+        OSError: the journal cannot be opened or written.
+    """
+    table = Table(None if journal is None else Journal(journal))
+    credentials = None if keys is None else Credentials.load(keys, REGISTER)
+    kept = table.first("secret", secret or secrets.token_hex(32))
+    if secret and kept != secret:
+        raise ValueError(f"The journal {journal} is of a run with another secret. Name another file, or its secret.")
+    sock = listening(bare(host), port or int(table.get("port") or 0))
+    table.first("port", str(sock.getsockname()[1]))
+    return RegisterServer(table, credentials or kept.encode(), sock)
+
+
+def answered(table: Table, question: Question, peer: int | None) -> Answer:
+    """What a table says to a question of worker `peer`; None: it has not proven which one it is."""
+    key = question.key
+    if not key.startswith(PREFIX) or not _is_own(key, question.value, peer):
+        return Answer(REFUSED, f"The register keeps entries of {PREFIX} alone, and a worker's place by itself.")
+    try:
+        found = table.get(key) if question.kind == GET else table.first(key, question.value)
+    except SlotPast as error:
+        return Answer(PAST, str(error))
+    except NoRoom as error:
+        return Answer(REFUSED, str(error))
+    return Answer(NOTHING) if found is None else Answer(VALUE, found)
+
+
+def _is_own(key: str, value: str, peer: int | None) -> bool:
+    """Whether a worker says where it is itself, if it says where a worker is."""
+    if peer is None or not value or "/places/" not in key:
+        return True
+    place = json.loads(value)
+    return isinstance(place, dict) and place.get("number") == peer
+
+
+class OwnTable(Storage):
+    """The table of this process, without a socket."""
+
+    exposed = False
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def get(self, key: str, seconds: float) -> str | None:
+        return self._table.get(key)
+
+    def first(self, key: str, value: str, seconds: float) -> str:
+        try:
+            return self._table.first(key, value)
+        except NoRoom as error:
+            raise RegisterLost(str(error)) from error
+
+    def refresh(self, seconds: float) -> None:
+        """Nobody deletes here."""

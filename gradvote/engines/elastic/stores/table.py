@@ -1,0 +1,103 @@
+"""The entries of a register in memory, bounded, and on disk where there is a journal."""
+
+import re
+import threading
+from collections import deque
+
+from gradvote.engines.elastic.consensus.storage import SlotPast
+from gradvote.engines.elastic.stores.journal import Journal
+
+LONGEST_KEY, LONGEST_VALUE = 200, 1 << 19
+MOST_ENTRIES, MOST_BYTES, KEPT_SLOTS = 100_000, 64 << 20, 10_000
+_SLOT = re.compile(r"(.*/slots/\d{1,20})/(\d{1,20})/(\d{1,20})")
+Place = tuple[int, int]
+
+
+class NoRoom(ValueError):
+    """An entry is too long, or there are too many, or the disk is full; nothing was kept."""
+
+
+class Table:
+    """Entries that never change. Of decisions on slots the latest stay, within `most_bytes`; older ones are refused.
+
+    All that a run writes beside them (a ticket, an address and at most a proof for each process) has `most_entries` and
+    as many bytes of its own, so that decisions always have room.
+    """
+
+    def __init__(
+        self,
+        journal: Journal | None = None,
+        kept: int = KEPT_SLOTS,
+        most: int = MOST_ENTRIES,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._journal, self._kept, self._most, self._most_bytes = journal, kept, most, most_bytes
+        self._entries: dict[str, str] = {}
+        self._slots, self._floors = deque[str](), dict[str, Place]()
+        self._slot_bytes = self._other_bytes = 0
+        self._lock = threading.Lock()
+        for key, value in journal.entries() if journal is not None else ():
+            self._keep(key, value)
+
+    def get(self, key: str) -> str | None:
+        """The entry, where there is one."""
+        with self._lock:
+            return self._entries.get(key)
+
+    def first(self, key: str, value: str) -> str:
+        """The entry, which is this value where there was none before.
+
+        Raises:
+            NoRoom: it cannot be kept; nothing has changed.
+            SlotPast: it would be a decision on a slot that is older than those that are kept.
+        """
+        with self._lock:
+            known = self._entries.get(key)
+            if known is not None:
+                return known
+            self._check(key, value)
+            if self._journal is not None:
+                try:
+                    self._journal.append(key, value)
+                except (OSError, ValueError) as error:  # ValueError: it is closed
+                    raise NoRoom(f"The register cannot write its journal ({error}). Make room on that disk.") from error
+            self._keep(key, value)
+            return value
+
+    def close(self) -> None:
+        """Let another server use the journal; nothing can be kept from now on."""
+        with self._lock:
+            if self._journal is not None:
+                self._journal.close()
+
+    def _check(self, key: str, value: str) -> None:
+        if len(key.encode()) > LONGEST_KEY or len(value.encode()) > LONGEST_VALUE:
+            raise NoRoom(f"An entry has at most {LONGEST_KEY} and {LONGEST_VALUE} bytes; {key[:LONGEST_KEY]} has more.")
+        slot = _slot(key)
+        if slot is not None and slot[1] <= self._floors.get(slot[0], (-1, 0)):
+            raise SlotPast(f"The decision on {key} is not kept any more.")
+        num_others = len(self._entries) - len(self._slots)
+        if slot is None and (num_others >= self._most or self._other_bytes + len(value) > self._most_bytes):
+            raise NoRoom(f"The register is full: it keeps at most {self._most} entries. Start a new run.")
+
+    def _keep(self, key: str, value: str) -> None:
+        self._entries[key] = value
+        if _slot(key) is None:
+            self._other_bytes += len(value)
+            return
+        self._slots.append(key)
+        self._slot_bytes += len(value)
+        while len(self._slots) > self._kept or self._slot_bytes > self._most_bytes:
+            self._drop(self._slots.popleft())
+
+    def _drop(self, key: str) -> None:
+        self._slot_bytes -= len(self._entries.pop(key))
+        slot = _slot(key)
+        assert slot is not None
+        self._floors[slot[0]] = max(slot[1], self._floors.get(slot[0], (-1, 0)))
+
+
+def _slot(key: str) -> tuple[str, Place] | None:
+    """The group and the slot that a key is for; None for other entries."""
+    match = _SLOT.fullmatch(key)
+    return None if match is None else (match[1], (int(match[2]), int(match[3])))

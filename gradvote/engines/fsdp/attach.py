@@ -1,0 +1,163 @@
+"""`gradvote.fsdp.attach`: votes between the replicas of a model that each of them shards."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
+from torch.optim import Optimizer
+
+from gradvote.core import Algorithm
+from gradvote.engines.common import owners
+from gradvote.engines.common.arguments import check_algorithm, check_optimizers, in_words
+from gradvote.engines.common.parameters import check_modules
+from gradvote.engines.common.placement import Placement
+from gradvote.engines.common.training import Training
+from gradvote.engines.distributed.alike import make_alike
+from gradvote.engines.distributed.failures import Watch
+from gradvote.engines.distributed.session import Session
+from gradvote.engines.distributed.together import together
+from gradvote.engines.distributed.transport import Transport
+from gradvote.engines.fsdp.checkpoint import Checkpoints
+from gradvote.engines.fsdp.local import (
+    MEND,
+    check_group,
+    check_not_empty,
+    local_parameter,
+    parameters_of,
+    shifts_of,
+)
+from gradvote.engines.fsdp.replica import ShardRanks
+from gradvote.engines.fsdp.vote import FSDPVote, hook
+from gradvote.faults import Faulty
+from gradvote.staging import CPU
+
+WHERE = "attach(model, algorithm, group=replicas)"
+AGAIN = "shard the model and attach anew, on all ranks"
+ADVICE = (
+    "Accumulate under model.set_requires_gradient_sync(False), so that only the last backward pass of a step "
+    "synchronises; and call optimizer.zero_grad() before a new step."
+)
+STATISTICS = (
+    "each rank keeps running statistics of its own data, so that they differ between ranks. Call "
+    "gradvote.distributed.average_statistics(model) before evaluating or saving."
+)
+
+
+def attach(
+    model: nn.Module,
+    algorithm: Algorithm,
+    *,
+    group: dist.ProcessGroup | DeviceMesh,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    scaler: GradScaler | None = None,
+    max_norm: float | None = None,
+    placement: Placement = "sharded",
+    init_sync: bool = True,
+    seed: int = 0,
+    secret: bytes | None = None,
+    faults: Sequence[Faulty] = (),
+) -> FSDPVote:
+    """Let replicas vote, each of which is a model that FSDP2 shards over its own ranks.
+
+        mesh = init_device_mesh("cuda", (replicas, shards), mesh_dim_names=("replicate", "shard"))
+        fully_shard(model, mesh=mesh["shard"])
+        vote = gradvote.fsdp.attach(model, algorithms.signum(), group=mesh["replicate"], optimizer=optimizer)
+
+    Within a replica FSDP averages gradients as ever; each replica is one worker, and each of its ranks votes on its own
+    shard, with memories of that size, after the backward pass. Afterwards every `.grad` is the direction that the
+    replicas agreed on. `group` holds the ranks that have the same shard, one of each replica; nothing else uses it
+    during a backward pass, and its timeout is its own.
+
+    All ranks attach with the same arguments after `fully_shard`, before the first backward pass. With `init_sync` the
+    replicas begin with the values of the first one. `optimizer`, `scaler`, `placement`, `secret` and `faults` are as
+    for `gradvote.ddp.attach`; `max_norm` bounds the norm of the replica's whole gradient before the vote. A parameter
+    on which nobody voted, in any shard, has no gradient afterwards.
+
+    Blocks are cut from the shard: their borders, and with them scales, random draws and what one block's abstention
+    silences, depend on the number of shards.
+
+    Raises:
+        TypeError: something else than expected was given.
+        ValueError: the model is not sharded over one dimension as a whole, `group` is not the one across replicas, a
+            rule needs whole vectors, or ranks differ in what they were given.
+    """
+    wholes, known, local = parameters_of(model, WHERE)
+    own_group = _group_of(group)
+    shards, transport, watch = ShardRanks(wholes[0].device_mesh.get_group()), Transport(own_group), Watch(own_group)
+    numels = shards.gather([p.numel() for p in local.tensors])
+    with together(shards.transport, shards.watch), together(transport, watch):
+        check_group(shards.watch.ranks, watch.ranks)
+        check_not_empty(local)
+        check_algorithm(algorithm, WHERE)
+        _check_rule(algorithm)
+        check_modules(model)
+        _check_unhooked(model)
+        optimizers = check_optimizers(optimizer, WHERE)
+        here, own = [local_parameter(p) for p in wholes], model.modules()
+        training = Training(known, algorithm, optimizers, scaler, max_norm, AGAIN, own, ADVICE, local=here)
+        shifts = partial(shifts_of, numels=numels, shard=shards.shard)
+        session = Session(local, algorithm, placement, transport, seed, secret, faults, shifts)
+    _check_same_replica(shards, transport)
+    session.check_alike(local)
+    if init_sync:
+        make_alike(transport, local, owners.buffers_of(model.modules()))
+    owners.warn_of_statistics(model.modules(), STATISTICS, stacklevel=2)
+    shards.know(sum(len(g.blocks) for g in session.protocol.layout.groups))
+    vote = FSDPVote(training, session, watch, shards, Checkpoints(session, dict(zip(local.names, wholes, strict=True))))
+    hook(model, wholes, vote)
+    return vote
+
+
+def _group_of(given: Any) -> dist.ProcessGroup:
+    if isinstance(given, DeviceMesh):
+        if given.ndim == 1:
+            return given.get_group()
+        raise ValueError(f"group= takes a mesh of one dimension, that across replicas; got {given}. {MEND}")
+    if given is dist.GroupMember.NON_GROUP_MEMBER or not isinstance(given, dist.ProcessGroup):
+        raise TypeError(
+            f"group= takes the process group of the ranks that have the same shard, one of each replica; got "
+            f"{in_words(given)}. {MEND}"
+        )
+    return given
+
+
+def _check_rule(algorithm: Algorithm) -> None:
+    if not algorithm.aggregate.separable:
+        raise ValueError(
+            f"{algorithm.aggregate} needs every worker's whole vector at once, but each rank of a replica has a shard "
+            "of it. Use a rule for each coordinate alone (a vote, a median, a trimmed mean)."
+        )
+
+
+def _check_unhooked(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, FSDPModule) and _hooked(module):
+            raise ValueError(
+                f"This model has an all-reduce hook already (on its {type(module).__name__}), and FSDP takes one: an "
+                "earlier attach, or set_all_reduce_hook of torchft or of a trainer. Leave the other one out, and "
+                "attach once to each model."
+            )
+
+
+def _hooked(module: FSDPModule) -> bool:
+    """Torch has no public way to ask; where its names change, the other hook is replaced."""
+    state = module._get_fsdp_state()
+    groups = getattr(state, "_fsdp_param_groups", None) or [getattr(state, "_fsdp_param_group", None)]
+    return any(getattr(group, "_all_reduce_hook", None) is not None for group in groups)
+
+
+def _check_same_replica(shards: ShardRanks, transport: Transport) -> None:
+    """Raise ValueError where the shards of this replica take it for different workers."""
+    numbers = shards.gather([transport.rank, transport.num_ranks])
+    own = transport.gather(torch.tensor([shards.shard], device=CPU))
+    if bool((numbers != numbers[0]).any()) or bool((own != own[0]).any()):
+        raise ValueError(
+            f"The groups do not fit: the ranks of this replica are workers {numbers[:, 0].tolist()} of "
+            f"{numbers[:, 1].tolist()}, and the ranks of this group have the shards {own[:, 0].tolist()}. {MEND}"
+        )

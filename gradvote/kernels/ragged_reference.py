@@ -1,0 +1,200 @@
+"""Kernels for rows of unequal length, as definitions: group by group of equal rows, by those of `reference`.
+
+Shapes: `rows` are B rows with d coordinates and W words in all (`gradvote.ragged`); x (d,), words (..., W), one number
+or flag of each row (..., B), marked units (..., U).
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradvote.core import Units
+from gradvote.kernels import reference, units_reference
+from gradvote.kernels.feedback_reference import Feedback, Inertia, feedback_step
+from gradvote.ragged import Numbers, Ragged
+from gradvote.rng import Draw
+
+
+def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Words (W,) of signs, validity flags (B,), and words (U,) that mark units of zeros, if they are asked for."""
+    found = []
+    for own, g in zip(_rectangles(x, rows.offsets, rows), _each(rows), strict=True):
+        if still:
+            found.append(units_reference.still_pack_signs(own, g.of(zeros), g.units))
+        else:
+            found.append((*reference.checked_pack_signs(own, g.of(zeros)), x.new_zeros(1)))
+    words, valid, flags = zip(*found, strict=True)
+    return _flat(words), torch.cat(valid), _flat(flags) if still else None
+
+
+def ragged_noisy_signs(
+    x: Tensor, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
+) -> tuple[Tensor, Tensor]:
+    """Words (W,) of the signs of x + b·ξ and validity flags (B,); b is a number or one for each row."""
+    pairs = [
+        reference.noisy_pack_signs(own, g.of(std), g.of(draw), distribution, g.of(zeros))
+        for own, g in zip(_rectangles(x, rows.offsets, rows), _each(rows), strict=True)
+    ]
+    return _flat([words for words, _ in pairs]), torch.cat([valid for _, valid in pairs])
+
+
+def ragged_average(old: Tensor, beta: float, x: Tensor, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
+    """β·old + γ·x, and the same with `old` in each row where that is not finite; x `bounded`."""
+    pairs = [
+        reference.moving_average(before, beta, own, gain)
+        for before, own in zip(*(_rectangles(t, rows.offsets, rows) for t in (old, x)), strict=True)
+    ]
+    return _flat([new for new, _ in pairs]), _flat([kept for _, kept in pairs])
+
+
+def ragged_feedback_step(
+    x: Tensor,
+    memory: Tensor,
+    ratio: Tensor,
+    inertia: Inertia | None,
+    keep: Tensor | None,
+    zeros: Draw | bool,
+    scale: Tensor | None,
+    rows: Ragged,
+) -> Feedback:
+    """`feedback_step` with ratio and scale (B,) or (), keep (W,)."""
+    steps = []
+    for g, own, e in zip(_each(rows), *(_rectangles(t, rows.offsets, rows) for t in (x, memory)), strict=True):
+        moving = None if inertia is None else Inertia(g.coordinates(inertia.momentum), inertia.mu, inertia.nesterov)
+        mask = None if keep is None else g.words(keep)
+        steps.append(feedback_step(own, e, g.of(ratio), moving, mask, g.of(zeros), g.of(scale)))
+    scales = scale if scale is not None else torch.cat([s.scale for s in steps])
+    momentum = None if inertia is None else _flat([s.momentum for s in steps if s.momentum is not None])
+    valid = torch.cat([s.valid for s in steps])
+    return Feedback(_flat([s.bits for s in steps]), valid, scales, _flat([s.memory for s in steps]), momentum)
+
+
+def ragged_mean_abs(x: Tensor, keep: Tensor | None, rows: Ragged) -> Tensor:
+    """The mean of |x| of each row, over the marked coordinates."""
+    return torch.cat(
+        [
+            reference.mean_abs(g.coordinates(x), None if keep is None else g.words(keep)).expand(g.stop - g.start)
+            for g in _each(rows)
+        ]
+    )
+
+
+def ragged_random_bits(draw: Draw, rows: Ragged) -> Tensor:
+    """Fair bits for each coordinate of each row."""
+    return _flat([reference.random_bits(g.of(draw), g.n) for g in _each(rows)])
+
+
+def ragged_keep_bits(draw: Draw, threshold: int | Tensor, granularity: int, rows: Ragged) -> Tensor:
+    """Masks of each row: `reference.keep_bits`."""
+    return _flat([reference.keep_bits(g.of(draw), g.n, g.of(threshold), granularity) for g in _each(rows)])
+
+
+def ragged_counts(words: Tensor, rows: Ragged) -> Tensor:
+    """How many bits of each row are set."""
+    return torch.cat([reference.count_bits(g.words(words)) for g in _each(rows)], -1)
+
+
+def ragged_compact(words: Tensor, keep: Tensor, rows: Ragged) -> Tensor:
+    """The kept bits of each row, moved to its beginning; zeros behind them."""
+    return _flat([reference.compact(g.words(words), g.words(keep), g.width) for g in _each(rows)])
+
+
+def ragged_expand(words: Tensor, keep: Tensor, rows: Ragged) -> Tensor:
+    """The inverse: bits outside `keep` are zero."""
+    return _flat([reference.expand(g.words(words), g.words(keep)) for g in _each(rows)])
+
+
+def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Tensor, rows: Ragged) -> None:
+    """Writes ±scale of each row for words (W,) into `out` (d,), zero outside `keep`."""
+    for g in _each(rows):
+        target = g.coordinates(out)
+        if keep is None:
+            target.copy_(reference.unpack_signs(g.words(words), g.n, g.of(scales)))
+        else:
+            target.copy_(reference.unpack_kept(g.words(words), g.words(keep), g.n, g.of(scales)))
+
+
+def ragged_mean(words: Tensor, keep: Tensor | None, scales: Tensor, counts: Tensor, rows: Ragged) -> Tensor:
+    """Σ scale·sign over the senders of words (M, W), divided by `counts` (B,): (d,)."""
+    return _flat(
+        [
+            reference.mean_signs(
+                g.words(words),
+                None if keep is None else g.words(keep),
+                g.n,
+                scales[..., g.start : g.stop],
+                counts[g.start : g.stop],
+            )
+            for g in _each(rows)
+        ]
+    )
+
+
+def ragged_whole_units(words: Tensor, rows: Ragged) -> Tensor:
+    """Words (..., U) that mark the units of which all bits are set."""
+    return _flat([units_reference.whole_units(g.words(words), g.n, g.units) for g in _each(rows)])
+
+
+def ragged_outside_units(flags: Tensor, rows: Ragged) -> Tensor:
+    """Words (..., W) with the bits set outside the marked units."""
+    marked = zip(_each(rows), _rectangles(flags, rows.unit_words, rows), strict=True)
+    return _flat([units_reference.outside_units(own, g.n, g.units) for g, own in marked])
+
+
+def ragged_copy(source: Tensor, begins: Numbers, target: Tensor, places: Numbers, sizes: Numbers) -> None:
+    """Copies `sizes` bytes from `begins` in the memory of `source` to `places` in that of `target`; all contiguous."""
+    come, go = (t.view(-1).view(torch.uint8) for t in (source, target))
+    for begin, place, size in zip(begins.tolist(), places.tolist(), sizes.tolist(), strict=True):
+        go[place : place + size] = come[begin : begin + size]
+
+
+class _Rectangle:
+    """The rows from `start` to `stop`, which are equal, as a group."""
+
+    def __init__(self, rows: Ragged, start: int, stop: int) -> None:
+        self.rows, self.start, self.stop = rows, start, stop
+        self.n = int(rows.lengths[start])
+        self.width = reference.num_words(self.n)
+        phases = torch.from_numpy(rows.phases[start:stop])
+        self.units = Units(int(rows.units[start]), None if rows.phases[start] < 0 else phases)
+
+    def of(self, given: Any) -> Any:
+        """The own share of what is said for all rows."""
+        if isinstance(given, Draw):
+            return Draw(given.key, self.of(given.block), self.of(given.sender))
+        if isinstance(given, Tensor) and given.dim() and given.shape[-1] == self.rows.num_rows:
+            return given[..., self.start : self.stop]
+        return given
+
+    def words(self, flat: Tensor) -> Tensor:
+        """Its words (..., B, W)."""
+        return self._cut(flat, self.rows.words)
+
+    def coordinates(self, flat: Tensor) -> Tensor:
+        """Its coordinates (..., B, n)."""
+        return self._cut(flat, self.rows.offsets)
+
+    def _cut(self, flat: Tensor, starts: Numbers) -> Tensor:
+        return rectangle(flat, starts, self.start, self.stop)
+
+
+def rectangle(flat: Tensor, starts: Numbers, start: int, stop: int) -> Tensor:
+    """Rows of equal length of a flat vector (..., d) as a view (..., B, n)."""
+    begin, end = int(starts[start]), int(starts[stop])
+    rows: Tensor = flat[..., begin:end].unflatten(-1, (stop - start, (end - begin) // (stop - start)))
+    return rows
+
+
+def _each(rows: Ragged) -> Iterator[_Rectangle]:
+    return (_Rectangle(rows, int(a), int(b)) for a, b in pairwise(rows.groups))
+
+
+def _rectangles(flat: Tensor, starts: Numbers, rows: Ragged) -> Iterator[Tensor]:
+    return (rectangle(flat, starts, int(a), int(b)) for a, b in pairwise(rows.groups))
+
+
+def _flat(parts: Any) -> Tensor:
+    return torch.cat([part.flatten(-2) for part in parts], -1)

@@ -1,0 +1,51 @@
+"""The training loop with local steps: each simulated worker takes H steps of its own, then comes one round."""
+
+from typing import Any
+
+from torch import Tensor
+
+from gradvote.engines.pseudo_gradients import LocalWorkers
+from gradvote.faults import diverging
+from gradvote.lab.train.folder import RunFolder
+from gradvote.lab.train.run import Run
+from gradvote.lab.train.setup import Setup, inner_for
+
+
+class LocalRun(Run):
+    """A run whose steps are rounds, as `gradvote.local_steps` takes them on real workers.
+
+    The run's optimizer is the outer one; `config.inner` makes the workers' own, whose states the checkpoint holds.
+    """
+
+    def __init__(self, setup: Setup, place: RunFolder, command: str = "", label: str | None = None) -> None:
+        if diverging(setup.faults):
+            raise ValueError(
+                "Faults on the way down give each worker a model of its own, which local steps here do not have: put "
+                "them on the worker or on the way up."
+            )
+        super().__init__(setup, place, command, label)
+        layout, num = setup.protocol.layout, setup.config.workers
+        self.workers = LocalWorkers(self.models[0], lambda params: inner_for(setup.config, params), num, layout)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        try:
+            self.workers.load_state_dict(state["local"])
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.place.checkpoint} does not fit the run it names: {error}") from error
+
+    def _gradients(self) -> None:
+        return None
+
+    def _round(self, known: tuple[Tensor, Tensor] | None) -> None:
+        every = self.config.local_steps or 1
+        batches = [self.observer.batches(self.step * every + k) for k in range(every)]
+        super()._round(self.workers.pseudo_gradients(batches, self.config.seed, self.step))
+
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "local": self.workers.state_dict()}
+
+
+def run_for(setup: Setup, place: RunFolder, command: str = "", label: str | None = None) -> Run:
+    """The run of a setup, with local steps or without."""
+    return (Run if setup.config.local_steps is None else LocalRun)(setup, place, command, label)

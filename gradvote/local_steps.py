@@ -1,0 +1,123 @@
+"""Fewer rounds: H local steps of any optimizer, then a vote on how far they led: `gradvote.local_steps.attach`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gradvote.codecs.after_steps import AfterSteps
+from gradvote.core import Algorithm
+from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
+from gradvote.engines.common.parameters import check_modules
+from gradvote.engines.local_steps import WHERE, LocalSteps, Rounds, Start, outer_on, start_of
+from gradvote.errors import unknown
+
+if TYPE_CHECKING:
+    from gradvote.engines.distributed.exchange import Exchange
+
+__all__ = ["ENGINES", "LocalSteps", "Rounds", "attach"]
+
+Engine = Callable[[nn.Module, Optimizer, Algorithm], Rounds]
+
+
+def attach(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer] | None,
+    algorithm: Algorithm,
+    *,
+    every: int,
+    outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer],
+    engine: str | Engine = "distributed",
+    **options: Any,
+) -> LocalSteps:
+    """Let workers take `every` steps of their own, and then vote on how far those led.
+
+        outer = torch.optim.SGD(model.parameters(), lr=0.7, momentum=0.9, nesterov=True)
+        local = gradvote.local_steps.attach(model, optimizer, gradvote.algorithms.diloco(), every=32, outer=outer)
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss(model(x), y).backward()
+            optimizer.step()
+            local.step()  # after each step; every 32nd time it is a round
+
+    The pseudo-gradient start − now goes through the engine as a gradient does, and `outer`, an optimizer on the model's
+    parameters or a function that makes one of parameters, steps from the start with the direction that all agreed on
+    (Douillard et al. 2023, "DiLoCo", Algorithm 1). The inner `optimizer`, one or several, stays this worker's own, with
+    its states: nothing of it is exchanged. None: there is none, `every` is 1, and the gradient itself is voted on.
+
+    `engine` is "distributed" (`gradvote.distributed.Exchange`: all workers stay), "elastic" (`gradvote.elastic.attach`:
+    they come and go; use `with local:`), "torchft" (`gradvote.torchft.attach`, with manager=), or a function of (model,
+    outer optimizer, algorithm) that gives an object with `step`, `state_dict` and `load_state_dict`. All other options
+    are that engine's; a worker that joins, heals or missed a round begins at the agreed parameters.
+
+    Raises:
+        TypeError: something else than expected was given.
+        ValueError: `every` is below 1, the outer optimizer has other parameters, or what the engine refuses: workers
+            that differ in `every` among them.
+    """
+    check_model(model, WHERE)
+    check_modules(model)
+    check_algorithm(algorithm, WHERE)
+    optimizers = check_optimizers(optimizer, WHERE)
+    algorithm = replace(algorithm, up=AfterSteps(algorithm.up, every))
+    if not optimizers and every != 1:
+        raise ValueError(f"Without an inner optimizer the gradient itself is voted on, and every is 1; got {every}.")
+    if isinstance(engine, str) and engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    start = start_of(model)
+    stepping = outer_on(outer, model, start)
+    if isinstance(engine, str):
+        rounds = ENGINES[engine](start, stepping, algorithm, **options)
+    else:
+        rounds = engine(start, stepping, algorithm, **options)
+    return LocalSteps(model, start, optimizers, stepping, rounds, every)
+
+
+class _Exchanged:
+    """An exchange and the outer optimizer's step, which the other engines take themselves."""
+
+    def __init__(self, exchange: "Exchange", outer: Optimizer) -> None:
+        self._exchange, self._outer = exchange, outer
+        self.stats, self.all_stats = exchange.stats, exchange.all_stats
+        self.state_dict, self.load_state_dict = exchange.state_dict, exchange.load_state_dict
+
+    def step(self) -> None:
+        self._exchange.step()
+        self._outer.step()
+
+
+class _Managed:
+    """A vote under torchft's manager, whose quorum begins with each round."""
+
+    def __init__(self, manager: Any, vote: Any) -> None:
+        self._manager, self._vote = manager, vote
+        self.stats, self.state_dict, self.load_state_dict = vote.stats, vote.state_dict, vote.load_state_dict
+        self.worker = vote.worker
+
+    def step(self) -> bool:
+        self._manager.start_quorum()
+        return bool(self._vote.step())
+
+
+def _distributed(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
+    from gradvote.engines.distributed.exchange import Exchange  # noqa: PLC0415  # engines are loaded when chosen
+
+    return _Exchanged(Exchange(start.named_parameters(), algorithm, optimizer=outer, **options), outer)
+
+
+def _elastic(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
+    from gradvote.engines.elastic import attach as attach_elastic  # noqa: PLC0415  # engines are loaded when chosen
+
+    return attach_elastic(start, outer, algorithm, **options)
+
+
+def _torchft(start: Start, outer: Optimizer, algorithm: Algorithm, *, manager: Any, **options: Any) -> Rounds:
+    from gradvote.engines.torchft import attach as attach_torchft  # noqa: PLC0415  # engines are loaded when chosen
+
+    return _Managed(manager, attach_torchft(manager, start, outer, algorithm, **options))
+
+
+ENGINES: dict[str, Callable[..., Rounds]] = {"distributed": _distributed, "elastic": _elastic, "torchft": _torchft}
+"""Engines by name; each is imported when it is chosen."""

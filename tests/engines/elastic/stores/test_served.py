@@ -1,0 +1,163 @@
+"""A register behind a socket: who is heard, what is kept, and for how long anyone waits."""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.records import Outcome, Record
+from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast
+from gradvote.engines.elastic.stores import server as serving
+from gradvote.engines.elastic.stores.client import ServedStore
+from gradvote.engines.elastic.stores.journal import FIRST_LINE, Journal
+from gradvote.engines.elastic.stores.messages import FIRST, Question
+from gradvote.engines.elastic.stores.server import RegisterServer, answered, serve
+from gradvote.engines.elastic.stores.table import NoRoom, Table
+
+KEY = "gradvote/elastic//places/1"
+
+
+def record(step: int, text: str = "") -> Record:
+    return Record(Slot(step), Outcome.VOID, members=(Member(1, 0),), text=text)
+
+
+@pytest.fixture
+def server() -> Iterator[RegisterServer]:
+    own = serve("127.0.0.1")
+    yield own
+    own.close()
+
+
+def client_of(server: RegisterServer) -> ServedStore:
+    return ServedStore(server.host, server.port, server.access)
+
+
+def test_the_first_proposal_wins_for_everyone(server: RegisterServer) -> None:
+    one, two = Register(client_of(server)), Register(client_of(server))
+    assert one.decide(1, record(3, "first")) == two.decide(1, record(3, "second")) == record(3, "first")
+    assert two.decision(1, Slot(3)) == record(3, "first") and two.decision(1, Slot(4)) is None
+    assert [one.ticket(), two.ticket(), one.ticket()] == [1, 2, 3] and two.num_tickets() == 3
+    assert one.free_number() == 0 and two.free_number() == 1 and one.run_id() == two.run_id()
+    one.publish(place := Presence(1, 0, "127.0.0.1", 4000, 0, "state"))
+    assert two.place(1) == place and two.place(2) is None
+
+
+def test_it_listens_where_it_was_told_and_hears_the_run_alone(server: RegisterServer) -> None:
+    assert server._socket.getsockname()[0] == "127.0.0.1"
+    stranger = ServedStore(server.host, server.port, b"another run's secret")
+    with pytest.raises(RegisterLost, match="does not have this run's secret"):
+        stranger.first(KEY, "mine", 5.0)
+    with socket.create_connection((server.host, server.port)) as sock:  # repeats what it hears
+        sock.sendall(sock.recv(32) + bytes(32))
+        sock.recv(32)
+        assert sock.recv(1) == b""
+    assert client_of(server).get(KEY, 5.0) is None
+    with pytest.raises(RegisterLost, match="entries of gradvote/elastic alone"):
+        client_of(server).get("secret", 5.0)
+
+
+def test_a_worker_says_where_it_is_and_not_where_others_are() -> None:
+    table, place = Table(), '{"number": 3}'
+    assert answered(table, Question(FIRST, KEY, place), 2).text.endswith("a worker's place by itself.")
+    assert table.get(KEY) is None and answered(table, Question(FIRST, KEY, place), 3).text == place
+
+
+def test_silent_strangers_keep_nobody_out(server: RegisterServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "GREETING", 0.3)
+    strangers = [socket.create_connection((server.host, server.port)) for _ in range(2 * serving.MOST_STRANGERS)]
+    try:
+        assert client_of(server).first(KEY, "mine", 5.0) == "mine"
+        assert server.num_connections[1] <= serving.MOST_STRANGERS
+    finally:
+        for sock in strangers:
+            sock.close()
+
+
+def test_no_call_outlives_its_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections stand, and nobody answers
+        store, began = ServedStore("127.0.0.1", silent.getsockname()[1], b"secret"), time.monotonic()
+        with pytest.raises(RegisterLost, match="does not answer"):
+            store.get(KEY, 0.3)
+        assert time.monotonic() - began < 2.0
+
+
+def test_a_register_that_is_started_again_goes_on_where_it_was(tmp_path: Path) -> None:
+    one = serve("127.0.0.1", journal=tmp_path / "journal")
+    register = Register(client_of(one), patience=5.0)
+    register.decide(1, record(3, "first"))
+    with pytest.raises(ValueError, match="Another register uses the journal"):
+        serve("127.0.0.1", journal=tmp_path / "journal")
+    one.close()
+    with pytest.raises(RegisterLost):
+        register.decision(1, Slot(3))
+    two = serve("127.0.0.1", journal=tmp_path / "journal")
+    try:
+        assert (two.port, two.access) == (one.port, one.access)
+        assert register.decide(1, record(3, "second")) == record(3, "first")
+        assert (tmp_path / "journal").stat().st_mode & 0o077 == 0
+    finally:
+        two.close()
+
+
+def test_what_was_never_answered_for_is_cut_off_and_damage_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    table = Table(Journal(path))
+    table.first("a", "1")
+    whole = path.read_bytes()
+    table.first("b", "2")
+    table.close()
+    path.write_bytes(path.read_bytes()[:-1])
+    table = Table(Journal(path))
+    assert table.get("a") == "1" and table.get("b") is None and path.read_bytes() == whole
+    table.first("b", "3")
+    table.close()
+    path.write_bytes(path.read_bytes().replace(b"a1", b"a2"))
+    with pytest.raises(ValueError, match=f"damaged at byte {len(FIRST_LINE)}"):
+        Table(Journal(path))
+    path.write_bytes(b"something else\n")
+    with pytest.raises(ValueError, match="not the journal"):
+        Journal(path)
+
+
+def test_a_full_disk_keeps_nothing_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = serve("127.0.0.1", journal=tmp_path / "journal")
+    try:
+        store, write = client_of(own), os.write
+        size = (tmp_path / "journal").stat().st_size
+
+        def full(descriptor: int, data: bytes) -> int:
+            if len(data) < 20:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(descriptor, data[:10])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(RegisterLost, match=r"No space left on device.*Make room"):
+                store.first(KEY, "1", 5.0)
+        assert store.get(KEY, 5.0) is None and (tmp_path / "journal").stat().st_size == size
+        assert store.first(KEY, "2", 5.0) == "2"
+    finally:
+        own.close()
+
+
+def test_entries_are_bounded_and_decisions_of_long_ago_refused() -> None:
+    table = Table(kept=3, most=2)
+    for step in range(5):
+        assert table.first(f"x/slots/1/{step}/0", str(step)) == str(step)
+    with pytest.raises(SlotPast):
+        table.first("x/slots/1/1/0", "another one")
+    assert table.get("x/slots/1/0/0") is None and table.first("x/slots/1/2/0", "another one") == "2"
+    assert table.first("x/slots/2/0/0", "of another group") == "of another group"
+    table.first("a", "")
+    table.first("b", "")
+    with pytest.raises(NoRoom, match="at most 2 entries"):
+        table.first("c", "")
+    with pytest.raises(NoRoom, match="at most 200 and"):
+        table.first("x/slots/2/1/0", "x" * (1 << 20))

@@ -1,0 +1,65 @@
+"""Runs with local steps: `gradvote train --local-steps`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradvote.lab.train import Config, checkpoint
+from tests.lab.train.small import about, assert_same, config, resumed, samples, trained
+from tests.lab.train.small import reopened as reopened_at
+
+
+def options(**more: Any) -> dict[str, Any]:
+    return {"local_steps": 3, "optimizer": "nesterov", "algorithm": "dist-ef-sgdm", "batch_size": 5, "lr": 0.3, **more}
+
+
+def test_resuming_keeps_the_workers_own_optimizers(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", **options())
+    assert trained(tmp_path / "part", 7, **options()).status == "interrupted"
+    again = resumed(tmp_path / "part")
+    assert_same(again, whole)
+    assert about(whole)["config"]["local_steps"] == 3 and "AfterSteps" in about(whole)["algorithm"]
+    counted = whole.workers.optimizers[0].state_dict()["state"][0]["step"]  # type: ignore[attr-defined]  # a LocalRun's
+    assert int(counted) == 3 * whole.step == 36
+
+
+def test_a_checkpoint_without_their_states_is_named(tmp_path: Path) -> None:
+    run = trained(tmp_path / "part", 4, **options())
+    state = run._state()
+    del state["local"]
+    checkpoint.save(state, run.place.checkpoint)
+    with pytest.raises(ValueError, match="does not fit the run it names"):
+        reopened_at(tmp_path / "part")
+
+
+def test_three_steps_learn_more_in_a_round_than_one(tmp_path: Path) -> None:
+    """At the same rates."""
+    plain = {"algorithm": "diloco", "optimizer": "sgd", "lr": 1.0, "inner_lr": 0.01}
+    more, fewer = (trained(tmp_path / str(h), **options(local_steps=h, **plain)) for h in (6, 1))
+    losses = [run.observer.look(run.step, 0.0, None)["loss"] for run in (more, fewer)]
+    assert losses[0] < losses[1] - 0.1
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"local_steps": 0}, "local_steps must be at least 1"),
+        ({"inner": "lion", "local_steps": 2}, "inner optimizer"),
+        ({"inner_lr": 0.1}, "belong to local steps"),
+        ({"local_steps": 2, "engine": "ddp"}, "attach gradvote.local_steps in a script"),
+        ({"local_steps": 2, "mode": "vectorized"}, "mode 'vectorized'"),
+        ({"local_steps": 2, "inner_lr": -1.0}, "inner learning rate must be finite"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(given: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Config(**given)
+
+
+def test_faults_that_part_the_models_are_refused(tmp_path: Path) -> None:
+    from gradvote.lab.train import start
+
+    down = {"fault": "invert", "place": "downlink", "num": 1}
+    with pytest.raises(ValueError, match="on the worker or on the way up"):
+        start(config(**options(faults=(down,))), tmp_path / "run", samples=samples())
