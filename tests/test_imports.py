@@ -31,7 +31,7 @@ TIERS: list[set[str]] = [
 ]
 """The library."""
 LAB: list[set[str]] = [
-    {"lab", "lab.files", "lab.locks", "lab.quantities", "lab.streams"},
+    {"lab", "lab.files", "lab.locks", "lab.memory", "lab.quantities", "lab.streams"},
     {"lab.data", "lab.models", "lab.plan"},
     {"lab.train", "lab.report"},
     {"lab.experiments", "lab.bench"},

@@ -6,7 +6,8 @@ bits per coordinate up and down, and σ the share of the coordinates that a work
     kept   d(w + σs)  +  dσMu/8 where a vote may be tied, so that ties can be counted  +  what waits for another use
     peak   kept  +  the new states of one slice  +  copies of ballots and decisions on their way  +  masks
 
-Dense ballots and decisions (32 bits) are most of a peak; of packed ones there are a few tenths of a byte.
+Dense ballots and decisions (32 bits) are most of a peak; of packed ones there are a few tenths of a byte. Measured on
+the processor in `Exchange`, where a tensor is not larger than a slice or has smaller blocks (docs/memory.md).
 """
 
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from torch import Tensor
 from gradvote.codecs.masked import Masked
 from gradvote.codecs.wrapper import WrapperCodec
 from gradvote.core import Aggregator, Algorithm, Part
+from gradvote.engines.distributed.pipeline import is_wide
 from gradvote.engines.distributed.slices import SLICE
 from gradvote.engines.distributed.states import leaves
 from gradvote.kernels.cpu.spare import READY
 
 COPIES = 3
 """Of a packed ballot or decision at once, as measured: as it was made, as it is sent, and as it arrives."""
+FEW = 1.1
+"""Of dense ballots, of which not all are on their way at once."""
 MASKS = 3
 """A worker's own, those of the ballots for its share, and that of the decision: a bit per coordinate each."""
 BLOCK = 16384
@@ -49,7 +53,8 @@ def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits
     waiting = min(float(READY), worker * SLICE + up)
     kept = params * (worker + share * server) + up * workers * share * tied + waiting
     masked = any(isinstance(own, Masked) for own in (_innermost(algorithm.up), _innermost(algorithm.down)))
-    within = worker * min(SLICE, params) + COPIES * (up + down) + masked * MASKS / 8 * params
+    copies = FEW if is_wide(algorithm) and placement != "replicated" else COPIES
+    within = worker * min(SLICE, params) + copies * (up + down) + masked * MASKS / 8 * params
     return Memory(kept, kept + within)
 
 

@@ -53,8 +53,9 @@ def momentum(model: nn.Module, optimizer: torch.optim.Optimizer, vote: Any) -> N
 def memory(kind: str) -> Harm:
     def turn(model: nn.Module, optimizer: torch.optim.Optimizer, vote: Any) -> None:
         for seat in vote._session.seats.values():
-            if getattr(seat, kind) and getattr(seat, kind)[0]:
-                first_of(getattr(seat, kind)).view(-1)[0] += 100.0
+            states = getattr(seat, kind).states[0]
+            if states and states[0]:
+                first_of(states).view(-1)[0] += 100.0
 
     return turn
 

@@ -64,6 +64,11 @@ class FlatBuffer:
             outbox.write(layout, decode)
         outbox.finish()
 
+    def fit(self, size: int) -> None:
+        """Let go of what is more than is needed for `size` coordinates: DDP's first bucket is the whole model."""
+        if len(self._flat) > size:
+            self._flat = self._flat[:0].clone()
+
     def room(self, size: int) -> Tensor:
         """The first `size` coordinates."""
         if len(self._flat) < size:

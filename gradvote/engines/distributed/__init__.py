@@ -4,7 +4,8 @@ A map. One step of one rank, in order, with the file of each part:
 
 1. `exchange`: the user's `step()`. The gradients go into `common.flat_buffer`, cut into the chunks of `chunking`;
    behind DDP `hook_thread` does the same with its buckets.
-2. `session`: this rank's states for each `common.part`, kept by the row in `states`; it opens a `part_round` for each.
+2. `session`: this rank has a `seat` for each `common.part`, with states cut into `slices` and kept by the row in
+   `states`; it opens a `part_round` for each.
 3. `pipeline`: ballots up, decisions down, over the `transport`, part by part, while others are encoded or read.
    A `part_round` votes, decides for its shard, hears and reads; `mail` is what it has to send. Replicated servers
    compare `digests`.

@@ -198,6 +198,7 @@ class HookThread(threading.Thread):
             outbox = Outbox(self._buffer, group.gradients, step.scale or 1.0)
             group.round_.read(outbox.write)
             outbox.finish()
+        self._buffer.fit(max(group.layout.size for group in step.groups.values()))
         for bucket in step.buckets:
             add(bucket.aside, bucket.gradients)
         aside = (i for bucket in step.buckets for i in bucket.aside)

@@ -16,8 +16,8 @@ from gradvote.engines.distributed.slices import Update
 from gradvote.engines.distributed.transport import Delivered, Transport
 from gradvote.staging import CPU
 
-AHEAD = 2
-"""Parts with dense ballots that are on their way at once."""
+AHEAD = 1
+"""Parts with dense ballots that are on their way while those of another one are counted."""
 WIDE = 8
 """Bits per coordinate from which ballots are dense."""
 Traffic = tuple[tuple[int, int], tuple[int, int]]
@@ -33,8 +33,8 @@ def run(
     """Exchange what `update` gives for the parts until each round can be read; the bytes that each part took.
 
     `ready(k)` is called when round k can be read: nothing but the loss of a rank can make the round fail then. Dense
-    ballots are not all on their way at once: `AHEAD` parts are, and what is wrong with a later one may be found after
-    earlier ones were read.
+    ballots are not all on their way at once (`AHEAD`), and what is wrong with a later part may be found after earlier
+    ones were read.
     """
     if ready is not None and len(rounds) > AHEAD and not rounds[0].part.replicated and is_wide(rounds[0].algorithm):
         return _few_at_once(transport, rounds, update, ready)

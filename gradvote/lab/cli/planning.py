@@ -45,6 +45,7 @@ def plan(
     with console.status("Measuring the work of each algorithm here"):
         found = predict(d, workers, Link(rate, delay), seconds, algorithms or DEFAULT, every=local_steps, shards=shards)
     console.print(_table(found))
+    console.print(_memory(found))
     console.print(_verdict(found))
 
 
@@ -52,13 +53,27 @@ def _table(found: "Plan") -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for title in ("Algorithm", "Placement"):
         table.add_column(title, no_wrap=True)
-    for title in ("MB sent", "wire", "work", "exchange", "step", "GB kept", "at peak"):
+    for title in ("MB sent", "wire", "work", "exchange", "step"):
         table.add_column(title, justify="right")
     for p in found.predictions:
-        times = (_seconds(s) for s in (p.wire, p.work, p.exchange, p.step))
-        sizes = (f"{size / 1e9:.3g}" for size in (p.memory.kept, p.memory.peak))
-        figures = (f"{p.bytes_sent / 1e6:.3g}", *times, *sizes)
+        figures = (f"{p.bytes_sent / 1e6:.3g}", *(_seconds(s) for s in (p.wire, p.work, p.exchange, p.step)))
         table.add_row(p.name, p.placement, *figures, style="bold green" if p is found.best else None)
+    return table
+
+
+def _memory(found: "Plan") -> Table:
+    title = "GB of memory beside parameters and gradients, kept / peak"
+    table = Table(box=None, header_style="bold", padding=(0, 1), title=title, title_justify="left")
+    table.add_column("Algorithm", no_wrap=True)
+    sizes: dict[str, dict[str, str]] = {}
+    for p in found.predictions:
+        if p.memory.peak:
+            sizes.setdefault(p.name, {})[p.placement] = f"{p.memory.kept / 1e9:.3g} / {p.memory.peak / 1e9:.3g}"
+    places = sorted({place for own in sizes.values() for place in own})
+    for place in places:
+        table.add_column(place, justify="right")
+    for name, own in sizes.items():
+        table.add_row(name, *(own.get(place, "") for place in places))
     return table
 
 
