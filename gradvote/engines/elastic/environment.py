@@ -50,7 +50,9 @@ def store_of(
             "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
-    return storage_at(address, timeout, secret, credentials_of(keys, worker))
+    number = env(NUMBER, "RANK") if worker is None else worker
+    credentials = None if number is None or not address.startswith(SERVED) else credentials_of(keys, int(number))
+    return storage_at(address, timeout, secret, credentials)
 
 
 def number_of(worker: int | None, register: Register) -> int:
@@ -84,19 +86,15 @@ def host_of(host: str | None, credentials: Credentials | None, insecure: bool) -
     return chosen
 
 
-def credentials_of(keys: "Keys | Path | str | None", worker: int | None) -> Credentials | None:
-    """What a worker proves with who it is: the certificates beside its keys; None where there are no keys.
+def credentials_of(keys: "Keys | Path | str | None", number: int) -> Credentials | None:
+    """What this worker proves with who it is: the certificates beside its keys; None where there are no keys.
 
     Raises:
-        ValueError: the folder does not hold its certificate, or it is not known yet which worker this is.
+        ValueError: the folder does not hold its certificate.
     """
-    given, number = env(KEYS) if keys is None else keys, env(NUMBER, "RANK") if worker is None else str(worker)
+    given = env(KEYS) if keys is None else keys
     folder = given if given is None or isinstance(given, str | Path) else given.folder
-    if folder is None:
-        return None
-    if number is None:
-        raise ValueError(f"{folder} has a certificate for each worker: say which worker this is (worker=).")
-    return Credentials.load(folder, int(number))
+    return None if folder is None else Credentials.load(folder, number)
 
 
 def signs(folder: Path) -> bool:

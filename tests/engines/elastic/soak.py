@@ -3,7 +3,9 @@
     scripts/soak --minutes 60 --seed 0 [--signed]
 
 Every fault is a line of the log, seeded; those that lack most come most often. The workers speak over the relay, which
-cuts, hangs and slows their links and alters bytes. One worker at a time is spared from kills, to see whether it grows.
+cuts, hangs and slows their links and alters bytes. Strangers dial the workers' own ports, and so does a worker with a
+certificate that only breaks rules; all connections are encrypted, unless it is asked for that they are not. One worker
+at a time is spared from kills, to see whether it grows.
 A soak ends with exit code 1 where an invariant broke, 2 where a quota was not met, or SIGTERM came before the time.
 """
 
@@ -20,15 +22,26 @@ from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, signal
 
-from gradvote.engines.elastic.consensus.register import Register
+import torch
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
+
+from gradvote import algorithms
+from gradvote.elastic import attach
+from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.net.authentication import Credentials
+from gradvote.engines.elastic.net.certificates import write_certificates
+from gradvote.engines.elastic.signing.names import SIGNED
 from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.invariants import Broken, Invariants, check
 from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.relay import Relay
-from tests.engines.elastic.soak_faults import FAULTS
+from tests.engines.elastic.soak_faults import BAD, FAULTS
+from tests.engines.elastic.strangers import in_background
+from tests.engines.elastic.worker import new_model
 
 WORKERS, QUORUM, PATIENCE, TICK = 5, 3, 90.0, 0.02
-QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10}
+QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10,
+          "stranger": 150, "gone bad": 150}  # fmt: skip
 YIELD = {"ballots": 4}
 GROWTH_KB, SETTLED = 40_000, 20.0
 HOURLY = 60.0
@@ -48,6 +61,8 @@ class Soak:
         self._order = itertools.count()
         self.stopped: set[int] = set()
         self.asked_to_end = False
+        self.register, self.recipe, self.bad = Register(storage_on(run.store)), recipe(run), self._enrolled()
+        self._broken = ""
 
     @property
     def done(self) -> dict[str, int]:
@@ -74,7 +89,38 @@ class Soak:
                 heapq.heappop(self._due)[2]()
             self.invariants.read(self.lives())
         self.invariants.check_loss()
+        check(not self._broken, self._broken)
         self._weigh()
+
+    def attack(self, act: Callable[[], None]) -> None:
+        """Let somebody attack, in the background; an assertion of theirs that fails is ours."""
+
+        def acting() -> None:
+            try:
+                act()
+            except AssertionError as error:
+                self._broken = str(error)
+            except OSError:
+                pass  # nobody is there, or it is stopped
+
+        in_background(acting)
+
+    def port(self, worker: int) -> int:
+        """Where a worker listens itself, not its relay."""
+        return int((self.run.folder / f"port.{worker}").read_text())
+
+    def place(self, worker: int) -> Presence | None:
+        """Where the register says that the latest process of a worker is."""
+        tickets = range(self.register.num_tickets(), 0, -1)
+        places = (self.register.place(ticket) for ticket in tickets)
+        return next((place for place in places if place is not None and place.number == worker), None)
+
+    def _enrolled(self) -> Credentials | None:
+        if self.run.options.get("insecure"):
+            return None
+        write_certificates(self.run.folder / "others", 1)
+        write_certificates(self.run.folder / "keys", BAD + 1)
+        return Credentials.load(self.run.folder / "keys", BAD)
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._due, (self.now + seconds, next(self._order), act))
@@ -154,12 +200,21 @@ class Soak:
         return partial.exists()
 
 
-def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placement: str) -> int:
+def recipe(run: Processes) -> int:
+    """What the workers of a soak tell each other, which an attacker may have found out."""
+    model, placement = new_model(), run.options["placement"]
+    algorithm, optimizer = algorithms.create("dist-ef-sgdm"), torch.optim.AdamW(model.parameters())
+    about = {"min_workers": 1, "worker": 0, "workers": WORKERS, "store": HashStore(), "placement": placement}
+    signed = any((run.folder / "keys").glob("*.private"))
+    return attach(model, optimizer, algorithm, **about)._node.mesh.recipe ^ (SIGNED if signed else 0)
+
+
+def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placement: str, insecure: bool) -> int:
     """0 where all went well."""
     log.unlink(missing_ok=True)
     quotas = {kind: -(-int(num * minutes) // int(HOURLY)) for kind, num in QUOTAS.items()}
     options = {"deadline": 0.5, "grace": 0.1, "timeout": 900.0, "gather": 10.0, "pace": pace, "checkpoints": True,
-               "books": True, "lr": 0.003, "signed": signed, "placement": placement}  # fmt: skip
+               "books": True, "lr": 0.003, "signed": signed, "placement": placement, "insecure": insecure}  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as name,
         processes(Path(name), 0, QUORUM, 10**9, workers=WORKERS, **options) as run,
@@ -218,6 +273,7 @@ if __name__ == "__main__":
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
     parser.add_argument("--pace", type=float, default=0.02, help="seconds a worker rests before every vote")
     parser.add_argument("--signed", action="store_true", help="every worker signs its ballots")
+    parser.add_argument("--insecure", action="store_true", help="without certificates, on the loopback")
     parser.add_argument("--placement", choices=["replicated", "sharded"], default="replicated")
     arguments = parser.parse_args()
     sys.exit(main(**vars(arguments)))

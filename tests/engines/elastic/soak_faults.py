@@ -5,11 +5,14 @@ from signal import SIGCONT, SIGSTOP
 from typing import TYPE_CHECKING
 
 from tests.engines.elastic.liars import LIES
+from tests.engines.elastic.strangers import BAD_MEMBERS, STRANGERS, Attacker, enrol, goes_bad
 
 if TYPE_CHECKING:
     from tests.engines.elastic.soak import Soak
 
 LIES_PER_ORDER, GAP = 8, 10
+BAD = 20
+"""The number of the worker that has a certificate and only breaks rules."""
 
 
 def kill(soak: "Soak", worker: int) -> str:
@@ -92,7 +95,28 @@ def everybody(soak: "Soak", worker: int) -> str:
     return "while writing a checkpoint" if caught else ""
 
 
+def stranger(soak: "Soak", worker: int) -> str:
+    """Somebody who is not of this run dials a worker, which may be stopped or dead."""
+    how = soak.random.choice(list(STRANGERS))
+    attacker = Attacker(soak.port(worker), 0, None, soak.run.folder / "others", soak.random.randrange(1 << 30))
+    soak.attack(lambda: STRANGERS[how](attacker))
+    soak.counts["stranger"] += 1
+    return how
+
+
+def gone_bad(soak: "Soak", worker: int) -> str:
+    """A worker that has a certificate, and never votes, breaks the rules."""
+    how, place = soak.random.choice(list(BAD_MEMBERS)), soak.place(worker)
+    if place is None:
+        return "nobody there"
+    attacker = Attacker(soak.port(worker), soak.recipe, soak.bad)
+    member = enrol(soak.register, BAD)
+    soak.attack(lambda: goes_bad(attacker, how, member, place.ticket))
+    soak.counts["gone bad"] += 1
+    return how
+
+
 FAULTS: dict[str, "Callable[[Soak, int], str]"] = {
     "kill": kill, "stop": stop, "ballots": ballots, "link": link, "nan": nan, "checkpoint": at_checkpoint,
-    "everybody": everybody,
+    "everybody": everybody, "stranger": stranger, "gone bad": gone_bad,
 }  # fmt: skip
