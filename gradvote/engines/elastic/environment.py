@@ -11,7 +11,7 @@ from gradvote.engines.elastic.consensus.storage import Storage
 from gradvote.engines.elastic.net.addresses import bare, is_loopback, joined
 from gradvote.engines.elastic.net.authentication import Credentials, has_certificates
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
-from gradvote.engines.elastic.stores.opening import checked_secret, storage_at, storage_on
+from gradvote.engines.elastic.stores.opening import SERVED, checked_secret, storage_at, storage_on
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
