@@ -106,14 +106,14 @@ class RegisterServer:
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _keep_alive(sock)
             link = secured(sock, self.access, time.monotonic() + GREETING, answering=True)
             with self._lock:
                 self._strangers.discard(sock)
                 self._clients.add(sock)
             while not self._closed.is_set():
                 self._answer(link)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             pass  # it has left, or is nobody to be listened to
         finally:
             self._forget(sock)
@@ -121,6 +121,14 @@ class RegisterServer:
     def _answer(self, link: Link) -> None:
         answer = answered(self.table, question_from(link.receive(None)), link.peer)
         link.send(answer.pack(), time.monotonic() + ANSWERING)
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """A machine that vanished does not hold its place for hours."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):  # Linux
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def serve(
