@@ -15,6 +15,7 @@ from gradvote.engines.elastic.net.addresses import bare, joined, listening
 from gradvote.engines.elastic.net.authentication import REGISTER, Credentials
 from gradvote.engines.elastic.stores.journal import Journal
 from gradvote.engines.elastic.stores.messages import (
+    DENIED,
     GET,
     NOTHING,
     PAST,
@@ -157,7 +158,7 @@ def answered(table: Table, question: Question, peer: int | None) -> Answer:
     """What a table says to a question of worker `peer`; None: it has not proven which one it is."""
     key = question.key
     if not key.startswith(PREFIX) or not _is_own(key, question.value, peer):
-        return Answer(REFUSED, f"The register keeps entries of {PREFIX} alone, and a worker's place by itself.")
+        return Answer(DENIED, f"The register keeps entries of {PREFIX} alone, and a worker's place by itself.")
     try:
         found = table.get(key) if question.kind == GET else table.first(key, question.value)
     except SlotPast as error:
@@ -169,7 +170,7 @@ def answered(table: Table, question: Question, peer: int | None) -> Answer:
 
 def _is_own(key: str, value: str, peer: int | None) -> bool:
     """Whether a worker says where it is itself, if it says where a worker is."""
-    if peer is None or not value or "/places/" not in key:
+    if peer in (None, REGISTER) or not value or "/places/" not in key:
         return True
     place = json.loads(value)
     return isinstance(place, dict) and place.get("number") == peer
