@@ -25,7 +25,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The VALUE of an entry, NOTHING, that a slot is PAST, or why a question was REFUSED for now, or DENIED for ever."""
+    """The VALUE of an entry, NOTHING, that a slot is PAST, why a question is REFUSED for now, or DENIED for ever."""
 
     kind: bytes
     text: str = ""
