@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gradvote.engines.elastic import environment
+from gradvote.engines.elastic.stores.opening import SERVED
 from gradvote.lab.train import RunFolder
 from tests.engines.elastic.namespaces import namespaces, needs_root
 from tests.lab.train.small import FACTORY
@@ -101,14 +102,15 @@ def test_the_manifest_says_what_attach_reads() -> None:
     env = {own["name"]: own.get("value") for own in worker["env"]}
     named = {environment.HOST, environment.STORE, environment.WORKERS, environment.MIN_WORKERS}
     assert named <= env.keys() and environment.NUMBER in worker["command"][-1]
-    host, _, port = str(env[environment.STORE]).partition(":")
+    host, _, port = str(env[environment.STORE]).removeprefix(SERVED).partition(":")
     assert (
         host == f"{store['spec']['hostname']}.{store['spec']['subdomain']}" and store["spec"]["subdomain"] == "gradvote"
     )
     assert parts["Service"]["metadata"]["name"] == workers["serviceName"] == "gradvote"
     assert parts["Service"]["spec"]["clusterIP"] == "None" and parts["Service"]["spec"]["publishNotReadyAddresses"]
     assert int(port) == parts["Service"]["spec"]["ports"][0]["port"]
-    assert f", {port}, is_master=True" in store["spec"]["containers"][0]["args"][0]
+    command = store["spec"]["containers"][0]["command"]
+    assert command[:2] == ["gradvote", "register"] and command[command.index("--port") + 1] == port
     assert int(str(env[environment.WORKERS])) == workers["replicas"] > int(str(env[environment.MIN_WORKERS]))
     assert workers["podManagementPolicy"] == "Parallel" and pod["terminationGracePeriodSeconds"] >= 30
     labels = workers["template"]["metadata"]["labels"]

@@ -57,8 +57,8 @@ def launch(
     quorum = workers // 2 + 1 if min_workers is None else min_workers
     command = [sys.executable, str(script), *arguments]
     return Launcher(
-        command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys, insecure=insecure, journal=journal,
-        store=store, outlived=True,
+        command, workers, quorum, max_restarts=max_restarts, host=host, keys=keys, insecure=insecure,
+        journal=journal, store=store, outlived=True,
     ).run()  # fmt: skip
 
 

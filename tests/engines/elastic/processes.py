@@ -48,8 +48,6 @@ class Processes:
     ) -> None:
         self.folder, self.num, self.steps = folder, num, steps
         self.options = {"workers": num, "min_workers": min_workers, **options}
-        if isinstance(store, RegisterServer):
-            self.options.setdefault("insecure", True)  # it hears who has the secret
         signed = self.options.pop("signed", False)
         if not self.options.get("insecure"):
             self.options["keys"] = str(folder / "keys")

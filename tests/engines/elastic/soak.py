@@ -18,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, signal
 
@@ -27,13 +28,13 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # documen
 
 from gradvote import algorithms
 from gradvote.elastic import attach
-from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.engines.elastic.net.authentication import Credentials
 from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.signing.names import SIGNED
-from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.invariants import Broken, Invariants, check
-from tests.engines.elastic.processes import Processes, processes
+from tests.engines.elastic.processes import Processes, keys_in, processes
+from tests.engines.elastic.register_process import RegisterProcess
 from tests.engines.elastic.relay import Relay
 from tests.engines.elastic.soak_faults import BAD, FAULTS
 from tests.engines.elastic.strangers import in_background
@@ -41,7 +42,7 @@ from tests.engines.elastic.worker import new_model
 
 WORKERS, QUORUM, PATIENCE, TICK = 5, 3, 90.0, 0.02
 QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10,
-          "stranger": 150, "gone bad": 150}  # fmt: skip
+          "stranger": 150, "gone bad": 150, "register": 60, "halves": 60}  # fmt: skip
 YIELD = {"ballots": 4}
 GROWTH_KB, SETTLED = 40_000, 20.0
 HOURLY = 60.0
@@ -50,7 +51,9 @@ HOURLY = 60.0
 class Soak:
     """A crew under fire. Time is counted in ticks of its own: who stops all processes for a while does not matter."""
 
-    def __init__(self, run: Processes, relay: Relay, seed: int, log: Path, quotas: dict[str, int]) -> None:
+    def __init__(
+        self, run: Processes, server: RegisterProcess, relay: Relay, seed: int, log: Path, quotas: dict[str, int]
+    ) -> None:
         self.run, self.relay, self.random, self.log, self.quotas = run, relay, random.Random(seed), log, quotas
         self.invariants, self.counts = Invariants(run.folder), Counter[str]()
         self.began = time.monotonic()
@@ -61,8 +64,10 @@ class Soak:
         self._order = itertools.count()
         self.stopped: set[int] = set()
         self.asked_to_end = False
-        self.register, self.recipe, self.bad = Register(storage_on(run.store)), recipe(run), self._enrolled()
+        self.server, self.register = server, server.client()
+        self.recipe, self.bad = recipe(run), self._enrolled()
         self._broken = ""
+        self.register_kb = 0, 0
 
     @property
     def done(self) -> dict[str, int]:
@@ -162,6 +167,11 @@ class Soak:
         return sizes
 
     def _weigh(self) -> None:
+        now = self.server.memory()
+        self.register_kb = (self.register_kb[0] or now, max(self.register_kb[1], now))
+        check(
+            self.register_kb[1] < (self.register_kb[0] or now) + GROWTH_KB, f"the register grew: {self.register_kb} kB"
+        )
         for worker, size in self.memory().items():
             life = self.run.lives.get(worker, 0)
             if self.now - self.born[worker] > SETTLED and size:
@@ -217,10 +227,11 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
                "books": True, "lr": 0.003, "signed": signed, "placement": placement, "insecure": insecure}  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as name,
-        processes(Path(name), 0, QUORUM, 10**9, workers=WORKERS, **options) as run,
+        serving(Path(name), insecure) as server,
+        processes(Path(name), 0, QUORUM, 10**9, workers=WORKERS, store=server.address, **options) as run,
     ):
         relay = Relay(Path(name), WORKERS, seed)
-        soak = Soak(run, relay, seed, log, quotas)
+        soak = Soak(run, server, relay, seed, log, quotas)
         for worker in range(WORKERS):
             run.start(worker, relay=relay.ports[worker])
         signal(SIGTERM, lambda number, frame: setattr(soak, "asked_to_end", True))
@@ -233,14 +244,24 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
                 soak.fault()
                 soak.pass_time(soak.random.uniform(0, 2.5))
         except Broken as broken:
-            problem = f"{broken}; the workers: {run.last_words()}; the register: {register_of(run)}"
+            problem = f"{broken}; the workers: {run.last_words()}; the register: {register_of(soak)}"
         relay.close()
         return report(soak, problem, time.monotonic() - started, 60 * minutes)
 
 
-def register_of(run: Processes) -> dict[str, object]:
+@contextmanager
+def serving(folder: Path, insecure: bool) -> Iterator[RegisterProcess]:
+    """A register, which does not outlive the soak."""
+    server = RegisterProcess(folder, None if insecure else keys_in(folder, BAD + 1))
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def register_of(soak: Soak) -> dict[str, object]:
     """What the register says, to look into what went wrong."""
-    register = Register(storage_on(run.store))
+    register = soak.register
     places = {ticket: register.place(ticket) for ticket in range(1, register.num_tickets() + 1)}
     latest = {place.number: place for place in places.values() if place is not None}
     nowhere = [ticket for ticket, place in places.items() if place is None]
@@ -260,7 +281,9 @@ def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:
         print(f"server memories lost with both their holders: {len(invariants.lost)}")
     now = sum(invariants.losses) / max(len(invariants.losses), 1)
     print(f"loss {invariants.first_loss} at first, {now:.4f} at last; step {invariants.latest}")
-    print(f"no worker grew by more than {soak.growth} kB")
+    print(
+        f"no worker grew by more than {soak.growth} kB, the register by {soak.register_kb[1] - soak.register_kb[0]} kB"
+    )
     print(f"BROKEN: {problem}" if problem else f"QUOTAS NOT MET: {unmet}" if unmet else "All held.")
     sys.stdout.flush()
     return 1 if problem else 2 if unmet else 0

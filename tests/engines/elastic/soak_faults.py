@@ -116,7 +116,30 @@ def gone_bad(soak: "Soak", worker: int) -> str:
     return how
 
 
+def register(soak: "Soak", worker: int) -> str:
+    """It hangs, has a full disk, or dies and is started again; while another worker dies, so that somebody needs it."""
+    how, seconds = soak.random.choice(["hangs", "full", "dies"]), soak.random.uniform(0.5, 4)
+    own = soak.server
+    {"hangs": own.hang, "full": own.fill, "dies": own.kill}[how]()
+    kill(soak, worker)
+    soak.pass_time(seconds)
+    {"hangs": own.wake, "full": own.make_room, "dies": own.start}[how]()
+    soak.counts["register"] += 1
+    return f"{how} for {seconds:.2f} s"
+
+
+def halves(soak: "Soak", worker: int) -> str:
+    """Nothing passes between two and the three others."""
+    two, seconds = soak.random.sample(sorted(soak.born), 2), soak.random.uniform(1, 5)
+    for one in two:
+        for other in soak.born.keys() - set(two):
+            soak.relay.hang(one, other, seconds)
+    soak.counts["halves"] += 1
+    return f"{two} and the others for {seconds:.2f} s"
+
+
 FAULTS: dict[str, "Callable[[Soak, int], str]"] = {
     "kill": kill, "stop": stop, "ballots": ballots, "link": link, "nan": nan, "checkpoint": at_checkpoint,
     "everybody": everybody, "stranger": stranger, "gone bad": gone_bad,
+    "register": register, "halves": halves,
 }  # fmt: skip

@@ -9,6 +9,7 @@ from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast, S
 from gradvote.engines.elastic.net.addresses import joined
 from gradvote.engines.elastic.net.channels import Unproven
 from gradvote.engines.elastic.stores.messages import (
+    DENIED,
     FIRST,
     GET,
     NOTHING,
@@ -64,6 +65,8 @@ class ServedStore(Storage):
                     time.sleep(AGAIN)  # ended, and perhaps started again
         finally:
             self._lock.release()
+        if answer.kind == DENIED:
+            raise ValueError(answer.text)
         if answer.kind == REFUSED:
             raise RegisterLost(answer.text)
         return answer

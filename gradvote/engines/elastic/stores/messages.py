@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 _QUESTION = struct.Struct("<cHI")
 GET, FIRST = b"G", b"F"
-VALUE, NOTHING, PAST, REFUSED = b"V", b"N", b"P", b"R"
-ANSWERS = (VALUE, NOTHING, PAST, REFUSED)
+VALUE, NOTHING, PAST, REFUSED, DENIED = b"V", b"N", b"P", b"R", b"D"
+ANSWERS = (VALUE, NOTHING, PAST, REFUSED, DENIED)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The VALUE of an entry, NOTHING, that the slot is PAST, or why a question was REFUSED."""
+    """The VALUE of an entry, NOTHING, that a slot is PAST, why a question is REFUSED for now, or DENIED for ever."""
 
     kind: bytes
     text: str = ""

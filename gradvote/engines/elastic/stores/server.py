@@ -15,6 +15,7 @@ from gradvote.engines.elastic.net.addresses import bare, joined, listening
 from gradvote.engines.elastic.net.authentication import REGISTER, Credentials
 from gradvote.engines.elastic.stores.journal import Journal
 from gradvote.engines.elastic.stores.messages import (
+    DENIED,
     GET,
     NOTHING,
     PAST,
@@ -106,14 +107,14 @@ class RegisterServer:
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _keep_alive(sock)
             link = secured(sock, self.access, time.monotonic() + GREETING, answering=True)
             with self._lock:
                 self._strangers.discard(sock)
                 self._clients.add(sock)
             while not self._closed.is_set():
                 self._answer(link)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             pass  # it has left, or is nobody to be listened to
         finally:
             self._forget(sock)
@@ -121,6 +122,14 @@ class RegisterServer:
     def _answer(self, link: Link) -> None:
         answer = answered(self.table, question_from(link.receive(None)), link.peer)
         link.send(answer.pack(), time.monotonic() + ANSWERING)
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """A machine that vanished does not hold its place for hours."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):  # Linux
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def serve(
@@ -149,7 +158,7 @@ def answered(table: Table, question: Question, peer: int | None) -> Answer:
     """What a table says to a question of worker `peer`; None: it has not proven which one it is."""
     key = question.key
     if not key.startswith(PREFIX) or not _is_own(key, question.value, peer):
-        return Answer(REFUSED, f"The register keeps entries of {PREFIX} alone, and a worker's place by itself.")
+        return Answer(DENIED, f"The register keeps entries of {PREFIX} alone, and a worker's place by itself.")
     try:
         found = table.get(key) if question.kind == GET else table.first(key, question.value)
     except SlotPast as error:
@@ -161,7 +170,7 @@ def answered(table: Table, question: Question, peer: int | None) -> Answer:
 
 def _is_own(key: str, value: str, peer: int | None) -> bool:
     """Whether a worker says where it is itself, if it says where a worker is."""
-    if peer is None or not value or "/places/" not in key:
+    if peer in (None, REGISTER) or not value or "/places/" not in key:
         return True
     place = json.loads(value)
     return isinstance(place, dict) and place.get("number") == peer
