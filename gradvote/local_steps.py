@@ -11,13 +11,14 @@ from gradvote.codecs.after_steps import AfterSteps
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
 from gradvote.engines.common.parameters import check_modules
+from gradvote.engines.fragments import Fragments, fragments_of
 from gradvote.engines.local_steps import WHERE, LocalSteps, Rounds, Start, outer_on, start_of
 from gradvote.errors import unknown
 
 if TYPE_CHECKING:
     from gradvote.engines.distributed.exchange import Exchange
 
-__all__ = ["ENGINES", "LocalSteps", "Rounds", "attach"]
+__all__ = ["ENGINES", "Fragments", "LocalSteps", "Rounds", "attach", "attach_fragments"]
 
 Engine = Callable[[nn.Module, Optimizer, Algorithm], Rounds]
 
@@ -57,6 +58,20 @@ def attach(
         ValueError: `every` is below 1, the outer optimizer has other parameters, or what the engine refuses: workers
             that differ in `every` among them.
     """
+    return _attached(model, optimizer, algorithm, every=every, outer=outer, engine=engine, **options)
+
+
+def _attached(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer] | None,
+    algorithm: Algorithm,
+    *,
+    every: int,
+    outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer],
+    engine: str | Engine = "distributed",
+    ahead: int = 0,
+    **options: Any,
+) -> LocalSteps:
     check_model(model, WHERE)
     check_modules(model)
     check_algorithm(algorithm, WHERE)
@@ -72,7 +87,45 @@ def attach(
         rounds = ENGINES[engine](start, stepping, algorithm, **options)
     else:
         rounds = engine(start, stepping, algorithm, **options)
-    return LocalSteps(model, start, optimizers, stepping, rounds, every)
+    return LocalSteps(model, start, optimizers, stepping, rounds, every, ahead)
+
+
+def attach_fragments(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer],
+    algorithm: Algorithm,
+    *,
+    every: int,
+    fragments: int,
+    outer: Callable[[list[nn.Parameter]], Optimizer],
+    seed: int = 0,
+    **options: Any,
+) -> Fragments:
+    """`attach`, with the parameters in P `fragments` whose rounds come in turn, H/P steps apart.
+
+        local = gradvote.local_steps.attach_fragments(model, optimizer, algorithm, every=32, fragments=4, outer=outer)
+
+    Each fragment has a round after every H steps of its own; the peak of what travels at once is a P-th (Douillard et
+    al. 2025, "Streaming DiLoCo", arXiv 2501.18512, section 2.2; here fragments are runs of consecutive parameters, and
+    rounds are waited for). Each has its own `gradvote.distributed.Exchange`, whose options go through, and an outer
+    optimizer that `outer` makes; all workers stay to the end.
+
+    Raises:
+        TypeError: `outer` is not a function that makes an optimizer.
+        ValueError: as `attach`; fewer parameters than fragments, or more fragments than steps to a round.
+    """
+    check_model(model, WHERE)
+    if not 1 <= fragments <= every:
+        raise ValueError(f"Fragments take turns within the {every} steps of a round; got {fragments} of them.")
+    if isinstance(outer, Optimizer):
+        raise TypeError(
+            "Each fragment has an outer optimizer of its own: give a function, outer=lambda params: SGD(...)."
+        )
+    parts = []
+    for k, part in enumerate(fragments_of(model, fragments)):
+        own = {"every": every, "outer": outer, "seed": seed * fragments + k, **options}
+        parts.append(_attached(part, optimizer, algorithm, ahead=k * every // fragments, **own))
+    return Fragments(parts)
 
 
 class _Exchanged:

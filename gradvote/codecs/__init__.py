@@ -1,4 +1,10 @@
-"""Codecs: vectors to payloads and back."""
+"""Codecs: vectors to payloads and back.
+
+A map. `dense` sends numbers as they are, `quantized` in 8 bits, `sign` in one, `masked` some of the signs, `top_k` the
+largest coordinates. Around another codec (`wrapper`): `chain` puts transforms in front, `error_feedback` remembers what
+was not sent and `decaying_feedback` fades, `sized` gives decisions a length, `after_steps` says how many local steps a
+ballot stands for. `fast_paths` is the table of shortcuts.
+"""
 
 from gradvote.codecs import all_rows as all_rows
 from gradvote.codecs import fast_paths as fast_paths

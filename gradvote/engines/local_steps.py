@@ -47,8 +47,8 @@ class Rounds(Protocol):
 class Start(nn.Module):
     """Copies of a model's parameters and buffers, under their names and without what the model does with them."""
 
-    def place(self, name: str, value: Tensor, kept: bool) -> None:
-        """Keep a copy under a dotted name; `kept`: the model's own `state_dict` has it, too."""
+    def place(self, name: str, value: Tensor, kept: bool, share: bool = False) -> None:
+        """Keep a copy, or the tensor itself, under a dotted name; `kept`: the model's `state_dict` has it, too."""
         *path, last = name.split(".")
         home: nn.Module = self
         for part in path:
@@ -56,9 +56,10 @@ class Start(nn.Module):
                 home.add_module(part, nn.Module())
             home = home.get_submodule(part)
         if isinstance(value, nn.Parameter):
-            home.register_parameter(last, nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad))
+            own = value if share else nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad)
+            home.register_parameter(last, own)
         else:
-            home.register_buffer(last, value.detach().clone(), persistent=kept)
+            home.register_buffer(last, value if share else value.detach().clone(), persistent=kept)
 
 
 def start_of(model: nn.Module) -> Start:
@@ -114,8 +115,10 @@ class LocalSteps:
         outer: Optimizer,
         rounds: Rounds,
         every: int,
+        ahead: int = 0,
     ) -> None:
-        self.every, self.outer, self.vote, self.round, self._rounds = every, outer, rounds, 0, rounds
+        self.every, self.outer, self.round, self._rounds = every, outer, 0, rounds
+        self.vote: Any = rounds
         self._start, self._inner = start, tuple(optimizers)
         there = dict(start.named_parameters())
         self._params = [(p, there[name]) for name, p in model.named_parameters()]
@@ -125,6 +128,7 @@ class LocalSteps:
         self._newcomers = Newcomers(model.modules(), AGAIN)
         self._warned = False
         self._begin()
+        self._taken = ahead  # as if the first round had begun so many steps ago
 
     @property
     def left(self) -> int:

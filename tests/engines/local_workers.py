@@ -59,6 +59,41 @@ class Script:
         return found
 
 
+def in_fragments() -> dict[str, Any]:
+    """Two fragments with H = 4: their rounds come every two steps in turn; saved in the middle, and resumed."""
+
+    def script() -> tuple[nn.Module, torch.optim.Optimizer, Any]:
+        model = new_model()
+        optimizer = inner(model.parameters())
+        options: dict[str, Any] = {"every": 4, "fragments": 2, "outer": outer, "seed": SEED, "timeout": 60}
+        return model, optimizer, local_steps.attach_fragments(model, optimizer, algorithms.dist_ef_sgdm(), **options)
+
+    def run(model: nn.Module, optimizer: torch.optim.Optimizer, local: Any, steps: range) -> list[bool]:
+        voted = []
+        for step in steps:
+            optimizer.zero_grad()
+            x, y = batch(dist.get_rank(), step)
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+            voted.append(local.step())
+        return voted
+
+    first = script()
+    voted = run(*first, range(5))
+    saved = first[2].state_dict(), _copied(first[0].state_dict()), _copied(first[1].state_dict())
+    voted += run(*first, range(5, 8))
+    second = script()
+    second[0].load_state_dict(saved[1])
+    second[1].load_state_dict(saved[2])
+    second[2].load_state_dict(saved[0])
+    run(*second, range(5, 8))
+    sizes = [sum(p.numel() for p, _ in part._params) for part in first[2].parts]
+    starts = torch.cat([q.detach().flatten() for part in first[2].parts for _, q in part._params])
+    rounds = [part.round for part in first[2].parts]
+    same = torch.equal(flat(first[0]), flat(second[0]))
+    return {"voted": voted, "same": same, "sizes": sizes, "starts": starts, "rounds": rounds}
+
+
 def everything() -> dict[str, Any]:
     cases = (
         raw_equals_engine,
@@ -71,6 +106,7 @@ def everything() -> dict[str, Any]:
         still,
         scaler,
         statistics,
+        in_fragments,
     )
     return {case.__name__: case() for case in cases}
 

@@ -59,7 +59,7 @@ def history(
 ) -> Any:
     """All that is sent, decided and kept in some steps."""
     part = build()
-    num, layout, found = len(part.shards), part.layout, []
+    num, found = len(part.shards), []
     seats = [seat_of(part, rank, CPU, CPU, ({}, {})) for rank in range(num)]
     for step, (own, lr) in enumerate(zip(gradients, lrs, strict=True)):
         ranks = [PartRound(seat, RankRound(step, rank, num, lr)) for rank, seat in enumerate(seats)]
@@ -70,7 +70,7 @@ def history(
         assert isinstance(ranks[0].decision, Payloads) == at_once
         directions = list[Tensor]()
         for rank in ranks:
-            rank.read(lambda own, decode: directions.append(decode(torch.empty(own.size))))
+            rank.read(lambda own, decode, into=directions: into.append(decode(torch.empty(own.size))))
         halves = [half for seat in seats for half in (seat.worker, seat.server)]
         assert isinstance(halves[0].states[0], States) == at_once
         kept = [[list(leaves(state)) for states in half.states for state in states] for half in halves]

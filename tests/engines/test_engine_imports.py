@@ -15,9 +15,9 @@ ENGINES = ROOT / "engines"
 FILES = {".".join(("gradvote", *path.relative_to(ROOT).with_suffix("").parts)): path for path in ENGINES.rglob("*.py")}
 SHARED = {"common"}
 """What every engine may use."""
-FAMILY = {"ddp": "distributed", "fsdp": "distributed", "pseudo_gradients": "gradients"}
+FAMILY = {"ddp": "distributed", "fsdp": "distributed", "fragments": "local_steps", "pseudo_gradients": "gradients"}
 """The hooks of DDP and FSDP are other doors to the rounds of `distributed`: one engine, over torch.distributed.
-Pseudo-gradients of simulated workers are made of gradients."""
+Pseudo-gradients of simulated workers are made of gradients, fragments are several local steps."""
 
 
 def engine_of(module: str) -> str:

@@ -75,6 +75,13 @@ def test_ranks_begin_alike_and_the_start_is_handed_to_the_model(ranks: list[Any]
     assert torch.equal(first, second) and "Enter the local steps, `with local:`" in said
 
 
+def test_fragments_take_turns(ranks: list[Any]) -> None:
+    first, second = (own["in_fragments"] for own in ranks)
+    assert first["voted"] == [False, True, False, True, False, True, False, True] and first["rounds"] == [2, 2]
+    assert first["same"] and second["same"], "resumed in the middle"
+    assert torch.equal(first["starts"], second["starts"]) and all(first["sizes"])
+
+
 class Counted:
     """An engine of a script's own: the outer optimizer's step with the worker's own way, and nothing saved."""
 

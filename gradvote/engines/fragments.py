@@ -1,0 +1,57 @@
+"""Local steps by fragments: the parameters are cut into parts, whose rounds come in turn."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from gradvote.engines.local_steps import LocalSteps, Start
+
+
+def fragments_of(model: nn.Module, num: int) -> list[Start]:
+    """The model's own parameters in `num` runs of about equal size, in their order; buffers go with the first.
+
+    Raises:
+        ValueError: there are fewer parameters that can be trained than fragments.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not 1 <= num <= len(named):
+        raise ValueError(f"A model of {len(named)} trained parameters has 1 to {len(named)} fragments; got {num}.")
+    total, done, parts, kept = sum(p.numel() for _, p in named), 0, [Start() for _ in range(num)], model.state_dict()
+    for i, (name, p) in enumerate(named):
+        at = max(min(done * num // max(total, 1), num - 1), num - len(named) + i)
+        parts[min(at, i)].place(name, p, True, share=True)
+        done += p.numel()
+    for name, buffer in model.named_buffers():
+        parts[0].place(name, buffer, name in kept, share=True)
+    return parts
+
+
+class Fragments:
+    """What `gradvote.local_steps.attach_fragments` returns: local steps of each fragment, which begin H/P steps apart.
+
+    `parts` are these local steps, each with its engine and its outer optimizer.
+    """
+
+    def __init__(self, parts: Sequence[LocalSteps]) -> None:
+        self.parts = tuple(parts)
+
+    def step(self) -> bool:
+        """Count a step of the optimizer, and vote on the fragment whose round ends with it; whether there was one."""
+        return any([part.step() for part in self.parts])  # noqa: C419  # each of them counts
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all fragments; save model and inner optimizer beside it."""
+        return {"fragments": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue, bit for bit, where `state_dict` was taken.
+
+        Raises:
+            ValueError: it was saved for something else.
+        """
+        saved = state.get("fragments", ())
+        if len(saved) != len(self.parts):
+            raise ValueError(f"The state to load has {len(saved)} fragments; here there are {len(self.parts)}.")
+        for part, own in zip(self.parts, saved, strict=True):
+            part.load_state_dict(own)
