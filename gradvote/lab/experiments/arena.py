@@ -52,6 +52,7 @@ class Descent:
     seed: int = 0
     faults: Sequence[Faulty] = ()
     project: Callable[[Tensor], Tensor] = lambda x: x
+    tell: Callable[[int, int, str], None] = lambda step, steps, note: None
 
     def iterates(self, steps: int) -> Iterator[Tensor]:
         """x_0, x_1, …, x_steps, each (R, p)."""
@@ -59,9 +60,24 @@ class Descent:
         exchange: Exchange | None = None
         yield x
         for step in range(steps):
+            self.tell(step, steps, "")
             gradients = self.gradients(x, step)
             exchange = exchange or Exchange(
                 self.algorithm, len(gradients), x.shape[0], x.shape[1], self.seed, self.faults
             )
             x = self.project(x - self.lr * exchange.step(gradients, step, self.lr))
             yield x
+
+
+def astray(gradients: Gradients, seed: int = 23) -> Gradients:
+    """The same sizes in random directions: each coordinate's sign is drawn at each step, for all workers alike.
+
+    What the null method steps along that goes as far as the tested one, and knows nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def wandering(x: Tensor, step: int) -> Tensor:
+        told = gradients(x, step)
+        return told * (torch.randint(2, told.shape[1:], generator=generator) * 2 - 1).double()
+
+    return wandering

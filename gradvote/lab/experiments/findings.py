@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -20,10 +21,20 @@ class Finding:
     claim: Claim
     scale: Scale
     records: Sequence[Record]
+    tuning: Sequence[Record] = ()
 
-    @property
+    @cached_property
     def verdicts(self) -> list[Verdict]:
         return self.claim.judge(self.records)
+
+    @cached_property
+    def refused(self) -> list[list[str]]:
+        """For each verdict the nulls that fail it."""
+        each = {name: self.claim.judge(null(self.records)) for name, null in self.claim.nulls.items()}
+        return [
+            [name for name, verdicts in each.items() if verdicts[i].outcome is Outcome.NOT]
+            for i in range(len(self.verdicts))
+        ]
 
     @property
     def figure(self) -> Figure:
@@ -31,7 +42,12 @@ class Finding:
 
     @property
     def seconds(self) -> float:
-        return sum(r.seconds for r in self.records)
+        return sum(r.seconds for r in (*self.tuning, *self.records))
+
+    @property
+    def made(self) -> list[str]:
+        """On what the records were measured, in words."""
+        return list(dict.fromkeys(", ".join(f"{k} {v}" for k, v in r.made.items()) for r in self.records if r.made))
 
     @property
     def tally(self) -> str:

@@ -23,16 +23,21 @@ def catalogue() -> list[tuple[str, str]]:
     return [(n, f"{c.title}. {c.source}" + (f" (needs {', '.join(c.needs)})" if c.needs else "")) for n, c in chosen]
 
 
-def expand(wanted: Sequence[str]) -> list[str]:
-    """The claims asked for, "all" standing for every one.
+def expand(wanted: Sequence[str], scale: Scale) -> list[str]:
+    """The claims asked for, "all" standing for every one that has this scale.
 
     Raises:
-        ValueError: there is no such claim.
+        ValueError: there is no such claim, or it does not have the scale.
     """
     for name in wanted:
         if name != ALL and name not in names():
             raise unknown("claim", name, [*names(), ALL])
-    return names() if ALL in wanted else list(dict.fromkeys(wanted))
+        if name != ALL and scale not in claim_named(name).scales:
+            raise ValueError(
+                f"The claim {name} has no scale {scale}: it computes, and trains nothing. Use the scale quick or paper."
+            )
+    chosen = names() if ALL in wanted else list(dict.fromkeys(wanted))
+    return [name for name in chosen if scale in claim_named(name).scales]
 
 
 def scale_named(name: str) -> Scale:
@@ -65,7 +70,7 @@ def end(name: str, scale: Scale, crew: Crew, job: Job, progress: Progress) -> Fi
         DataNotFoundError: the claim's data set is not there.
     """
     try:
-        return Finding(name, job.claim, scale, crew.end(job, progress))
+        return Finding(name, job.claim, scale, crew.end(job, progress), job.chosen)
     finally:
         if job.store.folder in _locks:
             _locks.pop(job.store.folder).release()
