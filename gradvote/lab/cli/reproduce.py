@@ -43,6 +43,7 @@ def reproduce(
 
     from gradvote.lab.cli.progress import Shown  # --help works at once
     from gradvote.lab.experiments import session  # --help works without the extras report and theory
+    from gradvote.lab.experiments.claim import SCALES  # --help works without the extras report and theory
     from gradvote.lab.experiments.crew import Crew  # --help works without the extras report and theory
 
     console = Console(highlight=False)
@@ -65,6 +66,11 @@ def reproduce(
                 console.print(f"[yellow]{name} was left out:[/] {escape(str(error))}")
                 continue
             console.print(_verdicts(findings[-1]))
+    if docs is not None:
+        others = [session.measured(name, other, out) for name in chosen for other in SCALES if other != size]
+        findings = sorted(
+            [*findings, *(f for f in others if f is not None)], key=lambda f: (f.name, f.scale != "medium")
+        )
     _write(findings, out, docs, console)
     return 0
 

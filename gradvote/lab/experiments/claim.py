@@ -40,7 +40,8 @@ class Outcome(StrEnum):
 class Verdict:
     """One sentence of a paper, what became of it, and the numbers that say so.
 
-    `paper` is the published number, `ours` the comparison that decided; both are short.
+    `paper` is the published number, `ours` the estimate that decided, and its threshold; both are short. `decided` says
+    what was compared.
     """
 
     statement: str
@@ -48,6 +49,7 @@ class Verdict:
     reason: str
     paper: str = ""
     ours: str = ""
+    decided: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class Claim:
 
     `nulls` are methods that the judgement must refuse: each statement is "not reproduced" for one of them at least,
     but for those that `blind` names (by their first words) with the reason why no null fails them. `tuning` says how
-    choices are made; a claim that trains and chooses nothing says why in `untuned`. `pictures` are further ones, by name.
+    choices are made; a claim that trains and chooses nothing says why in `untuned`. `pictures` are further ones, by
+    name. `pace` is about how many seconds one step of a run takes at medium scale, on one thread.
     """
 
     title: str
@@ -119,6 +122,7 @@ class Claim:
     tuning: Tuning | None = None
     untuned: str = ""
     scales: tuple[Scale, ...] = ("quick", "paper")
+    pace: float = 0.0
     pictures: Mapping[str, Callable[[Sequence[Record]], Figure]] = field(default_factory=dict)
 
     def sees(self, statement: str) -> str:
@@ -138,13 +142,11 @@ def verdict(
     each = [checks] if isinstance(checks, Check) else list(checks)
     held = [check.holds for check in each]
     open_ones = [check for check, holds in zip(each, held, strict=True) if holds is None]
-    if all(held):
-        outcome = at_best
-    else:
-        outcome = Outcome.NOT if False in held else Outcome.UNDECIDED
+    outcome = at_best if all(held) else Outcome.NOT if False in held else Outcome.UNDECIDED
     if outcome is Outcome.UNDECIDED:
         reason = f"{reason}. Undecided: {'; '.join(check.power for check in open_ones)}"
-    return Verdict(statement, outcome, reason, paper, str(_deciding(each)))
+    deciding = _deciding(each)
+    return Verdict(statement, outcome, reason, paper, deciding.short, str(deciding))
 
 
 def _deciding(checks: Sequence[Check]) -> Check:

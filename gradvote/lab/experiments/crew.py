@@ -18,7 +18,7 @@ from gradvote.lab.experiments.claim import Bench, Cell, Claim, Record, Scale
 from gradvote.lab.experiments.hands import News, Tell, begin_work, measured_there, unheard
 from gradvote.lab.experiments.pace import Board, Piece
 from gradvote.lab.experiments.records import Store, describe
-from gradvote.lab.experiments.tuning import settled, scored, tuning_cells
+from gradvote.lab.experiments.tuning import assembled, settled, tuning_cells
 
 Progress = Callable[[Board], None]
 SWEPT = ("seed", "lr")
@@ -40,11 +40,15 @@ class Job:
     claim: Claim
     scale: Scale
     store: Store
-    rows: list[Cell]
-    tuning: list[Cell]
+    rows: list[Cell] = field(init=False)
+    tuning: list[Cell] = field(init=False)
     missing: dict[str, list[Cell]] = field(default_factory=dict)
     later: dict[str, list[Cell]] = field(default_factory=dict)
     futures: dict[str, Future[None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rows = self.claim.cells(self.scale)
+        self.tuning = tuning_cells(self.claim, self.rows, self.scale)
 
     @property
     def chosen(self) -> list[Record]:
@@ -66,12 +70,7 @@ class Job:
 
     def records(self) -> list[Record]:
         """Those of the cells that were measured, with the scores of their choices."""
-        chosen, found = self.chosen, []
-        for row in self.rows:
-            cell = settled(self.claim, row, self.scale, chosen)
-            if (record := self.store.load(cell)) is not None:
-                found.append(scored(self.claim, row, cell, self.scale, chosen, record))
-        return found
+        return assembled(self.claim, self.scale, self.store.load)[0]
 
 
 class Crew:
@@ -116,8 +115,8 @@ class Crew:
 
     def begin(self, claim: Claim, scale: Scale, store: Store) -> Job:
         """Have the cells without a record measured."""
-        rows = claim.cells(scale)
-        job = Job(claim, scale, store, rows, tuning_cells(claim, rows, scale))
+        job = Job(claim, scale, store)
+        rows = job.rows
         for group in groups(claim, job.tuning):
             lacking = [cell for cell in group if store.load(cell) is None]
             job.missing |= {str(store.path(group[0])): lacking}

@@ -37,8 +37,19 @@ class Finding:
         ]
 
     @property
+    def key(self) -> str:
+        """What its files are called, and its section: the name, with the scale where it is not quick."""
+        return self.name if self.scale == "quick" else f"{self.name}-{self.scale}"
+
+    @property
     def figure(self) -> Figure:
         return self.claim.draw(self.records)
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """All pictures by file name."""
+        more = {f"{self.key}-{name}": draw(self.records) for name, draw in self.claim.pictures.items()}
+        return {self.key: self.figure, **more}
 
     @property
     def seconds(self) -> float:

@@ -21,8 +21,8 @@ HELD_OUT_WINDOWS = 64
 def train(cell: Cell, bench: Bench) -> Numbers:
     """Train as the cell says; `loss` is that of the held-out parts of all plays, per character, in nats.
 
-    With a `split` it is that of the first ("validation") or the second half ("test") of each. Beside what a `Loop` needs
-    a cell has `lr`, which falls along a half cosine, `batch_size`, the windows of each
+    With a `split` it is that of the first ("validation") or the second half ("test") of each. Beside what a `Loop`
+    needs a cell has `lr`, which falls along a half cosine, `batch_size`, the windows of each
     worker, and the sizes of `Size`.
     """
     return Reading(cell).run(bench)

@@ -70,6 +70,12 @@ def export(records: Sequence[Record]) -> str:
     return "".join(to_json({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)
 
 
+def imported(text: str) -> dict[str, Record]:
+    """The records that `export` wrote, by the JSON of their cells with sorted keys."""
+    lines = [from_json(line) for line in text.splitlines()]
+    return {json.dumps(raw["cell"], sort_keys=True): Record(raw["cell"], _read(raw["numbers"]), 0.0) for raw in lines}
+
+
 def _read(value: Any) -> Any:
     """Numbers as they were, those included that JSON writes as texts."""
     if isinstance(value, dict):

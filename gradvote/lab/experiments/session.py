@@ -1,14 +1,16 @@
 """From names of claims to findings, page and document."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gradvote.errors import unknown
-from gradvote.lab.experiments.claim import SCALES, Scale
+from gradvote.lab.experiments.claim import SCALES, Cell, Record, Scale
 from gradvote.lab.experiments.claims import claim_named, names
 from gradvote.lab.experiments.crew import Crew, Job, Progress
 from gradvote.lab.experiments.findings import Finding
-from gradvote.lab.experiments.records import Store
+from gradvote.lab.experiments.records import Store, imported
+from gradvote.lab.experiments.tuning import assembled
 from gradvote.lab.files import check_page
 from gradvote.lab.locks import FolderLock
 
@@ -61,6 +63,26 @@ def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job
     if fresh:
         store.forget()
     return crew.begin(claim_named(name), scale, store)
+
+
+def measured(name: str, scale: Scale, folder: Path) -> Finding | None:
+    """What was measured before, of all cells; None if something is missing. Nothing is measured."""
+    if scale not in claim_named(name).scales:
+        return None
+    return found(name, scale, Store(folder / scale / name).load)
+
+
+def committed(name: str, scale: Scale, file: Path) -> Finding | None:
+    """The finding of the records in a file that `export` wrote; None if something is missing."""
+    store = imported(file.read_text(encoding="utf-8"))
+    return found(name, scale, lambda cell: store.get(json.dumps(cell, sort_keys=True)))
+
+
+def found(name: str, scale: Scale, find: Callable[[Cell], Record | None]) -> Finding | None:
+    """What follows from records that are there; None if something is missing."""
+    claim = claim_named(name)
+    records, chosen, whole = assembled(claim, scale, find)
+    return Finding(name, claim, scale, records, chosen) if whole else None
 
 
 def end(name: str, scale: Scale, crew: Crew, job: Job, progress: Progress) -> Finding:

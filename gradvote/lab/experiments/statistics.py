@@ -12,8 +12,6 @@ except ImportError as error:
     raise MissingExtra("scipy", "theory") from error
 
 POWER = 0.8
-EXACT = 1e9
-"""How many intervals one unit is worth for what has none."""
 MOST = 10_000
 """More observations than that are not proposed."""
 
@@ -39,12 +37,17 @@ class Estimate:
 
     def __str__(self) -> str:
         half = 0.0 if self.half < 1e-12 * abs(self.value) else self.half
-        return f"{self.value:.3g}" if math.isnan(half) or (half == 0 and self.n == 1) else f"{self.value:.3g} ± {half:.1g}"
+        return (
+            f"{self.value:.3g}" if math.isnan(half) or (half == 0 and self.n == 1) else f"{self.value:.3g} ± {half:.1g}"
+        )
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: whether `estimate` lies on the right side of `threshold`, `above` it or below; `what` names it."""
+    """One comparison: whether `estimate` lies on the right side of `threshold`, `above` it or below.
+
+    `what` names the estimate.
+    """
 
     what: str
     estimate: Estimate
@@ -62,12 +65,17 @@ class Check:
 
     @property
     def margin(self) -> float:
-        """By how many halves of the interval the claim holds; the least of several decides."""
-        off = (self.estimate.value - self.threshold) * (1 if self.above else -1)
-        return off / self.estimate.half if self.estimate.half > 0 else off * EXACT
+        """How far the end of the interval that is nearer to failing lies from the threshold."""
+        off = self.estimate.low - self.threshold if self.above else self.threshold - self.estimate.high
+        return -math.inf if math.isnan(off) else off
+
+    @property
+    def short(self) -> str:
+        """The estimate and what it must be."""
+        return f"{self.estimate} {'>' if self.above else '<'} {self.threshold:.3g}"
 
     def __str__(self) -> str:
-        return f"{self.what} {self.estimate} ({'>' if self.above else '<'} {self.threshold:.3g})"
+        return f"{self.what} {self.short}"
 
     @property
     def power(self) -> str:

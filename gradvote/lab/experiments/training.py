@@ -39,8 +39,8 @@ def train(
 
     A cell has fields of `Config`, and may have `samples`, the number of training samples per class (all by default),
     `pool`, the side of the squares of pixels that become one, and `split`, on which the accuracy is measured:
-    "validation", a part of the training set that nobody trains on, or "test". `change` may replace a part of the algorithm,
-    `run_of` the run. Raises KeyboardInterrupt when the user stops it; the checkpoint stays.
+    "validation", a part of the training set that nobody trains on, or "test". `change` may replace a part of the
+    algorithm, `run_of` the run. Raises KeyboardInterrupt when the user stops it; the checkpoint stays.
     """
     run = run_of(setup_of(cell, change), RunFolder(bench.folder))
     if run.place.checkpoint.is_file():
@@ -60,7 +60,8 @@ def setup_of(cell: Cell, change: Callable[[Algorithm], Algorithm] | None = None)
     """What the run of a cell needs."""
     known = {f.name for f in fields(Config)}
     config = Config(**{key: value for key, value in cell.items() if key in known})
-    setup = prepare(config, _loaded(config.data, cell.get("samples"), cell.get("pool", 1), cell.get("split", "")))
+    samples = _loaded(config.data, cell.get("samples"), cell.get("pool", 1), cell.get("split", ""))
+    setup = prepare(config, samples)
     if change is None:
         return setup
     algorithm = change(setup.protocol.algorithm)

@@ -1,7 +1,7 @@
 """Choices are made by runs of their own: other seeds, other samples than those that judge."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gradvote.lab.experiments.claim import Cell, Claim, Record, Scale
@@ -13,6 +13,24 @@ ONLY_HERE = ("choices", "chosen_as", "compared")
 """What a cell says of its choosing: the choices; what it has in other places while one chooses (no faults, say); and
 whether a single choice is scored as well, as its score is compared with those of other cells."""
 VALIDATION, TEST = "validation", "test"
+
+
+def assembled(
+    claim: Claim, scale: Scale, find: Callable[[Cell], Record | None]
+) -> tuple[list[Record], list[Record], bool]:
+    """The judged records with the scores of their choices, those that were chosen by, and whether all are there."""
+    rows = claim.cells(scale)
+    wanted = tuning_cells(claim, rows, scale)
+    chosen = [record for cell in wanted if (record := find(cell)) is not None]
+    if len(chosen) < len(wanted):
+        return [], chosen, False
+    cells = [settled(claim, row, scale, chosen) for row in rows]
+    found = [
+        scored(claim, row, cell, scale, chosen, record)
+        for row, cell in zip(rows, cells, strict=True)
+        if (record := find(cell)) is not None
+    ]
+    return found, chosen, len(found) == len(rows)
 
 
 def tuning_cells(claim: Claim, cells: Sequence[Cell], scale: Scale) -> list[Cell]:

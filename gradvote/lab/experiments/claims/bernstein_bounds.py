@@ -161,8 +161,8 @@ CLAIM = Claim(
     title="One worker, and votes with adversaries: the bounds",
     source="Bernstein, Zhao, Azizzadenesheli, Anandkumar, ICLR 2019, Theorems 1 and 2",
     method=f"A quadratic in {D} dimensions with every constant known, gradients with noise of σ_j from 0.5 to 3, the "
-    "prescribed rate; blind multiplicative adversaries that invert or rescale at random. 16 replicas, each with an exponent of its own. The null methods do not "
-    "step, or step as far in random directions.",
+    "prescribed rate; blind multiplicative adversaries that invert or rescale at random. 16 replicas, each with an "
+    "exponent of its own. The null methods do not step, or step as far in random directions.",
     cells=cells,
     measure=measure,
     judge=judge,

@@ -16,7 +16,7 @@ from gradvote.lab.experiments.problems import draw_noise, quadratic
 from gradvote.lab.experiments.statistics import Estimate, below, mean, slopes
 from gradvote.theory import dropsign_lr
 
-D, DROP, SPREAD, SIGMA, MU, C, REPLICAS, GROUPS = 8, 4.0, 0.03, 2.0, 0.5, 4.0, 64, 8
+D, DROP, SPREAD, SIGMA, MU, C, REPLICAS, GROUPS = 8, 4.0, 0.03, 2.0, 0.5, 4.0, 32, 8
 NULLS = ("no step", "random steps")
 TOLERANCE = 0.05
 LONG: dict[Scale, int] = {"quick": 1024, "paper": 8192}
@@ -119,10 +119,11 @@ def draw(records: Sequence[Record]) -> Figure:
 CLAIM = Claim(
     title="DropSignSGD's rate",
     source="Phong, Phuong, IEEE Access 2020, Theorem 1",
-    method=f"Heterogeneous quadratics in {D} dimensions with sampling noise, μ = {MU}, c = {C:g} to fit the gradients' "
-    "scale (a lasting |g|/(1 − μ), also of the worker farthest out, must stay below βc), η = √(M/T) times the "
-    f"theorem's largest; the expectation is the mean of {REPLICAS // GROUPS} replicas, in each of {GROUPS} groups. The paper's constants are not known here, "
-    "so exponents are compared, one-sided. The null methods do not step, or step as far in random directions.",
+    method=f"Heterogeneous quadratics in {D} dimensions with sampling noise, μ = {MU}, c = {C:g} to fit the "
+    "gradients' scale (a lasting |g|/(1 − μ), also of the worker farthest out, must stay below βc), η = √(M/T) "
+    f"times the theorem's largest; the expectation is the mean of {REPLICAS // GROUPS} replicas, in each of {GROUPS} "
+    "groups. The paper's constants are not known here, so exponents are compared, one-sided. The null methods do "
+    "not step, or step as far in random directions.",
     cells=cells,
     measure=measure,
     judge=judge,

@@ -53,7 +53,7 @@ def cells(scale: Scale) -> list[Cell]:
     shared |= {"algorithm": "noisy-signsgd", "schedule": "cosine", "workers": WORKERS, "compared": True}
     rates = {"quick": (1e-2,), "medium": (1e-3, 3e-3), "paper": (1e-3, 1e-2)}[scale]
     shared["choices"] = [{"lr": lr} for lr in rates]
-    return with_seeds([{**r, **shared} for r in rows], {"quick": 5, "medium": 4, "paper": 5}[scale])
+    return with_seeds([{**r, **shared} for r in rows], {"quick": 4, "medium": 4, "paper": 5}[scale])
 
 
 def _lies(liars: int) -> Cell:
@@ -81,7 +81,9 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
         ),
         verdict(
             "On equal data more noise makes the vote weaker against liars",
-            above(f"lost at b = {stds[-1]:g} rather than 0", contrast(*((w, _at(equal, k, b)) for w, k, b in weaker)), 0.0),
+            above(
+                f"lost at b = {stds[-1]:g} rather than 0", contrast(*((w, _at(equal, k, b)) for w, k, b in weaker)), 0.0
+            ),
             f"accuracy lost to {most} of {WORKERS} liars: "
             + ", ".join(f"b = {v:g}: {gain(_at(equal, 0, v), _at(equal, most, v))}" for v in stds),
             at_best=Outcome.IN_KIND,
@@ -89,7 +91,7 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
         verdict(
             "Liars cost more on different data than on equal data, at the best b of each",
             above("lost more", contrast((1, a), (-1, a_hit), (-1, b), (1, b_hit)), 0.0),
-            f"test accuracy at the best b on validation data, without liars and with {most}: equal data {finals(b)} and "
+            f"test accuracy at the best b on validation data, without and with {most} liars: equal data {finals(b)} and "
             f"{finals(b_hit)}, different data {finals(a)} and {finals(a_hit)}",
             at_best=Outcome.IN_KIND,
         ),
@@ -120,11 +122,11 @@ def draw(records: Sequence[Record]) -> Figure:
 CLAIM = Claim(
     title="A map: b, liars and heterogeneity",
     source="Beyond the papers; left open by Chen, Chen, Sun, Wu, Hong, NeurIPS 2020",
-    method="Nine workers, full batches, signSGD by vote with Gaussian noise of size b (half-cosine; η = 0.01 at quick scale, else "
-    "chosen, as the best b, on the validation split, with the same liars); liars "
-    "send the negative of their gradient. Data are equal, or each class is held by three workers, so that no "
-    "liar alone withholds a class. Quick scale: 600 digits, 100 steps; medium scale: MNIST, batches of 128, 800 steps; "
-    "paper scale: MNIST, batches of 256, 4000 steps.",
+    method="Nine workers, full batches, signSGD by vote with Gaussian noise of size b (half-cosine; η = 0.01 at "
+    "quick scale, else chosen, as the best b, on the validation split, with the same liars); liars send the "
+    "negative of their gradient. Data are equal, or each class is held by three workers, so that no liar alone "
+    "withholds a class. Quick scale: 600 digits, 100 steps; medium scale: MNIST, batches of 128, 800 steps; paper "
+    "scale: MNIST, batches of 256, 4000 steps.",
     cells=cells,
     measure=measure,
     measure_together=train_together,
@@ -133,4 +135,5 @@ CLAIM = Claim(
     nulls={"no step": standing},
     tuning=Tuning(final),
     scales=SCALES,
+    pace=0.04,
 )

@@ -194,8 +194,8 @@ CLAIM = Claim(
     source="Chen, Chen, Sun, Wu, Hong, NeurIPS 2020, Theorems 1 and 2",
     method="Quadratics (L = 1, D_f = 4, M = 5) with equal or skewed optima, exact or noisy gradients, and logistic "
     "regression on differing data; the gap between expected median and mean and the variance of the median are "
-    "computed exactly, the rates are the prescribed ones. 16 replicas, each with an exponent of its own. The null methods "
-    "do not step, or step as far in random directions.",
+    "computed exactly, the rates are the prescribed ones. 16 replicas, each with an exponent of its own. The null "
+    "methods do not step, or step as far in random directions.",
     cells=cells,
     measure=measure,
     judge=judge,

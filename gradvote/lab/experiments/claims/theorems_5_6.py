@@ -80,7 +80,7 @@ def _judged(records: Sequence[Record], name: str) -> list[Verdict]:
             paper=f"{in_steps:.2g}",
         ),
         verdict(
-            f"Theorem {number}: it grows at most as d^{in_d:.2g}, and stays below {SHRINKS:g} of what standing still gives",
+            f"Theorem {number}: it grows at most as d^{in_d:.2g}, and is below {SHRINKS:g} of standing still",
             [below("exponent of d", grows, in_d + TOLERANCE), *beaten],
             f"exponent of d from {by_d[0]['d']} to {by_d[-1]['d']}: {grows} (T = 512, D_f and L fixed); of standing "
             "still: " + ", ".join(f"{_of_standing(r)} at d = {r['d']}" for r in by_d),
@@ -124,9 +124,9 @@ def draw(records: Sequence[Record]) -> Figure:
 CLAIM = Claim(
     title="Theorems 5 and 6: rates of the noisy methods",
     source="Chen, Chen, Sun, Wu, Hong, NeurIPS 2020, Theorems 5 and 6",
-    method="Quadratics with skewed optima (all curvatures 1, D_f = 4, M = 5), b and δ as prescribed for each T and d, "
-    f"Gaussian noise, {REPLICAS} replicas, each with an exponent of its own. The constants are hidden in the paper, so "
-    "exponents are compared, one-sided. The null methods do not step, or step as far in random directions.",
+    method="Quadratics with skewed optima (all curvatures 1, D_f = 4, M = 5), b and δ as prescribed for each T and "
+    f"d, Gaussian noise, {REPLICAS} replicas, each with an exponent of its own. The constants are hidden in the "
+    "paper, so exponents are compared, one-sided. The null methods do not step, or step as far in random directions.",
     cells=cells,
     measure=measure,
     judge=judge,
