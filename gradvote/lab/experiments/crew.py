@@ -119,7 +119,9 @@ class Crew:
         rows = job.rows
         for group in groups(claim, job.tuning):
             lacking = [cell for cell in group if store.load(cell) is None]
-            job.missing |= {str(store.path(group[0])): lacking}
+            self.board.before += len(group) - len(lacking)
+            if lacking:
+                job.missing[str(store.path(lacking[0]))] = lacking
         job.later = {str(store.path(group[0])): group for group in groups(claim, rows)}
         for key, group in [*job.missing.items(), *job.later.items()]:
             self.board.pieces[key] = Piece(store.folder.name, _named(group, rows), len(group))

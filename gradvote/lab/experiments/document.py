@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import TextWrapper, shorten
 
+from gradvote.lab.experiments.claim import Verdict
 from gradvote.lab.experiments.claims import claim_named, names
 from gradvote.lab.experiments.costs import Cost, cost_of
 from gradvote.lab.experiments.findings import Finding, svg_file, write
@@ -60,14 +61,17 @@ def write_document(findings: Sequence[Finding], folder: Path) -> Path:
 
 
 def _summary(findings: Sequence[Finding]) -> str:
-    """A row for each statement."""
-    rows = [
-        f"| [{f.name}](#{f.key}) | {_cell(shorten(v.statement, _SHORT, placeholder=' …'))} | {_cell(v.paper) or '—'} | "
-        f"{_cell(v.ours)} | {v.outcome} | {f.scale} |"
-        for f in findings
-        for v in f.verdicts
-    ]
+    rows = [row(f, v) for f in findings for v in f.verdicts]
     return "\n".join((_COLUMNS, *rows, ""))
+
+
+def row(finding: Finding, verdict: Verdict) -> str:
+    """A statement in one short line."""
+    statement = _cell(shorten(verdict.statement, _SHORT, placeholder=" …"))
+    paper, ours = _cell(verdict.paper) or "—", _cell(verdict.ours)
+    return (
+        f"| [{finding.name}](#{finding.key}) | {statement} | {paper} | {ours} | {verdict.outcome} | {finding.scale} |"
+    )
 
 
 def _times(findings: Sequence[Finding]) -> str:

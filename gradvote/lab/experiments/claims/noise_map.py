@@ -91,7 +91,7 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
         verdict(
             "Liars cost more on different data than on equal data, at the best b of each",
             above("lost more", contrast((1, a), (-1, a_hit), (-1, b), (1, b_hit)), 0.0),
-            f"test accuracy at the best b on validation data, without and with {most} liars: equal data {finals(b)} and "
+            f"test accuracy at the best b on validation data without and with {most} liars: equal data {finals(b)} and "
             f"{finals(b_hit)}, different data {finals(a)} and {finals(a_hit)}",
             at_best=Outcome.IN_KIND,
         ),
