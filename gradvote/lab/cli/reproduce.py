@@ -67,7 +67,7 @@ def reproduce(
                 continue
             console.print(_verdicts(findings[-1]))
     if docs is not None:
-        others = [session.measured(name, other, out) for name in chosen for other in SCALES if other != size]
+        others = [session.measured(name, other, out, docs) for name in chosen for other in SCALES if other != size]
         findings = sorted(
             [*findings, *(f for f in others if f is not None)], key=lambda f: (f.name, f.scale != "medium")
         )

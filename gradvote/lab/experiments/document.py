@@ -57,7 +57,19 @@ def write_document(findings: Sequence[Finding], folder: Path) -> Path:
         write(folder / "figures" / f"{f.key}.jsonl", export([*f.tuning, *f.records]))
     single = len({f.name for f in findings}) == 1
     parts = [_INTRO.format(names=findings[0].name if single else "all"), _summary(findings), _times(findings)]
+    parts += [] if single else [missing(findings)]
     return write(target, "\n".join([*parts, *map(_section, findings), *([] if single else [_costs(findings)])]))
+
+
+def missing(findings: Sequence[Finding]) -> str:
+    """Which claims have no record here, and what measures them."""
+    there = {f.name for f in findings}
+    known = {n: claim_named(n) for n in names() if n not in there}
+    lines = [
+        f"- {claim.title}: `gradvote reproduce {name}`" + (f" (needs {', '.join(claim.needs)})" if claim.needs else "")
+        for name, claim in known.items()
+    ]
+    return "\n".join(("Without records here, so without a verdict:", "", *lines, "")) if lines else ""
 
 
 def _summary(findings: Sequence[Finding]) -> str:

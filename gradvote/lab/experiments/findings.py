@@ -39,7 +39,7 @@ class Finding:
     @property
     def key(self) -> str:
         """What its files are called, and its section: the name, with the scale where it is not quick."""
-        return self.name if self.scale == "quick" else f"{self.name}-{self.scale}"
+        return key_of(self.name, self.scale)
 
     @property
     def figure(self) -> Figure:
@@ -65,6 +65,11 @@ class Finding:
         """3 reproduced, 1 not reproduced."""
         outcomes = [v.outcome for v in self.verdicts]
         return ", ".join(f"{outcomes.count(o)} {o}" for o in Outcome if o in outcomes)
+
+
+def key_of(name: str, scale: Scale) -> str:
+    """What a claim's files at a scale are called."""
+    return name if scale == "quick" else f"{name}-{scale}"
 
 
 def write(path: Path, text: str) -> Path:

@@ -66,14 +66,20 @@ def describe(cell: Cell) -> str:
 
 
 def export(records: Sequence[Record]) -> str:
-    """Records as JSON lines, without the seconds, which differ from machine to machine."""
-    return "".join(to_json({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)
+    """Records as JSON lines; the first says on what they were measured, and in how many seconds of processor time."""
+    made = [dict(m) for m in {json.dumps(dict(r.made)): r.made for r in records}.values()]
+    head = to_json({"made": made, "seconds": round(sum(r.seconds for r in records))})
+    return "".join([head + "\n", *(to_json({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)])
 
 
 def imported(text: str) -> dict[str, Record]:
     """The records that `export` wrote, by the JSON of their cells with sorted keys."""
-    lines = [from_json(line) for line in text.splitlines()]
-    return {json.dumps(raw["cell"], sort_keys=True): Record(raw["cell"], _read(raw["numbers"]), 0.0) for raw in lines}
+    head, *lines = (from_json(line) for line in text.splitlines())
+    made, seconds = (head["made"] or [{}])[0], head["seconds"] / max(1, len(lines))
+    return {
+        json.dumps(raw["cell"], sort_keys=True): Record(raw["cell"], _read(raw["numbers"]), seconds, made)
+        for raw in lines
+    }
 
 
 def _read(value: Any) -> Any:

@@ -8,7 +8,7 @@ from gradvote.errors import unknown
 from gradvote.lab.experiments.claim import SCALES, Cell, Record, Scale
 from gradvote.lab.experiments.claims import claim_named, names
 from gradvote.lab.experiments.crew import Crew, Job, Progress
-from gradvote.lab.experiments.findings import Finding
+from gradvote.lab.experiments.findings import Finding, key_of
 from gradvote.lab.experiments.records import Store, imported
 from gradvote.lab.experiments.tuning import assembled
 from gradvote.lab.files import check_page
@@ -65,11 +65,13 @@ def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job
     return crew.begin(claim_named(name), scale, store)
 
 
-def measured(name: str, scale: Scale, folder: Path) -> Finding | None:
-    """What was measured before, of all cells; None if something is missing. Nothing is measured."""
+def measured(name: str, scale: Scale, folder: Path, docs: Path | None = None) -> Finding | None:
+    """What was measured before, of all cells, or stands in `docs`; None if something is missing. Nothing is measured."""
     if scale not in claim_named(name).scales:
         return None
-    return found(name, scale, Store(folder / scale / name).load)
+    file = None if docs is None else docs / "figures" / f"{key_of(name, scale)}.jsonl"
+    here = found(name, scale, Store(folder / scale / name).load)
+    return here if here is not None or file is None or not file.is_file() else committed(name, scale, file)
 
 
 def committed(name: str, scale: Scale, file: Path) -> Finding | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from gradvote.lab.experiments.claim import Bench, Cell, Claim, Numbers, Outcome, Record, Scale, Verdict, verdict, where
@@ -147,7 +148,8 @@ def test_the_document_names_its_figures_and_records(finding: Finding, tmp_path: 
     svg = tmp_path / "figures" / "test-claim.svg"
     assert svg.stat().st_size < 200_000
     records = (tmp_path / "figures" / "test-claim.jsonl").read_text().splitlines()
-    assert [json.loads(line)["numbers"]["y"] for line in records] == [1, 4, 9]
+    assert json.loads(records[0])["made"][0]["torch"] == torch.__version__
+    assert [json.loads(line)["numbers"]["y"] for line in records[1:]] == [1, 4, 9]
     before = svg.read_text()
     write_document([finding], tmp_path)
     assert svg.read_text() == before

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from gradvote import algorithms
-from gradvote.lab.experiments.arena import Descent, Gradients, astray
+from gradvote.lab.experiments.arena import Descent, Exchange, Gradients, astray
 from gradvote.lab.experiments.claim import Bench, Cell, Claim, Numbers, Record, Scale, Verdict, verdict, where
 from gradvote.lab.experiments.drawing import Series, plot
 from gradvote.lab.experiments.problems import draw_noise, quadratic
@@ -17,6 +17,7 @@ from gradvote.lab.experiments.statistics import Estimate, below, mean, slopes
 from gradvote.theory import dropsign_lr
 
 D, DROP, SPREAD, SIGMA, MU, C, REPLICAS, GROUPS = 8, 4.0, 0.03, 2.0, 0.5, 4.0, 32, 8
+GROWN = 1.5
 NULLS = ("no step", "random steps")
 TOLERANCE = 0.05
 LONG: dict[Scale, int] = {"quick": 1024, "paper": 8192}
@@ -42,14 +43,35 @@ def measure(cell: Cell, bench: Bench) -> Numbers:
     lr = largest * min(1.0, (cell["workers"] / cell["steps"]) ** 0.5)
     algorithm = algorithms.create("dropsignsgd", mu=MU, c=C, zero="abstain")
 
-    def along(told: Gradients) -> list[Tensor]:
-        descent = Descent(algorithm, told, start.expand(REPLICAS, -1), lr, seed=6, tell=bench.tell)
+    memories: list[Tensor] = []
+
+    def look(exchange: Exchange) -> None:
+        memories.append(exchange.unsent().square().sum(-1).mean(0))
+
+    def along(told: Gradients, watch: bool = False) -> list[Tensor]:
+        seen = look if watch else lambda exchange: None
+        descent = Descent(algorithm, told, start.expand(REPLICAS, -1), lr, 6, tell=bench.tell, unsent=seen)
         sizes = (problem.gradient(x).square().sum(1) for x in descent.iterates(cell["steps"]))
         return [size.view(GROUPS, -1).mean(1) for size in sizes]
 
-    tested, lost = along(gradients), along(astray(gradients))
+    tested, lost = along(gradients, watch=True), along(astray(gradients))
     nulls = {NULLS[0]: _smallest(tested[:1]), NULLS[1]: _smallest(lost)}
-    return {"lr": lr, "smallest": _smallest(tested), "first": float(tested[0].mean()), "nulls": nulls}
+    return {
+        "lr": lr,
+        "smallest": _smallest(tested),
+        "first": float(tested[0].mean()),
+        "nulls": nulls,
+        **_halves(memories),
+    }
+
+
+def _halves(memories: Sequence[Tensor]) -> dict[str, list[float]]:
+    """The largest mean ‖e_i‖² of the workers' memories in each group of replicas, in the second and the third quarter
+    and after: what grows without a bound is larger at the end."""
+    sizes = torch.stack([size.view(GROUPS, -1).mean(1) for size in memories])
+    middle = len(sizes) // 2
+    parts = {"memory_before": sizes[:middle].amax(0), "memory_after": sizes[middle:].amax(0)}
+    return {name: [float(f"{v:.6g}") for v in part] for name, part in parts.items()}
 
 
 def _smallest(means: Sequence[Tensor]) -> list[float]:
@@ -73,7 +95,23 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
             f"{_mean(by_workers[-1]):.2g} at M = 16",
             paper="−0.5",
         ),
+        _bounded(records),
     ]
+
+
+def _bounded(records: Sequence[Record]) -> Verdict:
+    """The paper's Lemma 2 has a bound U, whose constant is not known here: the memories do not grow with the steps."""
+    grown = {
+        (r["steps"], r["workers"]): mean([a / b for a, b in zip(r["memory_after"], r["memory_before"], strict=True)])
+        for r in records
+    }
+    largest = max(max(r["memory_after"] + r["memory_before"]) for r in records)
+    return verdict(
+        "Lemma 2: the memories stay bounded",
+        [below(f"T = {t}, M = {m}, second half over first", e, GROWN) for (t, m), e in grown.items()],
+        f"largest mean ‖e‖² of a worker's memory (U): {largest:.3g}, {largest / (D * C**2):.2g}·dc²",
+        paper="≤ U",
+    )
 
 
 def _slope(records: Sequence[Record], key: str) -> Estimate:
@@ -82,6 +120,11 @@ def _slope(records: Sequence[Record], key: str) -> Estimate:
 
 def _mean(record: Record) -> float:
     return mean(record["smallest"]).value
+
+
+def growing(records: Sequence[Record]) -> list[Record]:
+    """Memories that grow evenly with the steps, as where c is too small for the gradients."""
+    return [replace(r, numbers={**r.numbers, "memory_after": [4 * v for v in r["memory_before"]]}) for r in records]
 
 
 def in_place(name: str, records: Sequence[Record]) -> list[Record]:
@@ -128,5 +171,5 @@ CLAIM = Claim(
     measure=measure,
     judge=judge,
     draw=draw,
-    nulls={name: partial(in_place, name) for name in NULLS},
+    nulls={**{name: partial(in_place, name) for name in NULLS}, "memories that grow": growing},
 )

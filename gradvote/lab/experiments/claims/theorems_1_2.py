@@ -14,7 +14,7 @@ from gradvote.lab.experiments.arena import Descent, Gradients, astray
 from gradvote.lab.experiments.claim import Bench, Cell, Claim, Numbers, Record, Scale, Verdict, verdict, where
 from gradvote.lab.experiments.drawing import Series, plot
 from gradvote.lab.experiments.problems import draw_noise, logistic, quadratic
-from gradvote.lab.experiments.statistics import Estimate, below, exact, mean, slopes
+from gradvote.lab.experiments.statistics import Estimate, below, exact, mean, slope, slopes
 from gradvote.theory import (
     expected_noisy_median,
     median_mean_gap,
@@ -26,6 +26,7 @@ from gradvote.theory import (
 )
 
 WORKERS, DROP, SPREAD, REPLICAS = 5, 4.0, 0.3, 16
+MEDIAN, NOISES, CREWS = "median", ("gaussian", "laplace", "logistic", "uniform"), (1, 3, 9, 27, 81)
 TESTED, NULLS, TOLERANCE = "tested", ("no step", "random steps"), 0.05
 SETTINGS = {"equal": (0.0, 0.0), "noisy": (0.0, 0.5), "heterogeneous": (SPREAD, 0.0), "both": (SPREAD, 0.5)}
 """Spread of the workers' optima, and the standard deviation of the sampling noise."""
@@ -37,6 +38,7 @@ def cells(scale: Scale) -> list[Cell]:
     rows: list[Cell] = [
         {"problem": "quadratic", "setting": s, **c} for c in shared for s in SETTINGS if _wanted(s, c, scale)
     ]
+    rows += [{"problem": MEDIAN, "noise": n, "algorithm": "", "workers": list(CREWS)} for n in NOISES]
     return rows + [{"problem": "logistic", "setting": "heterogeneous", **c} for c in shared if c["d"] == 8]
 
 
@@ -51,7 +53,15 @@ def _wanted(setting: str, cell: Cell, scale: Scale) -> bool:
 
 def measure(cell: Cell, bench: Bench) -> Numbers:
     """The left side of each theorem, for each replica, its right side, and the left sides of the null methods."""
+    if cell["problem"] == MEDIAN:
+        stds = [_median_std(m, cell["noise"]) for m in cell["workers"]]
+        return {"std": stds, "nulls": {name: [1.0] * len(stds) for name in NULLS}}
     return (_on_quadratic if cell["problem"] == "quadratic" else _on_logistic)(cell, bench)
+
+
+def _median_std(workers: int, noise: str) -> float:
+    """The standard deviation σ_m of the median of so many draws of σ_l = 1."""
+    return float(noisy_median_variance(torch.zeros(workers, 1, dtype=torch.float64), 1.0, noise).max()) ** 0.5
 
 
 def _on_quadratic(cell: Cell, bench: Bench) -> Numbers:
@@ -123,7 +133,20 @@ def _compared(
 
 
 def judge(records: Sequence[Record]) -> list[Verdict]:
-    return [v for name in ("signsgd", "mediansgd") for v in _judged(where(records, algorithm=name), name)]
+    bounds = [v for name in ("signsgd", "mediansgd") for v in _judged(where(records, algorithm=name), name)]
+    return [*bounds, _remark(where(records, problem=MEDIAN))]
+
+
+def _remark(records: Sequence[Record]) -> Verdict:
+    """A bound of order: it may fall faster."""
+    rates = {r["noise"]: slope(r["workers"][1:], r["std"][1:]).value for r in records}
+    return verdict(
+        "The median's noise is of order σ_l/√M",
+        [below(f"{noise}, exponent of M", exact(rate), -0.5 + TOLERANCE) for noise, rate in rates.items()],
+        f"exact σ_m of noise with σ_l = 1, exponents from M = {CREWS[1]} to {CREWS[-1]}: "
+        + ", ".join(f"{noise} {rate:.3f}" for noise, rate in rates.items()),
+        paper="−0.5",
+    )
 
 
 def _judged(records: Sequence[Record], name: str) -> list[Verdict]:
@@ -167,7 +190,10 @@ def _loose(records: Sequence[Record]) -> str:
 
 def in_place(name: str, records: Sequence[Record]) -> list[Record]:
     """The null method's measurements in place of the tested one's."""
-    return [replace(r, numbers={**r.numbers, "left": r["nulls"][name]}) for r in records]
+    return [
+        replace(r, numbers={**r.numbers, "std" if r["problem"] == MEDIAN else "left": r["nulls"][name]})
+        for r in records
+    ]
 
 
 def draw(records: Sequence[Record]) -> Figure:
