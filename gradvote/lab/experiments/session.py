@@ -66,7 +66,7 @@ def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job
 
 
 def measured(name: str, scale: Scale, folder: Path, docs: Path | None = None) -> Finding | None:
-    """What was measured before, of all cells, or stands in `docs`; None if something is missing. Nothing is measured."""
+    """What was measured before, of all cells, or stands in `docs`; None if something is missing."""
     if scale not in claim_named(name).scales:
         return None
     file = None if docs is None else docs / "figures" / f"{key_of(name, scale)}.jsonl"
