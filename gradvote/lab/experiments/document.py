@@ -91,7 +91,8 @@ def _times(findings: Sequence[Finding]) -> str:
     tally = ", ".join(f"{counts.count(o)} {o}" for o in dict.fromkeys(counts))
     spent = duration(sum(f.seconds for f in findings))
     made = "; ".join(dict.fromkeys(m for f in findings for m in f.made))
-    return f"In all {tally}; processor time {spent}. Measured on: {made or 'not recorded'}.\n"
+    told = f"In all {tally}; processor time {spent}. Measured on: {made or 'not recorded'}."
+    return "\n".join((*TextWrapper(_WIDTH).wrap(told), ""))
 
 
 def _section(finding: Finding) -> str:

@@ -55,13 +55,13 @@ def figure_3(cell: Cell) -> float:
 
 def heterogeneity(cell: Cell) -> float:
     lost = 0.4 if cell["alpha"] < 1 and cell["b"] == 0 and cell["rule"] == "vote" else 0.0
-    return 0.95 - lost - cell["b"]
+    return 0.95 - lost - float(cell["b"])
 
 
 def noise_map(cell: Cell) -> float:
     if cell["spread"] == "equal":
-        return 0.95 - cell["b"] * (1 + cell["liars"])
-    return 0.9 - 0.1 * cell["liars"] - (0.2 if cell["b"] == 0 else 0.0)
+        return 0.95 - float(cell["b"] * (1 + cell["liars"]))
+    return 0.9 - 0.1 * int(cell["liars"]) - (0.2 if cell["b"] == 0 else 0.0)
 
 
 def noise_rule(cell: Cell) -> float:

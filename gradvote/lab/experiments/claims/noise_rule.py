@@ -82,7 +82,7 @@ def cells(scale: Scale) -> list[Cell]:
     }[scale]
     shared |= {"together": True, "workers": 5, "partition": "by-class", "schedule": "cosine"}
     shared["lr"] = {"quick": 1e-2, "medium": 3e-3, "paper": 1e-3}[scale]
-    sizes = {"quick": SMALL, "medium": MEDIUM, "paper": {task: {} for task in TASKS}}[scale]
+    sizes: dict[str, dict[str, Any]] = {"quick": SMALL, "medium": MEDIUM, "paper": {task: {} for task in TASKS}}[scale]
     rows: list[Cell] = []
     for task, size in sizes.items():
         common = {"task": task, **TASKS[task], **shared, **size}

@@ -1,5 +1,6 @@
 """Chen et al., Theorems 1 and 2: the bounds for signSGD and medianSGD, every term of them known."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -61,7 +62,7 @@ def measure(cell: Cell, bench: Bench) -> Numbers:
 
 def _median_std(workers: int, noise: str) -> float:
     """The standard deviation σ_m of the median of so many draws of σ_l = 1."""
-    return float(noisy_median_variance(torch.zeros(workers, 1, dtype=torch.float64), 1.0, noise).max()) ** 0.5
+    return math.sqrt(noisy_median_variance(torch.zeros(workers, 1, dtype=torch.float64), 1.0, noise).max())
 
 
 def _on_quadratic(cell: Cell, bench: Bench) -> Numbers:
