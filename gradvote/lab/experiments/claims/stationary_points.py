@@ -87,8 +87,8 @@ def _judged(records: Sequence[Record], name: str) -> list[Verdict]:
 
 
 def at_the_median(records: Sequence[Record]) -> list[Record]:
-    """All rest at the median of the workers' optima, as without noise."""
-    return [replace(r, numbers={**r.numbers, "found": float(CENTRES.median())}) for r in records]
+    """All rest exactly at the median of the workers' optima, as without noise."""
+    return [replace(r, numbers={**r.numbers, "found": float(CENTRES.median()), "half": 0.0}) for r in records]
 
 
 def draw(records: Sequence[Record]) -> Figure:
