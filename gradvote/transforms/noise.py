@@ -140,5 +140,11 @@ def _check_std(value: float) -> None:
         )
 
 
-SAMPLES = (Noise(0.3), Noise(1.0, "laplace"), Noise(Relative(0.2)), Noise(Relative(0.1, "max"), "uniform"))
-SAMPLES += (Noise(Cosine(0.3, 100)), Noise(PerWorker((0.1, 0.0, 0.4, 0.2, 0.3, 0.5, 0.6))))
+SAMPLES = (
+    Noise(0.3),
+    Noise(1.0, "laplace"),
+    Noise(Relative(0.2)),
+    Noise(Relative(0.1, "max"), "uniform"),
+    Noise(Cosine(0.3, 100)),
+    Noise(PerWorker((0.1, 0.0, 0.4, 0.2, 0.3, 0.5, 0.6))),
+)

@@ -13,11 +13,11 @@ from gradvote.lab.experiments.arena import Exchange
 from gradvote.lab.experiments.claim import Bench, Cell, Claim, Numbers, Record, Scale, Verdict, verdict, where
 from gradvote.lab.experiments.drawing import Series, plot
 from gradvote.lab.experiments.problems import draw_noise, quadratic
-from gradvote.lab.experiments.statistics import Estimate, above, below, mean
+from gradvote.lab.experiments.statistics import Estimate, above, below, mean, slopes
 
 D, DROP, SIGMA, LR, REPLICAS = 8, 4.0, 1.0, 0.01, 8
 BETAS = (0.9, 0.5, 0.1, 0.01, 0.001, 0.0)
-CLOSE = 0.01
+SMALL, SAME = BETAS[2:5], 1e-6
 
 
 def cells(scale: Scale) -> list[Cell]:
@@ -53,12 +53,17 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
     return [
         verdict(
             "signSGD is the limit of Adam as β → 0",
-            [*steps, *(below(f"β = {b:g}, apart", apart[b], CLOSE) for b in BETAS[-2:])],
+            [*steps, above("exponent of β", _exponent(records), 0.0), below("β = 0, apart", apart[0.0], SAME)],
             "mean distance of a step from signSGD's, in units of η: "
-            + ", ".join(f"β = {b:g}: {e}" for b, e in apart.items()),
+            + ", ".join(f"β = {b:g}: {e}" for b, e in apart.items())
+            + f"; it falls as β to the power of {_exponent(records)} from {SMALL[0]:g} to {SMALL[-1]:g}",
             paper="→ 0",
         )
     ]
+
+
+def _exponent(records: Sequence[Record]) -> Estimate:
+    return slopes(SMALL, [where(records, beta=b)[0]["apart"] for b in SMALL])
 
 
 def _less(record: Record, other: Record) -> Estimate:

@@ -82,7 +82,8 @@ def cells(scale: Scale) -> list[Cell]:
     }[scale]
     shared |= {"together": True, "workers": 5, "partition": "by-class", "schedule": "cosine"}
     shared["lr"] = {"quick": 1e-2, "medium": 3e-3, "paper": 1e-3}[scale]
-    sizes: dict[str, dict[str, Any]] = {"quick": SMALL, "medium": MEDIUM, "paper": {task: {} for task in TASKS}}[scale]
+    whole: dict[str, dict[str, Any]] = {task: {} for task in TASKS}
+    sizes = {"quick": SMALL, "medium": MEDIUM, "paper": whole}[scale]
     rows: list[Cell] = []
     for task, size in sizes.items():
         common = {"task": task, **TASKS[task], **shared, **size}
