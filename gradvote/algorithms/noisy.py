@@ -11,27 +11,29 @@ from gradvote.aggregators import MajorityVote
 from gradvote.codecs import Chain, ErrorFeedback, Masked, Sign, WrapperCodec, chain
 from gradvote.core import Aggregator, Algorithm, Codec
 from gradvote.errors import unknown
+from gradvote.schedules import Schedule
 from gradvote.transforms import Noise, OwnNoise, Relative
 
 
 def noisy(
     algorithm: Algorithm,
-    noise_std: float | Relative = 0.01,
+    noise_std: float | Relative | Schedule = 0.01,
     noise: str = "gaussian",
     position: Literal["gradient", "vote"] = "gradient",
 ) -> Algorithm:
     """Any algorithm with b·ξ added by each worker, ξ symmetric of variance 1; the bits stay the same.
 
-    `noise_std` is b in gradient units, or `Relative(0.1)`: b per block from the workers' largest gradients (32 more
-    bits per block and direction). `noise`: gaussian, laplace, uniform or logistic. `position="gradient"` adds it
-    before the momentum, `"vote"` just before the sign (or the sending). It takes the place of noise that the algorithm
-    has of its own (`z_signfedavg`). A b > 0 leaves no units of zeros, which are
-    then not asked for (`still`); a `Relative` one does, in a block that is all zeros.
+    `noise_std` is b in gradient units, a `Schedule` of it (b may fall with the rate, or differ by worker), or
+    `Relative(0.1)`: b per block from the workers' largest gradients (32 more bits per block and direction). `noise`:
+    gaussian, laplace, uniform or logistic. `position="gradient"` adds it before the momentum, `"vote"` just before the
+    sign (or the sending). It takes the place of noise that the algorithm has of its own (`z_signfedavg`). A b > 0
+    leaves no units of zeros, which are then not asked for (`still`); a `Relative` one does, in a block that is all
+    zeros, and a `Schedule` may.
     """
     if position not in ("gradient", "vote"):
         raise unknown("position of the noise", position, ["gradient", "vote"])
     part = Noise(noise_std, noise)
-    if not part.relative and part.std != 0:
+    if not isinstance(part.std, Relative | Schedule) and part.std != 0:
         algorithm = _without_zeros(algorithm)
     plain = _silent(algorithm.up)
     up = chain(part, plain) if position == "gradient" else _before_sending(plain, part)

@@ -39,7 +39,7 @@ def noisy_signs(
     """
     if sign.scale == "l1" or sign.zero == "abstain":
         return None
-    std, state = noise.std_of(x, state)
+    std, state = noise.std_of(x, state, ctx)
     bits, valid = kernels.noisy_pack_signs(x, std, draw(ctx, Stream.NOISE), noise.distribution, sign.zeros(ctx))
     if not sign.marks:
         return Payload(valid, {"bits": bits}), state, inner

@@ -12,6 +12,8 @@ from gradvote.core import Context, Payload, Plane, State, Transform
 from gradvote.errors import unknown
 from gradvote.kernels.quantiles import QUANTILES
 from gradvote.rng import Stream, draw
+from gradvote.schedules import Cosine, PerWorker, Schedule, evaluate
+from gradvote.staging import to_device
 
 _RELATIVE = re.compile("relative(?::([^:]+))?(?::([^:]+))?")
 
@@ -55,15 +57,15 @@ class Relative:
 class Noise(Transform):
     """x ← x + b·ξ, ξ iid per coordinate, symmetric, unimodal, mean 0, variance 1. Chen et al. 2020, Algorithms 3, 4.
 
-    `std` is b in gradient units, or `Relative`; `distribution` is gaussian, laplace, uniform or logistic. The draws
-    are private to the worker.
+    `std` is b in gradient units, a `Schedule` of it, or `Relative`; `distribution` is gaussian, laplace, uniform or
+    logistic. The draws are private to the worker.
     """
 
-    std: float | Relative
+    std: float | Relative | Schedule
     distribution: str = "gaussian"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.std, Relative):
+        if not isinstance(self.std, Relative | Schedule):
             _check_std(self.std)
         if self.distribution not in QUANTILES:
             raise unknown("noise distribution", self.distribution, QUANTILES)
@@ -80,11 +82,17 @@ class Noise(Transform):
         return {"own": torch.zeros_like(unknown_yet), "agreed": unknown_yet}
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
-        std, state = self.std_of(x, state)
+        std, state = self.std_of(x, state, ctx)
         return kernels.add_noise(x, std, draw(ctx, Stream.NOISE), self.distribution), state
 
-    def std_of(self, x: Tensor, state: State) -> tuple[float | Tensor, State]:
+    def std_of(self, x: Tensor, state: State, ctx: Context) -> tuple[float | Tensor, State]:
         """b for x (..., B, n), a number or (..., B), and the new state."""
+        if isinstance(self.std, Schedule):
+            values = evaluate(self.std, ctx, on_host=True)
+            for value in values.flatten().tolist():
+                _check_std(value)
+            shape = torch.broadcast_shapes(values.shape, x.shape[:-1])
+            return to_device(values.float(), x.device).expand(shape), state
         if not isinstance(self.std, Relative):
             return self.std, state
         own = x.abs().amax(-1).float()
@@ -143,4 +151,6 @@ SAMPLES = (
     Noise(Relative(0.2)),
     Noise(Relative(0.1, "max"), "uniform"),
     OwnNoise(0.2),
+    Noise(Cosine(0.3, 100)),
+    Noise(PerWorker((0.1, 0.0, 0.4, 0.2, 0.3, 0.5, 0.6))),
 )

@@ -1,10 +1,17 @@
 """Noise around the algorithms: Chen et al. 2020, Algorithms 3 and 4, and its two positions and two scales."""
 
+import math
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from gradvote.algorithms import create, dist_ef_sgdm, dropsignsgd, lion, mediansgd, noisy, sgd, signsgd, signum
 from gradvote.core import Algorithm
+from gradvote.engines.common.protocol import protocol_for
+from gradvote.engines.simulation import Simulation
+from gradvote.recipes import first_of
+from gradvote.schedules import Constant, Cosine, Schedule
 from gradvote.transforms import Relative
 from tests.papers.compare import FEW, WORKERS, Paper, assert_same
 from tests.papers.shared import NUMELS, Generator, Noise, Tensors
@@ -79,6 +86,42 @@ def test_noisy_mediansgd(distribution: str) -> None:
 )
 def test_on_the_gradient(algorithm: Algorithm, paper: Paper) -> None:
     assert_same(noisy(algorithm, 0.3), NoisyGradients(paper, 0.3), 4, FEW)
+
+
+class FallingNoise:
+    """b_t·ξ with b_t = ½·(1 + cos(πt/6))/2, of the second worker half of that."""
+
+    def __init__(self, inside: Paper) -> None:
+        self.inside, self.generator = inside, Generator()
+
+    def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
+        parts = [0.5, 0.25, 0.5]
+        b = [part * (1 + math.cos(math.pi * min(t / 6, 1.0))) / 2 for part in parts]
+        noisy_g = [Noise(self.generator, b[i], "gaussian")(g_i, t, i) for i, g_i in enumerate(g)]
+        return self.inside.step(noisy_g, t, lr)
+
+
+@dataclass(frozen=True)
+class Falling(Schedule):
+    """As above."""
+
+    def __call__(self, step: int, sender: int) -> float:
+        return Cosine(0.25 if sender == 1 else 0.5, 6)(step, sender)
+
+
+@pytest.mark.parametrize("name", ["signsgd", "signum", "mediansgd"])
+def test_noise_by_a_schedule(name: str) -> None:
+    papers = {"signsgd": SignSGD(), "signum": Signum(3), "mediansgd": MedianSGD()}
+    assert_same(noisy(create(name), Falling()), FallingNoise(papers[name]), 3, FEW)
+
+
+def test_a_schedule_of_b_is_a_recipe_and_is_checked() -> None:
+    algorithm = noisy(signsgd(), Cosine(0.5, 6))
+    assert first_of(repr(algorithm)) == algorithm
+    with pytest.raises(ValueError, match="must be finite and not negative; got -1"):
+        Simulation(protocol_for([torch.zeros(3)], noisy(signsgd(), Constant(-1.0)), 0), 2).step(
+            torch.ones(2, 3), 0, 1.0
+        )
 
 
 def _vote_noise() -> Noise:

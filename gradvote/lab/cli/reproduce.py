@@ -15,7 +15,7 @@ from gradvote.lab.data import DataNotFoundError
 if TYPE_CHECKING:
     from gradvote.lab.experiments.findings import Finding
 
-COLOURS = {"reproduced": "green", "reproduced in kind": "yellow", "not reproduced": "red"}
+COLOURS = {"reproduced": "green", "reproduced in kind": "yellow", "undecided": "blue", "not reproduced": "red"}
 
 
 def register(app: App) -> None:
@@ -28,7 +28,7 @@ def reproduce(
     /,
     *,
     list_: Annotated[bool, Parameter(name="--list", help="Say which claims there are.", negative=())] = False,
-    scale: Annotated[str, Parameter(help="quick (minutes), or paper (full sizes, resumable).")] = "quick",
+    scale: Annotated[str, Parameter(help="quick (minutes), medium (hours) or paper (full sizes).")] = "quick",
     out: Annotated[Path, Parameter(help="Folder of the records and the page.")] = Path("runs/reproduce"),
     docs: Annotated[Path | None, Parameter(help="Folder in which to write reproductions.md and its figures.")] = None,
     fresh: Annotated[bool, Parameter(help="Measure again what was measured before.", negative=())] = False,
@@ -43,6 +43,7 @@ def reproduce(
 
     from gradvote.lab.cli.progress import Shown  # --help works at once
     from gradvote.lab.experiments import session  # --help works without the extras report and theory
+    from gradvote.lab.experiments.claim import SCALES  # --help works without the extras report and theory
     from gradvote.lab.experiments.crew import Crew  # --help works without the extras report and theory
 
     console = Console(highlight=False)
@@ -53,7 +54,8 @@ def reproduce(
         if value < 1:
             raise ValueError(f"{option} must be at least 1; got {value}.")
     torch.set_num_threads(threads)
-    chosen, size, findings = session.expand(claims), session.scale_named(scale), []
+    size, findings = session.scale_named(scale), []
+    chosen = session.expand(claims, size)
     with _told(console), Crew(processes) as crew, Shown(console) as shown:
         for name, job in [(name, session.begin(name, size, out, fresh, crew)) for name in chosen]:
             try:
@@ -64,6 +66,11 @@ def reproduce(
                 console.print(f"[yellow]{name} was left out:[/] {escape(str(error))}")
                 continue
             console.print(_verdicts(findings[-1]))
+    if docs is not None:
+        others = [session.measured(name, other, out, docs) for name in chosen for other in SCALES if other != size]
+        findings = sorted(
+            [*findings, *(f for f in others if f is not None)], key=lambda f: (f.name, f.scale != "medium")
+        )
     _write(findings, out, docs, console)
     return 0
 

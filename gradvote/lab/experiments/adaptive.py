@@ -65,6 +65,13 @@ class AdaptiveSweep(Sweep):
         for curves in self.curves:
             curves["noise_std"] = []
 
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "stds": self.stds}
+
+    def load(self, state: dict[str, Any]) -> None:
+        super().load(state)
+        self.stds = state["stds"]
+
     def _seen(self, run: int) -> dict[str, float | None]:
         return {**super()._seen(run), "noise_std": float(self.stds[run])}
 

@@ -40,10 +40,19 @@ class Exchange:
         direction, self.workers = self.protocol.decode(decision, self.workers, ctxs)
         return direction.double().view(self.shape)
 
+    def unsent(self) -> Tensor:
+        """What each worker keeps back, (M, R, p)."""
+        parts = [self.protocol.algorithm.unsent(state) for state in self.workers]
+        assert all(part is not None for part in parts), "an algorithm with a memory"
+        return torch.cat([part.flatten(1) for part in parts if part is not None], 1).view(-1, *self.shape)
+
 
 @dataclass(frozen=True)
 class Descent:
-    """`algorithm` on `gradients` from `start` (R, p) with the learning rate `lr`; `project` follows every step."""
+    """`algorithm` on `gradients` from `start` (R, p) with the learning rate `lr`; `project` follows every step.
+
+    `tell` is told of every step before it, `unsent` may look at the exchange after it.
+    """
 
     algorithm: Algorithm
     gradients: Gradients
@@ -52,6 +61,8 @@ class Descent:
     seed: int = 0
     faults: Sequence[Faulty] = ()
     project: Callable[[Tensor], Tensor] = lambda x: x
+    tell: Callable[[int, int, str], None] = lambda step, steps, note: None
+    unsent: Callable[[Exchange], None] = lambda exchange: None
 
     def iterates(self, steps: int) -> Iterator[Tensor]:
         """x_0, x_1, …, x_steps, each (R, p)."""
@@ -59,9 +70,25 @@ class Descent:
         exchange: Exchange | None = None
         yield x
         for step in range(steps):
+            self.tell(step, steps, "")
             gradients = self.gradients(x, step)
             exchange = exchange or Exchange(
                 self.algorithm, len(gradients), x.shape[0], x.shape[1], self.seed, self.faults
             )
             x = self.project(x - self.lr * exchange.step(gradients, step, self.lr))
+            self.unsent(exchange)
             yield x
+
+
+def astray(gradients: Gradients, seed: int = 23) -> Gradients:
+    """The same sizes in random directions: each coordinate's sign is drawn at each step, for all workers alike.
+
+    What the null method steps along that goes as far as the tested one, and knows nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def wandering(x: Tensor, step: int) -> Tensor:
+        told = gradients(x, step)
+        return told * (torch.randint(2, told.shape[1:], generator=generator) * 2 - 1).double()
+
+    return wandering

@@ -18,6 +18,7 @@ from gradvote.lab.experiments.claim import Bench, Cell, Claim, Record, Scale
 from gradvote.lab.experiments.hands import News, Tell, begin_work, measured_there, unheard
 from gradvote.lab.experiments.pace import Board, Piece
 from gradvote.lab.experiments.records import Store, describe
+from gradvote.lab.experiments.tuning import assembled, settled, tuning_cells
 
 Progress = Callable[[Board], None]
 SWEPT = ("seed", "lr")
@@ -31,13 +32,45 @@ def silent(board: Board) -> None:
 
 @dataclass
 class Job:
-    """The cells of a claim, and the groups of them that are still to be measured, by key."""
+    """What is measured of a claim: first what `tuning` asks for, then the cells, once their choices are made.
+
+    `missing` are the groups that are still to be measured, by key; `later` those of cells that wait for a choice.
+    """
 
     claim: Claim
+    scale: Scale
     store: Store
-    cells: list[Cell]
-    missing: dict[str, list[Cell]]
+    rows: list[Cell] = field(init=False)
+    tuning: list[Cell] = field(init=False)
+    missing: dict[str, list[Cell]] = field(default_factory=dict)
+    later: dict[str, list[Cell]] = field(default_factory=dict)
     futures: dict[str, Future[None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rows = self.claim.cells(self.scale)
+        self.tuning = tuning_cells(self.claim, self.rows, self.scale)
+
+    @property
+    def chosen(self) -> list[Record]:
+        """The records that choices are made by."""
+        return [record for cell in self.tuning if (record := self.store.load(cell)) is not None]
+
+    @property
+    def ready(self) -> bool:
+        """Whether cells wait, and what they wait for has been measured."""
+        return bool(self.later) and all(self.store.path(cell).is_file() for cell in self.tuning)
+
+    def settle(self) -> None:
+        """Make the choices: what waited is now to be measured, but for what has a record."""
+        chosen = self.chosen
+        for key, rows in self.later.items():
+            cells = [settled(self.claim, row, self.scale, chosen) for row in rows]
+            self.missing[key] = [cell for cell in cells if self.store.load(cell) is None]
+        self.later = {}
+
+    def records(self) -> list[Record]:
+        """Those of the cells that were measured, with the scores of their choices."""
+        return assembled(self.claim, self.scale, self.store.load)[0]
 
 
 class Crew:
@@ -51,6 +84,7 @@ class Crew:
     def __init__(self, processes: int) -> None:
         self.board, self._pool = Board(processes), None  # type: Board, ProcessPoolExecutor | None
         self._futures: dict[str, Future[None]] = {}
+        self._jobs: list[Job] = []
         self._present = False
         if processes > 1:
             context = multiprocessing.get_context("spawn")
@@ -81,19 +115,39 @@ class Crew:
 
     def begin(self, claim: Claim, scale: Scale, store: Store) -> Job:
         """Have the cells without a record measured."""
-        cells = claim.cells(scale)
-        missing = groups(claim, [cell for cell in cells if store.load(cell) is None])
-        job = Job(claim, store, cells, {str(store.path(group[0])): group for group in missing})
-        self.board.before += len(cells) - sum(map(len, missing))
-        for key, group in job.missing.items():
-            self.board.pieces[key] = Piece(store.folder.name, _named(group, cells), len(group))
-        if self._pool is not None:
-            with deaf_children():
-                job.futures = {
-                    k: self._pool.submit(measured_there, _measured, k, claim, g, store) for k, g in job.missing.items()
-                }
-            self._futures |= job.futures
+        job = Job(claim, scale, store)
+        rows = job.rows
+        for group in groups(claim, job.tuning):
+            lacking = [cell for cell in group if store.load(cell) is None]
+            self.board.before += len(group) - len(lacking)
+            if lacking:
+                job.missing[str(store.path(lacking[0]))] = lacking
+        job.later = {str(store.path(group[0])): group for group in groups(claim, rows)}
+        for key, group in [*job.missing.items(), *job.later.items()]:
+            self.board.pieces[key] = Piece(store.folder.name, _named(group, rows), len(group))
+        self._jobs.append(job)
+        self._next(job)
         return job
+
+    def _next(self, job: Job) -> None:
+        """Share out what can be measured now."""
+        if job.ready or not job.tuning:
+            job.settle()
+        for key, group in list(job.missing.items()):
+            piece = self.board.pieces[key]
+            self.board.before += piece.cells - len(group)
+            piece.cells = len(group)
+            if not group:
+                del self.board.pieces[key], job.missing[key]
+        if self._pool is not None:
+            fresh = {k: group for k, group in job.missing.items() if k not in job.futures}
+            with deaf_children():
+                added = {
+                    k: self._pool.submit(measured_there, _measured, k, job.claim, g, job.store)
+                    for k, g in fresh.items()
+                }
+            job.futures |= added
+            self._futures |= added
 
     def end(self, job: Job, progress: Progress = silent) -> list[Record]:
         """The records of all cells, when they are there. What a measurement raises is raised here."""
@@ -103,28 +157,40 @@ class Crew:
             for key, future in job.futures.items():
                 if future.cancel():
                     del self.board.pieces[key]
+            for key in job.later:
+                del self.board.pieces[key]
+            self._jobs.remove(job)
         progress(self.board)
-        return [record for cell in job.cells if (record := job.store.load(cell)) is not None]
+        return job.records()
 
     def _one_by_one(self, job: Job, progress: Progress) -> None:
-        for key, group in job.missing.items():
+        while job.missing or job.later:
+            for key in list(job.missing):
+                self._here(key, job, progress)
+                del job.missing[key]
+            if job.later:
+                self._next(job)
 
-            def tell(step: int, steps: int, note: str, key: str = key) -> None:
-                self.board.tell(key, step / max(steps, 1), _place(step, steps, note))
-                progress(self.board)
-
-            self.board.tell(key)
+    def _here(self, key: str, job: Job, progress: Progress) -> None:
+        def tell(step: int, steps: int, note: str) -> None:
+            self.board.tell(key, step / max(steps, 1), _place(step, steps, note))
             progress(self.board)
-            _measured(job.claim, group, job.store, tell)
-            self.board.end(key)
+
+        self.board.tell(key)
+        progress(self.board)
+        _measured(job.claim, job.missing[key], job.store, tell)
+        self.board.end(key)
 
     def _all_at_once(self, job: Job, progress: Progress) -> None:
-        while any(not future.done() for future in job.futures.values()):
+        while job.later or any(not future.done() for future in job.futures.values()):
             self._listen()
             progress(self.board)
             for future in job.futures.values():
                 if future.done():
                     future.result()
+            for own in self._jobs:
+                if own.ready:
+                    self._next(own)
         self._listen()
         for future in job.futures.values():
             future.result()
@@ -169,6 +235,7 @@ def _named(group: Sequence[Cell], cells: Sequence[Cell]) -> str:
     """A group in words: what tells it from the other cells of its claim."""
     first, alone = group[0], len(group) == 1
     own = {k: v for k, v in first.items() if any(cell.get(k) != v for cell in cells) and (alone or k not in SWEPT)}
+    own.pop("choices", None)
     return ", ".join(filter(None, (describe(own), "" if alone else f"{len(group)} runs")))
 
 

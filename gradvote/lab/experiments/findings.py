@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -20,24 +21,55 @@ class Finding:
     claim: Claim
     scale: Scale
     records: Sequence[Record]
+    tuning: Sequence[Record] = ()
 
-    @property
+    @cached_property
     def verdicts(self) -> list[Verdict]:
         return self.claim.judge(self.records)
+
+    @cached_property
+    def refused(self) -> list[list[str]]:
+        """For each verdict the nulls that fail it."""
+        each = {name: self.claim.judge(null(self.records)) for name, null in self.claim.nulls.items()}
+        return [
+            [name for name, verdicts in each.items() if verdicts[i].outcome is Outcome.NOT]
+            for i in range(len(self.verdicts))
+        ]
+
+    @property
+    def key(self) -> str:
+        """What its files are called, and its section: the name, with the scale where it is not quick."""
+        return key_of(self.name, self.scale)
 
     @property
     def figure(self) -> Figure:
         return self.claim.draw(self.records)
 
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """All pictures by file name."""
+        more = {f"{self.key}-{name}": draw(self.records) for name, draw in self.claim.pictures.items()}
+        return {self.key: self.figure, **more}
+
     @property
     def seconds(self) -> float:
-        return sum(r.seconds for r in self.records)
+        return sum(r.seconds for r in (*self.tuning, *self.records))
+
+    @property
+    def made(self) -> list[str]:
+        """On what the records were measured, in words."""
+        return list(dict.fromkeys(", ".join(f"{k} {v}" for k, v in r.made.items()) for r in self.records if r.made))
 
     @property
     def tally(self) -> str:
         """3 reproduced, 1 not reproduced."""
         outcomes = [v.outcome for v in self.verdicts]
         return ", ".join(f"{outcomes.count(o)} {o}" for o in Outcome if o in outcomes)
+
+
+def key_of(name: str, scale: Scale) -> str:
+    """What a claim's files at a scale are called."""
+    return name if scale == "quick" else f"{name}-{scale}"
 
 
 def write(path: Path, text: str) -> Path:

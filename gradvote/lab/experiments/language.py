@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from gradvote.lab.data import shakespeare
 from gradvote.lab.experiments.claim import Bench, Cell, Numbers
 from gradvote.lab.experiments.loop import Loop, device
+from gradvote.lab.experiments.tuning import TEST, VALIDATION
 from gradvote.lab.models import Size, Transformer
 from gradvote.schedules import Cosine
 from gradvote.shuffle import Purpose, bits
@@ -20,7 +21,8 @@ HELD_OUT_WINDOWS = 64
 def train(cell: Cell, bench: Bench) -> Numbers:
     """Train as the cell says; `loss` is that of the held-out parts of all plays, per character, in nats.
 
-    Beside what a `Loop` needs a cell has `lr`, which falls along a half cosine, `batch_size`, the windows of each
+    With a `split` it is that of the first ("validation") or the second half ("test") of each. Beside what a `Loop`
+    needs a cell has `lr`, which falls along a half cosine, `batch_size`, the windows of each
     worker, and the sizes of `Size`.
     """
     return Reading(cell).run(bench)
@@ -47,7 +49,7 @@ class Reading(Loop):
     @torch.no_grad()
     def measure(self) -> tuple[float]:
         """On windows spread evenly over the held-out text."""
-        text = torch.cat(list(self.plays.held_out.values()))
+        text = torch.cat([_half(part, self.cell.get("split", "")) for part in self.plays.held_out.values()])
         starts = torch.linspace(0, len(text) - self.length - 1, HELD_OUT_WINDOWS).long()
         x, y = _windows(text, starts, self.length)
         return (float(cross_entropy(self.model(x.to(device())), y.to(device()))),)
@@ -56,6 +58,12 @@ class Reading(Loop):
         words = bits(self.cell["seed"], Purpose.BATCHES, worker, self.step).random_raw(int(self.cell["batch_size"]))
         starts = np.atleast_1d(words) % (len(text) - self.length)
         return _windows(text, torch.from_numpy(starts.astype(np.int64)), self.length)
+
+
+def _half(text: Tensor, split: str) -> Tensor:
+    """Of a held-out text what one chooses by, or what one judges by; without a split all of it."""
+    middle = len(text) // 2
+    return {VALIDATION: text[:middle], TEST: text[middle:]}.get(split, text)
 
 
 @lru_cache(maxsize=1)

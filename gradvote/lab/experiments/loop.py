@@ -17,6 +17,7 @@ from gradvote.engines.gradients import loop_gradients, set_gradients, trainable
 from gradvote.engines.simulation import Simulation
 from gradvote.lab.experiments.claim import Bench, Cell, Numbers
 from gradvote.lab.train import checkpoint
+from gradvote.optim import NesterovDecay
 from gradvote.schedules import Schedule
 
 SECONDS = 20.0
@@ -33,8 +34,8 @@ def device() -> torch.device:
 class Loop(ABC):
     """One model and M simulated workers: gradients, an exchange, the optimizer's step.
 
-    A cell has `algorithm`, `options`, `optimizer` ("sgd", "nesterov", "adamw"), `weight_decay`, `workers`, `steps`,
-    `eval_every` and `seed`.
+    A cell has `algorithm`, `options`, `optimizer` ("sgd", "nesterov", "nesterov-decay", "adamw"), `weight_decay`,
+    `workers`, `steps`, `eval_every` and `seed`.
     """
 
     curves: Sequence[str]
@@ -123,6 +124,8 @@ class Loop(ABC):
 
 def _optimizer(cell: Cell, params: list[nn.Parameter]) -> Optimizer:
     decay, name = cell.get("weight_decay", 0.0), cell["optimizer"]
+    if name == "nesterov-decay":
+        return NesterovDecay(params, 0.0, weight_decay=decay)
     if name == "adamw":
         return AdamW(params, 0.0, weight_decay=decay)
     momentum = 0.9 if name == "nesterov" else 0.0

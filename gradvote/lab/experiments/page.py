@@ -30,7 +30,11 @@ def write_page(findings: Sequence[Finding], out: Path) -> Path:
     )
     page = environment.get_template("page.html").render(
         findings=[
-            {"of": f, "svg": Markup(to_svg(f.figure, f.name, f.claim.title)), "time": duration(f.seconds)}
+            {
+                "of": f,
+                "svgs": [Markup(to_svg(figure, file, f.claim.title)) for file, figure in f.figures.items()],
+                "time": duration(f.seconds),
+            }
             for f in findings
         ],
         mark=Markup(PAGE_MARK),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gradvote
-from gradvote.lab.experiments.claim import Cell, Claim, Record, Scale
+from gradvote.lab.experiments.claim import Cell, Record
 from gradvote.lab.files import from_json, number, to_json, write_text
+from gradvote.lab.train.machine import hardware, versions
 
 _SCRATCH = re.compile(r"[0-9a-f]{16}")
 _RECORD = re.compile(r"[0-9a-f]{16}\.json|\.\d+\.partial|\..*\.tmp")
@@ -40,13 +40,13 @@ class Store:
             return None
         try:
             raw = from_json(path.read_text(encoding="utf-8"))
-            return Record(raw["cell"], _read(raw["numbers"]), raw["seconds"])
+            return Record(raw["cell"], _read(raw["numbers"]), raw["seconds"], raw.get("made", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a record. Delete it, or measure again with --fresh.") from error
 
     def save(self, record: Record) -> None:
         """Write a record atomically."""
-        content = {**vars(record), "gradvote": gradvote.__version__}
+        content = {**vars(record), "made": {"machine": hardware(), **versions()}}
         write_text(self.path(record.cell), to_json(content, indent=1))
 
     def forget(self) -> None:
@@ -58,13 +58,6 @@ class Store:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def known(claim: Claim, scale: Scale, store: Store) -> list[Record] | None:
-    """The records of all cells if all were measured, else None."""
-    records = [store.load(cell) for cell in claim.cells(scale)]
-    found = [r for r in records if r is not None]
-    return found if len(found) == len(records) else None
-
-
 def describe(cell: Cell) -> str:
     """A cell in words."""
     return ", ".join(
@@ -73,8 +66,20 @@ def describe(cell: Cell) -> str:
 
 
 def export(records: Sequence[Record]) -> str:
-    """Records as JSON lines, without the seconds, which differ from machine to machine."""
-    return "".join(to_json({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)
+    """Records as JSON lines; the first says on what they were measured, and in how many seconds of processor time."""
+    made = [dict(m) for m in {json.dumps(dict(r.made)): r.made for r in records}.values()]
+    head = to_json({"made": made, "seconds": round(sum(r.seconds for r in records))})
+    return "".join([head + "\n", *(to_json({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)])
+
+
+def imported(text: str) -> dict[str, Record]:
+    """The records that `export` wrote, by the JSON of their cells with sorted keys."""
+    head, *lines = (from_json(line) for line in text.splitlines())
+    made, seconds = (head["made"] or [{}])[0], head["seconds"] / max(1, len(lines))
+    return {
+        json.dumps(raw["cell"], sort_keys=True): Record(raw["cell"], _read(raw["numbers"]), seconds, made)
+        for raw in lines
+    }
 
 
 def _read(value: Any) -> Any:

@@ -1,14 +1,16 @@
 """From names of claims to findings, page and document."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gradvote.errors import unknown
-from gradvote.lab.experiments.claim import SCALES, Scale
+from gradvote.lab.experiments.claim import SCALES, Cell, Record, Scale
 from gradvote.lab.experiments.claims import claim_named, names
 from gradvote.lab.experiments.crew import Crew, Job, Progress
-from gradvote.lab.experiments.findings import Finding
-from gradvote.lab.experiments.records import Store
+from gradvote.lab.experiments.findings import Finding, key_of
+from gradvote.lab.experiments.records import Store, imported
+from gradvote.lab.experiments.tuning import assembled
 from gradvote.lab.files import check_page
 from gradvote.lab.locks import FolderLock
 
@@ -23,16 +25,21 @@ def catalogue() -> list[tuple[str, str]]:
     return [(n, f"{c.title}. {c.source}" + (f" (needs {', '.join(c.needs)})" if c.needs else "")) for n, c in chosen]
 
 
-def expand(wanted: Sequence[str]) -> list[str]:
-    """The claims asked for, "all" standing for every one.
+def expand(wanted: Sequence[str], scale: Scale) -> list[str]:
+    """The claims asked for, "all" standing for every one that has this scale.
 
     Raises:
-        ValueError: there is no such claim.
+        ValueError: there is no such claim, or it does not have the scale.
     """
     for name in wanted:
         if name != ALL and name not in names():
             raise unknown("claim", name, [*names(), ALL])
-    return names() if ALL in wanted else list(dict.fromkeys(wanted))
+        if name != ALL and scale not in claim_named(name).scales:
+            raise ValueError(
+                f"The claim {name} has no scale {scale}: it computes, and trains nothing. Use the scale quick or paper."
+            )
+    chosen = names() if ALL in wanted else list(dict.fromkeys(wanted))
+    return [name for name in chosen if scale in claim_named(name).scales]
 
 
 def scale_named(name: str) -> Scale:
@@ -58,6 +65,28 @@ def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job
     return crew.begin(claim_named(name), scale, store)
 
 
+def measured(name: str, scale: Scale, folder: Path, docs: Path | None = None) -> Finding | None:
+    """What was measured before, of all cells, or stands in `docs`; None if something is missing."""
+    if scale not in claim_named(name).scales:
+        return None
+    file = None if docs is None else docs / "figures" / f"{key_of(name, scale)}.jsonl"
+    here = found(name, scale, Store(folder / scale / name).load)
+    return here if here is not None or file is None or not file.is_file() else committed(name, scale, file)
+
+
+def committed(name: str, scale: Scale, file: Path) -> Finding | None:
+    """The finding of the records in a file that `export` wrote; None if something is missing."""
+    store = imported(file.read_text(encoding="utf-8"))
+    return found(name, scale, lambda cell: store.get(json.dumps(cell, sort_keys=True)))
+
+
+def found(name: str, scale: Scale, find: Callable[[Cell], Record | None]) -> Finding | None:
+    """What follows from records that are there; None if something is missing."""
+    claim = claim_named(name)
+    records, chosen, whole = assembled(claim, scale, find)
+    return Finding(name, claim, scale, records, chosen) if whole else None
+
+
 def end(name: str, scale: Scale, crew: Crew, job: Job, progress: Progress) -> Finding:
     """Look at all of it.
 
@@ -65,7 +94,7 @@ def end(name: str, scale: Scale, crew: Crew, job: Job, progress: Progress) -> Fi
         DataNotFoundError: the claim's data set is not there.
     """
     try:
-        return Finding(name, job.claim, scale, crew.end(job, progress))
+        return Finding(name, job.claim, scale, crew.end(job, progress), job.chosen)
     finally:
         if job.store.folder in _locks:
             _locks.pop(job.store.folder).release()

@@ -5,7 +5,9 @@ blocks and so with its own scales, masks and noise. Shapes: R runs, M workers, K
 on the way down make the workers' models differ), n coordinates of a parameter.
 """
 
+import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +16,13 @@ from torch.nn.functional import cross_entropy
 
 from gradvote.core import Algorithm
 from gradvote.engines.common.protocol import protocol_for
+from gradvote.engines.common.signals import signals_call
 from gradvote.engines.gradients import Padded, check_vectorizable, padded
 from gradvote.engines.simulation import Simulation
 from gradvote.lab.experiments.claim import Bench, Cell, Numbers
+from gradvote.lab.experiments.loop import SECONDS, UNUSED
 from gradvote.lab.experiments.training import KEPT, setup_of, short
-from gradvote.lab.train import metrics
+from gradvote.lab.train import checkpoint, metrics
 from gradvote.lab.train.setup import Setup
 from gradvote.layout import Layout
 from gradvote.wire import HEADER_BYTES
@@ -54,20 +58,54 @@ class Sweep:
         self.whole = self._stacked([self._all(s) for s in setups])
         self.curves: list[dict[str, list[float | None]]] = [{key: [] for key in KEPT} for _ in setups]
         self.diverged = [False] * len(setups)
+        self.step, self.stopped = 0, False
 
     def run(self, bench: Bench) -> list[Numbers]:
-        """From the first step to the last; the curves of each run, the bytes sent and how it ended."""
-        for step in range(self.config.steps):
-            losses, gradients = self.gradients(self._batches(step))
-            if step % self.config.evaluate_every == 0:
-                self._look(step, (losses, gradients) if self._is_full else self.gradients(self.whole))
-            bench.tell(step, self.config.steps, f"{len(self.setups)} runs at once")
-            self._round(gradients, step)
+        """From the first step, or the last checkpoint, to the end; the curves, the bytes sent and how each run ended.
+
+        SIGTERM or Ctrl-C ends it after its step, with KeyboardInterrupt; the checkpoint stays.
+        """
+        place, saved = bench.folder / "sweep.pt", time.monotonic()
+        if place.is_file() and (state := checkpoint.load(place))["config"] == self._recipe:
+            self.load(state)
+        with signals_call(self.stop):
+            for step in range(self.step, self.config.steps):
+                losses, gradients = self.gradients(self._batches(step))
+                if step % self.config.evaluate_every == 0:
+                    self._look(step, (losses, gradients) if self._is_full else self.gradients(self.whole))
+                bench.tell(step, self.config.steps, f"{len(self.setups)} runs at once")
+                self._round(gradients, step)
+                self.step = step + 1
+                if self.stopped or time.monotonic() >= saved + SECONDS:
+                    bench.folder.mkdir(parents=True, exist_ok=True)
+                    checkpoint.save(self.state(), place)
+                    saved = time.monotonic()
+                if self.stopped:
+                    raise KeyboardInterrupt
         self._look(self.config.steps, self.gradients(self.whole))
         return [
             {**curves, "bytes": sum(self._bytes()), "status": "diverged" if fell else "finished"}
             for curves, fell in zip(self.curves, self.diverged, strict=True)
         ]
+
+    def stop(self) -> None:
+        """Ask `run` to end after the step it is in, with a checkpoint."""
+        self.stopped = True
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        own = {"step": self.step, "flat": self.flat, "curves": self.curves, "diverged": self.diverged}
+        parts = {"config": self._recipe, "models": [], "optimizers": [], "engine": self.engine.state_dict()}
+        return {**UNUSED, **parts, **own}
+
+    @property
+    def _recipe(self) -> str:
+        return "\n".join(setup.config.to_json() for setup in self.setups)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.step, self.flat, self.curves, self.diverged = (state[k] for k in ("step", "flat", "curves", "diverged"))
+        self.engine.load_state_dict(state["engine"])
 
     def gradients(self, batches: Padded) -> tuple[Tensor, Tensor]:
         """Losses (R, M) and gradients (R, M, d) of the mean cross-entropy, parameter by parameter."""

@@ -16,10 +16,15 @@ from gradvote.lab import data
 from gradvote.lab.data import Data
 from gradvote.lab.experiments.claim import Bench, Cell, Numbers, Record
 from gradvote.lab.experiments.statistics import Estimate, mean
+from gradvote.lab.experiments.tuning import VALIDATION
 from gradvote.lab.report import load_run
 from gradvote.lab.train import Config, Run, RunFolder, checkpoint, prepare
 from gradvote.lab.train.setup import Setup
 
+HELD_OUT = 6
+"""One of so many training samples is held out for choosing."""
+CURVES = ("loss", "train_accuracy", "test_accuracy", "grad_norm", "median_mean_gap", "top1", "top5", "noise_std")
+"""What a model shows, step by step."""
 KEPT = ("step", "loss", "train_accuracy", "test_accuracy", "grad_norm", "median_mean_gap", "bits_up", "bits_down")
 
 
@@ -33,8 +38,9 @@ def train(
     """Train as the cell says, and give the curves `kept`, the bytes sent and how it ended.
 
     A cell has fields of `Config`, and may have `samples`, the number of training samples per class (all by default),
-    and `pool`, the side of the squares of pixels that become one. `change` may replace a part of the algorithm,
-    `run_of` the run. Raises KeyboardInterrupt when the user stops it; the checkpoint stays.
+    `pool`, the side of the squares of pixels that become one, and `split`, on which the accuracy is measured:
+    "validation", a part of the training set that nobody trains on, or "test". `change` may replace a part of the
+    algorithm, `run_of` the run. Raises KeyboardInterrupt when the user stops it; the checkpoint stays.
     """
     run = run_of(setup_of(cell, change), RunFolder(bench.folder))
     if run.place.checkpoint.is_file():
@@ -54,7 +60,8 @@ def setup_of(cell: Cell, change: Callable[[Algorithm], Algorithm] | None = None)
     """What the run of a cell needs."""
     known = {f.name for f in fields(Config)}
     config = Config(**{key: value for key, value in cell.items() if key in known})
-    setup = prepare(config, _loaded(config.data, cell.get("samples"), cell.get("pool", 1)))
+    samples = _loaded(config.data, cell.get("samples"), cell.get("pool", 1), cell.get("split", ""))
+    setup = prepare(config, samples)
     if change is None:
         return setup
     algorithm = change(setup.protocol.algorithm)
@@ -67,15 +74,27 @@ def short(value: float | None) -> float | None:
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, samples: int | None, pool: int) -> Data:
-    """A data set, or the first `samples` of each class of its training part, its images `pool` times smaller."""
+def _loaded(name: str, samples: int | None, pool: int, split: str) -> Data:
+    """A data set, or the first `samples` of each class of its training part, its images `pool` times smaller.
+
+    With a `split` the last sixth of each class of the training part is held out of it; for "validation" it takes the
+    place of the test part.
+    """
     whole = data.load(name)
     if pool > 1:
         whole = replace(whole, train_x=avg_pool2d(whole.train_x, pool), test_x=avg_pool2d(whole.test_x, pool))
-    if samples is None:
+    if samples is None and not split:
         return whole
-    chosen = torch.cat([(whole.train_y == c).nonzero()[:samples, 0] for c in range(whole.num_classes)])
-    return replace(whole, train_x=whole.train_x[chosen].contiguous(), train_y=whole.train_y[chosen])
+    classes = [(whole.train_y == c).nonzero()[:, 0] for c in range(whole.num_classes)]
+    ends = [len(own) - (len(own) // HELD_OUT if split else 0) for own in classes]
+    chosen = torch.cat([own[:end][:samples] for own, end in zip(classes, ends, strict=True)])
+    if samples is None:
+        chosen = chosen.sort().values
+    kept = replace(whole, train_x=whole.train_x[chosen].contiguous(), train_y=whole.train_y[chosen])
+    if split != VALIDATION:
+        return kept
+    held_out = torch.cat([own[end:] for own, end in zip(classes, ends, strict=True)]).sort().values
+    return replace(kept, test_x=whole.train_x[held_out].contiguous(), test_y=whole.train_y[held_out])
 
 
 def with_seeds(cells: Sequence[Cell], seeds: int) -> list[Cell]:
@@ -101,12 +120,41 @@ def gain(records: Sequence[Record], others: Sequence[Record], key: str = "test_a
     return mean([final(r, key) - theirs[r["seed"]] for r in records])
 
 
-def best(records: Sequence[Record], setting: str = "lr") -> list[Record]:
-    """The records of the value of `setting` whose mean final test accuracy is highest: tuned on the same data."""
+def learned(records: Sequence[Record], key: str = "test_accuracy") -> Estimate:
+    """The mean over seeds of how much higher a run ends than it began."""
+    return mean([final(r, key) - r[key][0] for r in records])
+
+
+def contrast(*weighted: tuple[float, Sequence[Record]]) -> Estimate:
+    """The mean over seeds of a weighted sum of final accuracies, each of the same seed."""
+    ends = [(weight, {r["seed"]: final(r) for r in records}) for weight, records in weighted]
+    return mean([sum(weight * own[seed] for weight, own in ends) for seed in ends[0][1]])
+
+
+def preferred(records: Sequence[Record], setting: str) -> list[Record]:
+    """The records of the value of `setting` that did best on the validation split."""
     groups: dict[Any, list[Record]] = {}
     for r in records:
         groups.setdefault(r[setting], []).append(r)
-    return max(groups.values(), key=lambda group: finals(group).value)
+    return max(groups.values(), key=lambda group: float(group[0][VALIDATION]))
+
+
+def standing(records: Sequence[Record]) -> list[Record]:
+    """What the same cells give without a single step: every curve stays where it was measured first."""
+    return [
+        replace(r, numbers={k: _first(v) if k in CURVES else v for k, v in r.numbers.items()} | {"status": "finished"})
+        for r in records
+    ]
+
+
+def exchanged(records: Sequence[Record], setting: str, one: Any, other: Any) -> list[Record]:
+    """The records with two values of a setting exchanged: each has the numbers of the other."""
+    swap = {one: other, other: one}
+    return [replace(r, cell={**r.cell, setting: swap.get(r.cell.get(setting), r.cell.get(setting))}) for r in records]
+
+
+def _first(curve: Sequence[float | None]) -> list[float | None]:
+    return [curve[0]] * len(curve)
 
 
 def band(records: Sequence[Record], key: str) -> tuple[list[float], list[float], list[float], list[float]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from gradvote.lab.experiments.claim import Bench, Cell, Claim, Numbers, Outcome, Record, Scale, Verdict, verdict, where
@@ -14,7 +15,9 @@ from gradvote.lab.experiments.document import write_document
 from gradvote.lab.experiments.drawing import Series, plot
 from gradvote.lab.experiments.findings import Finding
 from gradvote.lab.experiments.page import write_page
-from gradvote.lab.experiments.records import Store, known
+from gradvote.lab.experiments.records import Store
+from gradvote.lab.experiments.statistics import above, below, exact, mean
+from gradvote.lab.experiments.tuning import assembled
 
 MEASURED: list[Cell] = []
 
@@ -43,7 +46,7 @@ def picky(cell: Cell, bench: Bench) -> Numbers:
 
 
 def judge(records: Sequence[Record]) -> list[Verdict]:
-    return [verdict("y < 5 | always", all(r["y"] < 5 for r in records), "it is <b>9</b> once")]
+    return [verdict("y < 5 | always", [below("y", exact(r["y"]), 5) for r in records], "it is <b>9</b> once")]
 
 
 def draw(records: Sequence[Record]) -> Figure:
@@ -51,6 +54,11 @@ def draw(records: Sequence[Record]) -> Figure:
 
 
 CLAIM = Claim("A test", "Nobody, 2020", "By hand.", cells, square, judge, draw)
+
+
+def whole(scale: Scale, store: Store) -> bool:
+    """Whether all cells have a record."""
+    return assembled(CLAIM, scale, store.load)[2]
 
 
 @pytest.fixture(autouse=True)
@@ -68,14 +76,14 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped(tmp_path: Path) -> 
     store = Store(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         measure(CLAIM, "quick", store)
-    assert known(CLAIM, "quick", store) is None
+    assert not whole("quick", store)
     said: list[str] = []
     records = measure(CLAIM, "quick", store, lambda board: said.append(str(board)))
     assert [r["y"] for r in records] == [1, 4, 9]
     assert [c["x"] for c in MEASURED] == [1, 2, 3, 3]
     assert any(line.startswith("2 of 3 cells, 83%") for line in said) and said[-1] == "3 of 3 cells, 100%"
     assert any(line.endswith(f"at work: {tmp_path.name} (x 3) 50%, step 1 of 2, half way") for line in said)
-    assert [r.numbers for r in known(CLAIM, "quick", store) or []] == [r.numbers for r in records]
+    assert whole("quick", store) and set(records[0].made) == {"machine", "gradvote", "torch", "python"}
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
 
@@ -98,9 +106,9 @@ def test_scales_do_not_share_records_and_forget_forgets(tmp_path: Path) -> None:
     MEASURED.extend([{}] * 3)
     store = Store(tmp_path)
     measure(CLAIM, "quick", store)
-    assert known(CLAIM, "paper", store) is None
+    assert whole("quick", store) and not whole("paper", store)
     store.forget()
-    assert known(CLAIM, "quick", store) is None
+    assert not whole("quick", store)
 
 
 def test_a_spoiled_record_is_named(tmp_path: Path) -> None:
@@ -110,9 +118,14 @@ def test_a_spoiled_record_is_named(tmp_path: Path) -> None:
         measure(CLAIM, "quick", store)
 
 
-def test_a_verdict_is_what_holds() -> None:
-    assert verdict("s", True, "r", at_best=Outcome.IN_KIND).outcome == "reproduced in kind"
-    assert verdict("s", False, "r", at_best=Outcome.IN_KIND).outcome == "not reproduced"
+def test_a_verdict_is_what_the_intervals_say() -> None:
+    sure, open_one, wrong = (mean([v - 0.1, v, v + 0.1]) for v in (2.0, 0.9, -2.0))
+    checks = [above("a", sure, 1), above("b", open_one, 1), above("c", wrong, 1)]
+    found = [verdict("s", checks[:k], "r", at_best=Outcome.IN_KIND) for k in (1, 2, 3)]
+    assert [v.outcome for v in found] == ["reproduced in kind", "undecided", "not reproduced"]
+    assert "3 runs see" in found[1].reason and "would decide" in found[1].reason and "see" not in found[0].reason
+    assert [v.decided[0] for v in found] == ["a", "b", "c"]
+    assert verdict("s", above("a", mean([2.0]), 1), "r").outcome is Outcome.UNDECIDED, "one run decides nothing"
 
 
 def test_where_selects_by_settings(finding: Finding) -> None:
@@ -127,11 +140,16 @@ def test_the_page_holds_everything_and_nothing_foreign(finding: Finding, tmp_pat
 
 def test_the_document_names_its_figures_and_records(finding: Finding, tmp_path: Path) -> None:
     first = write_document([finding], tmp_path).read_text()
-    assert "y < 5 \\| always | not reproduced |" in first and "(figures/test-claim.svg)" in first
+    assert (
+        "y < 5 \\| always | not reproduced |" in first
+        and "| 9 < 5 | not reproduced | quick |" in first
+        and "(figures/test-claim.svg)" in first
+    )
     svg = tmp_path / "figures" / "test-claim.svg"
     assert svg.stat().st_size < 200_000
     records = (tmp_path / "figures" / "test-claim.jsonl").read_text().splitlines()
-    assert [json.loads(line)["numbers"]["y"] for line in records] == [1, 4, 9]
+    assert json.loads(records[0])["made"][0]["torch"] == torch.__version__
+    assert [json.loads(line)["numbers"]["y"] for line in records[1:]] == [1, 4, 9]
     before = svg.read_text()
     write_document([finding], tmp_path)
     assert svg.read_text() == before

@@ -40,6 +40,7 @@ def test_a_claim_leaves_a_page_records_and_a_document(tmp_path: Path, capsys: py
     [
         (["reproduce", "figure-9"], "Did you mean"),
         (["reproduce", "figure-1", "--scale", "quik"], "Did you mean 'quick'"),
+        (["reproduce", "figure-1", "--scale", "medium"], "trains nothing"),
         (["reproduce", "figure-1", "--threads", "0"], "threads must be at least 1"),
     ],
 )

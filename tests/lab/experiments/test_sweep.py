@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gradvote.lab.experiments.claim import Bench, Cell
-from gradvote.lab.experiments.sweep import train_together
-from gradvote.lab.experiments.training import train
+from gradvote.lab.experiments.sweep import Sweep, train_together
+from gradvote.lab.experiments.training import setup_of, train
 
 CELL: Cell = {"samples": 12, "workers": 3, "steps": 6, "eval_every": 3}
 INVERTED = {"fault": "invert", "place": "both", "num": 1, "redraw": True}
@@ -41,6 +41,24 @@ def test_runs_have_draws_of_their_own(tmp_path: Path) -> None:
     cell = {**CELL, "algorithm": "noisy-signsgd", "options": {"noise_std": 1.0}, "lr": 0.01, "seed": 0}
     one, other = train_together([cell, cell], Bench(tmp_path))
     assert one["loss"][0] == other["loss"][0] and one["loss"][-1] != other["loss"][-1]
+
+
+def test_a_sweep_that_is_stopped_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    cells = [{**CELL, "algorithm": "dist-ef-sgdm", "seed": seed, "lr": 0.1, "batch_size": 5} for seed in (0, 1)]
+    whole, stopped = train_together(cells, Bench(tmp_path / "whole")), Sweep([setup_of(cell) for cell in cells])
+
+    def tell(step: int, steps: int, note: str) -> None:
+        if step == 3:
+            stopped.stop()
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(Bench(tmp_path / "cut", tell))
+    seen: list[int] = []
+    again = train_together(cells, Bench(tmp_path / "cut", lambda step, steps, note: seen.append(step)))
+    assert again == whole and seen == [4, 5]
+    other = [{**cell, "lr": 0.2} for cell in cells]
+    train_together(other, Bench(tmp_path / "cut", lambda step, steps, note: seen.append(step)))
+    assert seen[2:] == [0, 1, 2, 3, 4, 5], "what another recipe left is not gone on with"
 
 
 def test_a_run_that_diverges_does_so_alone(tmp_path: Path) -> None:

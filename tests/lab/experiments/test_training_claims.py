@@ -6,6 +6,7 @@ import pytest
 
 from gradvote.lab.experiments.claim import Bench, Outcome, Record
 from gradvote.lab.experiments.claims import claim_named
+from tests.lab.experiments.test_verdicts import chosen
 
 TINY = {"steps": 4, "eval_every": 2, "samples": 10}
 NAMES = [
@@ -18,7 +19,9 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_from_cells_to_verdicts(name: str, tmp_path: Path) -> None:
     claim = claim_named(name)
-    cells = [{**cell, **TINY} for cell in claim.cells("quick") if cell.get("seed", 0) == 0]
-    records = [Record(c, claim.measure(c, Bench(tmp_path / str(i))), 0.0) for i, c in enumerate(cells)]
+    cells = [{**chosen(cell), **TINY} for cell in claim.cells("quick") if cell.get("seed", 0) < 2]
+    records = [
+        Record(c, {**claim.measure(c, Bench(tmp_path / str(i))), "validation": 0.5}, 0.0) for i, c in enumerate(cells)
+    ]
     assert all(v.outcome in Outcome and "nan" not in v.reason for v in claim.judge(records))
     assert claim.draw(records).axes
