@@ -163,7 +163,7 @@ def _writes(codec: Codec) -> bool:
     if type(codec) is Chain:
         *before, last = codec.transforms
         if type(last) is Noise:
-            signs = type(codec.codec) is Sign and codec.codec.scale != "l1" and not last.relative
+            signs = type(codec.codec) is Sign and codec.codec.scale != "l1" and isinstance(last.std, int | float)
             return signs and all(type(t) in MOMENTA for t in before)
         return all(type(t) in MOMENTA for t in codec.transforms) and _writes(codec.codec)
     if type(codec) is ErrorFeedback:
