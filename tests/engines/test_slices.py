@@ -41,7 +41,7 @@ def played(name: str, size: int, placement: Placement) -> list[Any]:
     """The directions of all steps, and the states by block, of ranks that hand each other their messages."""
     own = protocol_for([torch.zeros(shape) for shape in SHAPES], ALGORITHMS[name], 0)
     part = part_of(own, own.layout, served(own.layout, placement, RANKS))
-    with mock.patch.object(slices, "SLICE", size):
+    with mock.patch.multiple(slices, SLICE=size, WHOLE=0):
         seats = [seat_of(part, rank, CPU, CPU, ({}, {})) for rank in range(RANKS)]
         check_cut(seats[0], size)
     found: list[Any] = []
