@@ -29,6 +29,7 @@ ANY_IS_MEANT = {
     "gradvote.torchft.TorchftVote": "torchft's Manager, an extra that need not be there",
     "gradvote.torchft.attach": "the same",
     "gradvote.local_steps.attach": "options of whatever engine is chosen",
+    "gradvote.local_steps.attach_fragments": "the same",
     "gradvote.core.shortcut": "what it gives depends on what is done",
     "gradvote.lab.train.Record": "a dictionary of what a run records",
     "gradvote.ddp.OWN_BUFFERS": "options of DDP by names that depend on torch",
