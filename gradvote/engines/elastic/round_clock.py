@@ -6,6 +6,8 @@ from gradvote.engines.elastic.consensus.agreement import Agreement
 from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
 
 IDLE = 0.25
+STOPPED = 3.0
+"""Seconds between two looks that no waiting explains: this process was stopped, and has not waited meanwhile."""
 
 
 class RoundClock:
@@ -14,11 +16,12 @@ class RoundClock:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts, self.started = timeouts, 0.0
         self._slow_since: float | None = None
-        self._beat_at = 0.0
+        self._beat_at = self._looked_at = self._away = 0.0
 
     def start(self) -> None:
         """A round begins, or begins again after an error."""
         self.started, self._slow_since = time.monotonic(), None
+        self._looked_at, self._away = self.started, 0.0
 
     @property
     def patience(self) -> float:
@@ -38,6 +41,8 @@ class RoundClock:
             TooFewWorkers: the group stayed too small for too long.
         """
         now, t = time.monotonic(), self._timeouts
+        gap, self._looked_at = now - self._looked_at, now
+        self._away += gap if gap > STOPPED else 0.0
         if now >= self.started + t.deadline and not agreement.late:
             agreement.expired()
         if agreement.slow and self._slow_since is None:
@@ -50,7 +55,7 @@ class RoundClock:
             agreement.settled = now >= self._slow_since + t.grace
             agreement.impatient = now >= self._slow_since + 3 * t.grace
             agreement.desperate = now >= self._slow_since + 3 * t.grace + t.deadline
-        if now >= self.started + t.timeout:
+        if now >= self.started + t.timeout + self._away:
             raise TooFewWorkers(
                 f"Step {agreement.slot.step} could not be decided within {t.timeout:g} s: {len(agreement.held)} "
                 f"ballots of {len(agreement.members)} members are here, min_workers is {agreement.quorum}. Start "

@@ -5,13 +5,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from signal import SIGCONT, SIGSTOP, SIGTERM
 from typing import Any
 
 import pytest
 
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.net.addresses import listening
+from gradvote.engines.elastic.round_clock import RoundClock
 from gradvote.engines.elastic.stores.server import serve
+from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
 from tests.engines.elastic.namespaces import HUB, Namespaces, namespaces, needs_root
 from tests.engines.elastic.processes import Processes, keys_in, processes
 
@@ -109,20 +114,6 @@ def test_a_worker_that_was_stopped_for_longer_than_the_timeout_comes_back(tmp_pa
 
 
 @pytest.mark.slow
-def test_death_of_all_but_one_and_a_worker_alone(tmp_path: Path) -> None:
-    with processes(tmp_path, 4, 1, FOREVER, **BRISK) as run:
-        run.until(lambda: run.at(0) >= 5)
-        for worker in (1, 2, 3):
-            run.signal(worker, SIGKILL)
-        goes_on(run, 0)
-        for worker in (1, 2, 3):
-            run.start(worker)
-        run.until(lambda: min(run.at(worker) for worker in (1, 2, 3)) > 0)
-        goes_on(run, *ALL)
-        end(run, *ALL)
-
-
-@pytest.mark.slow
 def test_a_stale_checkpoint_on_one_machine_is_not_gone_on_from(tmp_path: Path) -> None:
     with processes(tmp_path, 3, 2, FOREVER, checkpoints=True, deadline=15.0, timeout=60.0) as run:
         run.until((tmp_path / "checkpoint.2").exists)
@@ -135,7 +126,9 @@ def test_a_stale_checkpoint_on_one_machine_is_not_gone_on_from(tmp_path: Path) -
             run.start(worker)
         run.until(lambda: min(run.at(worker) for worker in (0, 1, 2)) >= newest)
         assert run.lines(2, "joined")[0] >= newest - 5
-        end(run, 0, 1, 2)
+        lives = [{line["step"]: line["digest"] for line in run.lines(worker, "step")} for worker in (0, 1, 2)]
+        both = lives[0].keys() & lives[2].keys()
+        assert both and all(lives[0][step] == lives[2][step] for step in both)
 
 
 @pytest.mark.slow
@@ -155,3 +148,18 @@ def test_a_port_that_is_taken_is_named() -> None:
             listening("127.0.0.1", port)
         with pytest.raises(ValueError, match="a port that is free"):
             serve("127.0.0.1", port)
+
+
+def test_who_was_stopped_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    agreement = Agreement(1, Slot(), [Member(1, 0), Member(2, 1)], 2)
+    now = 100.0
+    monkeypatch.setattr("gradvote.engines.elastic.round_clock.time.monotonic", lambda: now)
+    clock = RoundClock(Timeouts(timeout=10.0))
+    clock.start()
+    now = 200.0  # SIGSTOP, SIGCONT
+    clock.look(agreement)
+    for now in (202.0, 204.0, 206.0, 208.0):
+        clock.look(agreement)
+    now = 210.5
+    with pytest.raises(TooFewWorkers):
+        clock.look(agreement)

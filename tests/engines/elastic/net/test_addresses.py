@@ -11,7 +11,8 @@ from gradvote.engines.elastic.launcher import Launcher
 from gradvote.engines.elastic.net.addresses import joined, listening, split
 from gradvote.engines.elastic.stores.torch_store import connected
 
-JOINING = "import os; from gradvote.engines.elastic.environment import store_of; store_of(None, 20.0).set('hello', 'x')"
+KEY = "gradvote/elastic//hello"
+JOINING = f"from gradvote.engines.elastic.environment import store_of; store_of(None, 20.0).first('{KEY}', 'x', 9)"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_workers_find_the_store(host: str) -> None:
         pytest.skip("no IPv6 here")
     launcher = Launcher([sys.executable, "-c", JOINING], 1, 1, host=host, max_restarts=0, say=lambda text: None)
     assert launcher.run() == 0
-    assert launcher._store.get("hello") == b"x"
+    assert launcher._server is not None and launcher._server.table.get(KEY) == "x"
 
 
 @pytest.mark.parametrize("host", ["::1", "localhost"])
