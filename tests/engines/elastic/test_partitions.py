@@ -158,7 +158,7 @@ def test_who_was_stopped_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None
     clock.start()
     now = 200.0  # SIGSTOP, SIGCONT
     clock.look(agreement)
-    for now in (202.0, 204.0, 206.0, 208.0):
+    for now in (202.0, 204.0, 206.0, 208.0):  # noqa: B007 # the clock above reads it
         clock.look(agreement)
     now = 210.5
     with pytest.raises(TooFewWorkers):
