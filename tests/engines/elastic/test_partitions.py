@@ -152,14 +152,12 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 def test_who_was_stopped_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     agreement = Agreement(1, Slot(), [Member(1, 0), Member(2, 1)], 2)
-    now = 100.0
-    monkeypatch.setattr("gradvote.engines.elastic.round_clock.time.monotonic", lambda: now)
+    now = [100.0]
+    monkeypatch.setattr("gradvote.engines.elastic.round_clock.time.monotonic", lambda: now[0])
     clock = RoundClock(Timeouts(timeout=10.0))
     clock.start()
-    now = 200.0  # SIGSTOP, SIGCONT
-    clock.look(agreement)
-    for now in (202.0, 204.0, 206.0, 208.0):
+    for now[0] in (200.0, 202.0, 204.0, 206.0, 208.0):  # SIGSTOP, SIGCONT, and on
         clock.look(agreement)
-    now = 210.5
+    now[0] = 210.5
     with pytest.raises(TooFewWorkers):
         clock.look(agreement)
