@@ -126,6 +126,7 @@ def test_a_stale_checkpoint_on_one_machine_is_not_gone_on_from(tmp_path: Path) -
             run.start(worker)
         run.until(lambda: min(run.at(worker) for worker in (0, 1, 2)) >= newest)
         assert run.lines(2, "joined")[0] >= newest - 5
+        goes_on(run, 0, 1, 2)
         lives = [{line["step"]: line["digest"] for line in run.lines(worker, "step")} for worker in (0, 1, 2)]
         both = lives[0].keys() & lives[2].keys()
         assert both and all(lives[0][step] == lives[2][step] for step in both)
