@@ -51,7 +51,7 @@ def end(run: Processes, *workers: int) -> None:
 
 
 @needs_root
-@pytest.mark.slow  # a cut takes 0.2 s here: where a decision falls into it, all wait up to `timeout`, as docs/faults.md says
+@pytest.mark.slow  # a decision may fall into the 0.2 s that a cut takes here: then all wait (docs/faults.md)
 def test_of_two_halves_the_one_that_reaches_the_register_goes_on(tmp_path: Path) -> None:
     """Shards whose holders are all in the other half begin anew; nobody waits for what these said before the cut."""
     with four(tmp_path, placement="sharded") as (run, place):
