@@ -72,7 +72,7 @@ class Method(NamedTuple):
 
 
 INNER = (3e-3, 1e-2)
-"""Rates of AdamW inside, from which each method takes its best; of AdamW on every step, too, beside two more."""
+"""Rates of AdamW inside, from which each method takes its best."""
 EVERY_STEP = (1e-3, 3e-3, 1e-2, 3e-2)
 METHODS = {
     "DiLoCo": Method(algorithms.diloco, 0.9, (0.3, 0.7)),
