@@ -15,7 +15,7 @@ from tests.documents.reading import FILES, ROOT, all_blocks, spans_of
 
 SOURCES = sorted(file for room in ("gradvote", "examples", "benchmarks") for file in (ROOT / room).rglob("*.py"))
 OURS = ("gradvote", "python", "bash", "sbatch", "srun", "torchrun", "pytest")
-OTHERS = {"git", "pip", "cd"}
+OTHERS = {"git", "pip", "cd", "flwr"}
 """Programs of others: nothing of ours is called."""
 WORK = (
     "gradvote.lab.bench.exchange.run_locally",
@@ -25,9 +25,12 @@ WORK = (
     "gradvote.lab.cli.side_by_side.Crew",
     "gradvote.lab.data.load",
     "gradvote.engines.elastic.launcher.Launcher.run",
+    "gradvote.engines.elastic.stores.server.serve",
     "gradvote.lab.experiments.crew.Crew",
     "gradvote.lab.plan.predict",
     "gradvote.lab.train.ready",
+    "gradvote.privacy.epsilon_of",
+    "gradvote.privacy.noise_multiplier_for",
 )
 """Where the work of a command begins, after all that was typed has been looked at."""
 
@@ -87,7 +90,10 @@ def check(line: str, mention: bool = False) -> None:
         case ["gradvote", *arguments] | ["python", "-m", "gradvote", *arguments]:
             check_gradvote(arguments, mention)
         case ["python", "-m", module, *arguments]:
-            check_script(f"{module.replace('.', '/')}.py", arguments)
+            place = module.replace(".", "/")
+            check_script(f"{place}/__main__.py" if (ROOT / place).is_dir() else f"{place}.py", arguments)
+        case ["python", "-c", _]:
+            pass
         case ["python", script, *arguments]:
             check_script(script, arguments)
         case ["srun", "python", script, *_]:  # which hands the rest to a script of the user's
@@ -126,7 +132,7 @@ def check_gradvote(arguments: list[str], mention: bool) -> None:
         Path(script).parent.mkdir(parents=True, exist_ok=True)
         Path(script).touch()
     if "--keys" in values:
-        assert cli.run(["keys", values["--keys"], "--workers", values["--workers"]]) == 0
+        assert cli.run(["keys", values["--keys"], "--workers", values.get("--workers", "2")]) == 0
     try:
         assert cli.run(arguments) == 0, "see what it printed"
     except Reached:
