@@ -37,7 +37,7 @@ class Hand:
 
     def __init__(self, news: "multiprocessing.Queue[News]", stopped: Event) -> None:
         self.news, self.stopped, self._parent = news, stopped, multiprocessing.parent_process()
-        self._lock, self._busy = threading.Lock(), False
+        self._lock, self._busy, self._told = threading.Lock(), False, False
         threading.Thread(target=self._watch, daemon=True).start()
 
     @contextmanager
@@ -49,9 +49,9 @@ class Hand:
         """
         signal.signal(signal.SIGTERM, interrupts)
         try:
-            with self._lock:
-                self._busy = True
-            if self.stopped.is_set() or (self._parent is not None and not self._parent.is_alive()):
+            with self._lock:  # `stopped` is asked by the other thread only: whoever is interrupted there keeps its lock
+                self._busy, told = True, self._told
+            if told or (self._parent is not None and not self._parent.is_alive()):
                 raise KeyboardInterrupt
             yield
         finally:
@@ -75,6 +75,7 @@ class Hand:
         main = threading.main_thread().ident
         assert main is not None, "the main thread has begun"
         with self._lock:
+            self._told = True
             if self._busy:
                 signal.pthread_kill(main, signal.SIGTERM)
 
