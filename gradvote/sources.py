@@ -67,15 +67,15 @@ def only_class_in(file: Path, *bases: str) -> Described:
     return Described(_first_line(own), fields if known else None)
 
 
-def classes_in(file: Path, base: str | None = None) -> dict[str, str]:
-    """The public classes of a file that inherit from something, or from `base`, and their docstrings' first lines.
+def classes_in(file: Path, *bases: str) -> dict[str, str]:
+    """The public classes of a file that inherit from something, or from `bases`, and their docstrings' first lines.
 
-    A class whose name ends with that of the base is one, too (`WrapperCodec`); what inherits from ABC is no part.
+    A class whose name ends with that of a base is one, too (`WrapperCodec`); what inherits from ABC is no part.
     """
     classes = [node for node in tree_of(file).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     parents = {node.name: [ast.unparse(parent) for parent in node.bases] for node in classes}
     parts = [n for n in classes if parents[n.name] and "ABC" not in parents[n.name]]
-    wanted = [n for n in parts if base is None or any(parent.endswith(base) for parent in parents[n.name])]
+    wanted = [n for n in parts if not bases or any(parent.endswith(bases) for parent in parents[n.name])]
     return {node.name: _first_line(node) for node in wanted}
 
 

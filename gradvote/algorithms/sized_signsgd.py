@@ -1,4 +1,4 @@
-"""A majority vote whose steps have the size of the updates, tensor by tensor, for local steps.
+"""A majority vote whose steps have the size of the updates, tensor by tensor, for `gradvote.local_steps`.
 
 Ways of several steps differ in size between tensors by orders of magnitude: one size of step for all is too long for
 some and too short for others. Here each ballot tells the mean magnitude of each tensor, and the median over the workers

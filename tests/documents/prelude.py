@@ -63,6 +63,10 @@ rank = dist.get_rank()
 vote = gradvote.distributed.Exchange(model.named_parameters(), algorithm)
 saved: dict[str, Any] = {}
 manager: Any = None
+ALGORITHM = algorithm
+ArrayRecord: Any = None
+ClientApp: Any = None
+grid: Any = None
 replica_group = 0
 replicas = shards = 1
 mesh: Any = None

@@ -43,10 +43,14 @@ def _described(kind: str, names: list[str], describe: Callable[[str], str]) -> R
 def _parts(kind: str, base: str) -> Rows:
     """The classes of a kind of parts that have no names on the command line."""
     files = [(file, "") for file in sorted((HERE / kind).glob("*.py"))] + [(f.file, f.origin) for f in plugged(kind)]
+    bases, known = [base], 0
+    while len(bases) > known:  # also what inherits from another part
+        known = len(bases)
+        bases = [base, *(name for file, _ in files for name in classes_in(file, *bases))]
     return [
         (name, f"{told.replace('`', '')}{f' ({origin})' if origin else ''}")
         for file, origin in files
-        for name, told in classes_in(file, base).items()
+        for name, told in classes_in(file, *bases).items()
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from gradvote import __main__
 
 MISTAKES = {
-    "train --algorithm signsdg": "Did you mean 'signsgd'? The valid ones are: dist-ef-adam, dist-ef-sgdm",
+    "train --algorithm signsdg": "Did you mean 'signsgd'? The valid ones are: diloco, dist-ef-adam, dist-ef-sgdm",
     "train --algorithm noisy-noisy-sgd": "There is no algorithm named 'noisy-noisy-sgd'. Did you mean 'noisy-sgd'?",
     "train --algorithm=": "There is no algorithm named ''",
     "train --partition byclass": "Did you mean 'by-class'? The valid ones are: by-class, dirichlet, iid,",
