@@ -125,7 +125,7 @@ class Contestant:
         for rank in self._ranks:
             assert rank.stdout is not None
             if rank.stdout.readline() != "ready\n":
-                raise RuntimeError("A rank failed; what it says stands above.")
+                raise RuntimeError(f"A rank ended with exit code {rank.wait(60)}; what it says stands above.")
 
     def steps(self, count: int) -> float:
         """The slowest rank's median seconds of some steps."""

@@ -122,7 +122,10 @@ class Layout:
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """The groups of a flat vector (..., d) as views (..., B, n)."""
-        return [flat[..., g.offset : g.offset + g.size].unflatten(-1, (len(g.blocks), g.n)) for g in self.groups]
+        if len(self.groups) == 1:
+            return [flat.view(*flat.shape[:-1], len(self.groups[0].blocks), self.groups[0].n)]
+        lead = flat.shape[:-1]
+        return [flat[..., g.offset : g.offset + g.size].view(*lead, len(g.blocks), g.n) for g in self.groups]
 
     def flatten(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor:
         """Copy the tensors of `params`, in their order, into the flat vector `out` (d,)."""

@@ -159,10 +159,12 @@ def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
 def device_of(*args: object) -> str:
     """The type of device that work on these arguments runs on: that of the tensors that are not on the CPU, if any."""
     for arg in args:
-        if isinstance(arg, tuple | Draw):
-            found = device_of(*arg) if isinstance(arg, tuple) else arg.block.device.type
+        if isinstance(arg, Tensor):
+            found = "cpu" if arg.is_cpu else arg.device.type
+        elif isinstance(arg, Draw):
+            found = arg.block.device.type
         else:
-            found = arg.device.type if isinstance(arg, Tensor) else "cpu"
+            found = device_of(*arg) if isinstance(arg, tuple) else "cpu"
         if found != "cpu":
             return found
     return "cpu"
