@@ -13,6 +13,8 @@ from gradvote.errors import WorkerFailed
 from tests.engines import fsdp_workers
 from tests.engines.fsdp_workers import VARIANTS
 
+pytestmark = pytest.mark.slow  # six processes for minutes; the example runs each time
+
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
