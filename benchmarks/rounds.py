@@ -66,7 +66,7 @@ def draw(now: list[dict[str, float | str]], before: list[dict[str, float | str]]
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "gradvote"
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt  # noqa: PLC0415  # after the backend was chosen
 
     figure, axes = plt.subplots(figsize=(6.4, 4))
     for index, name in enumerate(dict.fromkeys(str(row["name"]) for row in now)):
