@@ -24,9 +24,8 @@ class DiLoCo:
 
 
 def whole_numbers(x: Tensor) -> Tensor:
-    largest = max(abs(float(v)) for v in x)
-    s = torch.tensor(largest) / torch.tensor(127.0)
-    return torch.stack([torch.round(v / s) * s if s > 0 else torch.zeros(()) for v in x])
+    s = x.abs().max() / 127.0
+    return torch.round(x / s) * s if s > 0 else torch.zeros_like(x)
 
 
 @pytest.mark.parametrize("num_workers", WORKERS)

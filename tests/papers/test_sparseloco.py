@@ -34,8 +34,8 @@ class SparseLoCo:
 
 def compressed(x: Tensor) -> Tensor:
     """The k largest, each as its sign times the mean of those of its kind: large or small among the kept."""
-    k = math.ceil(DENSITY * len(x))
-    kept = sorted(sorted(range(len(x)), key=lambda j: (-abs(float(x[j])), j))[:k])
+    k, numbers = math.ceil(DENSITY * len(x)), x.tolist()
+    kept = sorted(sorted(range(len(x)), key=lambda j: (-abs(numbers[j]), j))[:k])
     size = x[kept].abs()
     large = size >= norm1(size) / k
     level = {kind: _mean(size, large == kind) for kind in (False, True)}

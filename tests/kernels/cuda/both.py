@@ -4,12 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from gradvote.rng import Draw
 from tests.kernels.inputs import same
 from tests.on_card import DEVICE
+
+
+def slow(*values: Any) -> Any:
+    """Values of a test that takes long where kernels are interpreted."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def check(kernel: Callable[..., Any], definition: Callable[..., Any], *args: Any) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gradvote.kernels import reference
 from gradvote.kernels.cuda import vote
-from tests.kernels.cuda.both import check
+from tests.kernels.cuda.both import check, slow
 from tests.kernels.inputs import words_like
 
 
@@ -14,7 +14,7 @@ def _flags(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(2)) < 0.7
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 6, 7, 8, 15, 16, 31, 70])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 6, 7, 8, 15, 70, *map(slow, (16, 31))])
 def test_every_kind_of_number(number: int) -> None:
     """Blocks where all, some and no ballots count; a chunk more and a ballot more."""
     words, valid = words_like((number, 3, 9), 1), _flags(number, 3)
