@@ -77,6 +77,11 @@ def _attached(
     check_algorithm(algorithm, WHERE)
     optimizers = check_optimizers(optimizer, WHERE)
     algorithm = replace(algorithm, up=AfterSteps(algorithm.up, every))
+    if any(outer is own for own in optimizers):
+        raise ValueError(
+            "The inner and the outer optimizer are one object; give two: the inner one steps H times, the outer one "
+            "once a round, for instance outer=torch.optim.SGD(model.parameters(), lr=0.7)."
+        )
     if not optimizers and every != 1:
         raise ValueError(f"Without an inner optimizer the gradient itself is voted on, and every is 1; got {every}.")
     if isinstance(engine, str) and engine not in ENGINES:

@@ -3,6 +3,8 @@
 Phong, Phuong, "Distributed signSGD with improved accuracy and network-fault tolerance", IEEE Access 2020, Algorithm 1.
 """
 
+from typing import Literal
+
 from gradvote.aggregators import Mean
 from gradvote.codecs import ErrorFeedback, Masked, Sign, chain
 from gradvote.codecs.sign import Zero
@@ -20,8 +22,8 @@ TRUST = "every worker"
 def dropsignsgd(
     keep_up: float | Schedule = 0.3,
     keep_down: float | Schedule = 0.5,
-    c: float | Schedule = 6e-3,
-    c_down: float | Schedule | None = None,
+    c: float | Schedule | Literal["l1"] = 6e-3,
+    c_down: float | Schedule | Literal["l1"] | None = None,
     mu: float = 0.9,
     zero: Zero = "random",
     granularity: int = 1,
@@ -32,14 +34,17 @@ def dropsignsgd(
     Server: p̃ = mean(c·Δ_i) + ẽ; each sign(p̃) kept with probability β̃ (`keep_down`); ẽ ← p̃ − c̃·Δ̃. Defaults of the
     paper: 0.3, 0.5, c = c̃ = 6e-3, μ = 0.9. The direction given to the optimizer is c̃·Δ̃, so η here is the paper's η/c̃
     and is that of SGD (the paper's η = 6e-4 is 0.1). c must fit the gradient's scale: a coordinate drains at most
-    β·c per step. `track_lr` rescales the memories by the ratio of learning rates, which Algorithm 1 does not.
+    β·c per step. c = "l1" measures it instead: the mean of |p| over the kept coordinates of each block, told with the
+    ballot (32 bits more per block; η is then that of SGD, and best with μ = 0). It bounds no more what one worker adds.
+    `track_lr` rescales the memories by the ratio of learning rates, which Algorithm 1 does not.
     `granularity=64` masks 64 coordinates at a time, which is faster. Averages by the number of valid workers.
     """
 
-    def feedback(keep: float | Schedule, scale: float | Schedule) -> ErrorFeedback:
+    def feedback(keep: float | Schedule, scale: float | Schedule | Literal["l1"]) -> ErrorFeedback:
         return ErrorFeedback(Masked(keep, Sign(scale, zero), granularity), track_lr)
 
     c_down = c if c_down is None else c_down
     for value in (keep_down, c_down):
-        check_for_server(value)
+        if not isinstance(value, str):
+            check_for_server(value)
     return Algorithm(chain(Momentum(mu, nesterov=True), feedback(keep_up, c)), Mean(), feedback(keep_down, c_down))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.outside_changes import OutsideChanges
 from gradvote.engines.common.parameters import parameters_of
 from gradvote.engines.common.payloads import check_alike
 from gradvote.engines.common.trained import Trained
@@ -28,6 +29,12 @@ SPOILT = (
     "The local steps of this round came to numbers that are not finite. Such blocks abstain, the model goes on from "
     "what the others agreed on, and the inner optimizer's spoilt states begin anew. A smaller inner learning rate, or "
     "clipped gradients, may be needed."
+)
+
+
+STILL = (
+    "No parameter has moved in the {every} local steps of this round, so this worker abstains. Call optimizer.step() "
+    "before each local.step(), with the optimizer that attach(...) was given."
 )
 
 
@@ -122,11 +129,13 @@ class LocalSteps:
         self._start, self._inner = start, tuple(optimizers)
         there = dict(start.named_parameters())
         self._params = [(p, there[name]) for name, p in model.named_parameters()]
+        named = [(name, p, there[name]) for name, p in model.named_parameters()]
+        self._outside = OutsideChanges(named, self._inner)
         copies = dict(start.named_buffers())
         self._buffers = [(b, copies[name]) for name, b in model.named_buffers()]
         self._trained = Trained(parameters_of(model.named_parameters(), WHERE), self._inner, AGAIN)
         self._newcomers = Newcomers(model.modules(), AGAIN)
-        self._warned = False
+        self._warned = self._told_still = False
         self._begin()
         self._taken = ahead  # as if the first round had begun so many steps ago
 
@@ -143,7 +152,7 @@ class LocalSteps:
         next call tries again; where the start has moved on all the same (a replica that heals), it begins there.
 
         Raises:
-            ValueError: other parameters are trained than at the start.
+            ValueError: other parameters are trained than at the start, or they have another type or device.
             RuntimeError: a state was loaded, or the run joined, without the model: enter `with local:`, not its vote.
             Exception: whatever the engine's own step raises.
         """
@@ -193,6 +202,7 @@ class LocalSteps:
         self._start.load_state_dict(state["start"])
         self.outer.load_state_dict(deepcopy(state["outer"]))
         self._taken, self.round, self._seen = int(state["taken"]), int(state["round"]), self._versions()
+        self._outside.accept()
 
     def __enter__(self) -> Self:
         if hasattr(self.vote, "__enter__"):
@@ -213,10 +223,12 @@ class LocalSteps:
         for _, agreed in self._params:
             agreed.grad = None
         self._taken, self._seen = 0, self._versions()
+        self._outside.begin()
 
     @torch.no_grad()
     def _propose(self) -> None:
         """Make the way since the start its gradient; the start has the buffers that a newcomer will need."""
+        self._check_kinds()
         for own, agreed in self._buffers:
             agreed.copy_(own)
         for own, agreed in self._params:
@@ -233,10 +245,21 @@ class LocalSteps:
         ways, spoilt = ways_between([agreed for _, agreed in pairs], [own for own, _ in pairs])
         for (_, agreed), way in zip(pairs, ways, strict=True):
             agreed.grad = way
+        if pairs and all(way is None for way in ways) and not self._told_still:
+            self._told_still = True
+            warnings.warn(STILL.format(every=self.every), stacklevel=4)
         forgotten = [forget_spoilt(self._inner, pairs[i][0]) for i in spoilt]
         if any(forgotten) and not self._warned:
             self._warned = True
             warnings.warn(SPOILT, stacklevel=4)
+
+    def _check_kinds(self) -> None:
+        for own, agreed in self._params:
+            if (own.dtype, own.device) != (agreed.dtype, agreed.device):
+                raise ValueError(
+                    f"A parameter is {own.dtype} on {own.device} now and was {agreed.dtype} on {agreed.device} when "
+                    "the local steps were attached. Move and convert the model first, then attach."
+                )
 
     def _versions(self) -> list[int]:
         return [value._version for _, value in (*self._params, *self._buffers)]

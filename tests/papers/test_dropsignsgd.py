@@ -12,7 +12,7 @@ from gradvote.algorithms import dropsignsgd
 from gradvote.codecs import Masked
 from gradvote.schedules import PerWorker, Step
 from tests.papers.compare import CASES, RATES, WORKERS, assert_equal, assert_same
-from tests.papers.shared import NUMELS, Generator, Signs, Tensors, average, no_noise, zeros
+from tests.papers.shared import NUMELS, Generator, Signs, Tensors, average, no_noise, norm1, zeros
 from tests.papers.test_dist_ef_sgdm import SERVER
 
 
@@ -97,6 +97,18 @@ def test_scheduled_c() -> None:
             return super().step(g, t, lr)
 
     assert_same(dropsignsgd(c=Step(6e-3, (8,), (2.0,))), Scheduled(3), 3)
+
+
+def test_measured_c() -> None:
+    """c and c̃ of each tensor are the mean of |p| over what is kept of it."""
+
+    class Measured(DropSign):
+        def drop(self, p: Tensors, t: int, sender: int, keep: float) -> Tensors:
+            masks, signs = self.sign.generator.kept(t, sender, keep), self.sign(p, t, sender)
+            sizes = [norm1(x * mask) / max(1, int(mask.sum())) for x, mask in zip(p, masks, strict=True)]
+            return [c * mask * s for c, mask, s in zip(sizes, masks, signs, strict=True)]
+
+    assert_same(dropsignsgd(c="l1"), Measured(3, c=1.0), 3)
 
 
 def test_memories_are_rescaled_when_asked_to() -> None:

@@ -1,0 +1,137 @@
+"""What a script does to its model beside the optimizer's steps, between the rounds of local steps."""
+
+import copy
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from gradvote import algorithms, local_steps
+from gradvote.core import Algorithm
+
+
+class Alone:
+    """An engine of a single worker: the outer optimizer steps with its way."""
+
+    def __init__(self, start: nn.Module, outer: Optimizer, algorithm: Algorithm) -> None:
+        self.outer = outer
+
+    def step(self) -> bool:
+        self.outer.step()
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def started(every: int = 2) -> tuple[nn.Module, Optimizer, local_steps.LocalSteps]:
+    model = nn.Linear(3, 2)
+    inner = SGD(model.parameters(), 0.1)
+    outer = SGD(model.parameters(), 0.5)
+    return model, inner, local_steps.attach(model, inner, algorithms.diloco(), every=every, outer=outer, engine=Alone)
+
+
+def steps(model: nn.Module, inner: Optimizer, local: local_steps.LocalSteps, number: int) -> None:
+    for _ in range(number):
+        inner.zero_grad()
+        model(torch.ones(4, 3)).square().mean().backward()
+        inner.step()
+        local.step()
+
+
+def moved(model: nn.Module) -> None:
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1.0)
+
+
+def test_a_checkpoint_for_the_model_alone_is_refused_before_a_step() -> None:
+    """It would be thrown back to what was attached, by the first vote and in silence."""
+    model, inner, local = started()
+    saved = {name: value + 1 for name, value in model.state_dict().items()}
+    model.load_state_dict(saved)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"'weight' was changed after attach.* Load the model before attaching"):
+            steps(model, inner, local, 1)
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+    assert local.left == 2
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+@pytest.mark.parametrize("model_first", [True, False])
+def test_resumed_whole_it_goes_on_to_the_bit(taken: int, model_first: bool) -> None:
+    model, inner, local = started()
+    steps(model, inner, local, taken)
+    states = copy.deepcopy((model.state_dict(), inner.state_dict(), local.state_dict()))
+    steps(model, inner, local, 5)
+    other, again, resumed = started()
+    loads = [lambda: other.load_state_dict(states[0]), lambda: resumed.load_state_dict(states[2])]
+    for load in loads if model_first else reversed(loads):
+        load()
+    again.load_state_dict(states[1])
+    steps(other, again, resumed, 5)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_weights_put_back_after_an_evaluation_are_no_change() -> None:
+    model, inner, local = started()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            own = copy.deepcopy(model.state_dict())
+            moved(model)
+            model.load_state_dict(own)
+            steps(model, inner, local, 2)
+
+
+def test_a_change_between_two_rounds_is_told_once() -> None:
+    model, inner, local = started()
+    steps(model, inner, local, 2)
+    with pytest.warns(UserWarning, match="'weight' between two rounds") as said:
+        for _ in range(2):
+            moved(model)
+            steps(model, inner, local, 2)
+    assert len(said) == 1
+
+
+def test_weights_bounded_within_a_round_are_the_scripts_own_matter() -> None:
+    model, inner, local = started(every=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            inner.zero_grad()
+            model(torch.ones(4, 3)).sum().backward()
+            inner.step()
+            moved(model)
+            local.step()
+
+
+def test_a_round_without_a_step_is_told_once() -> None:
+    *_, local = started()
+    with pytest.warns(UserWarning, match=r"No parameter has moved in the 2 local steps.*optimizer.step\(\)") as said:
+        for _ in range(6):
+            local.step()
+    assert len(said) == 1
+
+
+def test_a_model_of_another_type_is_refused_with_what_to_do() -> None:
+    model, inner, local = started(every=1)
+    model.double()
+    inner.zero_grad()
+    model(torch.ones(4, 3).double()).sum().backward()
+    inner.step()
+    with pytest.raises(ValueError, match=r"torch.float64 on cpu now and was torch.float32 .* first, then attach"):
+        local.step()
+
+
+def test_one_optimizer_cannot_be_both() -> None:
+    model = nn.Linear(3, 2)
+    both = SGD(model.parameters(), 0.1)
+    with pytest.raises(ValueError, match="are one object; give two"):
+        local_steps.attach(model, both, algorithms.diloco(), every=2, outer=both, engine=Alone)
+    assert [*map(id, both.param_groups[0]["params"])] == [*map(id, model.parameters())]
