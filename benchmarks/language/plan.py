@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from language.records import Record, best_of
-
 from gradvote import algorithms
 from gradvote.core import Algorithm
 from gradvote.transforms import Relative
+from language.records import Record, best_of
 
 
 class Scale(NamedTuple):

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from language.plan import ADAMW, METHODS, POWERSGD, SCALES, Scale
-from language.records import Record
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, AdamW
@@ -25,6 +23,8 @@ from gradvote.lab.data import shakespeare
 from gradvote.lab.experiments.powersgd import PowerSGD
 from gradvote.lab.models import Size, Transformer
 from gradvote.lab.plan import bits_of
+from language.plan import ADAMW, METHODS, POWERSGD, SCALES, Scale
+from language.records import Record
 
 WORKERS, LOOKS, WINDOWS = 5, 8, 64
 
