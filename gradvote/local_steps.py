@@ -11,9 +11,13 @@ from gradvote.codecs.after_steps import AfterSteps
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
 from gradvote.engines.common.parameters import check_modules
+from gradvote.engines.common.ways import MIX
 from gradvote.engines.fragments import Fragments, fragments_of
-from gradvote.engines.local_steps import WHERE, LocalSteps, Rounds, Start, outer_on, start_of
+from gradvote.engines.local_steps import WHERE, LocalSteps, Rounds
+from gradvote.engines.overlap import Delay, Rates
+from gradvote.engines.start import Start, outer_on, start_of
 from gradvote.errors import unknown
+from gradvote.staging import device_of
 
 if TYPE_CHECKING:
     from gradvote.engines.distributed.exchange import Exchange
@@ -31,6 +35,8 @@ def attach(
     every: int,
     outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer],
     engine: str | Engine = "distributed",
+    delay: int = 0,
+    mix: float = MIX,
     **options: Any,
 ) -> LocalSteps:
     """Let workers take `every` steps of their own, and then vote on how far those led.
@@ -58,7 +64,8 @@ def attach(
         ValueError: `every` is below 1, the outer optimizer has other parameters, or what the engine refuses: workers
             that differ in `every` among them.
     """
-    return _attached(model, optimizer, algorithm, every=every, outer=outer, engine=engine, **options)
+    own = {"every": every, "outer": outer, "engine": engine, "delay": delay, "mix": mix, **options}
+    return _attached(model, optimizer, algorithm, **own)
 
 
 def _attached(
@@ -70,8 +77,11 @@ def _attached(
     outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer],
     engine: str | Engine = "distributed",
     ahead: int = 0,
+    delay: int = 0,
+    mix: float = MIX,
     **options: Any,
 ) -> LocalSteps:
+    _check_delay(delay, mix, every, engine)
     check_model(model, WHERE)
     check_modules(model)
     check_algorithm(algorithm, WHERE)
@@ -88,11 +98,24 @@ def _attached(
         raise unknown("engine", engine, ENGINES)
     start = start_of(model)
     stepping = outer_on(outer, model, start)
-    if isinstance(engine, str):
-        rounds = ENGINES[engine](start, stepping, algorithm, **options)
-    else:
-        rounds = engine(start, stepping, algorithm, **options)
-    return LocalSteps(model, start, optimizers, stepping, rounds, every, ahead)
+    if delay:
+        delayed = _Delayed(start, stepping, algorithm, **options)
+        late = Delay(delay, mix, delayed, stepping, device_of([*start.parameters()]))
+        return LocalSteps(model, start, optimizers, stepping, delayed, every, ahead, late)
+    make = ENGINES[engine] if isinstance(engine, str) else engine
+    return LocalSteps(model, start, optimizers, stepping, make(start, stepping, algorithm, **options), every, ahead)
+
+
+def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> None:
+    if delay and engine != "distributed":
+        raise ValueError(
+            f"A delay needs workers that stay, engine='distributed'; got {engine!r}. Where workers come and go, one "
+            "that joins takes over the state between two rounds, and with a delay there is always a round under way."
+        )
+    if not isinstance(delay, int) or delay < 0 or (delay and delay >= every):
+        raise ValueError(f"A round is back before the next one is sent: 0 <= delay < every={every}; got delay={delay}.")
+    if not 0 <= mix < 1:
+        raise ValueError(f"mix is the share that a worker keeps of its own parameters, 0 <= mix < 1; got {mix}.")
 
 
 def attach_fragments(
@@ -104,6 +127,7 @@ def attach_fragments(
     fragments: int,
     outer: Callable[[list[nn.Parameter]], Optimizer],
     seed: int = 0,
+    delay: int = 0,
     **options: Any,
 ) -> Fragments:
     """`attach`, with the parameters in P `fragments` whose rounds come in turn, H/P steps apart.
@@ -111,9 +135,10 @@ def attach_fragments(
         local = gradvote.local_steps.attach_fragments(model, optimizer, algorithm, every=32, fragments=4, outer=outer)
 
     Each fragment has a round after every H steps of its own; the peak of what travels at once is a P-th (Douillard et
-    al. 2025, "Streaming DiLoCo", arXiv 2501.18512, section 2.2; here fragments are runs of consecutive parameters, and
-    rounds are waited for). Each has its own `gradvote.distributed.Exchange`, whose options go through, and an outer
-    optimizer that `outer` makes; all workers stay to the end.
+    al. 2025, "Streaming DiLoCo", arXiv 2501.18512, section 2.2; here fragments are runs of consecutive parameters).
+    With a `delay`, as in `attach`, a fragment's round is back before that of the next one is sent. Each has its own
+    `gradvote.distributed.Exchange`, whose options go through, and an outer optimizer that `outer` makes; all workers
+    stay to the end.
 
     Raises:
         TypeError: `outer` is not a function that makes an optimizer.
@@ -122,13 +147,18 @@ def attach_fragments(
     check_model(model, WHERE)
     if not 1 <= fragments <= every:
         raise ValueError(f"Fragments take turns within the {every} steps of a round; got {fragments} of them.")
+    if delay and delay >= every // fragments:
+        raise ValueError(
+            f"A fragment's round is back before the next one is sent, {every // fragments} steps later; got "
+            f"delay={delay}. Use a shorter delay, or fewer fragments."
+        )
     if isinstance(outer, Optimizer):
         raise TypeError(
             "Each fragment has an outer optimizer of its own: give a function, outer=lambda params: SGD(...)."
         )
     parts = []
     for k, part in enumerate(fragments_of(model, fragments)):
-        own = {"every": every, "outer": outer, "seed": seed * fragments + k, **options}
+        own = {"every": every, "outer": outer, "seed": seed * fragments + k, "delay": delay, **options}
         parts.append(_attached(part, optimizer, algorithm, ahead=k * every // fragments, **own))
     return Fragments(parts)
 
@@ -144,6 +174,18 @@ class _Exchanged:
     def step(self) -> None:
         self._exchange.step()
         self._outer.step()
+
+
+class _Delayed(_Exchanged):
+    """The same in three parts, with the rates that the outer optimizer had when a round was sent."""
+
+    def __init__(self, start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> None:
+        from gradvote.engines.distributed.exchange import Exchange  # noqa: PLC0415  # engines are loaded when chosen
+
+        self._rates = Rates(outer)
+        exchange = Exchange(start.named_parameters(), algorithm, optimizer=self._rates, **options)
+        super().__init__(exchange, outer)
+        self.send, self.exchange, self.land = self._rates.take, exchange.step, outer.step
 
 
 class _Managed:

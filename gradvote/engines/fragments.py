@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from gradvote.engines.local_steps import LocalSteps, Start
+from gradvote.engines.local_steps import LocalSteps
+from gradvote.engines.start import Start
 
 
 def fragments_of(model: nn.Module, num: int) -> list[Start]:
@@ -37,8 +38,15 @@ class Fragments:
         self.parts = tuple(parts)
 
     def step(self) -> bool:
-        """Count a step of the optimizer, and vote on the fragment whose round ends with it; whether there was one."""
+        """Count a step of the optimizer, and vote on the fragment whose round ends with it; whether there was one.
+
+        With a delay: whether the outcome of one has arrived.
+        """
         return any([part.step() for part in self.parts])  # noqa: C419  # each of them counts
+
+    def finish(self) -> bool:
+        """As `LocalSteps.finish`, of all fragments."""
+        return any([part.finish() for part in self.parts])  # noqa: C419  # each of them is asked
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all fragments; save model and inner optimizer beside it."""

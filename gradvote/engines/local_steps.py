@@ -7,12 +7,12 @@ go. The inner optimizer and its states are each worker's own.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from gradvote.engines.common.newcomers import Newcomers
@@ -20,7 +20,9 @@ from gradvote.engines.common.outside_changes import OutsideChanges
 from gradvote.engines.common.parameters import parameters_of
 from gradvote.engines.common.payloads import check_alike
 from gradvote.engines.common.trained import Trained
-from gradvote.engines.common.ways import forget_spoilt, ways_between
+from gradvote.engines.common.ways import forget_spoilt, join, ways_between
+from gradvote.engines.overlap import Delay
+from gradvote.engines.start import Start
 
 VERSION = 1
 WHERE = "attach(model, optimizer, algorithm)"
@@ -51,67 +53,10 @@ class Rounds(Protocol):
         """Continue where `state_dict` was taken; raises ValueError, with nothing changed, for another run's."""
 
 
-class Start(nn.Module):
-    """Copies of a model's parameters and buffers, under their names and without what the model does with them."""
-
-    def place(self, name: str, value: Tensor, kept: bool, share: bool = False) -> None:
-        """Keep a copy, or the tensor itself, under a dotted name; `kept`: the model's `state_dict` has it, too."""
-        *path, last = name.split(".")
-        home: nn.Module = self
-        for part in path:
-            if part not in home._modules:
-                home.add_module(part, nn.Module())
-            home = home.get_submodule(part)
-        if isinstance(value, nn.Parameter):
-            own = value if share else nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad)
-            home.register_parameter(last, own)
-        else:
-            home.register_buffer(last, value if share else value.detach().clone(), persistent=kept)
-
-
-def start_of(model: nn.Module) -> Start:
-    """The start of a model's first round: its parameters and buffers as they are, tied ones once."""
-    start, kept = Start(), model.state_dict().keys()
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        start.place(name, value, name in kept)
-    return start
-
-
-def outer_on(outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer], model: nn.Module, start: Start) -> Optimizer:
-    """The outer optimizer on the start: a factory is given its parameters, one that was built on the model is moved.
-
-    Raises:
-        TypeError: neither of both.
-        ValueError: it was built on other parameters, or has stepped already.
-    """
-    if not isinstance(outer, Optimizer):
-        made = outer([p for p in start.parameters() if p.requires_grad]) if callable(outer) else outer
-        if not isinstance(made, Optimizer):
-            raise TypeError(
-                f"outer= takes an optimizer on the model's parameters, or a function that makes one of parameters; "
-                f"got {type(made).__name__}. For instance outer=lambda params: torch.optim.SGD(params, lr=0.7)."
-            )
-        return made
-    if outer.state:
-        raise ValueError(
-            "The outer optimizer has stepped already; give one that is new, and load its checkpoint after."
-        )
-    there = dict(start.named_parameters())
-    known = {id(p): there[name] for name, p in model.named_parameters()}
-    if any(id(p) not in known for group in outer.param_groups for p in group["params"]):
-        raise ValueError(
-            "The outer optimizer was built on other parameters than the model's. Build it on model.parameters(), or "
-            "give a function: outer=lambda params: torch.optim.SGD(params, lr=0.7)."
-        )
-    for group in outer.param_groups:
-        group["params"] = [known[id(p)] for p in group["params"]]
-    return outer
-
-
 class LocalSteps:
     """What `gradvote.local_steps.attach` returns. Call `step()` after each of the optimizer's steps.
 
-    `vote` is the engine's own object (stats, members), `outer` the outer optimizer: a schedule may change its rate.
+    `outer` is the outer optimizer: a schedule may change its rate. With a `delay` call `finish()` at the end.
     """
 
     def __init__(
@@ -123,9 +68,10 @@ class LocalSteps:
         rounds: Rounds,
         every: int,
         ahead: int = 0,
+        delay: Delay | None = None,
     ) -> None:
         self.every, self.outer, self.round, self._rounds = every, outer, 0, rounds
-        self.vote: Any = rounds
+        self._delay = delay
         self._start, self._inner = start, tuple(optimizers)
         there = dict(start.named_parameters())
         self._params = [(p, there[name]) for name, p in model.named_parameters()]
@@ -140,12 +86,21 @@ class LocalSteps:
         self._taken = ahead  # as if the first round had begun so many steps ago
 
     @property
+    def vote(self) -> Any:
+        """The engine's own object (stats, members); waits for the exchange of a round that is under way."""
+        if self._delay is not None:
+            self._delay.wait()
+        return self._rounds
+
+    @property
     def left(self) -> int:
         """The optimizer's steps that are still to come in this round."""
         return self.every - self._taken
 
     def step(self) -> bool:
         """Count a step of the optimizer; after the last of a round vote on the way since its start. True where voted.
+
+        With a delay the vote is sent then, and True comes with the step in which its outcome arrives.
 
         A step that a GradScaler skipped counts, too: all workers count alike. A parameter that has not moved abstains.
         Afterwards the model is where all agreed to begin. Where a round fails, the model stays where it is, and the
@@ -156,7 +111,8 @@ class LocalSteps:
             RuntimeError: a state was loaded, or the run joined, without the model: enter `with local:`, not its vote.
             Exception: whatever the engine's own step raises.
         """
-        if self._seen != self._versions():
+        under_way = self._delay is not None and self._delay.under_way
+        if not under_way and self._seen != self._versions():
             raise RuntimeError(
                 "The start of this round has changed since the model began from it, as when the engine joins a run. "
                 "Enter the local steps, `with local:`, not the engine inside; it hands the start to the model."
@@ -166,8 +122,48 @@ class LocalSteps:
             self._newcomers.check(optimizer)
         if self._taken + 1 < self.every:
             self._taken += 1
-            return False
+            arrives = under_way and self._delay is not None and self._taken >= self._delay.steps
+            return arrives and self._arrive()
         self._propose()
+        if self._delay is not None:
+            self._delay.send()
+            self._taken = 0
+            return False
+        return self._vote()
+
+    def finish(self) -> bool:
+        """Wait for a round that is under way, and let the model be what all agreed on; True where there was one.
+
+        At the end of a run with a delay, before evaluating or saving the model, on all workers.
+        """
+        if self._delay is None or not self._delay.under_way:
+            return False
+        self._settle()
+        self._delay.arrived()
+        self._begin()
+        self.round += 1
+        return True
+
+    def _arrive(self) -> bool:
+        """The outcome of a delayed round: the model takes its part of the start that all agreed on."""
+        assert self._delay is not None
+        self._settle()
+        for own, agreed in self._params:
+            if join(own, agreed, self._delay.mix):
+                forget_spoilt(self._inner, own)
+        self._delay.arrived()
+        self.round += 1
+        return True
+
+    def _settle(self) -> None:
+        """Let a round that is under way move the start; the steps since it was sent stay counted."""
+        if self._delay is not None:
+            try:
+                self._delay.settle()
+            finally:
+                self._seen = self._versions()
+
+    def _vote(self) -> bool:
         voted = False
         try:
             voted = self._rounds.step() is not False
@@ -180,10 +176,14 @@ class LocalSteps:
     def state_dict(self) -> dict[str, Any]:
         """The start, the steps since, the outer optimizer and the engine's memories: also in the middle of a round.
 
-        Model and inner optimizer are the script's own to save, on every worker.
+        Model and inner optimizer are the script's own to save, on every worker. A round that is under way is waited
+        for; what it came to is in the state, and the model learns of it when its delay is over.
         """
+        self._settle()
         start = {name: value.detach().clone() for name, value in self._start.state_dict().items()}
         own = {"version": VERSION, "every": self.every, "taken": self._taken, "round": self.round, "start": start}
+        if self._delay is not None:
+            own |= {"delay": self._delay.steps, "under_way": self._delay.under_way}
         return {**own, "outer": deepcopy(self.outer.state_dict()), "vote": self._rounds.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -197,10 +197,19 @@ class LocalSteps:
                 f"The state to load is of version {state.get('version')} with {state.get('every')} steps to a round; "
                 f"here it is version {VERSION} with {self.every}. Attach with the numbers of the run that saved it."
             )
+        delay = 0 if self._delay is None else self._delay.steps
+        if state.get("delay", 0) != delay:
+            raise ValueError(
+                f"The state to load was saved with a delay of {state.get('delay', 0)} steps; here it is {delay}. "
+                "Attach with the delay of the run that saved it."
+            )
+        self._settle()
         check_alike(dict(state["start"]), dict(self._start.state_dict()), "the start of the round")
         self._rounds.load_state_dict(state["vote"])
         self._start.load_state_dict(state["start"])
         self.outer.load_state_dict(deepcopy(state["outer"]))
+        if self._delay is not None:
+            self._delay.arrived(under_way=bool(state["under_way"]))
         self._taken, self.round, self._seen = int(state["taken"]), int(state["round"]), self._versions()
         self._outside.accept()
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from gradvote.engines.common.ways import forget_spoilt, ways_between
+from gradvote.engines.common.ways import MIX, forget_spoilt, join, ways_between
 from gradvote.engines.gradients import Batches, own_randomness, trainable, worker_seed
 from gradvote.layout import Layout
 from gradvote.staging import device_of
@@ -22,15 +22,24 @@ class LocalWorkers:
     """M workers with an optimizer each, which `make` makes of parameters; one model is the working copy of them all.
 
     `pseudo_gradients` takes them from the model's parameters through the batches of a round, and leaves the model as it
-    is. Buffers that a forward pass changes are those of the working copy.
+    is. Buffers that a forward pass changes are those of the working copy. With a `delay` of τ steps a worker goes on
+    from where it was for as long, and only then learns of the model's parameters, of which it takes 1 − `mix`.
     """
 
     def __init__(
-        self, model: nn.Module, make: Callable[[list[nn.Parameter]], Optimizer], num_workers: int, layout: Layout
+        self,
+        model: nn.Module,
+        make: Callable[[list[nn.Parameter]], Optimizer],
+        num_workers: int,
+        layout: Layout,
+        delay: int = 0,
+        mix: float = MIX,
     ) -> None:
         self.model, self._own, self._layout = model, deepcopy(model), layout
+        self._delay, self._mix = delay, mix
         self._starts, self._nows = trainable(model), trainable(self._own)
         self.optimizers = [make(self._nows) for _ in range(num_workers)]
+        self._left: list[list[Tensor]] = [[] for _ in range(num_workers)]  # where each ended a round, with a delay
 
     def pseudo_gradients(self, rounds: Sequence[Batches], seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Losses (M,), means over the steps, and start − now (M, d); `rounds[k]` are the batches of the k-th step.
@@ -41,11 +50,15 @@ class LocalWorkers:
         losses, flat = torch.zeros(num, device=device), torch.empty(num, self._layout.size, device=device)
         with own_randomness(device) as begin:
             for i, optimizer in enumerate(self.optimizers):
-                self._begin()
+                self._begin(i)
                 for k, batches in enumerate(rounds):
                     begin(worker_seed(seed, step * len(rounds) + k, i))
                     losses[i] += self._step(optimizer, *batches[i]) / len(rounds)
+                    if k + 1 == self._delay and self._left[i]:
+                        self._join(optimizer)
                 self._layout.flatten(self._way(optimizer), out=flat[i])
+                if self._delay:
+                    self._left[i] = [now.detach().clone() for now in self._nows]
         return losses, flat
 
     def set_lr(self, lr: float) -> None:
@@ -56,17 +69,24 @@ class LocalWorkers:
 
     def state_dict(self) -> dict[str, Any]:
         """The workers' own states."""
-        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "left": self._left}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        left = state.get("left", [[] for _ in self.optimizers])
+        self._left = [[row.clone() for row in rows] for rows in left]
 
     @torch.no_grad()
-    def _begin(self) -> None:
-        for now, start in zip(self._nows, self._starts, strict=True):
+    def _begin(self, worker: int) -> None:
+        for now, start in zip(self._nows, self._left[worker] or self._starts, strict=True):
             now.copy_(start)
+
+    def _join(self, optimizer: Optimizer) -> None:
+        for now, start in zip(self._nows, self._starts, strict=True):
+            if join(now, start, self._mix):
+                forget_spoilt([optimizer], now)
 
     def _step(self, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)

@@ -10,8 +10,9 @@ and the work of encoding, combining and decoding, which overlaps with the wire e
 share f of all, is worked on or travels alone: max(wire, work) + f·min(wire, work), for the number of chunks with which
 that is least; each chunk costs its calls, too, whatever its size. With S shards to a worker each of its ranks exchanges
 d/S coordinates, and they share the worker's link. A step is a third of the computation (forward), then the longer of
-backward pass and exchange; votes of shards begin when the backward pass has ended. After H local steps nothing overlaps
-with a round: a step is the computation and 1/H of the exchange. What it needs in memory: `gradvote.lab.memory`.
+backward pass and exchange; votes of shards begin when the backward pass has ended. After H local steps a step is the
+computation and 1/H of the rounds of P fragments of d/P coordinates, each but for what τ steps of delay hide:
+compute + P/H·max(exchange − τ·compute, 0). What it needs in memory: `gradvote.lab.memory`.
 """
 
 import time
@@ -121,20 +122,22 @@ def predict(
     slowdown: float = 1.0,
     every: int = 1,
     shards: int = 1,
+    fragments: int = 1,
+    delay: int = 0,
 ) -> Plan:
     """The predicted step for each algorithm and placement, and for all-reduces in float32 and float16.
 
     `names` are those of the catalogue, or algorithms by name. `compute` is the seconds of forward and backward pass;
     `work` what `measure` found, measured here where it is None; `slowdown` multiplies it, for ranks that share cores.
     With `every` above 1 the algorithms exchange after as many local steps, and a step has its share of a round, behind
-    the computation; all-reduces stay at every step.
+    the computation; all-reduces stay at every step. `fragments` and `delay` are as in `gradvote.local_steps`; bytes and
+    the exchange are those of one fragment.
     With `shards` each worker is so many ranks, which share its link; bytes are those of one rank.
 
     Raises:
         ValueError: a count is not positive, or an algorithm unknown.
     """
-    if every < 1:
-        raise ValueError(f"A round comes after at least 1 local step; got every={every}.")
+    _check_rounds(every, fragments, delay)
     if params < 1 or workers < 2 or link.bandwidth <= 0 or link.latency < 0 or compute < 0:
         raise ValueError(
             "A plan needs at least 1 parameter and 2 workers, a positive bandwidth, and no negative times; got "
@@ -146,14 +149,28 @@ def predict(
     made = dict(names) if isinstance(names, Mapping) else {name: algorithms.create(name) for name in names}
     work = work or {name: measure(algorithm) for name, algorithm in made.items()}
     rows = [_all_reduce(f"fp{bits}", bits, params, workers, link, compute) for bits in (32, 16)]
+    part = -(-params // fragments)
     for name, algorithm in made.items():
         up, down = bits_of(algorithm)
         for placement in placements:
-            busy = _work(work[name], placement, params, workers) * slowdown, work[name].chunk * slowdown
-            row = _voted(name, placement, (up, down), params, workers, link, busy, compute)
-            row = row if every == 1 else replace(row, step=compute + row.exchange / every)
+            busy = _work(work[name], placement, part, workers) * slowdown, work[name].chunk * slowdown
+            row = _voted(name, placement, (up, down), part, workers, link, busy, compute)
+            waited = max(row.exchange - delay * compute, 0.0) * fragments / every
+            row = row if every == 1 else replace(row, step=compute + waited)
             rows.append(replace(row, memory=memory(algorithm, params, workers, placement, (up, down))))
     return Plan(tuple(sorted(rows, key=lambda p: p.step)))
+
+
+def _check_rounds(every: int, fragments: int, delay: int) -> None:
+    if every < 1:
+        raise ValueError(f"A round comes after at least 1 local step; got every={every}.")
+    if not 1 <= fragments <= every:
+        raise ValueError(f"Fragments take turns within the {every} steps of a round; got fragments={fragments}.")
+    if not 0 <= delay < max(every // fragments, 1):
+        raise ValueError(
+            f"A fragment's round is back before the next one is sent, {every // fragments} steps later; got "
+            f"delay={delay}."
+        )
 
 
 def bits_of(algorithm: Algorithm, blocks: int = 8) -> tuple[float, float]:

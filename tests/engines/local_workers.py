@@ -80,7 +80,7 @@ def in_fragments() -> dict[str, Any]:
 
     first = script()
     voted = run(*first, range(5))
-    saved = first[2].state_dict(), _copied(first[0].state_dict()), _copied(first[1].state_dict())
+    saved = first[2].state_dict(), copied(first[0].state_dict()), copied(first[1].state_dict())
     voted += run(*first, range(5, 8))
     second = script()
     second[0].load_state_dict(saved[1])
@@ -108,7 +108,9 @@ def everything() -> dict[str, Any]:
         statistics,
         in_fragments,
     )
-    return {case.__name__: case() for case in cases}
+    from tests.engines import delay_workers  # it takes its optimizers from here
+
+    return {case.__name__: case() for case in cases} | {"delayed": delay_workers.one()}
 
 
 def raw_equals_engine() -> dict[str, bool]:
@@ -168,7 +170,7 @@ def resumed() -> bool:
     """Saved in the middle of a round."""
     first = Script()
     first.run(H + 1)
-    saved = first.local.state_dict(), _copied(first.model.state_dict()), _copied(first.optimizer.state_dict())
+    saved = first.local.state_dict(), copied(first.model.state_dict()), copied(first.optimizer.state_dict())
     expected = first.run(2 * H)
     second = Script(model=nn.Sequential(*new_model()))
     second.model.load_state_dict(saved[1])
@@ -180,9 +182,11 @@ def resumed() -> bool:
     return len(found) == 2 and all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def _copied(state: Any) -> Any:
+def copied(state: Any) -> Any:
     if isinstance(state, dict):
-        return {key: _copied(value) for key, value in state.items()}
+        return {key: copied(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [copied(value) for value in state]
     return state.clone() if isinstance(state, Tensor) else state
 
 

@@ -15,9 +15,11 @@ ENGINES = ROOT / "engines"
 FILES = {".".join(("gradvote", *path.relative_to(ROOT).with_suffix("").parts)): path for path in ENGINES.rglob("*.py")}
 SHARED = {"common"}
 """What every engine may use."""
-FAMILY = {"ddp": "distributed", "fsdp": "distributed", "fragments": "local_steps", "pseudo_gradients": "gradients"}
+FAMILY = {"ddp": "distributed", "fsdp": "distributed", "pseudo_gradients": "gradients"}
+FAMILY |= dict.fromkeys(("fragments", "overlap", "start"), "local_steps")
 """The hooks of DDP and FSDP are other doors to the rounds of `distributed`: one engine, over torch.distributed.
-Pseudo-gradients of simulated workers are made of gradients, fragments are several local steps."""
+Pseudo-gradients of simulated workers are made of gradients; fragments are several local steps, which begin at a start
+and may overlap with rounds."""
 
 
 def engine_of(module: str) -> str:

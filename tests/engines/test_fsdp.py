@@ -66,6 +66,12 @@ def test_bytes_between_replicas_are_counted(ranks: list[Any]) -> None:
         assert stats.bytes_received == pytest.approx(numel / 8, rel=0.04)
 
 
+def test_replicas_that_part_are_told(ranks: list[Any]) -> None:
+    for own in two(ranks):
+        said, who = own["parted"]
+        assert said.startswith("ParametersDiffer: Before step 1 the parameters differed ") and who in said
+
+
 def test_several_votes_for_one_step_add_up(ranks: list[Any]) -> None:
     for rank, own in enumerate(two(ranks)):
         found, expected, said = own["several_votes"]

@@ -12,7 +12,7 @@ from torch import nn
 import gradvote
 from gradvote import algorithms, local_steps
 from gradvote.engines.launch import spawn
-from tests.engines import local_workers
+from tests.engines import delay_workers, local_workers
 from tests.engines.elastic.processes import processes
 
 
@@ -73,6 +73,16 @@ def test_a_step_that_a_scaler_skipped_counts(ranks: list[Any]) -> None:
 def test_ranks_begin_alike_and_the_start_is_handed_to_the_model(ranks: list[Any]) -> None:
     (first, said), (second, _) = (own["statistics"] for own in ranks)
     assert torch.equal(first, second) and "Enter the local steps, `with local:`" in said
+
+
+def test_a_delayed_round_equals_the_simulation_bit_for_bit(ranks: list[Any]) -> None:
+    name, delay = delay_workers.NAMES[0], delay_workers.DELAYS[1]
+    expected = delay_workers.simulated(name, delay, 2)
+    assert not torch.equal(expected, delay_workers.simulated(name, 0, 2))
+    for own in ranks:
+        found, arrived = own["delayed"]
+        assert torch.equal(found, expected)
+        assert [step for step, here in enumerate(arrived, 1) if here] == [3 + delay, 6 + delay]
 
 
 def test_fragments_take_turns(ranks: list[Any]) -> None:

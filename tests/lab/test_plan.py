@@ -1,6 +1,6 @@
 import pytest
 
-from gradvote.lab import plan, quantities
+from gradvote.lab import advice, plan, quantities
 from gradvote.lab.plan import Link, Work
 
 FREE = {name: Work(0.0, 0.0) for name in plan.DEFAULT}
@@ -111,3 +111,40 @@ def test_after_local_steps_a_step_has_its_share_of_a_round() -> None:
     assert found.baseline.step > 0.2, "the all-reduce stays at every step"
     with pytest.raises(ValueError, match="got every=0"):
         plan.predict(1_000_000, 4, Link(1e8), work=FREE, every=0)
+
+
+def test_fragments_share_a_round_and_a_delay_hides_it() -> None:
+    def row(**rounds: int) -> plan.Prediction:
+        return _row(plan.predict(1_000_000, 4, Link(1e6), compute=0.5, work=FREE, **rounds), "signsgd", "sharded")
+
+    whole, parts, late = row(every=8), row(every=8, fragments=4), row(every=8, fragments=4, delay=1)
+    assert parts.bytes_sent == pytest.approx(whole.bytes_sent / 4) and parts.step == pytest.approx(whole.step)
+    assert late.exchange == parts.exchange < 0.5 and late.step == 0.5 < parts.step
+    for bad in ({"every": 2, "fragments": 3}, {"every": 8, "fragments": 4, "delay": 2}, {"delay": 1}):
+        with pytest.raises(ValueError, match=r"got (fragments|delay)="):
+            row(**bad)
+
+
+@pytest.mark.parametrize(
+    ("bandwidth", "text"),
+    [
+        (1e12, "averaging in float32 at every step, as a step takes 1.0, 0%"),
+        (2e7, "signsgd (sharded) at every step, as a step takes 1.0, 0%"),
+        (6e5, "signsgd (sharded) after every 32 local steps"),
+        (2e5, "in 8 fragments a step late"),
+        (1e3, "No way here comes within a tenth"),
+    ],
+)
+def test_the_advice_is_the_least_that_keeps_the_link_from_holding_up(bandwidth: float, text: str) -> None:
+    work = {"signsgd": Work(0.0, 0.0)}
+
+    def plan_of(way: advice.Way) -> plan.Plan:
+        rounds = {"every": way.every, "fragments": way.fragments, "delay": way.delay}
+        return plan.predict(1_000_000, 4, Link(bandwidth), 1.0, ["signsgd"], ["sharded"], work=work, **rounds)
+
+    found = advice.advise(plan_of, 1.0)
+    said = advice.sentence(found, 1.0, 1, lambda seconds: f"{seconds:.1f}")
+    assert text in said, said
+    if found.enough and found.way.every > 1:
+        assert found.chosen.step <= 1.1 < found.voted.step < found.averaged.step
+    assert "replicas of 8 shards" in advice.sentence(found, 1.0, 8, str)

@@ -3,10 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gradvote.staging import to_host
+
+MIX = 0.5
+"""What a worker keeps of its own parameters, unless it was told otherwise, where a delayed round arrives."""
 
 
 class Ways(NamedTuple):
@@ -23,6 +27,18 @@ def ways_between(starts: Sequence[Tensor], nows: Sequence[Tensor]) -> Ways:
     finite = to_host([way.isfinite().all() for way in ways])
     kept = [way if bool(flag) else None for way, flag in zip(ways, moved, strict=True)]
     return Ways(kept, [i for i, flag in enumerate(finite) if not bool(flag)])
+
+
+@torch.no_grad()
+def join(own: Tensor, agreed: Tensor, mix: float) -> bool:
+    """own ← mix·own + (1 − mix)·agreed, and agreed where own is not finite; whether that was anywhere.
+
+    What both have alike stays as it is, to the bit.
+    """
+    finite = own.isfinite()
+    own.copy_(torch.where(finite, torch.lerp(own, agreed, 1 - mix), agreed))
+    (whole,) = to_host([finite.all()])
+    return not bool(whole)
 
 
 def forget_spoilt(optimizers: Iterable[Optimizer], p: Tensor) -> bool:

@@ -1,5 +1,7 @@
 """Ranks whose parameters have parted: found by digests of whole parameters, in one small collective call."""
 
+from collections.abc import Sequence
+
 import torch
 
 from gradvote.engines.common.errors import ParametersDiffer
@@ -22,14 +24,17 @@ class Comparison:
 
     Before the votes 0, 1, 2, 4, 8, ... the beginnings of the parameters are compared: what a script does on one rank
     only shows there, and soon. The digest is BLAKE2b (8 bytes, no key) of each parameter, 1.7 ns for each byte. Buffers
-    and frozen parameters are not looked at.
+    and frozen parameters are not looked at. `ranks` are the numbers by which those of the group are told of.
 
     Raises:
         ValueError: `every` is no number of steps.
     """
 
-    def __init__(self, transport: Transport, parameters: Parameters, every: int | None) -> None:
+    def __init__(
+        self, transport: Transport, parameters: Parameters, every: int | None, ranks: Sequence[int] | None = None
+    ) -> None:
         check_every(every)
+        self._ranks = range(transport.num_ranks) if ranks is None else ranks
         self._transport, self._parameters, self._every, self._num = transport, parameters, every, 0
 
     def look(self, step: int) -> None:
@@ -51,7 +56,7 @@ class Comparison:
         different = [names[i] for i in range(len(names)) if len({row[i] for row in said}) > 1]
         camps: dict[tuple[int, ...], list[str]] = {}
         for rank, row in enumerate(said):
-            camps.setdefault(tuple(row), []).append(str(rank))
+            camps.setdefault(tuple(row), []).append(str(self._ranks[rank]))
         most, *others = sorted(camps.values(), key=len, reverse=True)
         if 2 * len(most) > len(said):
             who = (

@@ -101,7 +101,7 @@ class Exchange:
             self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
             self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
             chunks = chunks if algorithm.aggregate.separable else 1
-            self._comparison = Comparison(transport, parameters, check_parameters_every)
+            self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch.ranks)
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks, pipeline.is_wide(algorithm))
         self.params = parameters.tensors
         self._session.check_alike(parameters, check_parameters_every)

@@ -15,10 +15,12 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, in_words
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules
 from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.training import Training
 from gradvote.engines.distributed.alike import make_alike
+from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.together import together
@@ -62,6 +64,7 @@ def attach(
     seed: int = 0,
     secret: bytes | None = None,
     faults: Sequence[Faulty] = (),
+    check_parameters_every: int | None = EVERY,
 ) -> FSDPVote:
     """Let replicas vote, each of which is a model that FSDP2 shards over its own ranks.
 
@@ -77,7 +80,8 @@ def attach(
     All ranks attach with the same arguments after `fully_shard`, before the first backward pass. With `init_sync` the
     replicas begin with the values of the first one. `optimizer`, `scaler`, `placement`, `secret` and `faults` are as
     for `gradvote.ddp.attach`; `max_norm` bounds the norm of the replica's whole gradient before the vote. A parameter
-    on which nobody voted, in any shard, has no gradient afterwards.
+    on which nobody voted, in any shard, has no gradient afterwards. Every `check_parameters_every` steps, and more
+    often at the start, the ranks that have the same shard compare it by digests (None: never).
 
     Blocks are cut from the shard: their borders, and with them scales, random draws and what one block's abstention
     silences, depend on the number of shards.
@@ -102,14 +106,16 @@ def attach(
         here, own = [local_parameter(p) for p in wholes], model.modules()
         training = Training(known, algorithm, optimizers, scaler, max_norm, AGAIN, own, ADVICE, local=here)
         shifts = partial(shifts_of, numels=numels, shard=shards.shard)
+        comparison = Comparison(transport, local, check_parameters_every, watch.ranks)
         session = Session(local, algorithm, placement, transport, seed, secret, faults, shifts)
     _check_same_replica(shards, transport)
-    session.check_alike(local)
+    session.check_alike(local, check_parameters_every)
     if init_sync:
         make_alike(transport, local, owners.buffers_of(model.modules()))
     owners.warn_of_statistics(model.modules(), STATISTICS, stacklevel=2)
     shards.know(sum(len(g.blocks) for g in session.protocol.layout.groups))
-    vote = FSDPVote(training, session, watch, shards, Checkpoints(session, dict(zip(local.names, wholes, strict=True))))
+    checkpoints = Checkpoints(session, dict(zip(local.names, wholes, strict=True)))
+    vote = FSDPVote(training, session, watch, shards, checkpoints, comparison)
     hook(model, wholes, vote)
     return vote
 

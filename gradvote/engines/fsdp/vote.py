@@ -15,6 +15,7 @@ from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
 from gradvote.engines.distributed.chunking import Chunking
+from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import ExchangeError, Watch
 from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.pipeline import Traffic
@@ -33,10 +34,16 @@ class FSDPVote:
     """
 
     def __init__(
-        self, training: Training, session: Session, watch: Watch, shards: ShardRanks, checkpoints: Checkpoints
+        self,
+        training: Training,
+        session: Session,
+        watch: Watch,
+        shards: ShardRanks,
+        checkpoints: Checkpoints,
+        comparison: Comparison,
     ) -> None:
         self._training, self._session, self._watch, self._shards = training, session, watch, shards
-        self._checkpoints = checkpoints
+        self._checkpoints, self._comparison = checkpoints, comparison
         self._chunking = Chunking(
             session.protocol.layout, session.transport, None, pipeline.is_wide(session.protocol.algorithm)
         )
@@ -108,6 +115,7 @@ class FSDPVote:
         user, session = self._training, self._session
         user.trained.check()
         session.begin()
+        self._comparison.look(session.step)
         user.directions.untouched(self._all)
         used, aside = user.directions.take(self._all)
         gradients = {i: p.grad if i in used else None for i, p in enumerate(user.params)}

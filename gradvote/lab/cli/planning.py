@@ -28,25 +28,39 @@ def plan(
     latency: Annotated[str, Parameter(help="One-way latency, for instance 20ms.")] = "0ms",
     compute: Annotated[str, Parameter(help="Forward and backward pass of a step, for instance 0.3s.")] = "0s",
     local_steps: Annotated[int, Parameter(help="Steps of each worker's own to a round of an algorithm.")] = 1,
+    fragments: Annotated[int, Parameter(help="With --local-steps: parts that have their rounds in turn.")] = 1,
+    delay: Annotated[int, Parameter(help="With --local-steps: steps during which a round travels.")] = 0,
     shards: Annotated[int, Parameter(help="Ranks over which each worker shards the model; they share its link.")] = 1,
 ) -> None:
-    """Predict the time of a step for each algorithm and placement, and say whether compression pays.
+    """Predict the time of a step for each algorithm and placement, say whether compression pays, and recommend a way.
 
     The work of packing, voting and unpacking is measured here; bytes are those of one rank, and with what it needs in
     memory beside parameters and gradients they follow from the formats.
     """
-    rate, delay = quantities.bandwidth(bandwidth), quantities.seconds(latency)
+    rate, delay_of_link = quantities.bandwidth(bandwidth), quantities.seconds(latency)
     d, seconds = quantities.count(params), quantities.seconds(compute)
     for name in algorithms:
         catalogue.option_names(name)
-    from gradvote.lab.plan import DEFAULT, Link, predict
+    from gradvote.lab.advice import Way, advise, sentence
+    from gradvote.lab.plan import DEFAULT, Link, Plan, measure, predict
+
+    names, link = algorithms or DEFAULT, Link(rate, delay_of_link)
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        found = predict(d, workers, Link(rate, delay), seconds, algorithms or DEFAULT, every=local_steps, shards=shards)
+        work = {name: measure(catalogue.create(name)) for name in names}
+
+    def plan_of(way: Way) -> Plan:
+        return predict(
+            d, workers, link, seconds, names, work=work, every=way.every, shards=shards,
+            fragments=way.fragments, delay=way.delay,
+        )  # fmt: skip
+
+    found = plan_of(Way(local_steps, fragments, delay))
     console.print(_table(found))
     console.print(_memory(found))
     console.print(_verdict(found))
+    console.print(sentence(advise(plan_of, seconds), seconds, shards, _seconds))
 
 
 def _table(found: "Plan") -> Table:

@@ -125,10 +125,10 @@ class Config:
         own = [name for name in ("inner", "inner_lr") if getattr(self, name) != getattr(Config, name)]
         if self.local_steps is None and own:
             raise ValueError(f"{' and '.join(own)} belong to local steps; give local_steps as well, or leave them out.")
-        if self.local_steps is not None and (self.engine != "simulation" or self.mode != "loop"):
+        if self.local_steps is not None and self.mode != "loop":
             raise ValueError(
-                f"`gradvote train` takes local steps in the simulation, mode loop; got the engine '{self.engine}' and "
-                f"the mode '{self.mode}'. On real workers attach gradvote.local_steps in a script of your own."
+                f"Workers take local steps one after another, in the mode loop; got the mode '{self.mode}'. Leave it "
+                "out."
             )
 
     def _check_plain(self) -> None:

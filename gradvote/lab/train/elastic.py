@@ -28,6 +28,7 @@ from gradvote.lab.train import checkpoint, metrics
 from gradvote.lab.train.config import from_json
 from gradvote.lab.train.folder import RunFolder
 from gradvote.lab.train.observe import Observer, Record
+from gradvote.lab.train.own_steps import OwnSteps
 from gradvote.lab.train.run import Progress, Run, silent
 from gradvote.lab.train.setup import Setup, prepare
 
@@ -100,7 +101,13 @@ class ElasticRun(Run):
 
     def __init__(self, setup: Setup, place: RunFolder, job: Job) -> None:
         self.job = job
+        self._own: OwnSteps | None = None
         super().__init__(setup, place, job.command, job.label)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        if self._own is not None:
+            self._own.load_state_dict(state["local"])
 
     @property
     def own_states(self) -> Path:
@@ -113,7 +120,8 @@ class ElasticRun(Run):
 
     def train(self, progress: Progress = silent) -> None:
         """Vote to the last step; SIGTERM or Ctrl-C ends it after the step in progress, or while it waits for others."""
-        with self.engine as vote:
+        vote = self.engine
+        with vote if self._own is None else self._own.local:
             self.step = vote.step_number
             if self._is_first():
                 self.place.forget_from(self.step)
@@ -149,16 +157,19 @@ class ElasticRun(Run):
         return bool(members) and self.engine.worker == min(members)
 
     def _engine(self) -> elastic.ElasticVote:
-        return elastic.attach(
-            self.models[0],
-            self.optimizers[0],
-            self.setup.protocol.algorithm,
-            deadline=self.job.deadline,
-            seed=self.config.seed,
-            max_norm=self.config.max_norm,
-            faults=self.setup.faults,
-            placement=self.config.placed,  # type: ignore[arg-type]  # one of elastic.PLACEMENTS, as Config has checked
-        )
+        options: dict[str, Any] = {
+            "deadline": self.job.deadline,
+            "seed": self.config.seed,
+            "max_norm": self.config.max_norm,
+            "faults": self.setup.faults,
+            "placement": self.config.placed,
+        }
+        model, optimizer = self.models[0], self.optimizers[0]
+        if self.config.local_steps is None:
+            return elastic.attach(model, optimizer, self.setup.protocol.algorithm, **options)
+        self._own = OwnSteps(self.setup, model, optimizer, "elastic", **options)
+        vote: elastic.ElasticVote = self._own.local.vote
+        return vote
 
     def _models(self) -> list[nn.Module]:
         return [self.setup.model]
@@ -168,10 +179,13 @@ class ElasticRun(Run):
 
     def _round(self, known: tuple[Tensor, Tensor] | None) -> None:
         worker, step = self.engine.worker % self.config.workers, self.step
-        x, y = self.observer.batches(step)[worker]
         optimizer = self.optimizers[0]
-        optimizer.zero_grad(set_to_none=True)
         self._set_lr(optimizer)
+        if self._own is not None:
+            self._own.round(lambda k: self.observer.batches(k)[worker], worker, step)
+            return
+        x, y = self.observer.batches(step)[worker]
+        optimizer.zero_grad(set_to_none=True)
         torch.default_generator.manual_seed(worker_seed(self.config.seed, step, worker))
         cross_entropy(self.models[0](x), y).backward()
         self.engine.step()
@@ -195,7 +209,8 @@ class ElasticRun(Run):
             checkpoint.save(self._state(), self.place.checkpoint)
 
     def _state(self) -> dict[str, Any]:
-        return {**super()._state(), "round": {}}
+        own = {} if self._own is None else {"local": self._own.state_dict()}
+        return {**super()._state(), **own, "round": {}}
 
 
 def work(job: Job) -> None:

@@ -20,6 +20,7 @@ from gradvote.lab.train import checkpoint
 from gradvote.lab.train.folder import RunFolder
 from gradvote.lab.train.observe import Observer, kept_buffers
 from gradvote.lab.train.observe_ranks import RankObserver, gathered
+from gradvote.lab.train.own_steps import OwnSteps
 from gradvote.lab.train.run import Progress, Run, silent
 from gradvote.lab.train.setup import Setup
 
@@ -66,6 +67,7 @@ class RankRun(Run):
 
     place: RankFolder
     observer: RankObserver
+    _own: OwnSteps | None
 
     def __init__(self, setup: Setup, place: RankFolder, command: str = "", label: str | None = None) -> None:
         if dist.get_world_size() != setup.config.workers:
@@ -73,7 +75,7 @@ class RankRun(Run):
                 f"There are {dist.get_world_size()} processes for {setup.config.workers} workers; each worker is one "
                 "process. Give as many --workers as there are processes."
             )
-        self._asked = False
+        self._asked, self._own = False, None
         super().__init__(setup, place, command, label)
 
     def stop(self) -> None:
@@ -87,21 +89,27 @@ class RankRun(Run):
     def resume(self, state: dict[str, Any]) -> None:
         own = checkpoint.load(self.place.states(state["step"]))
         super().resume({**own, "config": state["config"]})
+        if self._own is not None:
+            self._own.load_state_dict(own["local"])
         self.observer.earlier = own["totals"].clone()
         self.observer.totals = self.observer.earlier
 
-    def _engine(self) -> ddp.DDPVote:
+    def _engine(self) -> Any:
+        options: dict[str, Any] = {
+            "placement": self.config.placed,
+            "seed": self.config.seed,
+            "max_norm": self.config.max_norm,
+            "faults": self.setup.faults,
+        }
+        if self.config.local_steps is not None:
+            self._own = OwnSteps(self.setup, self.models[0], self.optimizers[0], "distributed", **options)
+            return self._own.local.vote
+        return self._behind_ddp(options)
+
+    def _behind_ddp(self, options: dict[str, Any]) -> ddp.DDPVote:
         unused = bool(gathered(torch.tensor([self._has_unused()])).any())
         self._ddp = DistributedDataParallel(self.models[0], find_unused_parameters=unused, **OWN_BUFFERS)
-        return ddp.attach(
-            self._ddp,
-            self.setup.protocol.algorithm,
-            optimizer=self.optimizers[0],
-            placement=self.config.placed,  # type: ignore[arg-type]  # one of PLACEMENTS, as Config has checked
-            seed=self.config.seed,
-            max_norm=self.config.max_norm,
-            faults=self.setup.faults,
-        )
+        return ddp.attach(self._ddp, self.setup.protocol.algorithm, optimizer=self.optimizers[0], **options)
 
     def _has_unused(self) -> bool:
         """Whether the loss of this rank's samples leaves a parameter out, which DDP wants to be told."""
@@ -118,17 +126,22 @@ class RankRun(Run):
         return None
 
     def _round(self, known: tuple[Tensor, Tensor] | None) -> None:
-        x, y = self.observer.own_batch(self.step)
         optimizer = self.optimizers[0]
-        optimizer.zero_grad(set_to_none=True)
         self._set_lr(optimizer)
-        begin_randomness(x.device, worker_seed(self.config.seed, self.step, dist.get_rank()))
-        cross_entropy(self._ddp(x), y).backward()
-        optimizer.step()
+        if self._own is None:
+            x, y = self.observer.own_batch(self.step)
+            optimizer.zero_grad(set_to_none=True)
+            begin_randomness(x.device, worker_seed(self.config.seed, self.step, dist.get_rank()))
+            cross_entropy(self._ddp(x), y).backward()
+            optimizer.step()
+        else:
+            self._own.round(self.observer.own_batch, dist.get_rank(), self.step)
         self._stopped = bool(gathered(torch.tensor([self._asked])).any())
 
     def _save(self) -> None:
         state = {**self._state(), "totals": self.observer.current_totals()}
+        if self._own is not None:
+            state["local"] = self._own.state_dict()
         checkpoint.save(state, self.place.states(self.step))
         dist.barrier()
         if dist.get_rank() == 0:

@@ -32,9 +32,11 @@ def models(folder: str, name: str) -> list[dict[str, torch.Tensor]]:
 
 
 @pytest.mark.slow
-def test_resume_equals_the_simulation(gradvote: Run) -> None:
-    assert gradvote(*COMMAND, "--name", "whole", "--steps", "8").status == 0
-    assert gradvote(*COMMAND, "--engine", "elastic", "--deadline", "15", "--name", "part", "--steps", "4").status == 0
+@pytest.mark.parametrize("local", [[], ["--local-steps", "3", "--optimizer", "nesterov", "--batch-size", "4"]])
+def test_resume_equals_the_simulation(gradvote: Run, local: list[str]) -> None:
+    command = [*COMMAND, *local]
+    assert gradvote(*command, "--name", "whole", "--steps", "8").status == 0
+    assert gradvote(*command, "--engine", "elastic", "--deadline", "15", "--name", "part", "--steps", "4").status == 0
     resumed = gradvote("train", "--resume", "runs/part", "--steps", "8", "--deadline", "15")
     assert resumed.status == 0, resumed.text
     assert RunFolder(Path("runs/part")).described("status") == "finished"
@@ -42,6 +44,17 @@ def test_resume_equals_the_simulation(gradvote: Run) -> None:
     for name in ("worker-0.pt", "worker-1.pt", "checkpoint.pt"):
         [found] = models("part", name)
         assert all(torch.equal(value, expected[key]) for key, value in found.items()), name
+
+
+@pytest.mark.slow
+def test_ranks_with_local_steps_resume_to_the_bits_of_the_simulation(gradvote: Run) -> None:
+    command = [*COMMAND, "--local-steps", "3", "--optimizer", "nesterov", "--batch-size", "4"]
+    assert gradvote(*command, "--name", "whole", "--steps", "8").status == 0
+    assert gradvote(*command, "--engine", "ddp", "--name", "part", "--steps", "4").status == 0
+    resumed = gradvote("train", "--resume", "runs/part", "--steps", "8")
+    assert resumed.status == 0, resumed.text
+    ([expected], [found]) = (models(name, "checkpoint.pt") for name in ("whole", "part"))
+    assert all(torch.equal(value, expected[key]) for key, value in found.items())
 
 
 def test_what_needs_the_engine_is_refused_without_it(gradvote: Run) -> None:

@@ -47,7 +47,6 @@ def test_three_steps_learn_more_in_a_round_than_one(tmp_path: Path) -> None:
         ({"local_steps": 0}, "local_steps must be at least 1"),
         ({"inner": "lion", "local_steps": 2}, "inner optimizer"),
         ({"inner_lr": 0.1}, "belong to local steps"),
-        ({"local_steps": 2, "engine": "ddp"}, "attach gradvote.local_steps in a script"),
         ({"local_steps": 2, "mode": "vectorized"}, "mode 'vectorized'"),
         ({"local_steps": 2, "inner_lr": -1.0}, "inner learning rate must be finite"),
     ],

@@ -17,6 +17,7 @@ CASES = {
         "model": "tests.lab.train.small:partly_used", "optimizer": "adamw", "weight_decay": 0.5,
     },
     "bounded gradients": {"algorithm": "dist-ef-sgdm", "max_norm": 0.1},
+    "local steps": {"algorithm": "dist-ef-sgdm", "local_steps": 3, "optimizer": "nesterov", "batch_size": 5},
 }  # fmt: skip
 
 

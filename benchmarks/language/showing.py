@@ -1,0 +1,58 @@
+"""Budget, table and plot of what has been measured."""
+
+from language.plan import LIES, PAIRS, SEEDS, stages
+from language.records import PLOT, Record, best_of, load, missing
+
+
+def budget(scale: str, rounds: tuple[int, ...], pairs: int = PAIRS) -> str:
+    """Runs of each stage, how many are done, and seconds of one core: of those that are done, as measured."""
+    records = load()
+    done = [r["seconds"] for r in records if r["scale"] == scale]
+    each = sum(done) / len(done) if done else float("nan")
+    lines = ["| stage | runs | done | seconds of one core, all |", "|---|---|---|---|"]
+    names = ("tuning", f"other seeds, {SEEDS[scale]} in all", "one of five inverts, ×1 and ×10")
+    for name, stage in zip(names, stages(scale, rounds, pairs), strict=True):
+        cells = stage(records)
+        left = len(missing(cells, records))
+        lines.append(f"| {name} | {len(cells)} | {len(cells) - left} | {len(cells) * each:.0f} |")
+    return "\n".join([*lines, f"A run took {each:.0f} s on average.", ""])
+
+
+def table(records: list[Record], scale: str, rounds: tuple[int, ...]) -> str:
+    """The best of each method, as a table in Markdown; losses of liars' runs in columns of their own."""
+    lies = "".join(f" liar ×{factor:g} |" for factor in LIES)
+    head = f"| method | H | validation | test | MB sent by each worker | inner, outer rate | rates tried |{lies}"
+    lines = [head, "|---" * (7 + len(LIES)) + "|"]
+    best = {key: r for key, r in best_of(records, scale).items() if r["every"] in (1, *rounds)}
+    for (name, every), r in sorted(best.items(), key=lambda pair: pair[1]["loss"][-1]):
+        own = [o for o in records if (o["scale"], o["method"], o["every"]) == (scale, name, every)]
+        tried = sum(not o["fault"] and not o["seed"] for o in own)
+        same = [o for o in own if (o["inner"], o["outer"]) == (r["inner"], r["outer"])]
+        rates = f"{r['inner']:g}, {r['outer']:g}" if every > 1 else f"{r['inner']:g}"
+        tests = [o["test"] for o in same if not o["fault"] and "test" in o]
+        test = f"{sum(tests) / len(tests):.3f}" if tests else ""
+        told = "".join(f" {_of_liar(same, factor)} |" for factor in LIES)
+        line = f"| {name} | {every} | {r['loss'][-1]:.3f} | {test} | {r['megabytes']:.3g} | {rates} | {tried} |{told}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def draw(records: list[Record], scale: str, rounds: tuple[int, ...]) -> None:
+    """Validation loss against bytes, of the best of each method."""
+    from matplotlib import pyplot as plt  # noqa: PLC0415  # a run that is stopped early does not need it
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    for every, marker in zip((1, *sorted(rounds)), "so^v<>", strict=False):
+        for (name, own), r in best_of(records, scale).items():
+            if own == every:
+                axes.plot(r["megabytes"], r["loss"][-1], marker, color="C0" if "bit" in name else "0.4")
+                axes.annotate(f" {name}, H = {every}", (r["megabytes"], r["loss"][-1]), fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlabel("MB sent by each worker in the whole run")
+    axes.set_ylabel("validation loss, nats per character")
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
+def _of_liar(same: list[Record], factor: float) -> str:
+    found = [r["loss"][-1] for r in same if r["fault"] == factor]
+    return f"{found[0]:.3f}" if found else ""

@@ -1,0 +1,63 @@
+"""The start of a round: a copy of the parameters that all workers have alike, and the outer optimizer on it."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class Start(nn.Module):
+    """Copies of a model's parameters and buffers, under their names and without what the model does with them."""
+
+    def place(self, name: str, value: Tensor, kept: bool, share: bool = False) -> None:
+        """Keep a copy, or the tensor itself, under a dotted name; `kept`: the model's `state_dict` has it, too."""
+        *path, last = name.split(".")
+        home: nn.Module = self
+        for part in path:
+            if part not in home._modules:
+                home.add_module(part, nn.Module())
+            home = home.get_submodule(part)
+        if isinstance(value, nn.Parameter):
+            own = value if share else nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad)
+            home.register_parameter(last, own)
+        else:
+            home.register_buffer(last, value if share else value.detach().clone(), persistent=kept)
+
+
+def start_of(model: nn.Module) -> Start:
+    """The start of a model's first round: its parameters and buffers as they are, tied ones once."""
+    start, kept = Start(), model.state_dict().keys()
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        start.place(name, value, name in kept)
+    return start
+
+
+def outer_on(outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer], model: nn.Module, start: Start) -> Optimizer:
+    """The outer optimizer on the start: a factory is given its parameters, one that was built on the model is moved.
+
+    Raises:
+        TypeError: neither of both.
+        ValueError: it was built on other parameters, or has stepped already.
+    """
+    if not isinstance(outer, Optimizer):
+        made = outer([p for p in start.parameters() if p.requires_grad]) if callable(outer) else outer
+        if not isinstance(made, Optimizer):
+            raise TypeError(
+                f"outer= takes an optimizer on the model's parameters, or a function that makes one of parameters; "
+                f"got {type(made).__name__}. For instance outer=lambda params: torch.optim.SGD(params, lr=0.7)."
+            )
+        return made
+    if outer.state:
+        raise ValueError(
+            "The outer optimizer has stepped already; give one that is new, and load its checkpoint after."
+        )
+    there = dict(start.named_parameters())
+    known = {id(p): there[name] for name, p in model.named_parameters()}
+    if any(id(p) not in known for group in outer.param_groups for p in group["params"]):
+        raise ValueError(
+            "The outer optimizer was built on other parameters than the model's. Build it on model.parameters(), or "
+            "give a function: outer=lambda params: torch.optim.SGD(params, lr=0.7)."
+        )
+    for group in outer.param_groups:
+        group["params"] = [known[id(p)] for p in group["params"]]
+    return outer
