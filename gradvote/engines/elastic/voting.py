@@ -123,6 +123,8 @@ class VotingRound:
         agreement.joining = node.joining
         for early in node.peers.due(node.slot):
             self._handle(early)
+        for event in self.events(0.0):  # who is alone decides without waiting, and would never hear who asks to come in
+            self._handle(event)
 
     @property
     def _gives_up(self) -> bool:

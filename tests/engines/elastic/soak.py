@@ -42,9 +42,11 @@ from tests.engines.elastic.worker import new_model
 
 WORKERS, QUORUM, PATIENCE, TICK = 5, 3, 90.0, 0.02
 QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10,
-          "stranger": 150, "gone bad": 150, "register": 60, "halves": 60}  # fmt: skip
+          "stranger": 150, "gone bad": 150, "register": 60, "halves": 60, "flip": 40}  # fmt: skip
 YIELD = {"ballots": 4}
 GROWTH_KB, SETTLED = 40_000, 20.0
+BORN, CHECKED_EVERY = 2.0, 20
+"""Seconds after which a worker that was started is at work; steps within which all parameters are compared."""
 HOURLY = 60.0
 
 
@@ -138,11 +140,30 @@ class Soak:
         before, detail = self.invariants.latest, FAULTS[kind](self, worker)
         before = before if self.invariants.latest >= before else -1
         self._write(kind=kind, worker=worker, detail=detail)
-        waited = 0.0
-        while self.invariants.latest < before + 3:
+        self.wait(lambda: self.invariants.latest >= before + 3, f"a step after {kind} {worker} {detail}")
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Let the run go on until something holds."""
+        end = self.now + PATIENCE
+        while not condition():
             self.pass_time(0.1)
-            waited += 0.1
-            check(waited < PATIENCE, f"no step within {PATIENCE:g} s of {kind} {worker} {detail}")
+            check(self.now < end, f"waited {PATIENCE:g} s for {what}")
+
+    def wait_for_steps(self, num: int) -> None:
+        before = self.invariants.latest
+        self.wait(lambda: self.invariants.latest >= before + num, f"{num} steps")
+
+    def settles(self) -> bool:
+        """Whether all are soon there, and nothing is about to happen to them."""
+        for _ in range(100):
+            there = all(self.alive(worker) for worker in self.born) and not self._due
+            if there and min(self.now - born for born in self.born.values()) > BORN and self._together():
+                return True
+            self.pass_time(0.1)
+        return False
+
+    def _together(self) -> bool:
+        return min(self.invariants.at.get(life, 0) for life in self.lives()) >= self.invariants.latest - 2
 
     def _write(self, **line: object) -> None:
         line |= {
@@ -214,7 +235,8 @@ def recipe(run: Processes) -> int:
     """What the workers of a soak tell each other, which an attacker may have found out."""
     model, placement = new_model(), run.options["placement"]
     algorithm, optimizer = algorithms.create("dist-ef-sgdm"), torch.optim.AdamW(model.parameters())
-    about = {"min_workers": 1, "worker": 0, "workers": WORKERS, "store": HashStore(), "placement": placement}
+    about = {"min_workers": 1, "worker": 0, "workers": WORKERS, "store": HashStore(), "placement": placement,
+             "check_parameters_every": CHECKED_EVERY}  # fmt: skip
     signed = any((run.folder / "keys").glob("*.private"))
     return attach(model, optimizer, algorithm, **about)._node.mesh.recipe ^ (SIGNED if signed else 0)
 
@@ -224,7 +246,8 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
     log.unlink(missing_ok=True)
     quotas = {kind: -(-int(num * minutes) // int(HOURLY)) for kind, num in QUOTAS.items()}
     options = {"deadline": 0.5, "grace": 0.1, "timeout": 900.0, "gather": 10.0, "pace": pace, "checkpoints": True,
-               "books": True, "lr": 0.003, "signed": signed, "placement": placement, "insecure": insecure}  # fmt: skip
+               "books": True, "lr": 0.003, "signed": signed, "placement": placement, "insecure": insecure,
+               "check_every": CHECKED_EVERY}  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as name,
         serving(Path(name), insecure) as server,
