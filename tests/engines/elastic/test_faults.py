@@ -109,7 +109,7 @@ def test_below_min_workers_the_run_waits(tmp_path: Path, placement: str) -> None
 
 @pytest.mark.slow
 def test_all_but_one_are_killed_and_come_back(tmp_path: Path, placement: str) -> None:
-    """Where one makes a step. In `sharded` a shard's memory, or the step that they die in, goes with both who held it."""
+    """Where one makes a step. In `sharded` a shard's memory, or the step they die in, goes with both who held it."""
     with processes(tmp_path, 3, 1, 10**6, deadline=2.0, timeout=30.0, placement=placement) as run:
         for alone in (0, 2, 1):
             run.until(lambda: min(run.at(worker) for worker in range(3)) >= 10)
