@@ -14,7 +14,8 @@ A map. One step of one worker, in order, with the file of each part:
    The decision is a `consensus.records.Record`, with the reasons (`consensus.absences`) of whom it leaves out, or of
    why it gives the slot up. `round_clock` tells it what time does.
 4. `servers.server` is what follows from that: `servers.replicated` has all ballots and decides for itself;
-   `servers.sharded` works out its `servers.shards`, and `servers.delivery` brings each decision to all.
+   `servers.sharded` works out its `servers.shards`, `servers.delivery` brings each decision to all, and
+   `servers.confirming` (`consensus.confirmation`) sees to it that all apply the step, or none.
 5. `participant` applies the `snapshots.DecidedStep` or `ShardedStep`, and goes on: `membership` is the group's state
    and its transitions, `node` what a process is beside that. Who learns is sent the step (`catch_up.teaching`), who
    holds a shard from now on its memory (`servers.shard_transfer`, by `consensus.shard_assignment`). Ballots also say

@@ -110,7 +110,8 @@ class ElasticVote:
             ParametersDiffer: members hold different parameters, and no more than half the same; nothing was applied.
             Excluded: that was this worker, in a run with signatures.
             TooFewWorkers: fewer than `min_workers` for too long, or this worker has left; nothing was applied.
-            ShardLost: both holders of a shard ended within this step (placement `sharded`); nothing was applied.
+            ShardLost: nobody that is left can tell the decision on a shard, and too few are left to take the step
+                again, or one that ended may have applied it (placement `sharded`); nothing was applied.
             RegisterLost: something out of the ordinary had to be agreed on, and the store did not answer for `timeout`.
         """
         if self.stopping and not self._node.inside:
