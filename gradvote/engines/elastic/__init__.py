@@ -11,8 +11,8 @@ A map. One step of one worker, in order, with the file of each part:
    others said of themselves, frames that are too early), then by `hearing` into `consensus.agreement`, a state machine
    without sockets or clocks (`consensus.evidence` is what it knows, `consensus.actions` what it asks for). It tells
    what is held, and decides which ballots count: by itself where all is well, otherwise by a proposal to
-   `consensus.register`. The decision is a `consensus.records.Record`, with the reasons (`consensus.absences`) of whom it leaves out, or of
-   why it gives the slot up. `round_clock` tells it what time does.
+   `consensus.register`. The decision is a `consensus.records.Record`, with the reasons (`consensus.absences`) of whom
+   it leaves out, or of why it gives the slot up. `round_clock` tells it what time does.
 4. `servers.server` is what follows from that: `servers.replicated` has all ballots and decides for itself;
    `servers.sharded` works out its `servers.shards`, `servers.delivery` brings each decision to all, and
    `servers.confirming` (`consensus.confirmation`) sees to it that all apply the step, or none.
