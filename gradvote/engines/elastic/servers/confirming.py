@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable
 
+from gradvote.engines.common.digests import DIGEST_BYTES
 from gradvote.engines.elastic.consensus.confirmation import Confirmation
 from gradvote.engines.elastic.consensus.records import Record
 from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast
@@ -89,6 +90,8 @@ class Confirming:
             self._passed_at = self._passed_at or event.at
         elif frame.kind == FrameKind.WANT:
             self._beats = True
+        elif frame.kind == FrameKind.WHOLE and len(frame.body) != DIGEST_BYTES:
+            self.node.fault(event, "malformed", f"has {len(frame.body)} bytes instead of {DIGEST_BYTES}")
         elif frame.kind == FrameKind.WHOLE:
             self.state.says(ticket, bytes(frame.body))
 

@@ -242,7 +242,10 @@ def test_strangers_and_others_than_holders_decide_nothing() -> None:
         stranger = Played(Member(77, 9))
         task._handle(Arrived(stranger, frame(FrameKind.DECISION, 77, SHARD.pack(1) + bytes(size))))
         task._handle(arrived(own, FrameKind.DIGEST, 2, SHARD.pack(9) + bytes(DIGEST_BYTES)))
-        assert 1 not in task.found and own.node.counts.workers[1].malformed == 1
+        task._handle(arrived(own, FrameKind.WHOLE, 2, bytes(DIGEST_BYTES + 1)))
+        task._handle(Arrived(stranger, frame(FrameKind.WHOLE, 77, bytes(DIGEST_BYTES))))
+        assert 1 not in task.found and own.node.counts.workers[1].malformed == 2
+        assert not task.confirming.state.heard
 
 
 def test_what_comes_ahead_is_kept_up_to_a_limit() -> None:
