@@ -34,11 +34,11 @@ class Confirming:
 
     def begin(self) -> None:
         """The waiting begins, or begins again after an error; what was promised stays."""
-        self.started, self._slow_since, self._hopeless_since = time.monotonic(), None, None  # type: float, float | None, float | None
-        self._said_at = self._asked_at = 0.0
+        self.started, self._said_at, self._asked_at = time.monotonic(), 0.0, 0.0
+        self._slow_since: float | None = None
+        self._hopeless_since: float | None = None
         self._waited.begin()
-        for ticket in self.state.others - self.node.peers.connections.keys():
-            self.state.lost(ticket)
+        self.state.gone = set(self.state.others - self.node.peers.connections.keys())
 
     def complete(self, digest: bytes) -> None:
         """All decisions are here."""
