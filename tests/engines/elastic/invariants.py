@@ -34,7 +34,7 @@ class Invariants:
         self.losses: deque[float] = deque(maxlen=WINDOW)
         self.first_loss: float | None = None
         self.num_losses = 0
-        self.at = dict[str, int]()
+        self.at, self.taken = dict[str, int](), Counter[str]()
         self.odd: set[str] = set()
         """Lives in whose memory a bit has turned, until they are healed: all else is compared with each other."""
         self._offsets: dict[str, int] = {}
@@ -59,7 +59,7 @@ class Invariants:
     def end(self, life: str) -> None:
         """A life is over: nothing more will be written."""
         self.read([life])
-        for known in (self._offsets, self.at):
+        for known in (self._offsets, self.at, self.taken):
             known.pop(life, None)
         (self.folder / life).unlink(missing_ok=True)
 
@@ -83,6 +83,7 @@ class Invariants:
             self.odd.discard(life)
         if "digest" in line:
             self.at[life] = line["step"]
+            self.taken[life] += 1
         if "digest" in line and life not in self.odd:
             self._compare(line["step"], line["digest"], life)
         if "loss" in line:

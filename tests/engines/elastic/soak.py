@@ -14,6 +14,7 @@ import heapq
 import itertools
 import json
 import random
+import socket
 import sys
 import tempfile
 import time
@@ -44,7 +45,8 @@ WORKERS, QUORUM, PATIENCE, TICK = 5, 3, 90.0, 0.02
 QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10,
           "stranger": 150, "gone bad": 150, "register": 60, "halves": 60, "flip": 40}  # fmt: skip
 YIELD = {"ballots": 4}
-GROWTH_KB, SETTLED = 40_000, 20.0
+GROWTH_KB, SETTLED = 40_000, 100
+"""How much a process may grow, measured from so many steps of its life on."""
 BORN, CHECKED_EVERY = 2.0, 20
 """Seconds after which a worker that was started is at work; steps within which all parameters are compared."""
 HOURLY = 60.0
@@ -54,8 +56,16 @@ class Soak:
     """A crew under fire. Time is counted in ticks of its own: who stops all processes for a while does not matter."""
 
     def __init__(
-        self, run: Processes, server: RegisterProcess, relay: Relay, seed: int, log: Path, quotas: dict[str, int]
+        self,
+        run: Processes,
+        server: RegisterProcess,
+        relay: Relay,
+        seed: int,
+        log: Path,
+        quotas: dict[str, int],
+        patience: float = PATIENCE,
     ) -> None:
+        self.patience = patience
         self.run, self.relay, self.random, self.log, self.quotas = run, relay, random.Random(seed), log, quotas
         self.invariants, self.counts = Invariants(run.folder), Counter[str]()
         self.began = time.monotonic()
@@ -144,10 +154,10 @@ class Soak:
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Let the run go on until something holds."""
-        end = self.now + PATIENCE
+        end = self.now + self.patience
         while not condition():
             self.pass_time(0.1)
-            check(self.now < end, f"waited {PATIENCE:g} s for {what}")
+            check(self.now < end, f"waited {self.patience:g} s for {what}")
 
     def wait_for_steps(self, num: int) -> None:
         before = self.invariants.latest
@@ -195,7 +205,7 @@ class Soak:
         )
         for worker, size in self.memory().items():
             life = self.run.lives.get(worker, 0)
-            if self.now - self.born[worker] > SETTLED and size:
+            if self.invariants.taken[f"{worker}.{life}"] > SETTLED and size:
                 _, first = self.sizes.setdefault(1000 * life + worker, (self.now, size))
                 self.growth = max(self.growth, size - first)
                 check(size < first + GROWTH_KB, f"worker {worker} grew from {first} to {size} kB")
@@ -241,7 +251,9 @@ def recipe(run: Processes) -> int:
     return attach(model, optimizer, algorithm, **about)._node.mesh.recipe ^ (SIGNED if signed else 0)
 
 
-def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placement: str, insecure: bool) -> int:
+def main(
+    minutes: float, seed: int, log: Path, pace: float, signed: bool, placement: str, insecure: bool, patience: float
+) -> int:
     """0 where all went well."""
     log.unlink(missing_ok=True)
     quotas = {kind: -(-int(num * minutes) // int(HOURLY)) for kind, num in QUOTAS.items()}
@@ -254,7 +266,7 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
         processes(Path(name), 0, QUORUM, 10**9, workers=WORKERS, store=server.address, **options) as run,
     ):
         relay = Relay(Path(name), WORKERS, seed)
-        soak = Soak(run, server, relay, seed, log, quotas)
+        soak = Soak(run, server, relay, seed, log, quotas, patience)
         for worker in range(WORKERS):
             run.start(worker, relay=relay.ports[worker])
         signal(SIGTERM, lambda number, frame: setattr(soak, "asked_to_end", True))
@@ -262,7 +274,7 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
         try:
             while soak.invariants.latest < 10:
                 soak.pass_time(0.1)
-                check(soak.now < PATIENCE, f"the run did not begin: {run.last_words()}")
+                check(soak.now < patience, f"the run did not begin: {run.last_words()}")
             while time.monotonic() < started + 60 * minutes and not soak.asked_to_end:
                 soak.fault()
                 soak.pass_time(soak.random.uniform(0, 2.5))
@@ -288,7 +300,23 @@ def register_of(soak: Soak) -> dict[str, object]:
     places = {ticket: register.place(ticket) for ticket in range(1, register.num_tickets() + 1)}
     latest = {place.number: place for place in places.values() if place is not None}
     nowhere = [ticket for ticket, place in places.items() if place is None]
-    return {"tickets": len(places), "nowhere": nowhere, "groups": register.generation(), "latest": latest}
+    answering = [ticket for ticket, place in places.items() if place is not None and answers(place.port)]
+    return {
+        "tickets": len(places),
+        "nowhere": nowhere,
+        "answering": answering,
+        "groups": register.generation(),
+        "latest": latest,
+    }
+
+
+def answers(port: int) -> bool:
+    """Whether anybody listens there: that a process of before has ended is known only where nobody does."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return True
+    except OSError:
+        return False
 
 
 def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:
@@ -318,6 +346,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
     parser.add_argument("--pace", type=float, default=0.02, help="seconds a worker rests before every vote")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds until a step must follow a fault")
     parser.add_argument("--signed", action="store_true", help="every worker signs its ballots")
     parser.add_argument("--insecure", action="store_true", help="without certificates, on the loopback")
     parser.add_argument("--placement", choices=["replicated", "sharded"], default="replicated")
