@@ -189,8 +189,9 @@ def _check(node: Node, started: float) -> None:
         if len(mesh.connections) + 1 >= node.quorum and (doubtful := _doubtful(node)):
             last = doubtful[-1]
             raise TooFewWorkers(
-                f"{came}, but worker {last.number} may still be at work from before, at {joined(last.host, last.port)}: it "
-                "did not answer, and connections there are not refused (another program may have its port by now). "
+                f"{came}, but worker {last.number} may still be at work from before, at "
+                f"{joined(last.host, last.port)}: it did not answer, and connections there are not refused (another "
+                "program may have its port by now). "
                 "Make sure that it has ended, and start with a new store."
             )
         raise TooFewWorkers(
