@@ -36,7 +36,6 @@ class Confirming:
         """The waiting begins, or begins again after an error; what was promised stays."""
         self.started, self._said_at, self._asked_at = time.monotonic(), 0.0, 0.0
         self._slow_since: float | None = None
-        self._hopeless_since: float | None = None
         self._waited.begin()
         self.state.gone = set(self.state.others - self.node.peers.connections.keys())
 
@@ -134,23 +133,18 @@ class Confirming:
             self._lost = None
 
     def _check_time(self, now: float) -> None:
-        """Who has waited for too long, or for what cannot come, ends."""
-        t, state = self.node.timeouts, self.state
-        stands = state.outcome is not None and state.whole is None  # but nobody here can tell what was decided
-        self._hopeless_since = (self._hopeless_since or now) if stands and state.hopeless else None
-        lost = self._hopeless_since is not None and now > self._hopeless_since + t.settled
-        if state.ready or not (lost or self._waited.so_far() > t.timeout):
+        """Who has waited for too long ends. Those who know what was decided may be cut off, and come back until then."""
+        state = self.state
+        if state.ready or self._waited.so_far() <= self.node.timeouts.timeout:
             return
         self.node.check_not_ended(now - self.started)
         if self._lost is not None:
             raise self._lost
+        too_few = f"fewer than min_workers ({self.node.quorum}) are left to take it again"
+        why = too_few if state.outcome is None else "one of them may have applied it"
         what = f"the decision on shard {min(state.missing)}" if state.missing else "what became of the decisions"
         raise ShardLost(
             f"Nobody that is left knows {what} of step {self.slot.step}: workers ended, or do not answer, in the "
-            f"middle of this step, and {'one of them may have applied it' if stands else self._too_few}. Nothing was "
-            "applied here. Start the workers again: they go on from their last checkpoints."
+            f"middle of this step, and {why}. Nothing was applied here. Start the workers again: they go on from their "
+            "last checkpoints."
         )
-
-    @property
-    def _too_few(self) -> str:
-        return f"fewer than min_workers ({self.node.quorum}) are left to take it again"

@@ -1,6 +1,7 @@
 """What may come from peers between ballots and decision: one process, without threads, whose peers are played."""
 
 import struct
+import threading
 from unittest.mock import patch
 
 import pytest
@@ -126,6 +127,22 @@ def test_who_comes_anew_makes_up_the_number_for_a_step_that_nobody_can_tell() ->
         step = vote.settle(record)
         assert step is not None and [m.ticket for m in step.record.members] == [1, 4]
         assert all(4 in own for own in step.record.holders)
+
+
+def test_what_others_have_confirmed_is_waited_for() -> None:
+    """They know what was decided, and are cut off for longer than all that is counted in `deadline` and `grace`."""
+    with member(1, WITHOUT_US) as own:
+        task = delivering(own)
+        own.node.register.confirm(1, task.record)
+        ended: list[ShardedStep | None] = []
+        waiting = threading.Thread(target=lambda: ended.append(task.run()))
+        waiting.start()
+        waiting.join(1.5)
+        assert waiting.is_alive() and not ended
+        said(own, 2, 1, decisions_of(2, WITHOUT_US)[1])
+        said(own, 3, 2, decisions_of(3, WITHOUT_US)[2])
+        waiting.join(5)
+        assert ended and ended[0] is not None and ended[0].record == task.record
 
 
 def test_what_was_promised_holds_after_an_error() -> None:
