@@ -133,7 +133,7 @@ class Confirming:
             self._lost = None
 
     def _check_time(self, now: float) -> None:
-        """Who has waited for too long ends. Those who know what was decided may be cut off, and come back until then."""
+        """Who has waited for too long ends. Who knows what was decided may be cut off, and come back until then."""
         state = self.state
         if state.ready or self._waited.so_far() <= self.node.timeouts.timeout:
             return

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gradvote import algorithms
-from gradvote.elastic import Equivocation, ShardLost
+from gradvote.elastic import Equivocation, ShardLost, Timeouts
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
@@ -133,15 +133,17 @@ def test_what_others_have_confirmed_is_waited_for() -> None:
     """They know what was decided, and are cut off for longer than all that is counted in `deadline` and `grace`."""
     with member(1, WITHOUT_US) as own:
         task = delivering(own)
+        known = {t: decisions_of(t, WITHOUT_US) for t in (2, 3)}
+        own.node.timeouts = Timeouts(0.1, 0.02, 1.0, 60.0)
         own.node.register.confirm(1, task.record)
         ended: list[ShardedStep | None] = []
         waiting = threading.Thread(target=lambda: ended.append(task.run()))
         waiting.start()
-        waiting.join(1.5)
+        waiting.join(1.0)
         assert waiting.is_alive() and not ended
-        said(own, 2, 1, decisions_of(2, WITHOUT_US)[1])
-        said(own, 3, 2, decisions_of(3, WITHOUT_US)[2])
-        waiting.join(5)
+        said(own, 2, 1, known[2][1])
+        said(own, 3, 2, known[3][2])
+        waiting.join(20)
         assert ended and ended[0] is not None and ended[0].record == task.record
 
 
