@@ -35,7 +35,7 @@ class Invariants:
         self.first_loss: float | None = None
         self.num_losses = 0
         self.at, self.taken = dict[str, int](), Counter[str]()
-        self.odd: set[str] = set()
+        self.odd, self.turned = set[str](), Counter[str]()
         """Lives in whose memory a bit has turned, until they are healed: all else is compared with each other."""
         self._offsets: dict[str, int] = {}
         self._digests: dict[int, str] = {}
@@ -59,7 +59,7 @@ class Invariants:
     def end(self, life: str) -> None:
         """A life is over: nothing more will be written."""
         self.read([life])
-        for known in (self._offsets, self.at, self.taken):
+        for known in (self._offsets, self.at, self.taken, self.turned):
             known.pop(life, None)
         (self.folder / life).unlink(missing_ok=True)
 
@@ -79,6 +79,7 @@ class Invariants:
         check("error" not in line, f"worker {life}: {line.get('error')}")
         if "flipped" in line:
             self.odd.add(life)
+            self.turned[life] += 1
         if "healed" in line:
             self.odd.discard(life)
         if "digest" in line:

@@ -80,7 +80,8 @@ def flip(soak: "Soak", worker: int) -> str:
     if not soak.settles():
         return "not all were there"
     soak.tell(worker, flip=what)
-    soak.wait(lambda: life in soak.invariants.odd or not soak.alive(worker), "the bit to turn")
+    before = soak.invariants.turned[life]
+    soak.wait(lambda: soak.invariants.turned[life] > before, "the bit to turn")
     soak.wait(lambda: life not in soak.invariants.odd, f"worker {worker} to be healed of its {what}")
     soak.wait_for_steps(SAVED_EVERY + 1)  # the checkpoint with the wrong bit is gone
     soak.counts["flip"] += 1
