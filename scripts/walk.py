@@ -105,10 +105,11 @@ def by_exchange(algorithm: Algorithm) -> Found:
 def by_elastic(algorithm: Algorithm, placement: str) -> Found:
     """The files of a step of an elastic run whose workers are threads: what any of them calls."""
     store, together = HashStore(), threading.Barrier(WORKERS, timeout=60)
+    works = [work(worker) for worker in range(WORKERS)]  # one after the other: threads share the seed of their process
     walk = Walk()
 
     def run(worker: int) -> None:
-        model, optimizer, backward = work(worker)
+        model, optimizer, backward = works[worker]
         vote = gradvote.elastic.attach(
             model, optimizer, algorithm, min_workers=WORKERS, worker=worker, workers=WORKERS, store=store,
             timeouts=gradvote.elastic.Timeouts(60.0, 20.0, 60.0, 120.0), placement=placement,

@@ -15,6 +15,7 @@ from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.engines.elastic.consensus.shard_assignment import arranged
 from gradvote.engines.elastic.consensus.storage import RegisterLost
+from gradvote.engines.elastic.net.addresses import joined
 from gradvote.engines.elastic.net.connections import Arrived
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES
 from gradvote.engines.elastic.node import Node
@@ -115,10 +116,18 @@ def _may_found(node: Node, num_expected: int, waited: float) -> bool:
     enough = len(present) >= num_expected - len(node.membership.state.proofs) or (
         len(present) >= node.quorum and waited > node.timeouts.gather
     )
-    if node.register.generation():
-        unknown = set(range(1, node.register.num_tickets() + 1)) - present - mesh.ended
-        enough &= all(node.register.place(ticket) is None for ticket in unknown)  # it has never spoken to anyone
-    return enough and me == min(present)
+    return enough and me == min(present) and not _doubtful(node)
+
+
+def _doubtful(node: Node) -> list[Presence]:
+    """Where processes were that may still be at work, in a group of before; who has said nowhere has met nobody."""
+    if not node.register.generation():
+        return []
+    known = {node.me.ticket, *node.mesh.connections} | node.mesh.ended
+    places = (
+        node.register.place(ticket) for ticket in range(1, node.register.num_tickets() + 1) if ticket not in known
+    )
+    return [place for place in places if place is not None]
 
 
 def _founders(node: Node, num_shards: int) -> Record:
@@ -176,7 +185,15 @@ def _check(node: Node, started: float) -> None:
     _check_proven(node)
     node.check_not_ended(time.monotonic() - started)
     if time.monotonic() - started > node.timeouts.timeout:
+        came = f"{len(mesh.connections) + 1} workers came together within {node.timeouts.timeout:g} s"
+        if len(mesh.connections) + 1 >= node.quorum and (doubtful := _doubtful(node)):
+            last = doubtful[-1]
+            raise TooFewWorkers(
+                f"{came}, but worker {last.number} may still be at work from before, at "
+                f"{joined(last.host, last.port)}: it did not answer, and connections there are not refused (another "
+                "program may have its port by now). "
+                "Make sure that it has ended, and start with a new store."
+            )
         raise TooFewWorkers(
-            f"Only {len(mesh.connections) + 1} workers came together within {node.timeouts.timeout:g} s; min_workers "
-            f"is {node.quorum}. Start more workers, or look whether they reach each other."
+            f"Only {came}; min_workers is {node.quorum}. Start more workers, or look whether they reach each other."
         )

@@ -100,12 +100,13 @@ class Node:
         """Whether the group has gone on from a slot without this process, as a peer says that stands before another.
 
         A peer's word is not enough. Members only go on without one of them by the register: it has decided either that
-        slot or the next one, or there is a new group.
+        slot or the next one, or has confirmed that slot or given it up, or there is a new group.
         """
         if other <= slot or not self._looks_up.take():
             return False
         try:
             decided = any(self.register.decision(self.generation, s) for s in (slot, slot.after(True)))
+            decided = decided or self.register.confirmed(self.generation, slot) is not None
             return decided or self.register.generation() > self.generation
         except RegisterLost:
             return False

@@ -8,7 +8,7 @@ class TooFewWorkers(RuntimeError):
 
 
 class ShardLost(RuntimeError):
-    """Both holders of a shard ended within one step (placement `sharded`); nothing of the step was applied."""
+    """Nobody that is left can tell a step's decision on a shard, and it cannot be taken again (placement `sharded`)."""
 
 
 class Replaced(RuntimeError):

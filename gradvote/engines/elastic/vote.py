@@ -110,7 +110,8 @@ class ElasticVote:
             ParametersDiffer: members hold different parameters, and no more than half the same; nothing was applied.
             Excluded: that was this worker, in a run with signatures.
             TooFewWorkers: fewer than `min_workers` for too long, or this worker has left; nothing was applied.
-            ShardLost: both holders of a shard ended within this step (placement `sharded`); nothing was applied.
+            ShardLost: nobody that is left can tell the decision on a shard, and too few are left to take the step
+                again, or one that ended may have applied it (placement `sharded`); nothing was applied.
             RegisterLost: something out of the ordinary had to be agreed on, and the store did not answer for `timeout`.
         """
         if self.stopping and not self._node.inside:
@@ -124,7 +125,9 @@ class ElasticVote:
                 return self._learn(self._ballot())
             vote = self._round = self._open_round() or VotingRound(self._participant, self._ballot())
             record = vote.run()
-            if record is None or not self._finish(record, vote):
+            if record is not None:
+                record = self._finish(record, vote)
+            if record is None:
                 return self._learn(vote.ballot)
             if record.applied:
                 return self._go_on()
@@ -215,8 +218,8 @@ class ElasticVote:
         while needed() and time.monotonic() < end:
             self._participant.take(0.01)
 
-    def _finish(self, record: Record, vote: VotingRound) -> bool:
-        """Take over a decided slot; False where this worker cannot by itself."""
+    def _finish(self, record: Record, vote: VotingRound) -> Record | None:
+        """Take over a decided slot: what has become of it; None where this worker cannot by itself."""
         node = self._node
         node.membership.convict(record.proofs)
         if record.stops:
@@ -224,15 +227,18 @@ class ElasticVote:
                 f"At step {record.slot.step} {record.text}: it sent different ones, or one of them says so falsely. "
                 "Nothing was applied. Look at that worker's machine before starting again."
             )
-        if not record.applied:
-            self._participant.advance(self._server.given_up(record))
-            return node.inside
-        self._odd = vote.compare(record)
-        step = vote.settle(record)
-        if step is None:
-            return False
+        step = self._server.given_up(record)
+        if record.applied:
+            self._odd = vote.compare(record)
+            settled = vote.settle(record)
+            if settled is None:
+                return None
+            step = settled
+        if not step.record.applied:
+            self._participant.advance(step)
+            return step.record if node.inside else None
         self._participant.apply(step, vote.ballot)
-        return True
+        return step.record
 
     def _go_on(self) -> None:
         """This worker has taken its step: it heals, or learns, where it has to."""

@@ -34,6 +34,9 @@ class Invariants:
         self.losses: deque[float] = deque(maxlen=WINDOW)
         self.first_loss: float | None = None
         self.num_losses = 0
+        self.at, self.taken = dict[str, int](), Counter[str]()
+        self.odd, self.turned = set[str](), Counter[str]()
+        """Lives in whose memory a bit has turned, until they are healed: all else is compared with each other."""
         self._offsets: dict[str, int] = {}
         self._digests: dict[int, str] = {}
         self._voters: dict[tuple[int, int], list[int]] = {}
@@ -56,7 +59,8 @@ class Invariants:
     def end(self, life: str) -> None:
         """A life is over: nothing more will be written."""
         self.read([life])
-        self._offsets.pop(life, None)
+        for known in (self._offsets, self.at, self.taken, self.turned):
+            known.pop(life, None)
         (self.folder / life).unlink(missing_ok=True)
 
     def rewind(self) -> None:
@@ -73,7 +77,15 @@ class Invariants:
 
     def _take(self, line: dict[str, Any], life: str) -> None:
         check("error" not in line, f"worker {life}: {line.get('error')}")
+        if "flipped" in line:
+            self.odd.add(life)
+            self.turned[life] += 1
+        if "healed" in line:
+            self.odd.discard(life)
         if "digest" in line:
+            self.at[life] = line["step"]
+            self.taken[life] += 1
+        if "digest" in line and life not in self.odd:
             self._compare(line["step"], line["digest"], life)
         if "loss" in line:
             self.first_loss = self.first_loss or line["loss"]

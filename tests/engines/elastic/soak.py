@@ -14,6 +14,7 @@ import heapq
 import itertools
 import json
 import random
+import socket
 import sys
 import tempfile
 import time
@@ -42,9 +43,12 @@ from tests.engines.elastic.worker import new_model
 
 WORKERS, QUORUM, PATIENCE, TICK = 5, 3, 90.0, 0.02
 QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10,
-          "stranger": 150, "gone bad": 150, "register": 60, "halves": 60}  # fmt: skip
+          "stranger": 150, "gone bad": 150, "register": 60, "halves": 60, "flip": 40}  # fmt: skip
 YIELD = {"ballots": 4}
-GROWTH_KB, SETTLED = 40_000, 20.0
+GROWTH_KB, SETTLED = 40_000, 100
+"""How much a process may grow, measured from so many steps of its life on."""
+BORN, CHECKED_EVERY = 2.0, 20
+"""Seconds after which a worker that was started is at work; steps within which all parameters are compared."""
 HOURLY = 60.0
 
 
@@ -52,8 +56,16 @@ class Soak:
     """A crew under fire. Time is counted in ticks of its own: who stops all processes for a while does not matter."""
 
     def __init__(
-        self, run: Processes, server: RegisterProcess, relay: Relay, seed: int, log: Path, quotas: dict[str, int]
+        self,
+        run: Processes,
+        server: RegisterProcess,
+        relay: Relay,
+        seed: int,
+        log: Path,
+        quotas: dict[str, int],
+        patience: float = PATIENCE,
     ) -> None:
+        self.patience = patience
         self.run, self.relay, self.random, self.log, self.quotas = run, relay, random.Random(seed), log, quotas
         self.invariants, self.counts = Invariants(run.folder), Counter[str]()
         self.began = time.monotonic()
@@ -138,11 +150,30 @@ class Soak:
         before, detail = self.invariants.latest, FAULTS[kind](self, worker)
         before = before if self.invariants.latest >= before else -1
         self._write(kind=kind, worker=worker, detail=detail)
-        waited = 0.0
-        while self.invariants.latest < before + 3:
+        self.wait(lambda: self.invariants.latest >= before + 3, f"a step after {kind} {worker} {detail}")
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Let the run go on until something holds."""
+        end = self.now + self.patience
+        while not condition():
             self.pass_time(0.1)
-            waited += 0.1
-            check(waited < PATIENCE, f"no step within {PATIENCE:g} s of {kind} {worker} {detail}")
+            check(self.now < end, f"waited {self.patience:g} s for {what}")
+
+    def wait_for_steps(self, num: int) -> None:
+        before = self.invariants.latest
+        self.wait(lambda: self.invariants.latest >= before + num, f"{num} steps")
+
+    def settles(self) -> bool:
+        """Whether all are soon there, and nothing is about to happen to them."""
+        for _ in range(100):
+            there = all(self.alive(worker) for worker in self.born) and not self._due
+            if there and min(self.now - born for born in self.born.values()) > BORN and self._together():
+                return True
+            self.pass_time(0.1)
+        return False
+
+    def _together(self) -> bool:
+        return min(self.invariants.at.get(life, 0) for life in self.lives()) >= self.invariants.latest - 2
 
     def _write(self, **line: object) -> None:
         line |= {
@@ -174,7 +205,7 @@ class Soak:
         )
         for worker, size in self.memory().items():
             life = self.run.lives.get(worker, 0)
-            if self.now - self.born[worker] > SETTLED and size:
+            if self.invariants.taken[f"{worker}.{life}"] > SETTLED and size:
                 _, first = self.sizes.setdefault(1000 * life + worker, (self.now, size))
                 self.growth = max(self.growth, size - first)
                 check(size < first + GROWTH_KB, f"worker {worker} grew from {first} to {size} kB")
@@ -214,24 +245,28 @@ def recipe(run: Processes) -> int:
     """What the workers of a soak tell each other, which an attacker may have found out."""
     model, placement = new_model(), run.options["placement"]
     algorithm, optimizer = algorithms.create("dist-ef-sgdm"), torch.optim.AdamW(model.parameters())
-    about = {"min_workers": 1, "worker": 0, "workers": WORKERS, "store": HashStore(), "placement": placement}
+    about = {"min_workers": 1, "worker": 0, "workers": WORKERS, "store": HashStore(), "placement": placement,
+             "check_parameters_every": CHECKED_EVERY}  # fmt: skip
     signed = any((run.folder / "keys").glob("*.private"))
     return attach(model, optimizer, algorithm, **about)._node.mesh.recipe ^ (SIGNED if signed else 0)
 
 
-def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placement: str, insecure: bool) -> int:
+def main(
+    minutes: float, seed: int, log: Path, pace: float, signed: bool, placement: str, insecure: bool, patience: float
+) -> int:
     """0 where all went well."""
     log.unlink(missing_ok=True)
     quotas = {kind: -(-int(num * minutes) // int(HOURLY)) for kind, num in QUOTAS.items()}
     options = {"deadline": 0.5, "grace": 0.1, "timeout": 900.0, "gather": 10.0, "pace": pace, "checkpoints": True,
-               "books": True, "lr": 0.003, "signed": signed, "placement": placement, "insecure": insecure}  # fmt: skip
+               "books": True, "lr": 0.003, "signed": signed, "placement": placement, "insecure": insecure,
+               "check_every": CHECKED_EVERY}  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as name,
         serving(Path(name), insecure) as server,
         processes(Path(name), 0, QUORUM, 10**9, workers=WORKERS, store=server.address, **options) as run,
     ):
         relay = Relay(Path(name), WORKERS, seed)
-        soak = Soak(run, server, relay, seed, log, quotas)
+        soak = Soak(run, server, relay, seed, log, quotas, patience)
         for worker in range(WORKERS):
             run.start(worker, relay=relay.ports[worker])
         signal(SIGTERM, lambda number, frame: setattr(soak, "asked_to_end", True))
@@ -239,7 +274,7 @@ def main(minutes: float, seed: int, log: Path, pace: float, signed: bool, placem
         try:
             while soak.invariants.latest < 10:
                 soak.pass_time(0.1)
-                check(soak.now < PATIENCE, f"the run did not begin: {run.last_words()}")
+                check(soak.now < patience, f"the run did not begin: {run.last_words()}")
             while time.monotonic() < started + 60 * minutes and not soak.asked_to_end:
                 soak.fault()
                 soak.pass_time(soak.random.uniform(0, 2.5))
@@ -265,7 +300,23 @@ def register_of(soak: Soak) -> dict[str, object]:
     places = {ticket: register.place(ticket) for ticket in range(1, register.num_tickets() + 1)}
     latest = {place.number: place for place in places.values() if place is not None}
     nowhere = [ticket for ticket, place in places.items() if place is None]
-    return {"tickets": len(places), "nowhere": nowhere, "groups": register.generation(), "latest": latest}
+    answering = [ticket for ticket, place in places.items() if place is not None and answers(place.port)]
+    return {
+        "tickets": len(places),
+        "nowhere": nowhere,
+        "answering": answering,
+        "groups": register.generation(),
+        "latest": latest,
+    }
+
+
+def answers(port: int) -> bool:
+    """Whether anybody listens there: that a process of before has ended is known only where nobody does."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return True
+    except OSError:
+        return False
 
 
 def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:
@@ -295,6 +346,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
     parser.add_argument("--pace", type=float, default=0.02, help="seconds a worker rests before every vote")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds until a step must follow a fault")
     parser.add_argument("--signed", action="store_true", help="every worker signs its ballots")
     parser.add_argument("--insecure", action="store_true", help="without certificates, on the loopback")
     parser.add_argument("--placement", choices=["replicated", "sharded"], default="replicated")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tests.engines.elastic.soak import Soak
 
 LIES_PER_ORDER, GAP = 8, 10
+SAVED_EVERY = 5
 BAD = 20
 """The number of the worker that has a certificate and only breaks rules."""
 
@@ -70,6 +71,21 @@ def nan(soak: "Soak", worker: int) -> str:
     soak.tell(worker, nan=num)
     soak.counts["nan"] += soak.alive(worker)
     return f"{num} steps"
+
+
+def flip(soak: "Soak", worker: int) -> str:
+    """A bit turns in a worker's memory while all are there, so that nobody learns from it: it is found, and healed."""
+    kinds = ["weight", "momentum"] + (["server's memory"] if soak.run.options["placement"] == "replicated" else [])
+    what, life = soak.random.choice(kinds), f"{worker}.{soak.run.lives[worker]}"
+    if not soak.settles():
+        return "not all were there"
+    soak.tell(worker, flip=what)
+    before = soak.invariants.turned[life]
+    soak.wait(lambda: soak.invariants.turned[life] > before, "the bit to turn")
+    soak.wait(lambda: life not in soak.invariants.odd, f"worker {worker} to be healed of its {what}")
+    soak.wait_for_steps(SAVED_EVERY + 1)  # the checkpoint with the wrong bit is gone
+    soak.counts["flip"] += 1
+    return what
 
 
 def at_checkpoint(soak: "Soak", worker: int) -> str:
@@ -141,5 +157,5 @@ def halves(soak: "Soak", worker: int) -> str:
 FAULTS: dict[str, "Callable[[Soak, int], str]"] = {
     "kill": kill, "stop": stop, "ballots": ballots, "link": link, "nan": nan, "checkpoint": at_checkpoint,
     "everybody": everybody, "stranger": stranger, "gone bad": gone_bad,
-    "register": register, "halves": halves,
+    "register": register, "halves": halves, "flip": flip,
 }  # fmt: skip

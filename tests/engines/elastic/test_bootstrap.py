@@ -2,6 +2,7 @@
 
 import queue
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ from gradvote.engines.elastic import bootstrap
 from gradvote.engines.elastic.catch_up.learning import Learner
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.records import Outcome, Record
-from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.consensus.register import Presence, Register
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.membership import Membership
 from gradvote.engines.elastic.net.channels import Channel
@@ -30,7 +31,7 @@ from gradvote.engines.elastic.peers import Peers
 from gradvote.engines.elastic.servers.replicated import Replicated
 from gradvote.engines.elastic.signing.names import Naming, PlainNames
 from gradvote.engines.elastic.stores.opening import storage_on
-from gradvote.engines.elastic.timeouts import Timeouts
+from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
 
 ME, PEER = Member(1, 0), Member(2, 1)
 
@@ -102,6 +103,29 @@ def test_no_vote_is_lost_before_a_founder_begins(meanwhile: Callable[[Participan
         if not own.node.inside:
             assert bootstrap._began(own)
         assert own.node.peers.due(own.node.slot) == [event]
+
+
+def test_who_may_still_be_at_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All have died, and another program listens at the port of one of them: that does not prove that it has ended."""
+    with one_with_a_peer() as (own, _), socket.create_server(("127.0.0.1", 0)) as other:
+        register, mesh, port = own.node.register, own.node.mesh, other.getsockname()[1]
+        for _ in range(4):
+            register.ticket()
+        register.publish(Presence(3, 2, "127.0.0.1", port, 7, ""))
+        mesh.me, mesh.probing = Member(4, 0), True
+        monkeypatch.setattr("gradvote.engines.elastic.net.mesh.ANSWERING", 0.1)
+        mesh._try(next(mesh._missing()))
+        assert not bootstrap._doubtful(own.node)  # there was no group before
+        found_both(own)
+        assert not bootstrap._may_found(own.node, 2, 1000.0)
+        text = (
+            f"2 workers came together within 300 s, but worker 2 may still be at work from before, at 127.0.0.1:{port}"
+        )
+        with pytest.raises(TooFewWorkers, match=text):
+            bootstrap._check(own.node, time.monotonic() - 1000)
+        other.close()
+        mesh._try(next(mesh._missing()))
+        assert bootstrap._may_found(own.node, 2, 1000.0)
 
 
 def test_what_was_altered_is_not_kept() -> None:

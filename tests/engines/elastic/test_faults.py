@@ -5,8 +5,16 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
 import pytest
 
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.catch_up.teaching import FRESH
+from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.register import Register
+from gradvote.engines.elastic.net.connections import Arrived
+from gradvote.engines.elastic.net.frames import Frame, FrameKind
+from gradvote.engines.elastic.peers import ready
 from gradvote.engines.elastic.stores.opening import storage_on
+from gradvote.engines.elastic.voting import VotingRound
+from tests.engines.elastic.played import member, sent
 from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.simulated import simulated
 
@@ -97,6 +105,36 @@ def test_below_min_workers_the_run_waits(tmp_path: Path, placement: str) -> None
         run.finish()
         assert len(run.check_alike()) == 40
         assert run.lines(0, "retried") == [1]
+
+
+@pytest.mark.slow
+def test_all_but_one_are_killed_and_come_back(tmp_path: Path, placement: str) -> None:
+    """Where one makes a step. In `sharded` a shard's memory, or the step they die in, goes with both who held it."""
+    with processes(tmp_path, 3, 1, 10**6, deadline=2.0, timeout=30.0, placement=placement) as run:
+        for alone in (0, 2, 1):
+            run.until(lambda: min(run.at(worker) for worker in range(3)) >= 10)
+            others = {0, 1, 2} - {alone}
+            for other in others:
+                run.processes[other].kill()
+            seen = run.at(alone)
+            run.until(lambda: run.at(alone) >= seen + 5, f"steps of {alone} alone")  # noqa: B023  # called here
+            for other in others:
+                run.processes[other].join()
+                run.start(other)
+            seen = run.at(alone)
+            run.until(lambda: min(run.at(worker) for worker in range(3)) >= seen + 5)  # noqa: B023  # called here
+            run.check_alike()
+
+
+def test_one_worker_alone_hears_who_wants_to_learn() -> None:
+    with member(1, sharded=False) as own:
+        own.node.quorum = 1
+        own.enter(1, Slot(), [Member(1, 0)], {})
+        own.node.peers._inbox.put(Arrived(own.node.mesh.connections[2], Frame(FrameKind.PULL, 2, Slot(), FRESH)))
+        own.node.peers._inbox.put(Arrived(own.node.mesh.connections[3], ready(3, Slot(), [1, 2])))
+        record = VotingRound(own, own.server.replica.vote(own.node.slot)).run()
+        assert record is not None and [m.ticket for m in record.members] == [1, 3]
+        assert len(sent(own, 2, FrameKind.SNAPSHOT)) == 1
 
 
 def test_all_killed_and_started_again(tmp_path: Path, placement: str) -> None:

@@ -51,7 +51,7 @@ def end(run: Processes, *workers: int) -> None:
 
 
 @needs_root
-@pytest.mark.slow  # a decision may fall into the 0.2 s that a cut takes here: then all wait (docs/faults.md)
+@pytest.mark.slow
 def test_of_two_halves_the_one_that_reaches_the_register_goes_on(tmp_path: Path) -> None:
     """Shards whose holders are all in the other half begin anew; nobody waits for what these said before the cut."""
     with four(tmp_path, placement="sharded") as (run, place):
@@ -112,6 +112,22 @@ def test_a_worker_that_was_stopped_for_longer_than_the_timeout_comes_back(tmp_pa
         run.until(lambda: not old.is_alive(), "the older process")
         assert run.lines(3, "error", old_life)[0].startswith("Replaced")
         end(run, *ALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", ["replicated", "sharded"])
+def test_a_number_that_is_taken_goes_to_the_newest_process(tmp_path: Path, placement: str) -> None:
+    """Two processes are worker 2, from the start or later: the older one ends, and the others lose no step."""
+    with processes(tmp_path, 0, 2, FOREVER, workers=3, timeout=60.0, placement=placement) as run:
+        for worker in (0, 1, 2):
+            run.start(worker)
+        for _ in range(2):
+            old, life = run.processes[2], run.lives[2]
+            run.start(2)
+            run.until(lambda old=old: not old.is_alive(), "the older process")  # type: ignore[misc]
+            assert run.lines(2, "error", life)[0].startswith("Replaced")
+            goes_on(run, 0, 1, 2)
+        end(run, 0, 1, 2)
 
 
 @pytest.mark.slow

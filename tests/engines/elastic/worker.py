@@ -6,7 +6,7 @@ import io
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gradvote import algorithms, faults
 from gradvote.elastic import ElasticVote, Timeouts, attach
+from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.faults import Faulty
@@ -84,6 +85,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
         model, optimizer, algorithm, min_workers=o["min_workers"], worker=worker, workers=o["workers"], store=store,
         timeouts=times, seed=o.get("seed", 0), host=o.get("host"), faults=_faults(*o.get("faults", ())),
         keys=o.get("keys"), insecure=o.get("insecure", False), placement=o.get("placement", "replicated"),
+        check_parameters_every=o.get("check_every", EVERY),
     )  # fmt: skip
     orders = Orders(out.with_name(f"orders.{worker}"), o)
     kept = Path(o.get("checkpoint_folder", out.parent)) / f"checkpoint.{worker}"
@@ -101,6 +103,7 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
         if o.get("books"):
             Ledger(vote, lambda line: _write(out, line))
             Findings(vote, lambda line: _write(out, line))
+            _tell_of_restoring(vote, lambda: _write(out, {"healed": vote.step_number}))
         for step in vote.steps(steps):
             orders.read()
             clock.jump(o.get("clock", 0.0))
@@ -111,7 +114,10 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
                 for p in model.parameters():
                     p.grad = torch.full_like(p, torch.nan)
             time.sleep(o.get("pace", 0.01))
-            flip(o.get("flips", {}).get(step), vote, model, optimizer)
+            if turned := orders.flip or o.get("flips", {}).get(step):
+                _write(out, {"flipped": step})
+                flip(turned, vote, model, optimizer)
+            orders.flip = None
             vote.step()
             line = {"step": vote.step_number, "digest": digest(model), "at": time.monotonic()}
             looks = o.get("held_out") or (o.get("books") and step % 20 == 0)
@@ -125,16 +131,15 @@ def _train(out: Path, store: str, worker: int, steps: int, o: dict[str, Any]) ->
                  "notes": [text for _, text in stats.notes]})  # fmt: skip
 
 
-def flip(what: str | None, vote: ElasticVote, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def flip(what: str, vote: ElasticVote, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """A bit turns in this process: that of a number's exponent which doubles it, or halves it."""
     replica, first = vote._server.replica, next(iter(model.parameters()))
     held: dict[str, Any] = {
         "weight": first, "momentum": optimizer.state[first].get("exp_avg"), "own memory": replica.worker,
         "server's memory": replica.server,
     }  # fmt: skip
-    if what is not None:
-        numbers = next(memory for memory in tensors_of(held[what]) if memory.numel() > 16).view(-1)
-        numbers[int(numbers.abs().argmax())].view(torch.int32).bitwise_xor_(1 << 23)
+    numbers = next(memory for memory in tensors_of(held[what]) if memory.numel() > 16).view(-1)
+    numbers[int(numbers.abs().argmax())].view(torch.int32).bitwise_xor_(1 << 23)
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:
@@ -155,6 +160,7 @@ class Orders:
         self.lies: dict[int, str] = dict.fromkeys(o.get("lies", []), o.get("lie", ""))
         self.num_nan = 10**9 if o.get("nan") else 0
         self.save_slowly = 0.0
+        self.flip: str | None = None
 
     def read(self) -> None:
         """Take over the file, and remove it."""
@@ -163,6 +169,7 @@ class Orders:
             self._path.unlink()
             self.lies = {int(step): how for step, how in order.get("lies", {}).items()} or self.lies
             self.num_nan = order.get("nan", self.num_nan)
+            self.flip = order.get("flip", self.flip)
             self.save_slowly = order.get("save slowly", self.save_slowly)
 
 
@@ -200,6 +207,17 @@ def _dial_by(vote: ElasticVote, ports: dict[int, int], own: Path) -> None:
     partial = own.with_name(f"{own.name}.partial")
     partial.write_text(str(vote._node.mesh.port))
     partial.replace(own)
+
+
+def _tell_of_restoring(vote: ElasticVote, tell: Callable[[], None]) -> None:
+    replica = vote._server.replica
+    restore = replica.restore
+
+    def restoring(raw: bytes | bytearray) -> None:
+        restore(raw)
+        tell()
+
+    replica.restore = restoring  # type: ignore[method-assign]
 
 
 def held_out(model: nn.Module) -> float:

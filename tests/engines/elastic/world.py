@@ -36,7 +36,9 @@ class Process:
 
 
 class World:
-    """Members, the links between them (first in, first out, until they break), and the register."""
+    """Members, the links between them (first in, first out, until they break), and the register, which those that are
+    `unheard` do not reach.
+    """
 
     def __init__(self, num: int, quorum: int, signed: bool = False) -> None:
         self.quorum, self.num_started, self.signed = quorum, num, signed
@@ -47,6 +49,7 @@ class World:
         self.register: dict[Slot, Record] = {}
         self.entries: dict[Slot, tuple[Record, History]] = {}
         self.saved: dict[int, Process] = {}
+        self.unheard = set[int]()
 
     def vote(self, ticket: int) -> None:
         """A member begins its slot with its ballot."""
@@ -148,7 +151,7 @@ class World:
         if len(alike) < self.quorum:
             return False
         for state in (self.processes, self.links, self.broken, self.register, self.entries):
-            state.clear()  # type: ignore[attr-defined]
+            state.clear()
         founders = tuple(Member(self.num_started + 1 + i, p.member.number) for i, p in enumerate(alike))
         for member in founders:
             slot, history = Slot(best.slot.step), best.history
@@ -175,7 +178,7 @@ class World:
             elif isinstance(action, Forward):
                 author, digest = action.author, p.agreement.held[action.author]
                 self.send(p, action.to, lambda a: a.ballot(author, digest))  # noqa: B023  # as above
-            elif isinstance(action, Propose) and not p.words:
+            elif isinstance(action, Propose) and not p.words and p.member.ticket not in self.unheard:
                 p.agreement.decided(self.register.setdefault(action.record.slot, action.record))
         if p.agreement.decision is not None:
             self.finish(p, p.agreement.decision)

@@ -8,6 +8,7 @@ from gradvote.engines.elastic.catch_up.teaching import FRESH
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Connection, Event, Opened
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.participant import Participant
+from gradvote.engines.elastic.round_clock import Waited
 from gradvote.engines.elastic.snapshots import Snapshot, Step, snapshot_from
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
@@ -36,18 +37,19 @@ class Learner:
         Raises:
             TooFewWorkers: no member could be reached for too long.
         """
-        started = time.monotonic()
+        waited = Waited()
         self.node.membership.step_out()
         while not self._done():
-            if self._leaves(time.monotonic() - started):
+            seconds = waited.so_far()
+            if self._leaves(seconds):
                 return False
             self._ask(founded is not None)
             if founded is not None and self._nobody():
                 return False
-            if time.monotonic() - started > self.node.timeouts.timeout:
+            if seconds > self.node.timeouts.timeout:
                 raise TooFewWorkers(self._alone())
             if not self.node.peers.connections:
-                self._look_for_the_end(time.monotonic() - started)
+                self._look_for_the_end(seconds)
             event = self.participant.take(PAUSE)
             if founded is not None and founded():
                 if isinstance(event, Arrived) and event.frame.kind in ROUND_FRAMES:

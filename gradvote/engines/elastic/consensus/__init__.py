@@ -1,6 +1,7 @@
 """What is agreed on, and how: no sockets, no models.
 
 agreement         one slot as one member sees it: events in, actions out
+confirmation      whether a slot whose server is sharded stands, once its ballots are agreed on
 actions           what the agreement asks for: tell, forward, propose
 members           who takes part, and proofs of lies
 records           the decision on a slot

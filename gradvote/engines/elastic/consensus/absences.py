@@ -72,6 +72,7 @@ class WhyGivenUp(enum.StrEnum):
 
     TOO_FEW = "too few workers had enough ballots for a step"
     UNSERVED = "a shard has nobody with both its memory and all ballots that count"
+    UNTOLD = "nobody who answers can tell the decision on a shard"
 
 
 @dataclass(frozen=True)

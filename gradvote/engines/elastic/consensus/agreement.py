@@ -119,14 +119,14 @@ class Agreement(Evidence):
         common = {a: d for a, d in held.items() if all(a in h for h in holdings.values())}
         counted = common if len(common) >= self.quorum else held
         staying = [self.members[t] for t in sorted(holdings) if counted.keys() <= holdings[t].keys()]
-        members = self._with_joining(staying)
-        covered = all(self._able(shard) & {m.ticket for m in staying} for shard in range(len(self.holders)))
+        members = self.with_joining(staying)
+        covered = all(self.able(shard) & {m.ticket for m in staying} for shard in range(len(self.holders)))
         if len(counted) >= self.quorum and len(staying) >= self.quorum and covered:
-            holders, why = self._next_holders(members), self._reasons(members)
+            holders, why = self.next_holders(members), self._reasons(members)
             return Record(self.slot, Outcome.APPLY, counted, members, text, proofs, *holders, why)
-        everyone = self._with_joining([self.members[t] for t in holdings])
+        everyone = self.with_joining([self.members[t] for t in holdings])
         if len(everyone if not covered else members if self.joining else ()) >= self.quorum:
-            holders, why = self._next_holders(everyone), self._reasons(everyone)
+            holders, why = self.next_holders(everyone), self._reasons(everyone)
             given_up = self._given_up(set(counted), {m.ticket for m in staying})
             return Record(self.slot, Outcome.VOID, {}, everyone, text, proofs, *holders, why, given_up)
         return None
@@ -142,7 +142,7 @@ class Agreement(Evidence):
 
     def _given_up(self, counted: Set[int], staying: Set[int]) -> GivenUp:
         """Why nothing can be decided: a shard has no able holder among those who stay, or too few ballots are here."""
-        me, shards = self.members[self.me].number, [s for s in range(len(self.holders)) if not self._able(s) & staying]
+        me, shards = self.members[self.me].number, [s for s in range(len(self.holders)) if not self.able(s) & staying]
         if not shards:
             missing = self._reasons(self.members[t] for t in counted)
             return GivenUp(WhyGivenUp.TOO_FEW, me, missing, (), len(counted), self.quorum)
@@ -154,7 +154,7 @@ class Agreement(Evidence):
 
     def _spares(self, answering: Set[int]) -> bool:
         """Whether a shard would be lost by leaving out somebody who is silent, but connected: worth waiting for."""
-        able = [self._able(shard) for shard in range(len(self.holders))]
+        able = [self.able(shard) for shard in range(len(self.holders))]
         return any(not own & answering and own - self.gone - self.proofs.keys() for own in able)
 
     @property
@@ -167,19 +167,21 @@ class Agreement(Evidence):
 
         They may be cut off since: with their ballots agreed on, the others would have to wait for their decision.
         """
-        able = (self._able(shard) & answering for shard in range(len(self.holders)))
+        able = (self.able(shard) & answering for shard in range(len(self.holders)))
         return any(own and not own & self._there for own in able)
 
-    def _next_holders(self, members: Iterable[Member]) -> tuple[Holders, Moves]:
+    def next_holders(self, members: Iterable[Member]) -> tuple[Holders, Moves]:
+        """Who holds which shard among these, and who has to be given its memory."""
         tickets = {m.ticket for m in members}
-        return arranged([self._able(s) & tickets for s in range(len(self.holders))], tickets)
+        return arranged([self.able(s) & tickets for s in range(len(self.holders))], tickets)
 
     def whole(self) -> Record:
         """All ballots count, all members stay: what rule 1 decides."""
         members = tuple(sorted(self.members.values()))
         return Record(self.slot, Outcome.APPLY, dict(self.held), members, holders=self.holders)
 
-    def _with_joining(self, staying: Iterator[Member] | Sequence[Member]) -> tuple[Member, ...]:
+    def with_joining(self, staying: Iterator[Member] | Sequence[Member]) -> tuple[Member, ...]:
+        """These members, and the processes that can be let in."""
         newest: dict[int, Member] = {}
         for member in sorted((*staying, *self.joining)):
             newest[member.number] = member

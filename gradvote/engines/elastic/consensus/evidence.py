@@ -142,7 +142,7 @@ class Evidence:
         seen = {ticket: why for why, tickets in kinds.items() for ticket in tickets}
         return {t: why for t, why in (seen | dict.fromkeys(self.proofs, Why.LIED)).items() if t in self.members}
 
-    def _able(self, shard: int) -> set[int]:
+    def able(self, shard: int) -> set[int]:
         """Who has the memory of a shard."""
         return {t for t in self.holders[shard] if shard not in self.lacks.get(t, ())}
 

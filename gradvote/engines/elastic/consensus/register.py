@@ -105,6 +105,19 @@ class Register:
         text = self._get(self._slot(generation, slot))
         return None if text is None else record_from(text)
 
+    def confirm(self, generation: int, record: Record) -> Record:
+        """What has become of a slot after its ballots were agreed on: this, where nothing was there before.
+
+        Raises:
+            SlotPast: that was so long ago that it is not kept any more.
+        """
+        return record_from(self._first(self._confirmation(generation, record.slot), record.to_json()))
+
+    def confirmed(self, generation: int, slot: Slot) -> Record | None:
+        """The same, where the register was asked."""
+        text = self._get(self._confirmation(generation, slot))
+        return None if text is None else record_from(text)
+
     def run_id(self) -> bytes:
         """16 random bytes: the same for all who ask, and for no other run."""
         return bytes.fromhex(self._patiently(lambda: self._first("run", secrets.token_hex(16))))
@@ -135,6 +148,9 @@ class Register:
 
     def _slot(self, generation: int, slot: Slot) -> str:
         return f"slots/{generation}/{slot.step}/{slot.attempt}"
+
+    def _confirmation(self, generation: int, slot: Slot) -> str:
+        return f"confirmed/{self._slot(generation, slot)}"
 
     def _last(self, name: str, known: int) -> int:
         """The last of entries that are numbered from 1 without gaps; those up to `known` are there."""

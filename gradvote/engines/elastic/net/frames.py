@@ -38,10 +38,11 @@ class FrameKind(enum.IntEnum):
     WANT = 13
     MEMORY = 14
     GOODBYE = 15
+    WHOLE = 16
 
 
 VOTE_FRAMES = (FrameKind.BALLOT, FrameKind.HELD, FrameKind.RECORD)
-SHARD_FRAMES = (FrameKind.DECISION, FrameKind.DIGEST, FrameKind.WANT, FrameKind.MEMORY)
+SHARD_FRAMES = (FrameKind.DECISION, FrameKind.DIGEST, FrameKind.WANT, FrameKind.WHOLE, FrameKind.MEMORY)
 """Between those who hold shards."""
 ROUND_FRAMES = VOTE_FRAMES + SHARD_FRAMES
 STATE_FRAMES = (FrameKind.SNAPSHOT, FrameKind.STEP)

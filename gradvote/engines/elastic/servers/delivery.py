@@ -2,7 +2,8 @@
 
 The first holder sends the decision, the other one its digest: where they differ, nothing is applied. Where the first
 one is gone the other sends it; where both are, whoever has heard it. A decision is a function of what was agreed on,
-so all of this can be asked for, and answered, again and again.
+so all of this can be asked for, and answered, again and again. Who has all of them waits until it is known that all
+have, or that the slot stands (`confirming`).
 """
 
 import time
@@ -15,17 +16,19 @@ from gradvote.engines.elastic.consensus.records import Record, held_from, held_t
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, held_by
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Event, Opened
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES, Frame, FrameKind
+from gradvote.engines.elastic.servers.confirming import Confirming
 from gradvote.engines.elastic.servers.cut_ballots import CutBallots
 from gradvote.engines.elastic.servers.server import OpenRound
 from gradvote.engines.elastic.servers.shards import Shards, agreed
-from gradvote.engines.elastic.snapshots import ShardedStep, shards_from_bytes, shards_to_bytes
-from gradvote.engines.elastic.timeouts import ShardLost
+from gradvote.engines.elastic.snapshots import ShardedStep, shards_from_bytes
 
 IDLE = 0.25
 
 
 class ShardDelivery:
-    """`run` gives what was decided; None where the others have gone on without this process, or it is to stop."""
+    """`run` gives what was decided, or that the slot is given up; None where the others have gone on without this
+    process, or it is to stop. After an error it is run again: what this process has promised still binds it.
+    """
 
     def __init__(self, vote: OpenRound, box: CutBallots, shards: Shards, record: Record) -> None:
         self.node, self.slot, self.record, self.shards = vote.node, vote.slot, record, shards
@@ -37,29 +40,35 @@ class ShardDelivery:
         self.memories: dict[int, Sequence[State]] = {}
         self._said: dict[int, dict[int, bytes]] = {s: {} for s in range(shards.num)}
         self._sent: set[int] = set()
-        self._started, self._whole_since, self._asked_at = time.monotonic(), None, 0.0  # type: float, float | None, float
+        self._whole_since: float | None = None
+        self.confirming = Confirming(vote, record)
 
     def run(self) -> ShardedStep | None:
         """Until all shards' decisions are here.
 
         Raises:
             Equivocation: the holders of a shard decided differently; nothing was applied.
-            ShardLost: nobody that is left knows what became of a shard.
+            ShardLost: nobody that is left knows what became of a shard, and no others came in time.
+            RegisterLost: it had to say what becomes of the slot, and did not answer for `timeout`.
         """
+        self.confirming.begin()
         if not self._decide():
             self._say_what_is_here(self._to)
         for early in self.vote.ahead:
             self._handle(early)
-        while not self._complete() and not self.behind:
-            if self.node.leaving and time.monotonic() > self._started + self.node.timeouts.settled:
+        self._look()
+        while not (self._ready or self.behind or self.confirming.behind):
+            if self.node.leaving and time.monotonic() > self.confirming.started + self.node.timeouts.settled:
                 return None
             for event in self.vote.events(min(IDLE, self.node.timeouts.grace)):
                 self._handle(event)
-            self._look_at_clock()
-        if self.behind:
+            self._look()
+        outcome = self.confirming.state.outcome
+        if outcome is None or not self._ready:
             return None
+        if not outcome.applied:
+            return ShardedStep(outcome)
         decisions = tuple(self.found[s] for s in range(self.shards.num))
-        self._compare_rates(decisions)
         return ShardedStep(self.record, decisions, self.memories, self.shards.holders)
 
     def leave(self) -> None:
@@ -114,6 +123,22 @@ class ShardDelivery:
             if shard not in self._unable.get(t, ()) and (t == self.me or t in here)
         ]
 
+    @property
+    def _ready(self) -> bool:
+        return self.confirming.state.ready
+
+    def _look(self) -> None:
+        """See how far this process is, what the others have said of that, and what time it is."""
+        if self._complete():
+            decisions = [self.found[s] for s in range(self.shards.num)]
+            self._compare_rates(decisions)
+            self.confirming.complete(digest_of(b"".join((self.shards.history, *decisions))))
+        state = self.confirming.state
+        if state.differing is not None:
+            self._accuse("what was decided", self.me, state.differing)
+        if not state.ready:
+            self.confirming.look(s for s in range(self.shards.num) if s not in self.found)
+
     def _complete(self) -> bool:
         if len(self.found) < self.shards.num:
             return False
@@ -123,15 +148,14 @@ class ShardDelivery:
 
     def _handle(self, event: Event) -> None:
         ticket = event.connection.peer.ticket
+        self.confirming.see(event)
         if isinstance(event, Arrived) and event.frame.sound:
             self._hear(event)
         elif isinstance(event, Closed) and ticket not in self.node.peers.connections:
             self._publish(self._to)
-            self._asked_at = 0.0
         elif isinstance(event, Opened) and ticket in self._to:
             self.node.peers.send([ticket], self.box.frame(self.me, ticket))
             self._publish([ticket], again=True)
-            self._asked_at = 0.0
             if not self.box.has(self.record.counted):
                 self._say_what_is_here([ticket])
 
@@ -212,30 +236,3 @@ class ShardDelivery:
             f"At step {self.slot.step} {who} said different things of {what}: one of them lies, or its machine is at "
             "fault. Nothing was applied here. Look at their machines before starting again."
         )
-
-    def _look_at_clock(self) -> None:
-        now, t = time.monotonic(), self.node.timeouts
-        missing = [s for s in range(self.shards.num) if s not in self.found]
-        if missing and now > max(self._started + t.grace, self._asked_at + t.deadline):
-            self._asked_at = now
-            self.node.peers.send(self._all, Frame(FrameKind.WANT, self.me, self.slot, shards_to_bytes(missing)))
-        nobody = [s for s in missing if not self._able(s)]
-        if now > self._started + (t.deadline + 3 * t.grace if nobody else t.timeout) and missing:
-            self.node.check_not_ended(now - self._started)
-            raise ShardLost(
-                f"Nobody that is left knows the decision on shard {missing[0]} of step {self.slot.step}: the workers "
-                "that held it ended, or do not answer, in the middle of this step. Nothing was applied here. Start the "
-                "workers again: they go on from their last checkpoints."
-            )
-
-
-def deliver(vote: OpenRound, box: CutBallots, shards: Shards, record: Record) -> ShardedStep | None:
-    """What the members of a sharded run decide on the ballots that count; see `ShardDelivery.run`.
-
-    None for who is no member any more, too.
-    """
-    own = ShardDelivery(vote, box, shards, record)
-    if record.has(vote.node.me.ticket):
-        return own.run()
-    own.leave()
-    return None

@@ -18,6 +18,7 @@ from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.snapshots import Snapshot, Step
 
 SPARE_BYTES, LIST_BYTES, SHORT_BYTES = 1 << 20, 1 << 16, 64
+SHORT_FRAMES = (FrameKind.PULL, FrameKind.OUTSIDE, FrameKind.BYE, FrameKind.GOODBYE, FrameKind.WHOLE)
 STATE_BYTES = 128
 """The most that a state has for each number of a model: 16 numbers of 8 bytes."""
 
@@ -150,7 +151,7 @@ def limits_of(replica: Replica) -> dict[FrameKind, int]:
     """
     num = sum(p.numel() for p in replica.model.state_dict().values() if isinstance(p, Tensor))
     limits = dict.fromkeys(ROUND_FRAMES, SPARE_BYTES)
-    limits |= dict.fromkeys((FrameKind.PULL, FrameKind.OUTSIDE, FrameKind.BYE, FrameKind.GOODBYE), SHORT_BYTES)
+    limits |= dict.fromkeys(SHORT_FRAMES, SHORT_BYTES)
     limits |= dict.fromkeys((FrameKind.READY, FrameKind.WANT), LIST_BYTES)
     limits[FrameKind.BALLOT] += 2 * replica.ballot_bytes(Slot(), replica.number)
     return limits | dict.fromkeys(STATE_FRAMES, 16 * SPARE_BYTES + STATE_BYTES * num)

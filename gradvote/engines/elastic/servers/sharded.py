@@ -15,7 +15,7 @@ from gradvote.engines.elastic.net.frames import Frame, FrameKind
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.servers import shard_transfer
 from gradvote.engines.elastic.servers.cut_ballots import CutBallots
-from gradvote.engines.elastic.servers.delivery import deliver
+from gradvote.engines.elastic.servers.delivery import ShardDelivery
 from gradvote.engines.elastic.servers.server import OpenRound, Server, check_step, limits_of
 from gradvote.engines.elastic.servers.shards import Shards
 from gradvote.engines.elastic.snapshots import ShardedStep, Snapshot, Step, sharded_step_from
@@ -30,6 +30,7 @@ class Sharded(Server):
     def __init__(self, replica: Replica, num_shards: int) -> None:
         self.replica, self.shards = replica, Shards(replica, num_shards)
         self.mark, self.num_shards = MARK + num_shards, num_shards
+        self._delivery: ShardDelivery | None = None
 
     @property
     def holders(self) -> Holders:
@@ -54,7 +55,13 @@ class Sharded(Server):
 
     def settle(self, vote: OpenRound, record: Record) -> Step | None:
         assert isinstance(vote.box, CutBallots)
-        return deliver(vote, vote.box, self.shards, record)
+        if not record.has(vote.node.me.ticket):
+            ShardDelivery(vote, vote.box, self.shards, record).leave()
+            return None  # it is no member any more
+        if self._delivery is None or self._delivery.vote is not vote:
+            self._delivery = ShardDelivery(vote, vote.box, self.shards, record)
+        step, self._delivery = self._delivery.run(), None
+        return step
 
     def given_up(self, record: Record) -> Step:
         return ShardedStep(record)

@@ -3,14 +3,15 @@
 The first line says what it is, then come the entries: lengths of key and value, a checksum, key, value. Among them are
 the server's port and the run's secret, so that processes of before find it again; the file has mode 0600. An entry
 counts when it is on the disk (fsync). A last one that is not whole was never answered for, and is cut off; anything
-else that is damaged is an error.
+else that is damaged is an error. What is not kept any more is left out when the file is written anew, beside the old
+one, whose place it then takes: at every moment one of them is whole.
 """
 
 import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,9 +77,39 @@ class Journal:
         Raises:
             OSError: there is no room, say; nothing was kept.
         """
-        raw_key, raw_value = key.encode(), value.encode()
-        body = raw_key + raw_value
-        self._write(_HEAD.pack(len(raw_key), len(raw_value), zlib.crc32(body)) + body)
+        self._write(_packed(key, value))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.tell()
+
+    def rewrite(self, entries: Iterable[tuple[str, str]]) -> None:
+        """Have these entries alone from now on.
+
+        Raises:
+            OSError: there is no room, say; the file is as it was.
+        """
+        path = self.path.with_name(f"{self.path.name}.new")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
+        old, self._file = self._file, file
+        try:
+            os.fchmod(descriptor, 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._write(FIRST_LINE + b"".join(_packed(*entry) for entry in entries))
+            path.replace(self.path)
+        except OSError:
+            self._file = old
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+        old.close()
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def close(self) -> None:
         """Let another server use it."""
@@ -96,6 +127,12 @@ class Journal:
             os.ftruncate(self._file.fileno(), start)
             self._file.seek(start)
             raise
+
+
+def _packed(key: str, value: str) -> bytes:
+    raw_key, raw_value = key.encode(), value.encode()
+    body = raw_key + raw_value
+    return _HEAD.pack(len(raw_key), len(raw_value), zlib.crc32(body)) + body
 
 
 def _entry(data: bytes, at: int) -> tuple[int, tuple[str, str] | None]:

@@ -1,5 +1,6 @@
 """The entries of a register in memory, bounded, and on disk where there is a journal."""
 
+import logging
 import re
 import threading
 from collections import deque
@@ -7,8 +8,13 @@ from collections import deque
 from gradvote.engines.elastic.consensus.storage import SlotPast
 from gradvote.engines.elastic.stores.journal import Journal
 
+LOG = logging.getLogger("gradvote.elastic")
 LONGEST_KEY, LONGEST_VALUE = 200, 1 << 19
 MOST_ENTRIES, MOST_BYTES, KEPT_SLOTS = 100_000, 64 << 20, 10_000
+REWRITTEN = 4 << 20
+"""A journal of more bytes is written anew where most of them are of entries that are not kept any more."""
+FLOOR = "\0floor/"
+"""Before the name of a group: up to which of its slots decisions are not kept any more. No client may write that."""
 _SLOT = re.compile(r"(.*/slots/\d{1,20})/(\d{1,20})/(\d{1,20})")
 Place = tuple[int, int]
 
@@ -30,14 +36,19 @@ class Table:
         kept: int = KEPT_SLOTS,
         most: int = MOST_ENTRIES,
         most_bytes: int = MOST_BYTES,
+        rewritten: int = REWRITTEN,
     ) -> None:
         self._journal, self._kept, self._most, self._most_bytes = journal, kept, most, most_bytes
+        self._rewritten = rewritten
         self._entries: dict[str, str] = {}
         self._slots, self._floors = deque[str](), dict[str, Place]()
         self._slot_bytes = self._other_bytes = 0
         self._lock = threading.Lock()
         for key, value in journal.entries() if journal is not None else ():
-            self._keep(key, value)
+            if key.startswith(FLOOR):
+                self._floors[key.removeprefix(FLOOR)] = _place(*value.split("/"))
+            else:
+                self._keep(key, value)
 
     def get(self, key: str) -> str | None:
         """The entry, where there is one."""
@@ -62,6 +73,7 @@ class Table:
                 except (OSError, ValueError) as error:  # ValueError: it is closed
                     raise NoRoom(f"The register cannot write its journal ({error}). Make room on that disk.") from error
             self._keep(key, value)
+            self._tidy()
             return value
 
     def close(self) -> None:
@@ -70,7 +82,20 @@ class Table:
             if self._journal is not None:
                 self._journal.close()
 
+    def _tidy(self) -> None:
+        """Write the journal anew where most of it is of decisions of long ago."""
+        journal, used = self._journal, self._slot_bytes + self._other_bytes
+        if journal is not None and journal.size > max(self._rewritten, 4 * used):
+            floors = [(FLOOR + group, f"{step}/{attempt}") for group, (step, attempt) in self._floors.items()]
+            try:
+                journal.rewrite([*floors, *self._entries.items()])
+            except OSError as error:  # it goes on growing, and is tried again
+                LOG.warning("The journal cannot be written anew (%s).", error)
+                self._rewritten = 2 * journal.size
+
     def _check(self, key: str, value: str) -> None:
+        if key.startswith(FLOOR):
+            raise NoRoom("That key is the register's own.")
         if len(key.encode()) > LONGEST_KEY or len(value.encode()) > LONGEST_VALUE:
             raise NoRoom(f"An entry has at most {LONGEST_KEY} and {LONGEST_VALUE} bytes; {key[:LONGEST_KEY]} has more.")
         slot = _slot(key)
@@ -100,4 +125,8 @@ class Table:
 def _slot(key: str) -> tuple[str, Place] | None:
     """The group and the slot that a key is for; None for other entries."""
     match = _SLOT.fullmatch(key)
-    return None if match is None else (match[1], (int(match[2]), int(match[3])))
+    return None if match is None else (match[1], _place(match[2], match[3]))
+
+
+def _place(step: str, attempt: str) -> Place:
+    return int(step), int(attempt)

@@ -64,6 +64,10 @@ class Life(RuleBasedStateMachine):
         if a != b:
             self.world.cut(a, b)
 
+    @rule(pick=PICK)
+    def register_out_of_reach(self, pick: int) -> None:
+        self.world.unheard ^= {self.any_of(pick)}
+
     @precondition(lambda self: len(self.world.processes) > 1)
     @rule(pick=PICK)
     def kill(self, pick: int) -> None:

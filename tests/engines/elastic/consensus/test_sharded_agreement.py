@@ -23,7 +23,7 @@ class ShardedLife(Life):
         self.world = ShardedWorld(num, min(num, quorum), num)
 
 
-ShardedLife.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+ShardedLife.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
 TestShardedLife = ShardedLife.TestCase
 
 
@@ -83,6 +83,8 @@ def test_a_death_right_after_a_join_loses_no_memory(num: int, dead: int) -> None
     world.kill(dead)
     for ticket in sorted(world.processes):
         world.event(ticket, EVENTS["impatient"])  # who is a slot behind asks the register
+    while world.links:
+        world.deliver(min(world.links))
     for _ in range(3):
         calm(world)
     assert not world.lost
@@ -109,6 +111,61 @@ def test_the_memory_of_both_who_die_begins_anew() -> None:
     assert all(p.slot == Slot(1, 1) for p in world.processes.values())  # their ballots have no holder: the slot is void
     calm(world)
     assert world.lost and {len(p.history) for p in world.processes.values()} == {2}
+
+
+def begun(num: int) -> ShardedWorld:
+    """Four workers in their second step, so many messages after all have agreed on the ballots."""
+    world = ShardedWorld(4, 2, 4)
+    calm(world)
+    for ticket in sorted(world.processes):
+        world.vote(ticket)
+    while not all(own.record for own in world.estates.values()):
+        for link in sorted(world.links):
+            world.deliver(link)
+    for k in range(num):
+        if world.links:
+            world.deliver(sorted(world.links)[k * 7 % len(world.links)])
+    return world
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_half_that_reaches_the_register_goes_on_wherever_the_cut_falls(dies: bool) -> None:
+    """Both holders of a shard are in the other half, or die: whether the step is taken is decided, not guessed."""
+    outcomes = set()
+    for num in range(32):
+        world = begun(num)
+        assert not {1, 2}.intersection(*world.estates[1].holders[1:2]), "a shard is held by the other half alone"
+        for ticket in (3, 4):
+            world.unheard.add(ticket)
+            if dies:
+                world.kill(ticket)
+            else:
+                world.cut(1, ticket)
+                world.cut(2, ticket)
+        calm(world)
+        calm(world)
+        calm(world)
+        assert all(len(world.processes[ticket].history) >= 3 for ticket in (1, 2))
+        outcomes |= {world.confirmed[at].applied for at in world.confirmed.keys() & {Slot(1)}}
+        ahead = world.processes[1].history
+        assert all(ahead[: len(p.history)] == p.history for p in world.processes.values())
+        assert dies or all(len(world.processes[ticket].history) <= 2 for ticket in (3, 4))
+    assert outcomes == {False, True}
+
+
+def test_with_the_register_out_of_reach_nobody_goes_on_alone() -> None:
+    world = begun(0)
+    world.unheard |= {1, 2, 3, 4}
+    for ticket in (3, 4):
+        world.cut(1, ticket)
+        world.cut(2, ticket)
+    calm(world)
+    assert all(len(p.history) == 1 for p in world.processes.values())
+    world.unheard.clear()
+    calm(world)
+    calm(world)
+    histories = sorted((p.history for p in world.processes.values()), key=len)
+    assert len(histories[-1]) >= 2 and all(histories[-1][: len(own)] == own for own in histories)
 
 
 def holding(me: int, lacks: frozenset[int] = frozenset()) -> Agreement:

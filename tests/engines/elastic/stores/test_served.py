@@ -147,6 +147,38 @@ def test_a_full_disk_keeps_nothing_and_is_named(tmp_path: Path, monkeypatch: pyt
         own.close()
 
 
+def test_a_journal_is_written_anew_without_what_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal"
+    table = Table(Journal(path), kept=5, rewritten=4000)
+    table.first("places/1", "here")
+    sizes = []
+    for step in range(300):
+        if step == 100:
+            monkeypatch.setattr(os, "replace", _full)  # pathlib's replace, too
+            monkeypatch.setattr(Path, "replace", _full)
+        if step == 150:
+            monkeypatch.undo()
+        table.first(f"x/slots/1/{step}/0", f"{step}" * 20)
+        sizes.append(path.stat().st_size)
+    assert max(sizes[:100] + sizes[200:]) < 9000 and max(sizes[100:150]) > 3000 and path.stat().st_mode & 0o077 == 0
+    with pytest.raises(ValueError, match="Another register uses the journal"):
+        Journal(path)
+    table.close()
+    assert [own.name for own in tmp_path.iterdir()] == ["journal"]
+    again = Table(Journal(path), kept=5, rewritten=4000)
+    assert again.get("places/1") == "here" and again.get("x/slots/1/299/0") == "299" * 20
+    assert again.get("x/slots/1/294/0") is None
+    for old in (0, 294):
+        with pytest.raises(SlotPast):
+            again.first(f"x/slots/1/{old}/0", "another one")
+    with pytest.raises(NoRoom, match="the register's own"):
+        again.first("\0floor/x/slots/1", "0/0")
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_entries_are_bounded_and_decisions_of_long_ago_refused() -> None:
     table = Table(kept=3, most=2)
     for step in range(5):
