@@ -27,9 +27,9 @@ SCALES = {
 }
 SEEDS = {"tiny": 1, "brief": 1, "small": 3, "large": 1}
 PAIRS = 4
-INNER = (3e-3, 1e-2)
+INNER = (3e-3, 1e-3)
 """Rates of AdamW inside, from which each method takes its best."""
-EVERY_STEP = (3e-3, 1e-2, 1e-3, 3e-2)
+EVERY_STEP = (3e-3, 1e-3, 1e-2, 3e-4)
 POWERSGD, ADAMW = "PowerSGD-1 every step", "AdamW every step"
 LIES = (1.0, 10.0)
 """How many times what it has a lying worker sends, with the sign turned."""
@@ -66,7 +66,7 @@ def tuning(scale: str, rounds: tuple[int, ...], pairs: int) -> list[Record]:
     """All runs without a fault: the same number of rates for each method, one pair after another."""
     found: list[Record] = []
     for pair in range(pairs):
-        inner, which = INNER[pair // 2], pair % 2
+        inner, which = INNER[pair % 2], pair // 2
         for every in rounds:
             for name, method in METHODS.items():
                 found.append({"method": name, "every": every, "inner": inner, "outer": method.outer[which]})

@@ -38,18 +38,24 @@ def table(records: list[Record], scale: str, rounds: tuple[int, ...]) -> str:
 
 
 def draw(records: list[Record], scale: str, rounds: tuple[int, ...]) -> None:
-    """Validation loss against bytes, of the best of each method."""
-    from matplotlib import pyplot as plt  # noqa: PLC0415  # a run that is stopped early does not need it
+    """Validation loss against bytes, of the best of each method, numbered in the order of the table."""
+    import matplotlib as mpl  # noqa: PLC0415  # a run that is stopped early does not need it
 
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-    for every, marker in zip((1, *sorted(rounds)), "so^v<>", strict=False):
-        for (name, own), r in best_of(records, scale).items():
-            if own == every:
-                axes.plot(r["megabytes"], r["loss"][-1], marker, color="C0" if "bit" in name else "0.4")
-                axes.annotate(f" {name}, H = {every}", (r["megabytes"], r["loss"][-1]), fontsize=7)
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "gradvote"
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
+    best = {key: r for key, r in best_of(records, scale).items() if key[1] in (1, *rounds)}
+    marks = dict(zip((1, *sorted(rounds)), "so^v<>", strict=False))
+    for number, ((name, every), r) in enumerate(sorted(best.items(), key=lambda pair: pair[1]["loss"][-1]), 1):
+        point, label = (r["megabytes"], r["loss"][-1]), f"{number}  {name}" + (f", H = {every}" if every > 1 else "")
+        axes.plot(*point, marks[every], color="C0" if "bit" in name else "0.4", label=label)
+        axes.annotate(str(number), point, (5 if number % 2 else -12, 3), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.set_xlabel("MB sent by each worker in the whole run")
     axes.set_ylabel("validation loss, nats per character")
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(PLOT, metadata={"Date": None})
 
 
