@@ -13,12 +13,13 @@ from flwr.common.logger import log
 from torch import Tensor
 
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_members, in_words
+from gradvote.engines.common.arguments import check_algorithm, check_members
 from gradvote.engines.common.clipping import check_max_norm, clipped
+from gradvote.engines.common.releases import Releases, check_privacy
 from gradvote.engines.flower.client_state import ClientState, keep, kept
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
 from gradvote.engines.flower.records import MODEL, MOMENTA, NAME, Call, Decided, Reply, arrays_in, config_in
-from gradvote.privacy import Account, BudgetSpent, Gaussian
+from gradvote.privacy import BudgetSpent, Gaussian
 
 Next = Callable[[Message, Context], Message]
 NO_MODEL = "it has no model of this run yet, or missed more rounds than the server remembers; it gets the model now"
@@ -38,7 +39,11 @@ class ClientMod:
         check_algorithm(algorithm, "client_mod(algorithm)")
         check_members(algorithm)
         check_max_norm(max_norm, algorithm)
-        _check_privacy(privacy, reproducible, max_norm)
+        if privacy is not None and reproducible:
+            raise ValueError(
+                "reproducible=True derives draws from a public seed; with privacy they must be nobody's to repeat."
+            )
+        check_privacy(privacy, algorithm, keyed=True, max_norm=max_norm, restarts=folder is None)
         self._privacy = privacy
         self._algorithm, self._folder, self._max_norm = algorithm, folder, max_norm
         self._reproducible = reproducible
@@ -92,9 +97,10 @@ class ClientMod:
     def _released(self, state: ClientState, update: Tensor) -> Tensor:
         """The update as it may be seen; the account is charged first, and kept with the ballot."""
         assert self._privacy is not None
-        account = Account(self._privacy, update.numel())
-        account.releases = state.releases
-        account.charge()
+        releases = Releases(self._privacy, update.numel())
+        account = releases.account
+        account.releases = max(account.releases, state.releases)
+        seen = releases.release(0, update)
         state.releases = account.releases
         log(
             INFO,
@@ -105,7 +111,7 @@ class ClientMod:
             "an upper bound by RDP" if self._privacy.rate < 1 else "exact",
             self._privacy.unit,
         )
-        return self._privacy.release(update)
+        return seen
 
     def _evaluate(self, state: ClientState, call: Call, message: Message, context: Context, call_next: Next) -> Message:
         assert state.model is not None
@@ -164,21 +170,6 @@ def client_mod(
         TypeError, ValueError: no algorithm, or one that clients who come and go cannot run.
     """
     return ClientMod(algorithm, None if folder is None else Path(folder), reproducible, max_norm, privacy)
-
-
-def _check_privacy(privacy: Gaussian | None, reproducible: bool, max_norm: float | None) -> None:
-    if privacy is None:
-        return
-    if not isinstance(privacy, Gaussian):
-        raise TypeError(f"privacy takes a gradvote.privacy.Gaussian; got {in_words(privacy)}.")
-    if reproducible:
-        raise ValueError(
-            "reproducible=True derives draws from a public seed; with privacy they must be nobody's to repeat."
-        )
-    if max_norm is not None:
-        raise ValueError(
-            f"privacy bounds the update by its own max_norm={privacy.max_norm}; leave max_norm={max_norm} out."
-        )
 
 
 def _catch_up(state: ClientState, call: Call, content: RecordDict, algorithm: Algorithm) -> bool:

@@ -210,8 +210,8 @@ def test_sampling_is_a_function_of_the_seed_and_all_that_are_asked_share_one_rec
         chosen = []
         for number in (1, 2, 3):
             messages = list(strategy.configure_train(number, ArrayRecord(model().state_dict()), ConfigRecord(), grid))
-            chosen.append(sorted(strategy._asked.values()))
-            versions = {strategy.roster.versions[n] for n in strategy._asked.values()}
+            chosen.append(sorted(strategy._asked.workers.values()))
+            versions = {strategy.roster.versions[n] for n in strategy._asked.workers.values()}
             assert len({id(m.content) for m in messages}) == len(versions)
             strategy.aggregate_train(number, grid.send_and_receive(messages))
         asked.append(chosen)
