@@ -66,19 +66,12 @@ def _signed(subject: str, key: Key, issuer: str, signer: Key) -> bytes:
     return made.sign(signer, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        return int(own.getsockname()[1])
-
-
 class Deployment:
     """A SuperLink and its SuperNodes. What was started is ended, each by its process's id, at the end of `with`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.folder, self.ports, self.processes = folder, dict[str, int](), dict[str, subprocess.Popen[bytes]]()
+        self.port = self._free_port("superlink")
         self.environment = dict(os.environ, FLWR_HOME=str(folder / "home"), FLWR_TELEMETRY_ENABLED="0")
         self.environment |= {"FLWR_DISABLE_UPDATE_CHECK": "1", "PATH": f"{Path(sys.executable).parent}:{os.defpath}"}
         (folder / "home").mkdir(parents=True)
@@ -95,7 +88,7 @@ class Deployment:
             "superlink", "flower-superlink", *files, "--enable-supernode-auth",
             "--disable-runtime-dependency-installation", "--host", "127.0.0.1", "--port", str(self.port),
         )  # fmt: skip
-        self._wait_for(self.port, "superlink")
+        self._wait_for("superlink")
         return self
 
     def __exit__(
@@ -106,7 +99,7 @@ class Deployment:
 
     def node(self, number: int, config: str = "", register: bool = True) -> None:
         """Start SuperNode `number`; one that is not registered will be refused."""
-        key, port = self.folder / f"node{number}", free_port()
+        key, port = self.folder / f"node{number}", self._free_port(f"node{number}")
         if not key.exists():
             node_key(key)
             if register:
@@ -129,11 +122,13 @@ class Deployment:
 
     def run(self, app: Path, run_config: str, limit: float) -> str:
         """Run an app to its end; its log."""
+        self._wait_for(*self.processes)
         given = ["--run-config", run_config] if run_config else []
         return self.flwr("run", str(app), NAME, "--stream", *given, limit=limit)
 
     def run_in_background(self, app: Path, run_config: str) -> None:
         """Hand an app over to the SuperLink, and do not wait for its end."""
+        self._wait_for(*self.processes)
         self.flwr("run", str(app), NAME, "--run-config", run_config)
 
     def flwr(self, *arguments: str, limit: float = 120.0) -> str:
@@ -166,14 +161,28 @@ class Deployment:
             raise FileNotFoundError(f"{name} was not found; pip install 'gradvote[flower]' in this environment.")
         return found
 
-    def _wait_for(self, port: int, name: str, limit: float = 180.0) -> None:
-        end = time.monotonic() + limit
-        while time.monotonic() < end and self.processes[name].poll() is None:
+    def _free_port(self, name: str) -> int:
+        """A port that nobody listens on now, and that was not given to another process which has yet to listen."""
+        while name not in self.ports:
             with socket.socket() as own:
-                if own.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.2)
-        raise RuntimeError(f"The {name} did not begin to listen within {limit:g} s: {self.log(name)[-2000:]}")
+                own.bind(("127.0.0.1", 0))
+                found = int(own.getsockname()[1])
+            if found not in self.ports.values():
+                self.ports[name] = found
+        return self.ports[name]
+
+    def _wait_for(self, *names: str, limit: float = 240.0) -> None:
+        """Until these processes listen: on a busy machine that takes a minute."""
+        end = time.monotonic() + limit
+        for name in names:
+            while not self._listens(name):
+                if time.monotonic() > end or self.processes[name].poll() is not None:
+                    raise RuntimeError(f"The {name} did not begin to listen: {self.log(name)[-2000:]}")
+                time.sleep(0.2)
+
+    def _listens(self, name: str) -> bool:
+        with socket.socket() as own:
+            return own.connect_ex(("127.0.0.1", self.ports[name])) == 0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

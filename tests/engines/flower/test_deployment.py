@@ -69,6 +69,7 @@ def test_a_server_that_dies_goes_on_bit_by_bit_and_a_stranger_is_refused(tmp_pat
                 own.node(7, register=False)
                 wait(lambda own=own: own.processes["node7"].poll() is not None)
                 assert "2004" in own.log("node7") or "register" in own.log("node7").lower(), own.log("node7")
+                own.end("node7")
                 assert "arrays" not in run(own, place, dies_in=3)  # the ballots of round 3 are cast, and lost with it
             ends.append(run(own, place))
     assert ends[0]["arrays"] == ends[1]["arrays"] and ends[0]["undecided"] == ends[1]["undecided"] == []
