@@ -1,7 +1,7 @@
 """Who is asked in a round, and what each of them is sent: one record for all that have missed the same."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from logging import INFO, WARNING
 from time import monotonic, sleep
 
@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from gradvote.engines.flower import metrics
 from gradvote.engines.flower.model import record_of
-from gradvote.engines.flower.records import MODEL, MOMENTA, NAME, Call, Reply, ReplyError
+from gradvote.engines.flower.records import MODEL, MOMENTA, NAME, Call, Reply, ReplyError, digest_of
 from gradvote.engines.flower.roster import Roster
 from gradvote.engines.flower.server import FederatedServer
 from gradvote.schedules import Schedule
@@ -61,7 +61,9 @@ class Asking:
         chosen = self.roster.sample(nodes, count, self.server.seed, number)
         call, records = self._call(asks, number), {}
         for version in {self.roster.versions[n] for n in chosen}:
-            records[version] = RecordDict({**self._news(version), NAME: call.record(), self.keys[1]: config})
+            news = self._news(version)
+            own = call if MODEL in news else replace(call, voted=())
+            records[version] = RecordDict({**news, NAME: own.record(), self.keys[1]: config})
         log(INFO, "Round %d: %s of %d nodes are asked to %s.", number, len(chosen), len(nodes), kind)
         message_type = MessageType.TRAIN if kind == "train" else MessageType.EVALUATE
         asked = Asked({self.roster.nodes[n]: n for n in chosen})
@@ -71,7 +73,7 @@ class Asking:
         return asked
 
     def _call(self, asks: str, number: int, proposed: int = -1) -> Call:
-        server = self.server
+        server, recipe = self.server, repr(self.server.algorithm)
         return Call(
             asks,
             number,
@@ -79,7 +81,7 @@ class Asking:
             self.lr(server.version, 0),
             server.seed,
             server.history,
-            repr(server.algorithm),
+            recipe if asks == "hello" else digest_of(recipe),
             self.keys[0],
             asdict(server.outer),
             tuple(server.model.names),

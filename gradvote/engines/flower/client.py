@@ -18,7 +18,17 @@ from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.releases import Releases, check_privacy
 from gradvote.engines.flower.client_state import ClientState, keep, kept
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
-from gradvote.engines.flower.records import MODEL, MOMENTA, NAME, Call, Decided, Reply, arrays_in, config_in
+from gradvote.engines.flower.records import (
+    MODEL,
+    MOMENTA,
+    NAME,
+    Call,
+    Decided,
+    Reply,
+    arrays_in,
+    config_in,
+    digest_of,
+)
 from gradvote.privacy import BudgetSpent, Gaussian
 
 Next = Callable[[Message, Context], Message]
@@ -138,7 +148,8 @@ class ClientMod:
         return self._folder / ("client.npz" if own is None else f"client-{own}.npz")
 
     def _check_recipe(self, call: Call) -> None:
-        if call.recipe != repr(self._algorithm):
+        own = repr(self._algorithm)
+        if call.recipe not in (own, digest_of(own)):
             raise ValueError(
                 f"The server votes by {call.recipe}, but this client_mod by {self._algorithm!r}. Give both the same "
                 "algorithm, from a module that both import."
