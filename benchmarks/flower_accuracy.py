@@ -4,13 +4,14 @@
 
 Ten clients, five local steps of SGD on batches of 32. Rates are tuned on other seeds than those that are judged, and
 the judged accuracy is that of the test split, which tuning does not see: it uses a fifth of the training split. Votes
-are counted by the simulation, which gives Flower's parameters bit for bit (tests/engines/flower); FedAvg is
-x ← mean of the clients' arrays, weighted by samples.
+are counted by the simulation, which gives Flower's parameters bit for bit on equal layouts (tests/engines/flower);
+FedAvg is x ← mean of the clients' arrays, weighted by samples. The vote's rate falls as a half cosine, FedAvg's stays.
 """
 
 import argparse
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from gradvote.engines.simulation import Simulation
 from gradvote.lab.data import ByClass, load
 from gradvote.partitions import Partition
 
-M, H, BATCH, HIDDEN = 10, 5, 32, 128
-TUNED_ON, FIRST = (1000, 1001), 0
+M, H, BATCH = 10, 5, 32
+HIDDEN = {"digits": 128, "mnist": 32}
+TUNED_ON, FIRST = (1000,), 0
 LOCAL, ETA, NOISE = (0.1, 0.3), (0.01, 0.03), (0.003, 0.01, 0.03)
 Rule = Callable[[Tensor, int], Tensor]
 Run = Callable[["Task", int], float]
@@ -42,10 +44,11 @@ class Task:
     clients: list[Tensor]
     judge_x: Tensor
     judge_y: Tensor
+    hidden: int
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        return [(HIDDEN, self.x.shape[1]), (HIDDEN,), (10, HIDDEN), (10,)]
+        return [(self.hidden, self.x.shape[1]), (self.hidden,), (10, self.hidden), (10,)]
 
 
 cached = lru_cache(load)
@@ -59,14 +62,14 @@ def task_of(name: str, seed: int, partition: Partition, tuning: bool) -> Task:
     own = len(y) * 4 // 5
     clients = partition(y[:own], M, seed)
     judged = (x[own:], y[own:]) if tuning else (data.test_x.flatten(1), data.test_y)
-    return Task(x[:own], y[:own], clients, *judged)
+    return Task(x[:own], y[:own], clients, *judged, HIDDEN[name])
 
 
 def start(task: Task, seed: int) -> list[Tensor]:
     """The first parameters, as torch.nn.Linear draws them."""
     made, found = torch.Generator().manual_seed(seed), []
     for shape in task.shapes:
-        fan = task.x.shape[1] if len(found) < 2 else HIDDEN
+        fan = task.x.shape[1] if len(found) < 2 else task.hidden
         found.append((torch.rand(shape, generator=made) * 2 - 1) / fan**0.5)
     return found
 
@@ -81,9 +84,11 @@ def logits(params: Sequence[Tensor], x: Tensor) -> Tensor:
 def differences(task: Task, now: Sequence[Tensor], lr: float, number: int, seed: int) -> Tensor:
     """start − end of all clients' own steps (M, d)."""
     own = [p.expand(M, *p.shape).clone().requires_grad_() for p in now]
+    made = torch.Generator().manual_seed(100_000 * seed + number)
+    sizes = torch.tensor([len(mine) for mine in task.clients])
+    places = (torch.rand(H, M, BATCH, generator=made) * sizes[:, None]).long()
     for step in range(H):
-        made = torch.Generator().manual_seed(100_000 * seed + H * number + step)
-        batch = torch.stack([mine[torch.randint(len(mine), (BATCH,), generator=made)] for mine in task.clients])
+        batch = torch.stack([mine[at] for mine, at in zip(task.clients, places[step], strict=True)])
         loss = torch.nn.functional.cross_entropy(
             logits(own, task.x[batch]).transpose(1, 2), task.y[batch], reduction="none"
         )
@@ -119,24 +124,14 @@ def fedavg(task: Task, among: Sequence[int]) -> Rule:
 
 def vote(task: Task, eta: float, noise: float, rounds: int, seed: int) -> Rule:
     """The noisy vote, with a rate that falls to zero over the rounds as a half cosine."""
-    algorithm = algorithms.noisy(algorithms.signsgd(), noise)
-    simulation = Simulation(protocol_for([torch.zeros(s) for s in task.shapes], algorithm, seed), M)
-    layout = simulation.protocol.layout
+    algorithm, d = algorithms.noisy(algorithms.signsgd(), noise), sum(math.prod(shape) for shape in task.shapes)
+    simulation = Simulation(protocol_for([torch.zeros(d)], algorithm, seed), M)
 
     def rule(u: Tensor, number: int) -> Tensor:
-        lr = eta * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * number / rounds)).item())
-        flat = torch.stack([layout.flatten(_cut(task, row), torch.empty(layout.size)) for row in u])
-        back = [torch.empty(s) for s in task.shapes]
-        layout.unflatten(simulation.step(flat, number, lr), back)
-        return lr * torch.cat([x.flatten() for x in back])
+        lr = eta * (1 + math.cos(math.pi * number / rounds)) / 2
+        return lr * simulation.step(u, number, lr)
 
     return rule
-
-
-def _cut(task: Task, flat: Tensor) -> list[Tensor]:
-    """A vector (d,) as the model's tensors."""
-    sizes = [int(torch.tensor(shape).prod()) for shape in task.shapes]
-    return [own.reshape(shape) for own, shape in zip(flat.split(sizes), task.shapes, strict=True)]
 
 
 def median(u: Tensor, _: int) -> Tensor:

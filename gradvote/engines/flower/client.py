@@ -18,6 +18,7 @@ from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.releases import Releases, check_privacy
 from gradvote.engines.flower.client_state import ClientState, keep, kept
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
+from gradvote.engines.flower.other_mods import check_mods
 from gradvote.engines.flower.records import (
     MODEL,
     MOMENTA,
@@ -62,6 +63,7 @@ class ClientMod:
         """Answer one message of the strategy."""
         call = Call.read(config_in(message.content))
         self._check_recipe(call)
+        noise = check_mods(call_next, call.asks, self._privacy is not None)
         state = self._state(call, context)
         ready = call.asks != "hello" and _catch_up(state, call, message.content, self._algorithm)
         if not ready:
@@ -71,6 +73,9 @@ class ClientMod:
             answer = self._evaluate(state, call, message, context, call_next)
         else:
             answer = self._train(state, call, message, context, call_next)
+            if noise is not None and answer.has_content():
+                state.releases += 1
+                noise.tell(state.releases)
         keep(state, context.state, self._file(context))
         return answer
 

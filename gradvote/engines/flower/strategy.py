@@ -8,10 +8,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
+from numpy.typing import NDArray
 
 from gradvote.aggregators.weights import capped
 from gradvote.core import Algorithm
@@ -146,6 +148,7 @@ class GradVote(Strategy):
     ) -> Iterable[Message]:
         """The messages of a round: to all nodes with the same record, and the decisions that each has missed."""
         server = self._begin(arrays)
+        _check_untouched(arrays, server)
         number = server.version + 1
         config["server-round"] = number
         if self.local_steps is not None:
@@ -241,6 +244,25 @@ class GradVote(Strategy):
                 took,
                 self._timeout,
             )
+
+
+def _check_untouched(arrays: ArrayRecord, server: FederatedServer) -> None:
+    """What comes back between two rounds is what was given out, or clients and server would part.
+
+    Raises:
+        ValueError: somebody has changed it, as Flower's wrappers for differential privacy do.
+    """
+    own, given = server.model.arrays(), numpy_of(arrays)
+    if given and any(name not in given or not _same(given[name], value) for name, value in own.items()):
+        raise ValueError(
+            "The arrays of this round are not those that the strategy gave out: a strategy around GradVote has changed "
+            "them, as DifferentialPrivacyServerSideFixedClipping adds noise. Clients hear decisions, not arrays, so "
+            "such noise never reaches them. Use GradVote by itself; for an account client_mod(privacy=)."
+        )
+
+
+def _same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
+    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _by_round(result: Result) -> list[dict[int, MetricRecord]]:

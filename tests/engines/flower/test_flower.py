@@ -10,7 +10,6 @@ import torch
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'gradvote[flower]'")
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.clientapp.mod import LocalDpMod, message_size_mod
 
 from gradvote import algorithms
 from gradvote.core import Algorithm
@@ -258,21 +257,6 @@ def test_numbers_are_given_to_nodes_without_a_partition() -> None:
     strategy = strategy_of(algorithm)
     start(strategy, grid, 2)
     assert sorted(strategy.roster.nodes) == [0, 1, 2]
-
-
-def test_mods_behind_ours_see_the_messages_of_fedavg() -> None:
-    algorithm = algorithms.signsgd()
-    sizes: list[int] = []
-
-    def looks(message: Message, context: Any, call_next: Any) -> Message:
-        sizes.append(len(message.content.array_records["arrays"]))
-        return call_next(message, context)
-
-    local = LocalDpMod(clipping_norm=1.0, sensitivity=1.0, epsilon=8.0, delta=1e-5)
-    mods = [client_mod(algorithm), message_size_mod, local, looks]
-    grid = LocalGrid([app_of(difference, mods) for _ in range(3)])
-    result = start(strategy_of(algorithm, update="difference", fraction_evaluate=0), grid, 2)
-    assert sizes == [4] * 6 and not any(result.abstentions.values())
 
 
 def test_the_median_that_a_nan_does_not_ruin() -> None:
