@@ -125,8 +125,8 @@ CLAIM = Claim(
     title="Whether a sign hides more than its number",
     source="Beyond the papers; that post-processing costs nothing: Dwork, Roth 2014, Proposition 2.1",
     method="ε at δ = 10⁻⁵ of the signs of an update of norm C that is equal on k coordinates, plus Gaussian noise of "
-    "σ·C on each, against an update of zeros, over T rounds: exactly, from two binomial distributions. Beside it the ε of "
-    "the numbers themselves in closed form, and the σ whose numbers would cost as little as the signs.",
+    "σ·C on each, against an update of zeros, over T rounds: exactly, from two binomial distributions. Beside it the ε "
+    "of the numbers themselves in closed form, and the σ whose numbers would cost as little as the signs.",
     cells=cells,
     measure=measure,
     judge=judge,
