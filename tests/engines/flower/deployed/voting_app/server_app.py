@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -24,8 +25,9 @@ def main(grid: Grid, context: Context) -> None:
         update="gradient",
         checkpoint=folder / "server",
         fraction_evaluate=0.0,
-        min_available_nodes=int(config["nodes"]),
     )
+    while len(list(grid.get_node_ids())) < int(config["nodes"]):  # at the start only: one will be killed
+        time.sleep(1.0)
     own = strategy.aggregate_train
 
     def aggregate(number: int, replies: object) -> object:
