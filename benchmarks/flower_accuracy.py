@@ -156,8 +156,8 @@ def liars_of(seed: int) -> list[int]:
     return torch.randperm(M, generator=torch.Generator().manual_seed(seed))[:3].tolist()
 
 
-def measure(name: str, rounds: int, seeds: int) -> dict[str, object]:
-    """All of one data set."""
+def measure(name: str, rounds: int, seeds: int, fixed: Sequence[float] | None) -> dict[str, object]:
+    """All of one data set; `fixed`: these rates (local, η, b) in place of tuned ones."""
     two, three = ByClass(2, redundancy=2), ByClass(redundancy=3)
     honest: Callable[[Tensor], Tensor] = lambda u: u  # noqa: E731 # as the others are called
 
@@ -182,9 +182,17 @@ def measure(name: str, rounds: int, seeds: int) -> dict[str, object]:
     def lied_to(t: Task, s: int, local: float, eta: float, b: float) -> float:
         return votes(t, s, local, eta, b, inverting(liars_of(s)))
 
-    judged, grid = range(FIRST, FIRST + seeds), [*itertools.product(LOCAL, ETA, NOISE)]
-    f, v = best([(x,) for x in LOCAL], two, average), best(grid, two, votes)
-    fh, vh = best([(x,) for x in LOCAL], three, among_honest), best(grid, three, lied_to)
+    def tuned() -> tuple[tuple[float, ...], ...]:
+        one, grid = [(x,) for x in LOCAL], [*itertools.product(LOCAL, ETA, NOISE)]
+        plain = best(one, two, average), best(grid, two, votes)
+        return *plain, best(one, three, among_honest), best(grid, three, lied_to)
+
+    judged = range(FIRST, FIRST + seeds)
+    if fixed is not None:
+        local, eta, b = fixed
+        f, v, fh, vh = (local,), (local, eta, b), (local,), (local, eta, b)
+    else:
+        f, v, fh, vh = tuned()
     rows = {
         "FedAvg": over(judged, False, two, lambda t, s: average(t, s, *f)),
         "vote": over(judged, False, two, lambda t, s: votes(t, s, *v)),
@@ -209,12 +217,13 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["digits", "mnist"])
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fixed", type=float, nargs=3, metavar=("LOCAL", "ETA", "B"), help="rates that are not tuned")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     found = []
     for name in given.data:
-        found.append(measure(name, given.rounds, given.seeds))
+        found.append(measure(name, given.rounds, given.seeds, given.fixed))
         print(json.dumps(found[-1], indent=1), flush=True)
         text = json.dumps(found, indent=1)
         if given.out is not None:

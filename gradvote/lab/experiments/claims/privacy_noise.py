@@ -53,7 +53,7 @@ class PrivateRun(Run):
 def cells(scale: Scale) -> list[Cell]:
     common: dict[str, Any] = {
         "data": "digits",
-        "model": "mlp:hidden=16",
+        "model": "mlp:hidden=[16]",
         "workers": 10,
         "partition": "by-class",
         "partition_options": {"classes_per_worker": 2, "redundancy": 2},
