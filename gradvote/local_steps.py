@@ -92,6 +92,7 @@ def _attached(
             "The inner and the outer optimizer are one object; give two: the inner one steps H times, the outer one "
             "once a round, for instance outer=torch.optim.SGD(model.parameters(), lr=0.7)."
         )
+    _check_unit(optimizers, options.get("privacy"))
     if not optimizers and every != 1:
         raise ValueError(f"Without an inner optimizer the gradient itself is voted on, and every is 1; got {every}.")
     if isinstance(engine, str) and engine not in ENGINES:
@@ -145,6 +146,11 @@ def attach_fragments(
         ValueError: as `attach`; fewer parameters than fragments, or more fragments than steps to a round.
     """
     check_model(model, WHERE)
+    if options.get("privacy") is not None:
+        raise ValueError(
+            "Each fragment would keep an account of its own, but a client's data cost the sum of them all. Give "
+            "privacy= to gradvote.local_steps.attach, without fragments."
+        )
     if not 1 <= fragments <= every:
         raise ValueError(f"Fragments take turns within the {every} steps of a round; got {fragments} of them.")
     if delay and delay >= every // fragments:
@@ -163,12 +169,21 @@ def attach_fragments(
     return Fragments(parts)
 
 
+def _check_unit(optimizers: Sequence[Optimizer], privacy: Any) -> None:
+    """One example moves a model in every local step, and an optimizer makes of it what it likes."""
+    if optimizers and getattr(privacy, "unit", "client") == "example":
+        raise ValueError(
+            "After local steps nobody knows how much of start − now one example has made, so unit='example' cannot be "
+            "kept. Use unit='client'; or optimizer=None, every=1, with gradients of gradvote.privacy.clipped_sum."
+        )
+
+
 class _Exchanged:
     """An exchange and the outer optimizer's step, which the other engines take themselves."""
 
     def __init__(self, exchange: "Exchange", outer: Optimizer) -> None:
         self._exchange, self._outer = exchange, outer
-        self.stats, self.all_stats = exchange.stats, exchange.all_stats
+        self.stats, self.all_stats, self.account = exchange.stats, exchange.all_stats, exchange.account
         self.state_dict, self.load_state_dict = exchange.state_dict, exchange.load_state_dict
 
     def step(self) -> None:
@@ -194,7 +209,7 @@ class _Managed:
     def __init__(self, manager: Any, vote: Any) -> None:
         self._manager, self._vote = manager, vote
         self.stats, self.state_dict, self.load_state_dict = vote.stats, vote.state_dict, vote.load_state_dict
-        self.worker = vote.worker
+        self.worker, self.account = vote.worker, vote.account
 
     def step(self) -> bool:
         self._manager.start_quorum()

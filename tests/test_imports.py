@@ -55,7 +55,19 @@ ONLY = {
         "codecs",
         "aggregators",
     },
-    "engines": {"core", "errors", "ragged", "rng", "layout", "wire", "kernels", "faults", "recipes", "staging"},
+    "engines": {
+        "core",
+        "errors",
+        "ragged",
+        "rng",
+        "layout",
+        "wire",
+        "kernels",
+        "faults",
+        "privacy",
+        "recipes",
+        "staging",
+    },
     "optim": {"core", "theory"},
 }
 BESIDE = {"engines/flower": {"aggregators", "privacy", "schedules", "shuffle"}}

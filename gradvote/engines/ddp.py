@@ -25,6 +25,7 @@ from gradvote.engines.common.flat_buffer import flat_dtype
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.placement import Placement
+from gradvote.engines.common.releases import account_of, releases_of
 from gradvote.engines.common.training import Training
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
@@ -35,6 +36,7 @@ from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
+from gradvote.privacy import Account, Gaussian
 
 WHERE = "attach(ddp, algorithm)"
 AGAIN = "wrap the model in DistributedDataParallel and attach anew, on all ranks"
@@ -63,6 +65,7 @@ def attach(
     timeout: float = 300.0,
     faults: Sequence[Faulty] = (),
     check_parameters_every: int | None = EVERY,
+    privacy: Gaussian | None = None,
 ) -> "DDPVote":
     """Let the workers of a DDP model vote: after `backward()` every gradient is the direction that all agreed on.
 
@@ -80,6 +83,9 @@ def attach(
 
     Every `check_parameters_every` steps, and more often at the start, the parameters of all ranks are compared by their
     digests; where they have parted, the backward pass of all raises the RuntimeError that says so (None: never).
+
+    `privacy` bounds and hides this rank's whole gradient before the vote, which then begins after the last bucket, and
+    keeps an `account`: of unit "client" only. Where the account allows no more, the backward pass raises.
 
     A parameter on which nobody voted has no gradient afterwards. A backward pass that meets a direction in `.grad` is a
     vote of its own, whose direction is added to it.
@@ -106,6 +112,9 @@ def attach(
         training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, inside, ADVICE)
         comparison = Comparison(transport, parameters, check_parameters_every)
         session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
+        _check_unit(privacy)
+        size = session.protocol.layout.size
+        session.releases = releases_of(privacy, size, algorithm, secret, scaler, max_norm)
     session.check_alike(parameters, check_parameters_every)
     _warn_of_buffers(ddp)
     thread = HookThread(session, watch, flat_dtype(training.params), max_norm, comparison)
@@ -128,6 +137,11 @@ class DDPVote:
     def step(self) -> int:
         """The number of the next vote: one more after each synchronising backward pass, also where all skip it."""
         return self._session.step
+
+    @property
+    def account(self) -> Account | None:
+        """What this rank's ballots have cost so far, under `privacy`."""
+        return account_of(self._session.releases)
 
     def stats(self) -> ExchangeStats:
         """What this rank has counted."""
@@ -238,6 +252,14 @@ def _check_is_ddp(model: Any) -> None:
         )
     order = " The arguments are in another order than expected." if isinstance(model, Algorithm) else ""
     raise TypeError(f"{WHERE} takes a torch DistributedDataParallel model; got {in_words(model)}.{order}")
+
+
+def _check_unit(privacy: Gaussian | None) -> None:
+    if isinstance(privacy, Gaussian) and privacy.unit == "example":
+        raise ValueError(
+            "DDP's backward pass adds up the gradients of all examples before each could be bounded. Use "
+            "unit='client', or gradvote.distributed.Exchange with gradvote.privacy.clipped_sum in a loop of your own."
+        )
 
 
 def _reserved(ddp: Any, group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:

@@ -17,7 +17,9 @@ from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.device import check_device
 from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, stack, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
+from gradvote.engines.common.releases import KEY, account_of, load, releases_of, saved_of
 from gradvote.faults import Faulty, diverging, dropped, on_gradients, on_link
+from gradvote.privacy import Account, Gaussian
 from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Kind
 
@@ -40,7 +42,8 @@ class Simulation:
     where faults on the way down make the workers' directions differ (`diverging`). Of the last round it keeps `sent`,
     the ballots as the workers sent them, `ballots`, as they arrived, and `decided`, the parameters on which somebody
     voted, of the decision or of each worker's. `max_norm` bounds the norm of each worker's own gradient before the
-    vote. Private draws are derived from the seed: runs are reproducible.
+    vote. Private draws are derived from the seed: runs are reproducible. `privacy` bounds and hides each worker's
+    update before anything else, with one `account` for each of them; its noise is not reproducible.
     """
 
     protocol: Protocol
@@ -48,6 +51,7 @@ class Simulation:
     faults: Sequence[Faulty] = ()
     max_norm: float | None = None
     device: torch.device = CPU
+    privacy: Gaussian | None = None
     workers: Sequence[State] = field(init=False)
     server: Sequence[State] = field(init=False)
     counts: Counts = field(init=False)
@@ -62,11 +66,17 @@ class Simulation:
             faulty.check(self.num_workers)
         check_max_norm(self.max_norm, self.protocol.algorithm)
         d = self.protocol.layout.size
+        self._releases = releases_of(self.privacy, d, self.protocol.algorithm, max_norm=self.max_norm)
         self.device = torch.empty(0, device=self.device).device  # "cuda" is one of the cards
         self.workers = self.protocol.init_worker(torch.zeros(self.num_workers, d, device=self.device))
         self.server = self.protocol.init_server(torch.zeros(d, device=self.device))
         self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64, device=self.device))
         self._senders = torch.arange(self.num_workers, device=CPU)[:, None]
+
+    @property
+    def account(self) -> Account | None:
+        """What the ballots of each worker have cost so far, under `privacy`."""
+        return account_of(self._releases)
 
     @property
     def diverging(self) -> bool:
@@ -82,10 +92,12 @@ class Simulation:
 
         Raises:
             ValueError: they are on another device.
+            BudgetSpent: the account allows no further release.
         """
         check_device([gradients], self.device)
         ctxs = self.contexts(step, lr)
         gradients = clipped(self.protocol.layout, gradients, self.max_norm)
+        gradients = gradients if self._releases is None else self._releases.release(self.counts.steps, gradients)
         sent, workers = self.protocol.encode(self._spoilt(gradients, ctxs), self.workers, ctxs)
         ballots = self._deliver_up(sent, ctxs)
         workers = self._with_lost(workers, sent, ctxs)
@@ -102,7 +114,10 @@ class Simulation:
         return direction
 
     def state_dict(self) -> dict[str, Any]:
-        """Both sides' state and the counts."""
+        """Both sides' state, the counts, and the account where there is one."""
+        return {**self._states(), **saved_of(self._releases)}
+
+    def _states(self) -> dict[str, Any]:
         c = self.counts
         (abstentions,) = to_host([c.abstentions])
         counts = {"up": c.bytes_up, "down": c.bytes_down, "steps": c.steps, "abstentions": abstentions}
@@ -114,7 +129,9 @@ class Simulation:
         Raises:
             ValueError: the state is that of another simulation; nothing has been changed.
         """
-        check_alike(state, self.state_dict(), "the state")
+        load(self._releases, state, check=True)
+        check_alike({k: v for k, v in state.items() if k != KEY}, self._states(), "the state")
+        load(self._releases, state)
         self.workers, self.server = (states_on(state[side], self.device) for side in ("workers", "server"))
         c = state["counts"]
         self.counts = Counts(to_device(c["abstentions"].clone(), self.device), c["up"], c["down"], c["steps"])

@@ -7,11 +7,12 @@ accounting (RDP) is quicker and an upper bound, which is what stops a run before
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
 from gradvote.errors import MissingExtra
+from gradvote.privacy.ledger import Ledger
 from gradvote.privacy.mechanism import Gaussian
 from gradvote.privacy.noise import CUT_OFF
 
@@ -62,10 +63,17 @@ class Account:
     """The account of one client: `charge` before each release; a ballot that is sent again is no new release.
 
     `dimension` is d, the coordinates of a release: the cut-off tails of the noise are charged to δ for each.
+
+    Raises:
+        ValueError: the mechanism's ledger is of another mechanism or model.
     """
 
     def __init__(self, mechanism: Gaussian, dimension: int) -> None:
         self.mechanism, self.dimension, self.releases = mechanism, dimension, 0
+        self._ledger = None if mechanism.ledger is None else Ledger(mechanism.ledger)
+        found = {} if self._ledger is None else self._ledger.read()
+        if found:
+            self.load_state_dict(dict(found))
 
     def charge(self) -> None:
         """Count one more release.
@@ -79,7 +87,14 @@ class Account:
                 f"{self.mechanism.delta:g} (unit: {self.mechanism.unit}). Stop here, or plan fewer rounds, more noise "
                 "or a larger max_epsilon from the start."
             )
+        if self._ledger is not None:
+            self._ledger.write({**self.state_dict(), "releases": self.releases + 1})
         self.releases += 1
+
+    @property
+    def left(self) -> int:
+        """Releases that are still to come before `max_epsilon`."""
+        return self.affordable - self.releases
 
     @property
     def affordable(self) -> int:
@@ -93,19 +108,36 @@ class Account:
         left = (m.delta if delta is None else delta) - self.releases * self.dimension * CUT_OFF
         return epsilon_of(m.noise_multiplier, self.releases, left, m.rate, method)
 
-    def state_dict(self) -> dict[str, int]:
-        """What a checkpoint needs."""
-        return {"releases": self.releases, "dimension": self.dimension}
+    def get_epsilon(self, delta: float) -> float:
+        """`epsilon` at δ by PLD, under the name that other accountants give it."""
+        return self.epsilon(delta)
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue where `state_dict` was taken.
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs."""
+        own = {name: getattr(self.mechanism, name) for name in ("noise_multiplier", "unit", "rate")}
+        return {"releases": self.releases, "dimension": self.dimension, **own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken; releases that were counted here since are not forgotten.
 
         Raises:
-            ValueError: it is the account of another model.
+            ValueError: it is the account of another model or mechanism.
         """
-        if state["dimension"] != self.dimension:
-            raise ValueError(f"The account is of {state['dimension']} coordinates; {self.dimension} were expected.")
-        self.releases = int(state["releases"])
+        self.check(state)
+        self.releases = max(self.releases, int(state["releases"]))
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Whether a saved account is of this mechanism and model.
+
+        Raises:
+            ValueError: it is not; the sentence says what differs.
+        """
+        for name, own in self.state_dict().items():
+            if name != "releases" and state.get(name) != own:
+                raise ValueError(
+                    f"The account was kept with {name}={state.get(name)}; here it is {own}. An account is of one "
+                    "mechanism and one model: go on with those, or begin a new run and add up both by hand."
+                )
 
 
 @lru_cache(64)

@@ -1,6 +1,7 @@
 """The Gaussian mechanism on a whole update."""
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,9 @@ class Gaussian:
     A value that is not finite becomes zero first: an abstention would tell what the data were. What is not hidden: that
     a client answered, when, and the metrics it sent.
 
+    `ledger` is a file of this worker alone in which releases are counted before they leave, for a process that may be
+    started again from an older checkpoint, or from none.
+
     Raises:
         ValueError: a number that cannot be right.
     """
@@ -36,6 +40,7 @@ class Gaussian:
     delta: float = 1e-5
     max_epsilon: float | None = None
     rate: float = 1.0
+    ledger: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:

@@ -63,7 +63,7 @@ def test_a_run_stops_before_the_limit_and_a_checkpoint_keeps_the_count() -> None
     again.load_state_dict(account.state_dict())
     with pytest.raises(BudgetSpent):
         again.charge()
-    with pytest.raises(ValueError, match="1000 coordinates"):
+    with pytest.raises(ValueError, match="dimension=1000"):
         Account(mechanism, 7).load_state_dict(account.state_dict())
 
 

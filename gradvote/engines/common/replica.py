@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
-from gradvote.engines.common import worker_faults
+from gradvote.engines.common import releases, worker_faults
 from gradvote.engines.common.arguments import check_algorithm, check_members, check_model, check_optimizers
 from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.clipping import clipped
@@ -23,9 +23,11 @@ from gradvote.engines.common.parameter_check import EVERY, ParameterCheck
 from gradvote.engines.common.parameters import check_gradients, check_modules, parameters_of
 from gradvote.engines.common.payloads import check_alike, moved, stack, states_on
 from gradvote.engines.common.protocol import Planes, protocol_for
+from gradvote.engines.common.releases import releases_of
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.training import Training
 from gradvote.faults import Faulty
+from gradvote.privacy import Gaussian
 from gradvote.staging import CPU, to_host
 from gradvote.wire import Kind, WireError
 
@@ -66,6 +68,7 @@ class Replica:
         scaler: GradScaler | None = None,
         max_norm: float | None = None,
         check_every: int | None = EVERY,
+        privacy: Gaussian | None = None,
     ) -> None:
         check_given(model, optimizer, algorithm)
         optimizers = check_optimizers(optimizer, WHERE)
@@ -77,6 +80,8 @@ class Replica:
         self.params, self.optimizers = parameters.tensors, self._training.optimizers
         self._group_of, self._own_step = self.optimizers.group_of(), OwnStep(optimizers)
         self.protocol = protocol_for(self.params, algorithm, seed, parameters.names)
+        size = self.protocol.layout.size
+        self.releases = releases_of(privacy, size, algorithm, secret, scaler, max_norm, restarts=True)
         self.device = parameters.device
         self._buffer = FlatBuffer(flat_dtype(self.params), self.device)
         self.worker = self.protocol.init_worker(self._zeros(self.device))
@@ -85,13 +90,17 @@ class Replica:
         self._half_way: Slot | None = None
 
     def vote(self, slot: Slot) -> Ballot:
-        """The ballot on the gradients of now; a parameter without one abstains. No state changes.
+        """The ballot on the gradients of now; a parameter without one abstains. No state changes but the account.
+
+        Under an account a step that is tried again votes with what it has released already.
 
         Raises:
             ValueError: a gradient cannot be exchanged, or other parameters are trained than at the start.
             RuntimeError: a gradient holds the last direction still.
+            BudgetSpent: the account allows no further release.
         """
         flat = clipped(self.protocol.layout, self._gradient(), self._training.max_norm)
+        flat = flat if self.releases is None else self.releases.release(slot.step, flat)
         lr = self.optimizers.rates()
         ctxs = self.protocol.contexts(slot.step, self.number, lr, slot.attempt, self.secret, self.device)
         faults, num = self._lies
@@ -217,7 +226,8 @@ class Replica:
 
     def state_dict(self) -> dict[str, Any]:
         """The memories of worker and server, as copies on the CPU."""
-        return {"worker": copied(states_on(self.worker, CPU)), "server": copied(self.server)}
+        own = {"worker": copied(states_on(self.worker, CPU)), "server": copied(self.server)}
+        return {**own, **releases.saved_of(self.releases)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over both memories.
@@ -227,6 +237,7 @@ class Replica:
         """
         check_alike(state.get("worker"), self.worker, "the worker's memory")
         check_alike(state.get("server"), self.server, "the server's memory")
+        releases.load(self.releases, state)
         self.worker, self.server = states_on(copied(state["worker"]), self.device), copied(state["server"])
 
     @property

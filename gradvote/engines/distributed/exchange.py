@@ -18,6 +18,7 @@ from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
 from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.placement import Placement
+from gradvote.engines.common.releases import account_of, releases_of
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
@@ -32,6 +33,7 @@ from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
+from gradvote.privacy import Account, Gaussian
 
 WHERE = "Exchange(params, algorithm)"
 AGAIN = "build the exchange anew, on all ranks"
@@ -62,7 +64,9 @@ class Exchange:
     number of parts in which the gradient travels, so that work and transfer overlap (None: what is faster in the first
     steps). `timeout` (seconds) is how long a rank waits for the others; a `group` of only some of the ranks is used as
     it is, with its own timeout. Every `check_parameters_every` steps, and more often at the start, the parameters of
-    all ranks are compared by their digests (None: never).
+    all ranks are compared by their digests (None: never). `privacy` bounds and hides this rank's whole gradient before
+    anything else is done with it, and keeps an `account`; a rank without one sends what it has. With unit="example" the
+    gradients must be those of `gradvote.privacy.clipped_sum`.
 
     Raises:
         TypeError: something else than expected was given.
@@ -86,6 +90,7 @@ class Exchange:
         timeout: float = 300.0,
         faults: Sequence[Faulty] = (),
         check_parameters_every: int | None = EVERY,
+        privacy: Gaussian | None = None,
     ) -> None:
         modules = owners.live_modules()
         own_group = private_group(group, timeout) or group
@@ -100,6 +105,8 @@ class Exchange:
             optimizers = check_optimizers(optimizer, WHERE)
             self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
             self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
+            size = self._session.protocol.layout.size
+            self._session.releases = releases_of(privacy, size, algorithm, secret, scaler, max_norm)
             chunks = chunks if algorithm.aggregate.separable else 1
             self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch.ranks)
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks, pipeline.is_wide(algorithm))
@@ -122,6 +129,7 @@ class Exchange:
             ExchangeError: another rank failed or did not answer in time; the text names it.
             ParametersDiffer: the ranks hold different parameters; the text names them.
             RuntimeError: an earlier step failed half way.
+            BudgetSpent: this rank's account allows no further release; nothing was sent.
         """
         try:
             started = time.perf_counter()
@@ -159,7 +167,7 @@ class Exchange:
         check_gradients(user.names, gradients.values())
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         keys = [(k, len(layouts)) for k in range(len(layouts))]
-        update = self._update(layouts, gradients, scale)
+        update = self._update(layouts, self._seen(gradients), scale)
         targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
         if self._overflowed(gradients):
             user.scaling.settle(True)
@@ -177,6 +185,19 @@ class Exchange:
         user.scaling.settle(not decided)
         user.give(targets, decided, scale)
         self._session.commit(dict(zip(keys, rounds, strict=True)), traffic)
+
+    @property
+    def account(self) -> Account | None:
+        """What this rank's ballots have cost so far, under `privacy`."""
+        return account_of(self._session.releases)
+
+    def _seen(self, gradients: Mapping[int, Tensor | None]) -> Mapping[int, Tensor | None]:
+        """What others may see of the gradients."""
+        session = self._session
+        if session.releases is None:
+            return gradients
+        layout, gather = session.protocol.layout, self._buffer.gather
+        return session.releases.of_gradients(session.step, layout, gather, gradients, self.params)
 
     def _overflowed(self, gradients: Mapping[int, Tensor | None]) -> bool:
         """Whether most ranks' gradients overflowed under a scaler: asked before any memory changes."""

@@ -83,9 +83,9 @@ class _Step:
 class HookThread(threading.Thread):
     """Exchanges buckets one after another, and resolves all futures of a step together after its last bucket.
 
-    Small buckets wait until they are `SMALL` bytes together, or the last one is there. With `max_norm` all wait for the
-    last one, as the norm of the whole gradient is known then; with a rule that needs whole vectors they also travel
-    together.
+    Small buckets wait until they are `SMALL` bytes together, or the last one is there. With `max_norm`, or under an
+    account of privacy, all wait for the last one, as the norm of the whole gradient is known then; with a rule that
+    needs whole vectors they also travel together.
     With a scaler, gradients are divided by its scale before the vote, and directions multiplied by it, as the scaler
     will divide them. Where most ranks overflowed, all gradients become infinite and no state changes: every rank's
     scaler skips the step and shrinks its scale. That is known at the end of a step: until then the old states stay
@@ -160,21 +160,30 @@ class HookThread(threading.Thread):
         step.waiting = []
         if step.scale is not None:
             step.overflow |= not all_finite(gradients[i] for i in used)
+        if self._session.releases is not None:
+            return  # the whole gradient is released at once
         if self._max_norm is None:
             self._exchange([group], 1.0)
         else:
             update = self._update([group])
             step.squares += [squares(own, update(own)) for own in evenly_cut(layout, SLICE)]
 
-    def _exchange(self, groups: Sequence[Joined], shrink: float) -> None:
-        update = self._update(groups)
+    def _exchange(self, groups: Sequence[Joined], shrink: float, released: Mapping[int, Tensor] | None = None) -> None:
+        update = self._update(groups, released)
         shorter: Update = update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
         self._step.traffic += pipeline.run(self._session.transport, [group.round_ for group in groups], shorter)
 
-    def _update(self, groups: Sequence[Joined]) -> Update:
-        """The true gradients of groups, slice by slice."""
+    def _released(self, groups: Sequence[Joined]) -> dict[int, Tensor]:
+        """What others may see of all gradients."""
+        session, places = self._session, {i: own for group in groups for i, own in group.gradients.items()}
+        assert session.releases is not None
+        layout, shaped = session.protocol.layout, [places[i] for i in range(len(places))]
+        return session.releases.of_gradients(session.step, layout, self._buffer.gather, _wanted(groups), shaped)
+
+    def _update(self, groups: Sequence[Joined], released: Mapping[int, Tensor] | None = None) -> Update:
+        """The true gradients of groups, slice by slice, or what is `released` of them."""
         scale = self._step.scale
-        wanted = {i: own if i in group.used else None for group in groups for i, own in group.gradients.items()}
+        wanted = _wanted(groups) if released is None else released
 
         def update(layout: Layout) -> Tensor:
             flat = self._buffer.gather(layout, wanted)
@@ -185,7 +194,10 @@ class HookThread(threading.Thread):
     def _finish(self) -> None:
         step = self._step
         self._comparison.look(self._session.step)
-        if self._max_norm is not None:
+        if self._session.releases is not None:
+            groups = [*step.groups.values()]
+            self._exchange(groups, 1.0, self._released(groups))
+        elif self._max_norm is not None:
             self._exchange([*step.groups.values()], factor(step.squares, self._max_norm))
         self.abstained = any(group.round_.abstained for group in step.groups.values())
         self.skipped = step.scale is not None and self._session.transport.most(step.overflow)
@@ -209,6 +221,11 @@ class HookThread(threading.Thread):
         if self._error is not None:
             raise self._error
         return bucket.buffer
+
+
+def _wanted(groups: Sequence[Joined]) -> dict[int, Tensor | None]:
+    """The gradients of groups; None for a parameter that was not used."""
+    return {i: own if i in group.used else None for group in groups for i, own in group.gradients.items()}
 
 
 @contextmanager

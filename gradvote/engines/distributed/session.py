@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from gradvote.core import Algorithm
+from gradvote.engines.common import releases
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.part import part_of
 from gradvote.engines.common.placement import Placement, block_sizes, served
 from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.common.recipe import check_saved
+from gradvote.engines.common.releases import Releases
 from gradvote.engines.distributed.alike import check_alike
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.pipeline import Traffic
@@ -53,6 +55,7 @@ class Session:
         for faulty in faults:
             faulty.check_real(transport.num_ranks)
         self.secret, self.faults, self.step = secret, tuple(faults), 0
+        self.releases: Releases | None = None
         self.owners = _owners(self.protocol.layout)
         self.seats: dict[Hashable, Seat] = {}
         self.loose: tuple[StateRows, StateRows] = ({}, {})
@@ -141,6 +144,7 @@ class Session:
             "block_sizes": torch.tensor(block_sizes(self.protocol.layout), device=CPU),
             "worker": saved_of(worker, self.owners, self.names),
             "server": saved_of(server, self.owners, self.names),
+            **releases.saved_of(self.releases),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -150,8 +154,10 @@ class Session:
             ValueError: it belongs to another algorithm, seed, model, rank, number of ranks or placement.
         """
         self._check(state)
+        releases.load(self.releases, state, check=True)
         sizes = block_sizes(self.protocol.layout)
         self.resume(rows_from(state["worker"], sizes), rows_from(state["server"], sizes), int(state["step"]))
+        releases.load(self.releases, state)
 
     def resume(self, worker: StateRows, server: StateRows, step: int) -> None:
         """Continue with these states, of which the server's are those of any rank, at a step."""

@@ -29,6 +29,7 @@ from gradvote.engines.elastic.servers.placement import Placement, check_placemen
 from gradvote.engines.elastic.timeouts import Timeouts
 from gradvote.engines.elastic.vote import ElasticVote
 from gradvote.faults import Faulty
+from gradvote.privacy import Gaussian
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
@@ -56,6 +57,7 @@ def attach(
     placement: Placement = "replicated",
     check_parameters_every: int | None = EVERY,
     insecure: bool = False,
+    privacy: Gaussian | None = None,
 ) -> ElasticVote:
     """Let workers vote that may come and go; `step()` exchanges ballots and takes the optimizer's step.
 
@@ -86,6 +88,10 @@ def attach(
     these are signed (Ed25519), and a worker that sends different ones is left out for good, where it stops the run
     otherwise. All workers sign, or none. Without keys a worker listens on the loopback only, unless `insecure`.
 
+    `privacy` bounds and hides this worker's whole gradient before the vote, and keeps an `account` with a ledger. A
+    step that is tried again sends the same release again; where the account allows no more, `step` raises BudgetSpent,
+    and the others go on without this worker.
+
     Raises:
         TypeError: something else than expected was given.
         ValueError: nothing to train, a rule that needs whole vectors where they are cut into shards, a parameter that
@@ -111,7 +117,8 @@ def attach(
     for faulty in faults:
         faulty.check_real(expected, on_links=False)
     lies = tuple(faults), expected
-    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, scaler, max_norm, check_parameters_every)
+    user = scaler, max_norm, check_parameters_every, privacy
+    replica = Replica(model, optimizer, algorithm, number, seed, secret, lies, *user)
     server = server_of(placement, replica, expected)
     naming, credentials = naming_of(keys, number, register), credentials_of(keys, number)
     place = host_of(host, credentials, insecure)

@@ -11,6 +11,7 @@ from typing import Any, Self
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.common.recipe import check_saved
+from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import VERSION
 from gradvote.engines.common.signals import signals_call
 from gradvote.engines.common.slot import Slot
@@ -33,6 +34,7 @@ from gradvote.engines.elastic.servers.server import Server
 from gradvote.engines.elastic.signing.names import SIGNED, Naming
 from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
 from gradvote.engines.elastic.voting import VotingRound
+from gradvote.privacy import Account
 
 LEAVING = 1.0
 """The longest that a worker which was asked to stop stays for what the others still want of it, in seconds."""
@@ -140,6 +142,11 @@ class ElasticVote:
         """The vote of now; one that was sent in this round stands."""
         interrupted = self._open_round()
         return self._server.replica.vote(self._node.slot) if interrupted is None else interrupted.ballot
+
+    @property
+    def account(self) -> Account | None:
+        """What this worker's ballots have cost so far, under `privacy`."""
+        return account_of(self._server.replica.releases)
 
     def stats(self) -> ElasticStats:
         """What this worker has seen since it joined."""

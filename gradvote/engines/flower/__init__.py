@@ -1,10 +1,11 @@
 """Flower: a strategy for the ServerApp, a mod for the ClientApp; one-bit rounds both ways.
 
-A round in order. `strategy` asks the nodes that `roster` draws, with one shared record and the decisions that each has
-missed (`records`). On the client `client` brings the model of `client_state` up to date, lets the user's train function
-run, and encodes what it returned. `replies` reads ballots, or why there is none; `server` combines them, takes the step
-of `model` and keeps the decision. `checkpoint` writes all of it. `metrics` are means of what clients count, `leaves` is
-how states are kept, `median` has strategies without signs that a NaN does not ruin.
+A round in order. `asking` asks the nodes that `roster` draws for the `strategy`, with one shared record and the
+decisions that each has missed (`records`). On the client `client` brings the model of `client_state` up to date, lets
+the user's train function run, and encodes what it returned. `replies` reads ballots, or why there is none; `server`
+combines them, takes the step of `model` and keeps the decision. `checkpoint` writes all of it. `metrics` are means of
+what clients count, `leaves` is how states are kept, `median` has strategies without signs that a NaN does not ruin,
+`other_mods` looks at Flower's own mods behind ours.
 """
 
 from importlib.util import find_spec

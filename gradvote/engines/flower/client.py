@@ -13,12 +13,24 @@ from flwr.common.logger import log
 from torch import Tensor
 
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_members, in_words
+from gradvote.engines.common.arguments import check_algorithm, check_members
 from gradvote.engines.common.clipping import check_max_norm, clipped
+from gradvote.engines.common.releases import Releases, check_privacy
 from gradvote.engines.flower.client_state import ClientState, keep, kept
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
-from gradvote.engines.flower.records import MODEL, MOMENTA, NAME, Call, Decided, Reply, arrays_in, config_in
-from gradvote.privacy import Account, BudgetSpent, Gaussian
+from gradvote.engines.flower.other_mods import check_mods
+from gradvote.engines.flower.records import (
+    MODEL,
+    MOMENTA,
+    NAME,
+    Call,
+    Decided,
+    Reply,
+    arrays_in,
+    config_in,
+    digest_of,
+)
+from gradvote.privacy import BudgetSpent, Gaussian
 
 Next = Callable[[Message, Context], Message]
 NO_MODEL = "it has no model of this run yet, or missed more rounds than the server remembers; it gets the model now"
@@ -38,7 +50,11 @@ class ClientMod:
         check_algorithm(algorithm, "client_mod(algorithm)")
         check_members(algorithm)
         check_max_norm(max_norm, algorithm)
-        _check_privacy(privacy, reproducible, max_norm)
+        if privacy is not None and reproducible:
+            raise ValueError(
+                "reproducible=True derives draws from a public seed; with privacy they must be nobody's to repeat."
+            )
+        check_privacy(privacy, algorithm, keyed=True, max_norm=max_norm, restarts=folder is None)
         self._privacy = privacy
         self._algorithm, self._folder, self._max_norm = algorithm, folder, max_norm
         self._reproducible = reproducible
@@ -47,6 +63,7 @@ class ClientMod:
         """Answer one message of the strategy."""
         call = Call.read(config_in(message.content))
         self._check_recipe(call)
+        noise = check_mods(call_next, call.asks, self._privacy is not None)
         state = self._state(call, context)
         ready = call.asks != "hello" and _catch_up(state, call, message.content, self._algorithm)
         if not ready:
@@ -56,6 +73,9 @@ class ClientMod:
             answer = self._evaluate(state, call, message, context, call_next)
         else:
             answer = self._train(state, call, message, context, call_next)
+            if noise is not None and answer.has_content():
+                state.releases += 1
+                noise.tell(state.releases)
         keep(state, context.state, self._file(context))
         return answer
 
@@ -92,9 +112,10 @@ class ClientMod:
     def _released(self, state: ClientState, update: Tensor) -> Tensor:
         """The update as it may be seen; the account is charged first, and kept with the ballot."""
         assert self._privacy is not None
-        account = Account(self._privacy, update.numel())
-        account.releases = state.releases
-        account.charge()
+        releases = Releases(self._privacy, update.numel())
+        account = releases.account
+        account.releases = max(account.releases, state.releases)
+        seen = releases.release(0, update)
         state.releases = account.releases
         log(
             INFO,
@@ -105,7 +126,7 @@ class ClientMod:
             "an upper bound by RDP" if self._privacy.rate < 1 else "exact",
             self._privacy.unit,
         )
-        return self._privacy.release(update)
+        return seen
 
     def _evaluate(self, state: ClientState, call: Call, message: Message, context: Context, call_next: Next) -> Message:
         assert state.model is not None
@@ -132,7 +153,8 @@ class ClientMod:
         return self._folder / ("client.npz" if own is None else f"client-{own}.npz")
 
     def _check_recipe(self, call: Call) -> None:
-        if call.recipe != repr(self._algorithm):
+        own = repr(self._algorithm)
+        if call.recipe not in (own, digest_of(own)):
             raise ValueError(
                 f"The server votes by {call.recipe}, but this client_mod by {self._algorithm!r}. Give both the same "
                 "algorithm, from a module that both import."
@@ -164,21 +186,6 @@ def client_mod(
         TypeError, ValueError: no algorithm, or one that clients who come and go cannot run.
     """
     return ClientMod(algorithm, None if folder is None else Path(folder), reproducible, max_norm, privacy)
-
-
-def _check_privacy(privacy: Gaussian | None, reproducible: bool, max_norm: float | None) -> None:
-    if privacy is None:
-        return
-    if not isinstance(privacy, Gaussian):
-        raise TypeError(f"privacy takes a gradvote.privacy.Gaussian; got {in_words(privacy)}.")
-    if reproducible:
-        raise ValueError(
-            "reproducible=True derives draws from a public seed; with privacy they must be nobody's to repeat."
-        )
-    if max_norm is not None:
-        raise ValueError(
-            f"privacy bounds the update by its own max_norm={privacy.max_norm}; leave max_norm={max_norm} out."
-        )
 
 
 def _catch_up(state: ClientState, call: Call, content: RecordDict, algorithm: Algorithm) -> bool:

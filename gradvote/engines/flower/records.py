@@ -5,6 +5,7 @@ each decision N that it may have missed (again the same object for all), or `gra
 the model. Back: `gradvote` with the packed ballot as bytes, or why there is none.
 """
 
+import hashlib
 import math
 import struct
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 NAME = "gradvote"
 MODEL, MOMENTA = f"{NAME}.model", f"{NAME}.momenta"
-WORDS, NUMBERS = ("asks", "history", "recipe", "key"), ("number", "base", "seed", "proposed")
+WORDS, NUMBERS = ("asks", "history", "recipe", "key"), ("number", "base", "seed")
 T = TypeVar("T", int, float, str, bytes)
 
 
@@ -54,7 +55,8 @@ class Call:
     to evaluate, or only who one is ("hello").
 
     `base` is the version of the model that the round begins with, `history` names the run it belongs to, `key`
-    the record in which the train function gets its arrays. `proposed` is a worker's number for one that has none.
+    the record in which the train function gets its arrays. `proposed` is a worker's number for one that has none,
+    `voted` the names of what is trained, where the model is sent. `recipe` is the algorithm's text, or `digest_of` it.
     """
 
     asks: str
@@ -71,15 +73,17 @@ class Call:
 
     def record(self) -> ConfigRecord:
         """As a record."""
-        outer = {f"outer.{key}": float(value) for key, value in self.outer.items()}
+        outer = {f"outer.{key}": float(value) for key, value in self.outer.items() if value}
         own = {name: getattr(self, name) for name in (*WORDS, *NUMBERS, "lr")}
+        own |= {} if self.proposed < 0 else {"proposed": self.proposed}
         return ConfigRecord({**own, **outer, "voted": [*self.voted]})
 
     @staticmethod
     def read(record: ConfigRecord) -> "Call":
         """The inverse of `record`."""
         words: dict[str, Any] = {name: taken(record, name, str) for name in WORDS}
-        numbers: dict[str, Any] = {name: taken(record, name, int) for name in NUMBERS}
+        given = (*NUMBERS, "proposed") if "proposed" in record else NUMBERS
+        numbers: dict[str, Any] = {name: taken(record, name, int) for name in given}
         outer = {key.removeprefix("outer."): taken(record, key, float) for key in record if key.startswith("outer.")}
         voted = record.get("voted", [])
         names = tuple(str(name) for name in voted) if isinstance(voted, list) else ()
@@ -111,6 +115,11 @@ class Reply:
         record = config_in(content)
         numbers = {name: taken(record, name, int) for name in ("worker", "version")}
         return Reply(**numbers, ballot=taken(record, "ballot", bytes), reason=taken(record, "reason", str))
+
+
+def digest_of(recipe: str) -> str:
+    """A name of an algorithm that is shorter than its text."""
+    return hashlib.blake2b(recipe.encode(), digest_size=8).hexdigest()
 
 
 def config_in(content: RecordDict) -> ConfigRecord:

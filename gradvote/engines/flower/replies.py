@@ -1,16 +1,20 @@
 """What came back: ballots, and why there is none of whom."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 
 from gradvote.core import Payload
+from gradvote.engines.flower.asking import Asked
 from gradvote.engines.flower.metrics import LONGEST, Numbers, last_line, numbers
 from gradvote.engines.flower.records import Reply, ReplyError
 from gradvote.engines.flower.roster import Roster
 from gradvote.wire import WireError
 
+LINK_ERRORS = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
+"""What the SuperLink says in a node's place: it is gone, or nothing came in time."""
 Open = Callable[[int, bytes], Sequence[Payload]]
 
 
@@ -24,11 +28,11 @@ class Ballots:
     answered: set[int] = field(default_factory=set)
 
 
-def read(replies: Iterable[Message], asked: Mapping[int, int], roster: Roster, opened: Open | None) -> Ballots:
+def read(replies: Iterable[Message], asked: Asked, roster: Roster, opened: Open | None, timeout: float) -> Ballots:
     """Read the replies of the nodes that were asked; the first of each counts. No `opened`: no ballots."""
     found = Ballots()
     for message in replies:
-        worker = asked.get(message.metadata.src_node_id)
+        worker = asked.worker_of(message)
         if worker is None or worker in found.answered:
             continue
         found.answered.add(worker)
@@ -36,12 +40,16 @@ def read(replies: Iterable[Message], asked: Mapping[int, int], roster: Roster, o
             _take(message, worker, roster, opened, found)
         except (ReplyError, WireError) as error:
             found.reasons[worker] = str(error)
+    for worker in set(asked.workers.values()) - found.answered:
+        found.reasons[worker] = f"no answer within {timeout:g} s"
     return found
 
 
 def _take(message: Message, worker: int, roster: Roster, opened: Open | None, found: Ballots) -> None:
     if message.has_error():
-        raise ReplyError(f"its ClientApp failed: {last_line(message.error.reason)}")
+        code = message.error.code
+        who = "its ClientApp failed" if code not in LINK_ERRORS else "the SuperLink has no answer of it"
+        raise ReplyError(f"{who}: {last_line(message.error.reason)}")
     reply = Reply.read(message.content)
     if reply.worker != worker:
         raise ReplyError(f"it answers as worker {reply.worker}")

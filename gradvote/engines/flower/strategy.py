@@ -2,23 +2,25 @@
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Literal
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
+from numpy.typing import NDArray
 
 from gradvote.aggregators.weights import capped
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_algorithm, check_members
 from gradvote.engines.flower import checkpoint, metrics
+from gradvote.engines.flower.asking import Asked, Asking
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
-from gradvote.engines.flower.records import MODEL, MOMENTA, NAME, Call, Reply, ReplyError
 from gradvote.engines.flower.replies import Ballots, read
 from gradvote.engines.flower.roster import Roster
 from gradvote.engines.flower.server import FederatedServer
@@ -26,8 +28,6 @@ from gradvote.errors import unknown
 from gradvote.schedules import Constant, Schedule
 
 UPDATES, WEIGHTS = ("difference", "gradient"), ("equal", "examples")
-WAIT = 1.0
-"""Seconds between two looks at which nodes are there."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class GradVote(Strategy):
         self.abstentions: dict[int, dict[int, str]] = {}
         self.undecided: list[int] = []
         self.roster, self._server, self._timeout = Roster(), None, 3600.0
-        self._asked: dict[int, int] = {}
+        self._asked, self._begun = Asked(), monotonic()
 
     _server: FederatedServer | None
 
@@ -139,6 +139,8 @@ class GradVote(Strategy):
         arrays = record_of(server.model.arrays())
         own = super().start(grid, arrays, max(0, num_rounds - done), timeout, train_config, evaluate_config, evaluate)
         moved = [{n + done: r for n, r in by.items()} for by in _by_round(own)]
+        if self.undecided:
+            log(WARNING, "%d of %d rounds decided NOTHING, see result.undecided.", len(self.undecided), server.version)
         return VotedResult(record_of(server.model.arrays()), *moved, self.abstentions, self.undecided)
 
     def configure_train(
@@ -146,13 +148,13 @@ class GradVote(Strategy):
     ) -> Iterable[Message]:
         """The messages of a round: to all nodes with the same record, and the decisions that each has missed."""
         server = self._begin(arrays)
+        _check_untouched(arrays, server)
         number = server.version + 1
         config["server-round"] = number
         if self.local_steps is not None:
             config["local-steps"] = self.local_steps
-        call = self._call(self.update, number)
-        self._asked = {}
-        return self._messages("train", call, config, grid)
+        self._asked, self._begun = self._asking(grid).round("train", self.update, number, config), monotonic()
+        return self._asked.messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -160,16 +162,16 @@ class GradVote(Strategy):
         """Close the round: the new model, and metrics of who voted."""
         server = self._begin(None)
         number, lr = server.version + 1, self.lr(server.version, 0)
-        found = read(replies, self._asked, self.roster, lambda worker, raw: server.open(worker, raw, lr))
-        for worker in set(self._asked.values()) - found.answered:
-            found.reasons[worker] = f"no answer within {self._timeout:g} s"
+        took = monotonic() - self._begun
+        opened = lambda worker, raw: server.open(worker, raw, lr)  # noqa: E731 # closes over the round's rate
+        found = read(replies, self._asked, self.roster, opened, self._timeout)
         decided = len(found.payloads) >= self.min_voters
         if decided:
             server.decide(found.payloads, lr, self._weights(found))
         else:
             server.close_undecided(lr)
             self.undecided.append(number)
-        self._tell(number, found, decided)
+        self._tell(number, found, decided, took)
         if self.checkpoint is not None:
             checkpoint.save(self.checkpoint, server, self.roster, self.abstentions, self.undecided)
         counted = {"voters": len(found.payloads), "abstained": len(found.reasons), "decided": int(decided)}
@@ -182,11 +184,12 @@ class GradVote(Strategy):
         """The messages of an evaluation: they bring the last decision, too."""
         server = self._begin(arrays)
         config["server-round"] = server.version
-        return self._messages("evaluate", self._call("arrays", server.version), config, grid)
+        self._asked = self._asking(grid).round("evaluate", "arrays", server.version, config)
+        return self._asked.messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The mean of the clients' metrics."""
-        found = read(replies, self._asked, self.roster, None)
+        found = read(replies, self._asked, self.roster, None, self._timeout)
         for worker, reason in sorted(found.reasons.items()):
             log(WARNING, "Worker %d did not evaluate: %s.", worker, reason)
         mean = metrics.mean(found.metrics, self.weighted_by_key)
@@ -203,83 +206,11 @@ class GradVote(Strategy):
             self._server = server
         return self._server
 
-    def _call(self, asks: str, number: int, proposed: int = -1) -> Call:
-        server = self._begin(None)
-        return Call(
-            asks,
-            number,
-            server.version,
-            self.lr(server.version, 0),
-            self.seed,
-            server.history,
-            repr(self.algorithm),
-            self.arrayrecord_key,
-            asdict(self.outer),
-            tuple(server.model.names),
-            proposed,
-        )
-
-    def _messages(self, kind: str, call: Call, config: ConfigRecord, grid: Grid) -> list[Message]:
-        share, fewest = self.shares[kind]
-        if share == 0:
-            return []
-        nodes = self._nodes(grid, fewest)
-        there = len(self.roster.present(nodes))
-        chosen = self.roster.sample(nodes, max(int(there * share), min(fewest, there)), self.seed, call.number)
-        self._asked = {self.roster.nodes[number]: number for number in chosen}
-        records: dict[int, RecordDict] = {}
-        for version in {self.roster.versions[number] for number in chosen}:
-            records[version] = RecordDict({**self._news(version), NAME: call.record(), self.configrecord_key: config})
-        log(INFO, "Round %d: %s of %d nodes are asked to %s.", call.number, len(chosen), len(nodes), kind)
-        message_type = MessageType.TRAIN if kind == "train" else MessageType.EVALUATE
-        return [
-            Message(records[self.roster.versions[n]], self.roster.nodes[n], message_type, ttl=self._timeout)
-            for n in chosen
-        ]
-
-    def _news(self, version: int) -> dict[str, ArrayRecord | ConfigRecord]:
-        """What a client of this version has missed: decisions, or the model with its momenta."""
-        server = self._begin(None)
-        missed = server.since(version)
-        if missed is not None:
-            return {f"{NAME}.{own.number}": own.record() for own in missed}
-        momenta = {str(i): own.numpy() for i, own in enumerate(server.momenta)}
-        whole: dict[str, ArrayRecord | ConfigRecord] = {MODEL: record_of(server.model.arrays())}
-        if version >= 0:
-            whole |= {f"{NAME}.{own.number}": own.record() for own in server.counted_since(version)}
-        return {**whole, MOMENTA: record_of(momenta)} if momenta else whole
-
-    def _nodes(self, grid: Grid, fewest: int) -> list[int]:
-        """The nodes that are there, once there are enough; new ones are asked who they are."""
-        needed = max(fewest, self.min_available_nodes)
-        while len(nodes := sorted(grid.get_node_ids())) < needed:
-            log(INFO, "Waiting for nodes: %d are there, %d are needed.", len(nodes), needed)
-            sleep(WAIT)
-        strangers = self.roster.strangers(nodes)
-        if strangers:
-            self._greet(grid, strangers, nodes)
-        return nodes
-
-    def _greet(self, grid: Grid, strangers: list[int], nodes: list[int]) -> None:
-        begun = monotonic()
-        numbers = self.roster.free(len(strangers))
-        calls = {node: self._call("hello", 0, n) for node, n in zip(strangers, numbers, strict=True)}
-        hello = [
-            Message(RecordDict({NAME: call.record()}), node, MessageType.TRAIN, ttl=self._timeout)
-            for node, call in calls.items()
-        ]
-        silent = set(strangers)
-        for message in grid.send_and_receive(hello, timeout=self._timeout):
-            node = message.metadata.src_node_id
-            silent.discard(node)
-            try:
-                if message.has_error():
-                    raise ReplyError(metrics.last_line(message.error.reason))
-                self.roster.enrol(node, Reply.read(message.content), nodes)
-            except ReplyError as error:
-                log(WARNING, "Node %d takes no part: %s", node, error)
-        for node in sorted(silent):
-            log(WARNING, "Node %d takes no part yet: no answer within %.0f s.", node, monotonic() - begun)
+    def _asking(self, grid: Grid) -> Asking:
+        """Who asks in this round."""
+        keys = self.arrayrecord_key, self.configrecord_key
+        server, lr = self._begin(None), self.lr
+        return Asking(grid, server, self.roster, self._timeout, lr, self.shares, self.min_available_nodes, keys)
 
     def _weights(self, found: Ballots) -> Mapping[int, float] | None:
         """The workers' weights, none above the cap; None: equal ones."""
@@ -289,20 +220,49 @@ class GradVote(Strategy):
         given = tuple(metrics.weight(found.metrics.get(n, {}), self.weighted_by_key) for n in workers)
         return dict(zip(workers, capped(given, max(self.cap, 1 / len(workers))), strict=True)) if any(given) else None
 
-    def _tell(self, number: int, found: Ballots, decided: bool) -> None:
+    def _tell(self, number: int, found: Ballots, decided: bool, took: float) -> None:
         self.abstentions[number] = dict(sorted(found.reasons.items()))
         for worker, reason in self.abstentions[number].items():
             log(WARNING, "Round %d: worker %d abstained: %s.", number, worker, reason.rstrip("."))
         if not decided:
             log(
                 WARNING,
-                "Round %d decided NOTHING and the model stays: %d ballots, but min_voters is %d. If clients need more "
-                "than %g s, raise start(timeout=).",
+                "Round %d decided NOTHING and the model stays: %d ballots, but min_voters is %d. A SuperNode starts a "
+                "process for each message, which takes long on a busy machine: if clients need more than %g s, raise "
+                "start(timeout=).",
                 number,
                 len(found.payloads),
                 self.min_voters,
                 self._timeout,
             )
+        elif took > self._timeout / 2 and not found.reasons:
+            log(
+                WARNING,
+                "Round %d: the slowest answer took %.0f of the %g s that there are. Raise start(timeout=), or workers "
+                "will abstain when their machines are busier.",
+                number,
+                took,
+                self._timeout,
+            )
+
+
+def _check_untouched(arrays: ArrayRecord, server: FederatedServer) -> None:
+    """What comes back between two rounds is what was given out, or clients and server would part.
+
+    Raises:
+        ValueError: somebody has changed it, as Flower's wrappers for differential privacy do.
+    """
+    own, given = server.model.arrays(), numpy_of(arrays)
+    if given and any(name not in given or not _same(given[name], value) for name, value in own.items()):
+        raise ValueError(
+            "The arrays of this round are not those that the strategy gave out: a strategy around GradVote has changed "
+            "them, as DifferentialPrivacyServerSideFixedClipping adds noise. Clients hear decisions, not arrays, so "
+            "such noise never reaches them. Use GradVote by itself; for an account client_mod(privacy=)."
+        )
+
+
+def _same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
+    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _by_round(result: Result) -> list[dict[int, MetricRecord]]:

@@ -13,6 +13,7 @@ from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.recipe import check_saved
+from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import Replica, check_given
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.torchft.all_to_all import AllToAll
@@ -21,6 +22,8 @@ from gradvote.engines.torchft.greetings import Refused
 from gradvote.engines.torchft.memory import Account, Pending, account_from
 from gradvote.engines.torchft.quorum_round import Decision, QuorumRound
 from gradvote.errors import MissingExtra
+from gradvote.privacy import Account as PrivacyAccount
+from gradvote.privacy import Gaussian
 
 if TYPE_CHECKING:
     from torchft.manager import Manager
@@ -42,6 +45,7 @@ def attach(
     seed: int = 0,
     secret: bytes | None = None,
     check_parameters_every: int | None = EVERY,
+    privacy: Gaussian | None = None,
 ) -> "TorchftVote":
     """Let a vote take the place of `manager.allreduce` in a script for torchft 0.2.0 and its lighthouse.
 
@@ -59,7 +63,9 @@ def attach(
     torchft's REPLICA_GROUP_ID. `secret` keys this worker's private draws; None derives them from the seed. `scaler` is
     the `torch.amp.GradScaler` of the loop: `step()` takes the place of its `step` and `update`. `max_norm` bounds the
     norm of this worker's own gradient before the vote. Within `check_parameters_every` steps all parameters have been
-    compared; who holds others than most ends with `Diverged` (None: never). One process for each replica group. Give
+    compared; who holds others than most ends with `Diverged` (None: never). `privacy` bounds and hides this worker's
+    whole gradient before the vote, and keeps an `account` with a ledger; a step that is tried again sends the same
+    release again, not that of its next gradients. One process for each replica group. Give
     the plain model and optimizer: torchft's own `DistributedDataParallel` and `Optimizer` would commit each step a
     second time.
 
@@ -87,6 +93,7 @@ def attach(
         scaler=scaler,
         max_norm=max_norm,
         check_every=check_parameters_every,
+        privacy=privacy,
     )
     replica.rehearse((1, 2, 3))
     return TorchftVote(manager, replica, AllToAll(manager))
@@ -140,6 +147,11 @@ class TorchftVote:
             return False
         self._commit(decision)
         return True
+
+    @property
+    def account(self) -> PrivacyAccount | None:
+        """What this worker's ballots have cost so far, under `privacy`."""
+        return account_of(self._replica.releases)
 
     def stats(self) -> TorchftStats:
         """What this worker has seen since it was attached."""

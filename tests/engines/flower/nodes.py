@@ -12,7 +12,11 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from torch import Tensor, nn
 
+from gradvote.core import Algorithm
+from gradvote.flower import GradVote, client_mod
+
 Train = Callable[[nn.Module, int, int], float]
+LR = 0.05
 
 
 def travelled(content: RecordDict) -> RecordDict:
@@ -137,3 +141,19 @@ def difference(net: nn.Module, worker: int, number: int) -> float:
     for place, p in enumerate(net.parameters()):
         p.data.sub_(0.1 * gradient(worker, number, p.shape, place))
     return float(worker)
+
+
+def grid_of(algorithm: Algorithm, workers: int = 5, train: Any = gradients, **options: Any) -> LocalGrid:
+    """Nodes whose clients vote by an algorithm, reproducibly."""
+    options = {"reproducible": True, **options}
+    return LocalGrid([app_of(train, [client_mod(algorithm, **options)]) for _ in range(workers)])
+
+
+def strategy_of(algorithm: Algorithm, **options: Any) -> GradVote:
+    """A strategy on gradients."""
+    return GradVote(algorithm, **{"lr": LR, "update": "gradient", "seed": 3, **options})
+
+
+def start(strategy: GradVote, grid: LocalGrid, rounds: int) -> Any:
+    """Its result on the small net."""
+    return strategy.start(grid, ArrayRecord(model().state_dict()), num_rounds=rounds, timeout=7)

@@ -10,15 +10,25 @@ import torch
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'gradvote[flower]'")
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.clientapp.mod import LocalDpMod, message_size_mod
 
 from gradvote import algorithms
 from gradvote.core import Algorithm
 from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
-from gradvote.flower import GradVote, NanSafeMedian, client_mod
+from gradvote.flower import NanSafeMedian, client_mod
 from gradvote.privacy import Account, Gaussian
-from tests.engines.flower.nodes import LocalGrid, app_of, difference, gradient, gradients, model
+from tests.engines.flower.nodes import (
+    LR,
+    LocalGrid,
+    app_of,
+    difference,
+    gradient,
+    gradients,
+    grid_of,
+    model,
+    start,
+    strategy_of,
+)
 
 ALGORITHMS = [
     algorithms.noisy(algorithms.signsgd(), 0.01),
@@ -27,20 +37,6 @@ ALGORITHMS = [
     algorithms.dropsignsgd(),
     algorithms.mediansgd(),
 ]
-LR = 0.05
-
-
-def grid_of(algorithm: Algorithm, workers: int = 5, train: Any = gradients, **options: Any) -> LocalGrid:
-    options = {"reproducible": True, **options}
-    return LocalGrid([app_of(train, [client_mod(algorithm, **options)]) for _ in range(workers)])
-
-
-def strategy_of(algorithm: Algorithm, **options: Any) -> GradVote:
-    return GradVote(algorithm, **{"lr": LR, "update": "gradient", "seed": 3, **options})
-
-
-def start(strategy: GradVote, grid: LocalGrid, rounds: int) -> Any:
-    return strategy.start(grid, ArrayRecord(model().state_dict()), num_rounds=rounds, timeout=7)
 
 
 def simulated(algorithm: Algorithm, workers: int, rounds: int) -> list[torch.Tensor]:
@@ -201,23 +197,6 @@ def test_bits_both_ways(tmp_path: Path) -> None:
     assert max(grid.up[-3:]) < d / 8 + 500 and max(grid.down[-3:]) < d / 8 + 900
 
 
-def test_sampling_is_a_function_of_the_seed_and_all_that_are_asked_share_one_record() -> None:
-    algorithm = algorithms.signsgd()
-    asked = []
-    for _ in range(2):
-        strategy = strategy_of(algorithm, fraction_train=0.5, fraction_evaluate=0, min_train_nodes=1)
-        grid = grid_of(algorithm, 6)
-        chosen = []
-        for number in (1, 2, 3):
-            messages = list(strategy.configure_train(number, ArrayRecord(model().state_dict()), ConfigRecord(), grid))
-            chosen.append(sorted(strategy._asked.values()))
-            versions = {strategy.roster.versions[n] for n in strategy._asked.values()}
-            assert len({id(m.content) for m in messages}) == len(versions)
-            strategy.aggregate_train(number, grid.send_and_receive(messages))
-        asked.append(chosen)
-    assert asked[0] == asked[1] and len({tuple(own) for own in asked[0]}) > 1 and {len(o) for o in asked[0]} == {3}
-
-
 def test_local_steps_by_differences_and_weights_by_examples() -> None:
     algorithm = algorithms.noisy(algorithms.signsgd(), 0.01)
     strategy = strategy_of(algorithm, update="difference", weights="examples", cap=0.4, local_steps=5)
@@ -239,40 +218,6 @@ def test_other_algorithms_and_arrays_nobody_can_vote_on_are_refused() -> None:
     strategy = strategy_of(algorithms.signsgd(), min_available_nodes=1, min_train_nodes=1)
     messages = list(strategy.configure_train(1, ArrayRecord(model().state_dict()), ConfigRecord(), grid))
     assert messages == []  # nobody could be enrolled: their client_mod votes by another algorithm
-
-
-def test_two_nodes_that_say_they_are_one_worker() -> None:
-    algorithm = algorithms.signsgd()
-    grid = grid_of(algorithm, 3)
-    grid.contexts[grid.ids[2]].node_config["partition-id"] = 0
-    strategy = strategy_of(algorithm)
-    start(strategy, grid, 1)
-    assert sorted(strategy.roster.nodes) == [0, 1]
-
-
-def test_numbers_are_given_to_nodes_without_a_partition() -> None:
-    algorithm = algorithms.signsgd()
-    grid = grid_of(algorithm, 3)
-    grid.partitions = False
-    grid.restart()
-    strategy = strategy_of(algorithm)
-    start(strategy, grid, 2)
-    assert sorted(strategy.roster.nodes) == [0, 1, 2]
-
-
-def test_mods_behind_ours_see_the_messages_of_fedavg() -> None:
-    algorithm = algorithms.signsgd()
-    sizes: list[int] = []
-
-    def looks(message: Message, context: Any, call_next: Any) -> Message:
-        sizes.append(len(message.content.array_records["arrays"]))
-        return call_next(message, context)
-
-    local = LocalDpMod(clipping_norm=1.0, sensitivity=1.0, epsilon=8.0, delta=1e-5)
-    mods = [client_mod(algorithm), message_size_mod, local, looks]
-    grid = LocalGrid([app_of(difference, mods) for _ in range(3)])
-    result = start(strategy_of(algorithm, update="difference", fraction_evaluate=0), grid, 2)
-    assert sizes == [4] * 6 and not any(result.abstentions.values())
 
 
 def test_the_median_that_a_nan_does_not_ruin() -> None:

@@ -1,0 +1,292 @@
+"""What a federated round costs on Flower: bytes both ways, the server's time and memory, client steps per second.
+
+    python benchmarks/flower.py [--only bytes server steps] [--out FILE.json]
+
+Strategy and mods are Flower's own objects in one process, and every message is serialized and read again. Each section
+checks its results before it prints a number, and says what was asked of it and missed.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedMedian
+from flwr.supercore.task_identity import TaskIdentity
+from torch import Tensor, nn
+
+from gradvote import algorithms
+from gradvote.engines.common.protocol import protocol_for
+from gradvote.engines.flower.model import Model, Outer
+from gradvote.engines.flower.server import FederatedServer
+from gradvote.engines.gradients import vectorized_gradients
+from gradvote.engines.simulation import Simulation
+from gradvote.flower import GradVote, client_mod
+from gradvote.wire import Kind
+
+ALGORITHM = algorithms.signsgd()
+CLIENTS, SIZE = 100, 1_000_000
+
+
+class Counted(Grid):
+    """Nodes in this process that answer at once; the bytes of the records both ways."""
+
+    def __init__(self, app: ClientApp, clients: int) -> None:
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+        self.app, self.up, self.down = app, [0], [0]
+        each = [{"partition-id": i, "num-partitions": clients} for i in range(clients)]
+        self.contexts = {100 + i: Context(1, 100 + i, own, RecordDict(), {}) for i, own in enumerate(each)}
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [*self.contexts]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        given = list(messages)
+        if given:
+            self.up, self.down = [], []
+        return [self._answer(message) for message in given]
+
+    def _answer(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        content = self._travelled(message.content, self.down)
+        answer = self.app(Message(content, node, message.metadata.message_type), self.contexts[node])
+        back = Message(self._travelled(answer.content, self.up), node, message.metadata.message_type)
+        back.metadata.__dict__["_src_node_id"] = node
+        return back
+
+    def _travelled(self, content: RecordDict, counts: list[int]) -> RecordDict:
+        sent = recorddict_to_proto(content)
+        counts.append(sent.ByteSize())
+        return recorddict_from_proto(sent)
+
+    def _none(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    set_run = create_message = push_messages = pull_messages = _none
+    run = property(_none)
+
+
+def app_of(algorithm: Any, options: dict[str, Any]) -> ClientApp:
+    """A client whose arrays come back a little moved."""
+    app = ClientApp(mods=[client_mod(algorithm, **options)])
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        made = torch.Generator().manual_seed(int(context.node_config["partition-id"]))
+        arrays = message.content["arrays"].to_torch_state_dict()
+        own = ArrayRecord({name: x + 0.01 * torch.randn(x.shape, generator=made) for name, x in arrays.items()})
+        records = {"arrays": own, "metrics": MetricRecord({"num-examples": 5})}
+        return Message(RecordDict(records), reply_to=message)
+
+    return app
+
+
+def model_of(size: int) -> nn.Module:
+    """64-128-10 has 9,610 parameters; with two layers of 1,024 between them 1.2 million."""
+    inside = [nn.Linear(64, 128), nn.Linear(128, 10)]
+    if size > 10_000:
+        inside = [nn.Linear(64, 1024), nn.Linear(1024, 1024), nn.Linear(1024, 80), nn.Linear(80, 10)]
+    return nn.Sequential(*inside)
+
+
+def bytes_of_a_round() -> list[dict[str, object]]:
+    """Records of a round after the first, per client."""
+    rows = []
+    for size in (9_610, 1_200_000):
+        model = model_of(size)
+        d = sum(p.numel() for p in model.parameters())
+        grid = Counted(app_of(ALGORITHM, {"reproducible": True}), 3)
+        strategy = GradVote(ALGORITHM, fraction_evaluate=0.0, min_available_nodes=3)
+        result = strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=3)
+        assert not result.undecided and not any(result.abstentions.values())
+        row: dict[str, object] = {"d": d}
+        for way, sizes in (("up", grid.up), ("down", grid.down)):
+            row |= {f"{way} bytes": max(sizes), f"{way} bits per coordinate": round(8 * max(sizes) / d, 4)}
+            row[f"{way} overhead"] = max(sizes) - -(-d // 8)
+        rows.append(row)
+    small, large = rows
+    assert small["d"] == 9_610
+    for way in ("up", "down"):
+        reached(
+            f"{way}: at most 1.05 bits per coordinate at d = {large['d']:,}", large[f"{way} bits per coordinate"], 1.05
+        )
+        reached(f"{way}: at most 430 bytes more than d/8 at d = 9,610", small[f"{way} overhead"], 430)
+    return rows
+
+
+def server_of_a_round() -> dict[str, object]:
+    """Both servers on 100 clients × 1M, each in a process of its own, cold and warm; seconds of the processor."""
+    rows = {}
+    for which in ("vote", "memory", "median"):
+        command = [sys.executable, __file__, "--server", which]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # ourselves
+        rows[which] = json.loads(done.stdout.splitlines()[-1])
+    vote, median, memory = rows["vote"], rows["median"], rows["memory"]
+    reached("cold: FedMedian's time over parsing and vote, at least 5", -median["cold"] / vote["cold"], -5.0)
+    reached("warm: FedMedian's time over the vote's, at least 100", -median["warm"] / vote["warm vote"], -100.0)
+    print(f"        with parsing {median['warm'] / vote['warm']:.4g}, with the model's step, which FedMedian has not,")
+    print(f"        {median['warm'] / vote['warm with step']:.4g}; the first step {vote['first step']:.3g} s")
+    reached("memory: peak over the payloads, at most 2", memory["peak"] / memory["payloads"], 2.0)
+    return rows
+
+
+def ballots(server: FederatedServer) -> tuple[Tensor, list[bytes]]:
+    """A direction, for which two thirds of the clients are."""
+    protocol, size = server.protocol, server.protocol.layout.size
+    given = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    messages = []
+    for worker in range(CLIENTS):
+        ctxs = protocol.contexts(0, worker, 0.01)
+        own = given if worker % 3 else -given
+        payloads, _ = protocol.encode(own, protocol.init_worker(own), ctxs)
+        messages.append(protocol.send(Kind.BALLOT, payloads, protocol.planes(Kind.BALLOT, ctxs), ctxs[0]))
+    return given, messages
+
+
+def server_with(size: int) -> FederatedServer:
+    return FederatedServer(ALGORITHM, 0, Outer(0.01), Model({"w": np.zeros((1000, size // 1000), np.float32)}))
+
+
+def vote_server() -> dict[str, float]:
+    """Parse, count, decide, and take the step; the first time, and the best of five."""
+    server = server_with(SIZE)
+    given, messages = ballots(server)
+    step, marks = server._step, []
+
+    def timed(*arguments: Any) -> None:
+        marks[-1].append(time.process_time())
+        step(*arguments)
+
+    server._step = timed  # type: ignore[method-assign]  # to know when the decision is there
+    for _ in range(6):
+        server.version = 0
+        marks.append([time.process_time()])
+        opened = {n: server.open(n, raw, 0.01) for n, raw in enumerate(messages)}
+        marks[-1].append(time.process_time())
+        server.decide(opened, 0.01, None)
+        marks[-1].append(time.process_time())
+        if len(marks) == 1:
+            assert torch.equal(server.model.params[0].detach().flatten(), -0.01 * given.sign()), "the majority decides"
+    first, *others = marks
+    return {
+        "cold": first[2] - first[0],
+        "first step": first[3] - first[2],
+        "warm": min(m[2] - m[0] for m in others),
+        "warm vote": min(m[2] - m[1] for m in others),
+        "warm with step": min(m[3] - m[0] for m in others),
+    }
+
+
+def vote_memory() -> dict[str, float]:
+    """What a round needs at most beside what stands there before, when all code is loaded."""
+    small, server = server_with(2000), server_with(SIZE)
+    small.decide({n: small.open(n, raw, 0.01) for n, raw in enumerate(ballots(small)[1])}, 0.01, None)
+    _, messages = ballots(server)
+    before = peak()
+    server.decide({n: server.open(n, raw, 0.01) for n, raw in enumerate(messages)}, 0.01, None)
+    return {"payloads": sum(map(len, messages)), "peak": peak() - before}
+
+
+def median_server() -> dict[str, float]:
+    """FedMedian's own `aggregate_train`; replies are made anew, as it takes them apart."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    made = torch.Generator().manual_seed(0)
+    arrays = [torch.randn(SIZE, generator=made).numpy() for _ in range(CLIENTS)]
+
+    def replies() -> list[Message]:
+        each = ({"arrays": ArrayRecord([own]), "metrics": MetricRecord({"num-examples": 1})} for own in arrays)
+        return [Message(RecordDict(own), 1, "train") for own in each]
+
+    strategy, times, before = FedMedian(), [], peak()
+    for _ in range(3):
+        given = replies()
+        begun = time.process_time()
+        found, _ = strategy.aggregate_train(1, given)
+        times.append(time.process_time() - begun)
+    assert found is not None and np.array_equal(found.to_numpy_ndarrays()[0], np.median(np.stack(arrays), axis=0))
+    return {"cold": times[0], "warm": min(times[1:]), "payloads": 4 * CLIENTS * SIZE, "peak": peak() - before}
+
+
+def peak() -> float:
+    """Bytes of memory at most, so far."""
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def steps_per_second() -> dict[str, float]:
+    """Client steps of 100 clients for each second of the processor, which other work on the machine changes little.
+
+    Flower's are those of its strategy and mods in one process, without sockets, Ray or training.
+    """
+    model = model_of(9_610)
+    grid = Counted(app_of(ALGORITHM, {"reproducible": True}), CLIENTS)
+    strategy = GradVote(ALGORITHM, fraction_evaluate=0.0, min_available_nodes=CLIENTS)
+    arrays = ArrayRecord(model.state_dict())
+    strategy.start(grid, arrays, num_rounds=1)
+    begun = time.process_time()
+    strategy.start(grid, arrays, num_rounds=3)
+    flower = 2 * CLIENTS / (time.process_time() - begun)
+    simulated = _simulated_steps(model)
+    asked = "client steps per second of the simulation, with training, over Flower's without, at least 50"
+    reached(asked, -simulated / flower, -50)
+    return {"Flower in one process, without training": flower, "simulation, with training": simulated}
+
+
+def _simulated_steps(model: nn.Module) -> float:
+    simulation = Simulation(protocol_for(list(model.parameters()), ALGORITHM, 0), CLIENTS)
+    batches = [(torch.randn(32, 64), torch.randint(10, (32,))) for _ in range(CLIENTS)]
+    layout = simulation.protocol.layout
+
+    def step(number: int) -> None:
+        _, gradients = vectorized_gradients([model], batches, layout, 0, number)
+        assert bool(simulation.step(gradients, number, 0.01).isfinite().all())
+
+    step(0)
+    begun = time.process_time()
+    for number in range(1, 11):
+        step(number)
+    return 10 * CLIENTS / (time.process_time() - begun)
+
+
+def reached(what: str, value: Any, limit: float) -> None:
+    """Say whether what was asked for was reached; a number below zero is one that should be large."""
+    print(f"{'reached' if value <= limit else 'MISSED '} {what}: {abs(value):.4g}", flush=True)
+
+
+SECTIONS: dict[str, Callable[[], object]] = {
+    "bytes": bytes_of_a_round,
+    "server": server_of_a_round,
+    "steps": steps_per_second,
+}
+
+
+SERVERS = {"vote": vote_server, "memory": vote_memory, "median": median_server}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=[*SECTIONS], default=[*SECTIONS])
+    parser.add_argument("--server", choices=[*SERVERS], help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    if given.server is not None:
+        print(json.dumps(SERVERS[given.server]()))
+        return
+    found = {name: SECTIONS[name]() for name in given.only}
+    print(json.dumps(found, indent=1))
+    if given.out is not None:
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
