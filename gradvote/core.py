@@ -137,6 +137,11 @@ class Part:
         """
         return 1.0
 
+    @property
+    def precision(self) -> float:
+        """The share of itself by which what is unsent may be off, as its memory has fewer digits than float32."""
+        return 0.0
+
     def mirrored(self, state: State) -> Tensor | None:
         """What the receiver has added up of this sender (..., B, n), in gradient units; None: it adds up nothing.
 

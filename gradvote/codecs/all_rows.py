@@ -22,6 +22,7 @@ from gradvote.codecs.masked import Masked
 from gradvote.codecs.row_masks import bits_of, lengths_of, mask_of
 from gradvote.codecs.row_memory import one_pass
 from gradvote.codecs.row_votes import elect, vote
+from gradvote.codecs.rounded import Rounded, draw_of
 from gradvote.codecs.sign import Sign
 from gradvote.core import SHORTCUTS, Algorithm, Codec, Context, Payload, State, Transform, shortcut
 from gradvote.kernels import Inertia
@@ -33,7 +34,7 @@ from gradvote.transforms.noise import Noise
 LONGEST = WORD << 12
 """Coordinates of the longest row whose bits are moved together."""
 MOMENTA = (Momentum, Ema, LionMomentum)
-READ, WRITTEN = (Sign, Masked), (Sign, Masked, ErrorFeedback, Chain)
+READ, WRITTEN = (Sign, Masked), (Sign, Masked, ErrorFeedback, Chain, Rounded)
 Encoded = tuple[Payload, State]
 
 
@@ -69,6 +70,14 @@ def encode_chain(codec: Chain, x: Tensor, state: State, ctx: Context, rows: Ragg
 def encode_memory(codec: ErrorFeedback, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
     """Error memory and signs in one pass."""
     return one_pass(codec, x, None, state, ctx, rows)[:2]
+
+
+def encode_rounded(codec: Rounded, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
+    """The same with states of half the memory."""
+    payload, new = shortcut("encode all", (codec.codec,), x, codec.widened(state), ctx, rows)
+    if codec.rounding == "nearest":
+        return payload, codec.narrowed(new, state, lambda i, own: own.to(torch.bfloat16))
+    return payload, codec.narrowed(new, state, lambda i, own: kernels.ragged_narrow(own, draw_of(ctx, i), rows))
 
 
 def encode_sign(codec: Sign, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
@@ -138,6 +147,7 @@ TABLE: dict[tuple[object, ...], Callable[..., Any]] = {
     ("covers", Algorithm): covers,
     ("encode all", Chain): encode_chain,
     ("encode all", ErrorFeedback): encode_memory,
+    ("encode all", Rounded): encode_rounded,
     ("encode all", Sign): encode_sign,
     ("encode all", Masked): encode_masked,
     **{("combine all", up, MajorityVote, down): combine_votes for up in READ for down in WRITTEN},
@@ -160,6 +170,8 @@ def _signs(codec: Codec, longest: int) -> bool:
 
 def _writes(codec: Codec) -> bool:
     """Whether they are written here."""
+    if type(codec) is Rounded:
+        return _writes(codec.codec)
     if type(codec) is Chain:
         *before, last = codec.transforms
         if type(last) is Noise:
