@@ -19,10 +19,10 @@ from gradvote.aggregators.mean import Mean
 from gradvote.codecs.chain import Chain
 from gradvote.codecs.error_feedback import ErrorFeedback
 from gradvote.codecs.masked import Masked
+from gradvote.codecs.rounded import Rounded, draw_of
 from gradvote.codecs.row_masks import bits_of, lengths_of, mask_of
 from gradvote.codecs.row_memory import one_pass
 from gradvote.codecs.row_votes import elect, vote
-from gradvote.codecs.rounded import Rounded, draw_of
 from gradvote.codecs.sign import Sign
 from gradvote.core import SHORTCUTS, Algorithm, Codec, Context, Payload, State, Transform, shortcut
 from gradvote.kernels import Inertia

@@ -159,7 +159,9 @@ def _rows_of(state: State, at: slice, dim: int) -> State:
 
 def _joined(parts: list[State], axis: int) -> State:
     return {
-        key: _joined([p[key] for p in parts], axis) if isinstance(own, dict) else torch.cat([p[key] for p in parts], axis)
+        key: _joined([p[key] for p in parts], axis)
+        if isinstance(own, dict)
+        else torch.cat([p[key] for p in parts], axis)
         for key, own in parts[0].items()
     }
 

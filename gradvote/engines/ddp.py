@@ -35,6 +35,7 @@ from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
+from gradvote.rounding import StateDtype, with_state_dtype
 
 WHERE = "attach(ddp, algorithm)"
 AGAIN = "wrap the model in DistributedDataParallel and attach anew, on all ranks"
@@ -60,6 +61,7 @@ def attach(
     group: dist.ProcessGroup | None = None,
     seed: int = 0,
     secret: bytes | None = None,
+    state_dtype: StateDtype = None,
     timeout: float = 300.0,
     faults: Sequence[Faulty] = (),
     check_parameters_every: int | None = EVERY,
@@ -73,9 +75,10 @@ def attach(
     `torch.amp.GradScaler` of the loop, keeps memories in true gradient units: blocks with an overflow abstain, and
     where most ranks overflowed all of them skip the step. `max_norm` bounds the norm of this rank's own gradient before
     the vote, which then begins after the last bucket. `secret` keys this rank's private draws; None derives them from
-    the seed, which makes runs reproducible and noise no protection. `timeout` (seconds) is how long a rank waits for
-    the others. `group` is needed where DDP runs on some of the ranks only: a group of the same ranks that nothing else
-    uses. Buffers stay DDP's: with BatchNorm give it `forward_sync_buffers=False` (before torch 2.13
+    the seed, which makes runs reproducible and noise no protection. `state_dtype`, such as torch.bfloat16, is that of
+    momenta and memories between steps: half the memory (docs/memory.md). `timeout` (seconds) is how long a rank waits
+    for the others. `group` is needed where DDP runs on some of the ranks only: a group of the same ranks that nothing
+    else uses. Buffers stay DDP's: with BatchNorm give it `forward_sync_buffers=False` (before torch 2.13
     `broadcast_buffers=False`) and see `average_statistics`.
 
     Every `check_parameters_every` steps, and more often at the start, the parameters of all ranks are compared by their
@@ -97,6 +100,7 @@ def attach(
         _check_is_ddp(ddp)
         _check_same_ranks(ddp, own_group)
         check_algorithm(algorithm, WHERE)
+        algorithm = with_state_dtype(algorithm, state_dtype)
         check_rule(algorithm, placement)
         check_modules(ddp.module)
         optimizers = check_optimizers(optimizer, WHERE)

@@ -90,7 +90,9 @@ def test_sent_and_unsent_are_the_input(codec: Codec) -> None:
     assert bool(before.any()) and bool(left.any())
     assert close(sent + left, new + before, sent.abs() + new.abs() + before.abs(), codec.precision * left.abs())
     kept = codec.undelivered(deepcopy(state), payload, ctx, N)
-    assert close(held(codec, kept), left + sent, sent, codec.precision * (left + sent).abs()) and not same(held(codec, kept), left)
+    assert close(held(codec, kept), left + sent, sent, codec.precision * (left + sent).abs()) and not same(
+        held(codec, kept), left
+    )
     assert same(without(kept, held(codec, kept)), without(state, held(codec, state)))
 
 

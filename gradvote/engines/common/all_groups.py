@@ -139,7 +139,7 @@ def _mapped(change: Callable[[Tensor], Tensor], state: Mapping[str, Any]) -> Sta
 
 
 def _fits(state: Mapping[str, Any], num_blocks: int, n: int) -> bool:
-    """Whether all tensors of a state are float32 or bfloat16 on the CPU and hold a number for each block, or each coordinate."""
+    """Whether all tensors of a state are of known types, on the CPU, with a number for each block, or coordinate."""
     shapes = ((num_blocks,), (num_blocks, n))
     return all(
         _fits(v, num_blocks, n)

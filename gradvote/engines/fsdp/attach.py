@@ -35,6 +35,7 @@ from gradvote.engines.fsdp.local import (
 from gradvote.engines.fsdp.replica import ShardRanks
 from gradvote.engines.fsdp.vote import FSDPVote, hook
 from gradvote.faults import Faulty
+from gradvote.rounding import StateDtype, with_state_dtype
 from gradvote.staging import CPU
 
 WHERE = "attach(model, algorithm, group=replicas)"
@@ -61,6 +62,7 @@ def attach(
     init_sync: bool = True,
     seed: int = 0,
     secret: bytes | None = None,
+    state_dtype: StateDtype = None,
     faults: Sequence[Faulty] = (),
 ) -> FSDPVote:
     """Let replicas vote, each of which is a model that FSDP2 shards over its own ranks.
@@ -75,9 +77,9 @@ def attach(
     during a backward pass, and its timeout is its own.
 
     All ranks attach with the same arguments after `fully_shard`, before the first backward pass. With `init_sync` the
-    replicas begin with the values of the first one. `optimizer`, `scaler`, `placement`, `secret` and `faults` are as
-    for `gradvote.ddp.attach`; `max_norm` bounds the norm of the replica's whole gradient before the vote. A parameter
-    on which nobody voted, in any shard, has no gradient afterwards.
+    replicas begin with the values of the first one. `optimizer`, `scaler`, `placement`, `secret`, `state_dtype` and
+    `faults` are as for `gradvote.ddp.attach`; `max_norm` bounds the norm of the replica's whole gradient before the
+    vote. A parameter on which nobody voted, in any shard, has no gradient afterwards.
 
     Blocks are cut from the shard: their borders, and with them scales, random draws and what one block's abstention
     silences, depend on the number of shards.
@@ -95,6 +97,7 @@ def attach(
         check_group(shards.watch.ranks, watch.ranks)
         check_not_empty(local)
         check_algorithm(algorithm, WHERE)
+        algorithm = with_state_dtype(algorithm, state_dtype)
         _check_rule(algorithm)
         check_modules(model)
         _check_unhooked(model)

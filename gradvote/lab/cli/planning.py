@@ -28,6 +28,7 @@ def plan(
     latency: Annotated[str, Parameter(help="One-way latency, for instance 20ms.")] = "0ms",
     compute: Annotated[str, Parameter(help="Forward and backward pass of a step, for instance 0.3s.")] = "0s",
     local_steps: Annotated[int, Parameter(help="Steps of each worker's own to a round of an algorithm.")] = 1,
+    state_dtype: Annotated[str, Parameter(help="Type of momenta and memories: float32, bfloat16.")] = "float32",
     shards: Annotated[int, Parameter(help="Ranks over which each worker shards the model; they share its link.")] = 1,
 ) -> None:
     """Predict the time of a step for each algorithm and placement, and say whether compression pays.
@@ -40,10 +41,12 @@ def plan(
     for name in algorithms:
         catalogue.option_names(name)
     from gradvote.lab.plan import DEFAULT, Link, predict
+    from gradvote.rounding import with_state_dtype
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        found = predict(d, workers, Link(rate, delay), seconds, algorithms or DEFAULT, every=local_steps, shards=shards)
+        made = {name: with_state_dtype(catalogue.create(name), state_dtype) for name in algorithms or DEFAULT}
+        found = predict(d, workers, Link(rate, delay), seconds, made, every=local_steps, shards=shards)
     console.print(_table(found))
     console.print(_memory(found))
     console.print(_verdict(found))
