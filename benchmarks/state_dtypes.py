@@ -1,4 +1,4 @@
-"""What states of fewer bits cost in accuracy: momenta and memories in float32, bfloat16 and three bytes, on three tasks.
+"""What states of fewer bits cost in accuracy: momenta and memories in float32, bfloat16 and three bytes, three tasks.
 
     python benchmarks/state_dtypes.py [--steps 600] [--seeds 3] [--tasks digits] [--names signum] [--out FILE.jsonl]
 

@@ -59,19 +59,7 @@ class Rounded(WrapperCodec):
         return 2.0**-8 if self.rounding == "nearest" else 2.0**-7
 
     def init(self, like: Tensor) -> State:
-        kept = DTYPES[self.dtype]
-
-        def narrow(state: State) -> State:
-            return {
-                key: narrow(own)
-                if isinstance(own, dict)
-                else own.to(kept)
-                if own.shape == like.shape and own.is_floating_point()
-                else own
-                for key, own in state.items()
-            }
-
-        return narrow(self.codec.init(like))
+        return _begun(self.codec.init(like), like.shape, DTYPES[self.dtype])
 
     def encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         rows = x.shape[-2] if x.dim() > 1 else 1
@@ -134,6 +122,17 @@ def context_of(ctx: Context, at: slice) -> Context:
 
     units = ctx.units if ctx.units.phase is None else replace(ctx.units, phase=some(ctx.units.phase))
     return replace(ctx, block=some(ctx.block), sender=some(ctx.sender), lr=some(ctx.lr), units=units, peers=())
+
+
+def _begun(state: State, shape: torch.Size, kept: torch.dtype) -> State:
+    """The first state, with a number for each coordinate as it is kept."""
+    found: State = {}
+    for key, own in state.items():
+        if isinstance(own, dict):
+            found[key] = _begun(own, shape, kept)
+        else:
+            found[key] = own.to(kept) if own.shape == shape and own.is_floating_point() else own
+    return found
 
 
 def _narrowed(new: State, old: State, kept: torch.dtype, round_: Round, numbers: Any) -> State:

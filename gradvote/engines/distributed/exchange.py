@@ -142,9 +142,13 @@ class Exchange:
         """What each rank has counted; all ranks must ask."""
         return self._session.all_stats()
 
-    def state_dict(self) -> dict[str, Any]:
-        """This rank's memories and momenta by parameter, its share of the server's, and the step."""
-        return self._session.state_dict()
+    def state_dict(self, views: bool = False) -> dict[str, Any]:
+        """This rank's memories and momenta by parameter, its share of the server's, and the step.
+
+        Tensors are copies. With `views`, to save large states at once, they are lists of views, which need no memory
+        until the next step; `load_state_dict` takes both.
+        """
+        return self._session.state_dict(views)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue, bit for bit, where this rank's `state_dict` was taken.
