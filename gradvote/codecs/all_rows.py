@@ -19,9 +19,10 @@ from gradvote.aggregators.mean import Mean
 from gradvote.codecs.chain import Chain
 from gradvote.codecs.error_feedback import ErrorFeedback
 from gradvote.codecs.masked import Masked
-from gradvote.codecs.rounded import Rounded, draw_of
+from gradvote.codecs.rounded import Rounded
 from gradvote.codecs.row_masks import bits_of, lengths_of, mask_of
 from gradvote.codecs.row_memory import one_pass
+from gradvote.codecs.row_states import encode_rounded
 from gradvote.codecs.row_votes import elect, vote
 from gradvote.codecs.sign import Sign
 from gradvote.core import SHORTCUTS, Algorithm, Codec, Context, Payload, State, Transform, shortcut
@@ -70,14 +71,6 @@ def encode_chain(codec: Chain, x: Tensor, state: State, ctx: Context, rows: Ragg
 def encode_memory(codec: ErrorFeedback, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
     """Error memory and signs in one pass."""
     return one_pass(codec, x, None, state, ctx, rows)[:2]
-
-
-def encode_rounded(codec: Rounded, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
-    """The same with states of half the memory."""
-    payload, new = shortcut("encode all", (codec.codec,), x, codec.widened(state), ctx, rows)
-    if codec.rounding == "nearest":
-        return payload, codec.narrowed(new, state, lambda i, own: own.to(torch.bfloat16))
-    return payload, codec.narrowed(new, state, lambda i, own: kernels.ragged_narrow(own, draw_of(ctx, i), rows))
 
 
 def encode_sign(codec: Sign, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:

@@ -21,12 +21,13 @@ from gradvote.codecs.sign import Sign
 from gradvote.codecs.wrapper import WrapperCodec
 from gradvote.core import Codec, Context, Payload, State
 from gradvote.errors import unknown
+from gradvote.kernels.cpu.spare import spare
 from gradvote.rng import Draw, Stream, derive_key, root_of, senders_of
 
 DTYPES = {"bfloat16": torch.bfloat16}
 """The types of states beside float32."""
-SLICE = 1 << 20
-"""Coordinates that are worked on in float32 at once, where blocks are not larger."""
+SLICE = 1 << 18
+"""Coordinates that are worked on in float32 at once, where blocks are not larger: what stays in the cache."""
 AGAIN = 1 << 16
 """Added to the number of a state in its second draw of a step, that of an undelivered ballot."""
 Rounding = Literal["stochastic", "nearest"]
@@ -66,11 +67,13 @@ class Rounded(WrapperCodec):
         some = max(SLICE * rows // max(x.numel(), 1), 1)
         if some >= rows:
             return self._encode(x, state, ctx)
-        found = []
+        parts, new = list[Payload](), room_like(state)
         for first in range(0, rows, some):
             at = slice(first, first + some)
-            found.append(self._encode(x[..., at, :], _rows_of(state, at, x.dim()), context_of(ctx, at)))
-        return _joined_payload([p for p, _ in found], x.dim() - 2), _joined([s for _, s in found], x.dim() - 2)
+            payload, own = self._encode(x[..., at, :], _rows_of(state, at, x.dim()), context_of(ctx, at))
+            put(own, _rows_of(new, at, x.dim()))
+            parts.append(payload)
+        return _joined_payload(parts, x.dim() - 2), new
 
     def _encode(self, x: Tensor, state: State, ctx: Context) -> tuple[Payload, State]:
         payload, new = self.codec.encode(x, self.widened(state, x.dtype), ctx)
@@ -82,11 +85,11 @@ class Rounded(WrapperCodec):
 
     def merge(self, own: State, other: State) -> State:
         merged = self.codec.merge(self.widened(own), self.widened(other))
-        return self.narrowed(merged, own, lambda i, x: x.to(DTYPES[self.dtype]))
+        return self.narrowed(merged, own, self.nearest)
 
     def learn(self, state: State, decision: Payload) -> State:
         new = self.codec.learn(self.widened(state), decision)
-        return self.narrowed(new, state, lambda i, x: x.to(DTYPES[self.dtype]))
+        return self.narrowed(new, state, self.nearest)
 
     def widened(self, state: State, dtype: torch.dtype = torch.float32) -> State:
         """The state as the codec inside knows it, for an input of this type."""
@@ -101,9 +104,13 @@ class Rounded(WrapperCodec):
         """A new state as it is kept, like `old`; each tensor is let go as soon as it is rounded."""
         return _narrowed(new, old, DTYPES[self.dtype], round_, iter(range(AGAIN)))
 
+    def nearest(self, number: int, x: Tensor) -> Tensor:
+        """A state as it is kept where nothing is drawn."""
+        return x.to(DTYPES[self.dtype])
+
     def _round(self, ctx: Context, first: int = 0) -> Round:
         if self.rounding == "nearest":
-            return lambda i, x: x.to(DTYPES[self.dtype])
+            return self.nearest
         return lambda i, x: kernels.narrow(x, draw_of(ctx, first + i))
 
 
@@ -156,13 +163,22 @@ def _rows_of(state: State, at: slice, dim: int) -> State:
     }
 
 
-def _joined(parts: list[State], axis: int) -> State:
-    return {
-        key: _joined([p[key] for p in parts], axis)
-        if isinstance(own, dict)
-        else torch.cat([p[key] for p in parts], axis)
-        for key, own in parts[0].items()
-    }
+def room_like(state: State) -> State:
+    """Room for a state of the same form."""
+    return {key: room_like(own) if isinstance(own, dict) else _room(own) for key, own in state.items()}
+
+
+def _room(own: Tensor) -> Tensor:
+    return spare.empty(own.shape, own.dtype) if own.is_cpu else torch.empty_like(own)
+
+
+def put(source: State, target: State) -> None:
+    """Copy a state into room for it."""
+    for key, own in source.items():
+        if isinstance(own, dict):
+            put(own, target[key])
+        else:
+            target[key].copy_(own)
 
 
 def _joined_payload(parts: list[Payload], axis: int) -> Payload:
