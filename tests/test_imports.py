@@ -18,7 +18,7 @@ from gradvote.moved import new_name
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"__init__", "core", "errors", "moved", "ragged", "sources", "staging"},
+    {"__init__", "core", "errors", "moved", "nouns", "ragged", "sources", "staging"},
     {"arguments", "discovery", "rng", "layout", "wire", "schedules", "shuffle"},
     {"kernels"},
     {"transforms", "aggregators"},
@@ -40,7 +40,7 @@ LAB: list[set[str]] = [
 ]
 """What stands above it."""
 ONLY = {
-    "core": set(),
+    "core": {"nouns"},
     "kernels": {"core", "errors", "ragged", "rng"},
     "algorithms": {
         "core",

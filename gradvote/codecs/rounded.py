@@ -70,7 +70,10 @@ class Rounded(WrapperCodec):
         parts, new = list[Payload](), room_like(state)
         for first in range(0, rows, some):
             at = slice(first, first + some)
-            payload, own = self._encode(x[..., at, :], _rows_of(state, at, x.dim()), context_of(ctx, at))
+            now = context_of(ctx, at)
+            if isinstance(self.reader, Masked):
+                self.reader.share_mask(x.shape[-1], ctx, now, at)
+            payload, own = self._encode(x[..., at, :], _rows_of(state, at, x.dim()), now)
             put(own, _rows_of(new, at, x.dim()))
             parts.append(payload)
         return _joined_payload(parts, x.dim() - 2), new

@@ -6,6 +6,8 @@ bits per coordinate up and down, and σ the share of the coordinates that a work
     kept   d(w + σs)  +  dσMu/8 where a vote may be tied, so that ties can be counted  +  what waits for another use
     peak   kept  +  the new states of one slice  +  copies of ballots and decisions on their way  +  masks
 
+States in bfloat16 have half of w and s; what is float32 of them for the time of a step are 2¹⁸ coordinates, old and new.
+
 Dense ballots and decisions (32 bits) are most of a peak; of packed ones there are a few tenths of a byte. Measured on
 the processor in `Exchange`, where a tensor is not larger than a slice or has smaller blocks (docs/memory.md).
 """
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradvote.codecs import rounded
 from gradvote.codecs.masked import Masked
 from gradvote.codecs.wrapper import WrapperCodec
 from gradvote.core import Aggregator, Algorithm, Part
@@ -54,7 +57,8 @@ def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits
     kept = params * (worker + share * server) + up * workers * share * tied + waiting
     masked = any(isinstance(own, Masked) for own in (_innermost(algorithm.up), _innermost(algorithm.down)))
     copies = FEW if is_wide(algorithm) and placement != "replicated" else COPIES
-    within = worker * min(SLICE, params) + copies * (up + down) + masked * MASKS / 8 * params
+    wide = 4 * worker * min(rounded.SLICE, params) if isinstance(algorithm.up, rounded.Rounded) else 0.0
+    within = worker * min(SLICE, params) + wide + copies * (up + down) + masked * MASKS / 8 * params
     return Memory(kept, kept + within)
 
 
