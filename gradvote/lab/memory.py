@@ -6,7 +6,7 @@ bits per coordinate up and down, and σ the share of the coordinates that a work
     kept   d(w + σs)  +  dσMu/8 where a vote may be tied, so that ties can be counted  +  what waits for another use
     peak   kept  +  the new states of one slice  +  copies of ballots and decisions on their way  +  masks
 
-States in bfloat16 have half of w and s; what is float32 of them for the time of a step are 2¹⁸ coordinates, old and new.
+States in bfloat16 have half of w and s; 2¹⁸ coordinates of them at a time are float32, old and new.
 
 Dense ballots and decisions (32 bits) are most of a peak; of packed ones there are a few tenths of a byte. Measured on
 the processor in `Exchange`, where a tensor is not larger than a slice or has smaller blocks (docs/memory.md).
