@@ -24,6 +24,7 @@ from gradvote.core import Aggregator, Algorithm, Part
 from gradvote.engines.distributed.pipeline import is_wide
 from gradvote.engines.distributed.slices import SLICE
 from gradvote.engines.distributed.states import leaves
+from gradvote.engines.elastic.snapshots import LOGGED, LOGGED_BYTES
 from gradvote.kernels.cpu.spare import READY
 
 COPIES = 3
@@ -32,6 +33,8 @@ FEW = 1.1
 """Of dense ballots, of which not all are on their way at once."""
 MASKS = 3
 """A worker's own, those of the ballots for its share, and that of the decision: a bit per coordinate each."""
+BALLOTS = 6
+"""Of the ballots of an elastic step at once, as measured: as they came, opened, beside each other, and counted."""
 BLOCK = 16384
 
 
@@ -60,6 +63,23 @@ def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits
     wide = 4 * worker * min(rounded.SLICE, params) if isinstance(algorithm.up, rounded.Rounded) else 0.0
     within = worker * min(SLICE, params) + wide + copies * (up + down) + masked * MASKS / 8 * params
     return Memory(kept, kept + within)
+
+
+def elastic_memory(
+    algorithm: Algorithm, params: int, workers: int, bits: tuple[float, float], steps: int = LOGGED
+) -> Memory:
+    """The same of a member of an elastic run, placement `replicated`, after so many steps.
+
+    kept   d(w + s)  +  the ballots of the latest steps, for those who are behind: at most 32 steps and 64 MB
+    peak   kept  +  d·w, as a slot may be given up  +  six copies of the M ballots of a step  +  masks
+
+    As measured with two workers and 10M parameters (docs/memory.md).
+    """
+    worker, server = state_bytes(algorithm.up), state_bytes(algorithm.down)
+    ballots = workers * bits[0] / 8 * params
+    masked = any(isinstance(_innermost(half), Masked) for half in (algorithm.up, algorithm.down))
+    kept = params * (worker + server) + min(min(steps, LOGGED) * ballots, max(float(LOGGED_BYTES), ballots))
+    return Memory(kept, kept + worker * params + BALLOTS * ballots + masked * MASKS / 8 * params)
 
 
 def state_bytes(part: Part) -> float:
