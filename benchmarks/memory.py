@@ -28,9 +28,11 @@ from gradvote import algorithms
 from gradvote.distributed import Exchange
 from gradvote.engines.launch import spawn
 from gradvote.lab.bench.exchange import CHOOSING
+from gradvote.rounding import with_state_dtype
 
 D, SMALL, LAYERS, STEPS = 25_600_000, 1_000_000, 10, 3
 NAMES = ("signsgd", "signum", "dist-ef-sgdm", "dropsignsgd", "mediansgd")
+NAMES += ("signum in bfloat16", "dist-ef-sgdm in bfloat16", "dropsignsgd in bfloat16")
 PLAIN, POWER, ADAM = "ddp alone", "power-sgd, rank 1", "AdamW's states"
 Step = Callable[[], object]
 
@@ -56,10 +58,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = []
-    print(f"{'engine':<20}{'algorithm':<20}{'workers':>8}{'kept':>8}{'peak':>8}", flush=True)
+    print(f"{'engine':<20}{'algorithm':<26}{'workers':>8}{'kept':>8}{'peak':>8}", flush=True)
     for row in measured(args.engines, args.names, args.workers, args.params):
         rows.append(row)
-        print(f"{row.engine:<20}{row.name:<20}{row.workers:>8}{row.kept:>8.2f}{row.peak:>8.2f}", flush=True)
+        print(f"{row.engine:<20}{row.name:<26}{row.workers:>8}{row.kept:>8.2f}{row.peak:>8.2f}", flush=True)
     if args.json is not None:
         args.json.write_text(
             json.dumps({"params": args.params, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
@@ -86,8 +88,12 @@ def _rank(engine: str, name: str, d: int) -> tuple[float, float]:
 
 
 def algorithm_of(name: str) -> Any:
-    """One tensor stands for a model, so that scales of whole tensors become those of blocks."""
-    return replace(algorithms.create(name), block_size=16384)
+    """One tensor stands for a model, so that scales of whole tensors become those of blocks.
+
+    A name may say the type of its states: "signum in bfloat16".
+    """
+    plain, _, state_dtype = name.partition(" in ")
+    return with_state_dtype(replace(algorithms.create(plain), block_size=16384), state_dtype or None)
 
 
 def _exchange(name: str, d: int, placement: Any = "sharded") -> tuple[float, float]:

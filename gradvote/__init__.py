@@ -8,12 +8,13 @@ with, `gradvote.partitions` ways to split data over workers, `gradvote.theory` w
 `gradvote.privacy` noise with an account. `gradvote.lab` and the command `gradvote` train over simulated workers,
 measure and show. What `__all__` does not name is private. Submodules are loaded when first used.
 
-A map of the files beside the folders. `core` has the nouns that all share. `layout` cuts parameters into blocks, which
-`ragged` has as rows of unequal length; `rng` draws bits, `wire` makes bytes, `staging` moves tensors between host and
-card, `schedules` are values that change with the step, `shuffle` orders samples. `discovery` finds parts, reading their
-`sources`; `arguments` checks what they are given, `recipes` reads them back from checkpoints. `errors` are those that a
-user can mend. `ddp`, `fsdp`, `distributed`, `elastic`, `torchft` and `flower` are the doors of `engines/`; `metrics`
-and `optim` stand behind them. `moved` knows old names.
+A map of the files beside the folders. `core` has the parts that all share, and `nouns` what passes between them.
+`layout` cuts parameters into blocks, which `ragged` has as rows of unequal length; `rng` draws bits, `wire` makes
+bytes, `staging` moves tensors between host and card, `schedules` are values that change with the step, `shuffle` orders
+samples. `discovery` finds parts, reading their `sources`; `arguments` checks what they are given, `recipes` reads them
+back from checkpoints, `rounding` keeps their states in half the memory. `errors` are those that a user can mend. `ddp`,
+`fsdp`, `distributed`, `elastic`, `torchft` and `flower` are the doors of `engines/`; `metrics` and `optim` stand behind
+them. `moved` knows old names.
 """
 
 import importlib

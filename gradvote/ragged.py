@@ -103,6 +103,27 @@ class Ragged:
         with torch.inference_mode(False):
             return torch.from_numpy(self.owners)
 
+    def cut(self, size: int) -> "list[tuple[int, int, Ragged]]":
+        """Runs of whole rows of at most so many coordinates, or of one row: the first, the end, and the rows."""
+        if size not in self._cut:
+            ends, first, found = self.offsets[1:], 0, []
+            while first < self.num_rows:
+                end = max(int(np.searchsorted(ends, self.offsets[first] + size, "right")), first + 1)
+                found.append((first, end, self._some(first, end)))
+                first = end
+            self._cut[size] = found
+        return self._cut[size]
+
+    @cached_property
+    def _cut(self) -> "dict[int, list[tuple[int, int, Ragged]]]":
+        return {}
+
+    def _some(self, first: int, end: int) -> "Ragged":
+        about = (self.lengths, self.blocks, self.owners, self.units, self.phases)
+        lengths, blocks, owners, units, phases = (own[first:end] for own in about)
+        inside = self.groups[(self.groups > first) & (self.groups < end)] - first
+        return Ragged(lengths, blocks, owners, units, phases, numbers([0, *inside.tolist(), end - first]))
+
     def starts(self, group: int) -> Numbers:
         """Where each row begins (B + 1,), counted in groups of so many coordinates; none is in two rows."""
         if group not in self._starts:

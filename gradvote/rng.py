@@ -31,9 +31,10 @@ class Stream(enum.IntEnum):
     NOISE = 4
     SAMPLING = 5
     FAULT = 6
+    ROUNDING = 7
 
 
-PRIVATE = frozenset({Stream.ZERO, Stream.NOISE, Stream.SAMPLING})
+PRIVATE = frozenset({Stream.ZERO, Stream.NOISE, Stream.SAMPLING, Stream.ROUNDING})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from gradvote.aggregators import MajorityVote
-from gradvote.codecs import Chain, ErrorFeedback, Masked, Sign, WrapperCodec, chain
+from gradvote.codecs import Chain, ErrorFeedback, Masked, Rounded, Sign, WrapperCodec, chain
 from gradvote.core import Aggregator, Algorithm, Codec
 from gradvote.errors import unknown
 from gradvote.schedules import Schedule
@@ -50,7 +50,7 @@ def _silent(codec: Codec) -> Codec:
 def _before_sending(codec: Codec, part: Noise) -> Codec:
     if isinstance(codec, Chain):
         return chain(*codec.transforms, _before_sending(codec.codec, part))
-    if isinstance(codec, ErrorFeedback):
+    if isinstance(codec, ErrorFeedback | Rounded):
         return replace(codec, codec=_before_sending(codec.codec, part))
     return chain(part, codec)
 

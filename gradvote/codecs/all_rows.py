@@ -19,8 +19,10 @@ from gradvote.aggregators.mean import Mean
 from gradvote.codecs.chain import Chain
 from gradvote.codecs.error_feedback import ErrorFeedback
 from gradvote.codecs.masked import Masked
+from gradvote.codecs.rounded import Rounded
 from gradvote.codecs.row_masks import bits_of, lengths_of, mask_of
 from gradvote.codecs.row_memory import one_pass
+from gradvote.codecs.row_states import encode_rounded
 from gradvote.codecs.row_votes import elect, vote
 from gradvote.codecs.sign import Sign
 from gradvote.core import SHORTCUTS, Algorithm, Codec, Context, Payload, State, Transform, shortcut
@@ -33,7 +35,7 @@ from gradvote.transforms.noise import Noise
 LONGEST = WORD << 12
 """Coordinates of the longest row whose bits are moved together."""
 MOMENTA = (Momentum, Ema, LionMomentum)
-READ, WRITTEN = (Sign, Masked), (Sign, Masked, ErrorFeedback, Chain)
+READ, WRITTEN = (Sign, Masked), (Sign, Masked, ErrorFeedback, Chain, Rounded)
 Encoded = tuple[Payload, State]
 
 
@@ -138,6 +140,7 @@ TABLE: dict[tuple[object, ...], Callable[..., Any]] = {
     ("covers", Algorithm): covers,
     ("encode all", Chain): encode_chain,
     ("encode all", ErrorFeedback): encode_memory,
+    ("encode all", Rounded): encode_rounded,
     ("encode all", Sign): encode_sign,
     ("encode all", Masked): encode_masked,
     **{("combine all", up, MajorityVote, down): combine_votes for up in READ for down in WRITTEN},
@@ -160,6 +163,8 @@ def _signs(codec: Codec, longest: int) -> bool:
 
 def _writes(codec: Codec) -> bool:
     """Whether they are written here."""
+    if type(codec) is Rounded:
+        return _writes(codec.codec)
     if type(codec) is Chain:
         *before, last = codec.transforms
         if type(last) is Noise:

@@ -45,7 +45,7 @@ class Masked(WrapperCodec):
 
     def mask(self, n: int, ctx: Context) -> Tensor:
         """The kept coordinates (..., B, W); drawn once for a context, not to be written to."""
-        key = (self.keep, self.granularity, n)
+        key = self._key(n)
         if key not in ctx.memo:
             if isinstance(self.keep, Schedule):
                 keep = evaluate(self.keep, ctx, on_host=True)
@@ -54,6 +54,13 @@ class Masked(WrapperCodec):
                 threshold = round(self.keep * UNITS)
             ctx.memo[key] = kernels.keep_bits(draw(ctx, Stream.MASK), n, threshold, self.granularity)
         return ctx.memo[key]
+
+    def share_mask(self, n: int, ctx: Context, some: Context, at: slice) -> None:
+        """Let the context of some rows have their part of the mask, so that it is drawn once."""
+        some.memo[self._key(n)] = self.mask(n, ctx)[..., at, :]
+
+    def _key(self, n: int) -> tuple[object, ...]:
+        return self.keep, self.granularity, n
 
     def counts(self, n: int, ctx: Context) -> Tensor:
         """How many coordinates are kept (..., B); counted once for a context."""

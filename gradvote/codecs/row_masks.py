@@ -15,9 +15,14 @@ from gradvote.rng import Stream, draw
 from gradvote.schedules import Schedule, evaluate
 
 
+def mask_key(codec: Masked) -> tuple[object, ...]:
+    """Under which name a context keeps a mask of all rows."""
+    return ("all", codec.keep, codec.granularity)
+
+
 def mask_of(codec: Masked, ctx: Context, rows: Ragged) -> Tensor:
     """The kept coordinates (..., W); drawn once for a context, not to be written to."""
-    key = ("all", codec.keep, codec.granularity)
+    key = mask_key(codec)
     if key not in ctx.memo:
         keep = codec.keep
         threshold = (

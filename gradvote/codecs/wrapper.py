@@ -62,6 +62,10 @@ class WrapperCodec(Codec, ABC):
     def keeps(self) -> float:
         return self.codec.keeps
 
+    @property
+    def precision(self) -> float:
+        return self.codec.precision
+
     def mirrored(self, state: State) -> Tensor | None:
         return self.codec.mirrored(self._inner(state))
 

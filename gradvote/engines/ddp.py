@@ -37,6 +37,7 @@ from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
 from gradvote.privacy import Account, Gaussian
+from gradvote.rounding import StateDtype, with_state_dtype
 
 WHERE = "attach(ddp, algorithm)"
 AGAIN = "wrap the model in DistributedDataParallel and attach anew, on all ranks"
@@ -62,6 +63,7 @@ def attach(
     group: dist.ProcessGroup | None = None,
     seed: int = 0,
     secret: bytes | None = None,
+    state_dtype: StateDtype = None,
     timeout: float = 300.0,
     faults: Sequence[Faulty] = (),
     check_parameters_every: int | None = EVERY,
@@ -76,9 +78,10 @@ def attach(
     `torch.amp.GradScaler` of the loop, keeps memories in true gradient units: blocks with an overflow abstain, and
     where most ranks overflowed all of them skip the step. `max_norm` bounds the norm of this rank's own gradient before
     the vote, which then begins after the last bucket. `secret` keys this rank's private draws; None derives them from
-    the seed, which makes runs reproducible and noise no protection. `timeout` (seconds) is how long a rank waits for
-    the others. `group` is needed where DDP runs on some of the ranks only: a group of the same ranks that nothing else
-    uses. Buffers stay DDP's: with BatchNorm give it `forward_sync_buffers=False` (before torch 2.13
+    the seed, which makes runs reproducible and noise no protection. `state_dtype`, such as torch.bfloat16, is that of
+    momenta and memories between steps: half the memory (docs/memory.md). `timeout` (seconds) is how long a rank waits
+    for the others. `group` is needed where DDP runs on some of the ranks only: a group of the same ranks that nothing
+    else uses. Buffers stay DDP's: with BatchNorm give it `forward_sync_buffers=False` (before torch 2.13
     `broadcast_buffers=False`) and see `average_statistics`.
 
     Every `check_parameters_every` steps, and more often at the start, the parameters of all ranks are compared by their
@@ -103,6 +106,7 @@ def attach(
         _check_is_ddp(ddp)
         _check_same_ranks(ddp, own_group)
         check_algorithm(algorithm, WHERE)
+        algorithm = with_state_dtype(algorithm, state_dtype)
         check_rule(algorithm, placement)
         check_modules(ddp.module)
         optimizers = check_optimizers(optimizer, WHERE)
@@ -151,9 +155,13 @@ class DDPVote:
         """What each rank has counted; all ranks must ask."""
         return self._session.all_stats()
 
-    def state_dict(self) -> dict[str, Any]:
-        """This rank's memories and momenta by parameter, its share of the server's, and the step."""
-        return self._session.state_dict()
+    def state_dict(self, views: bool = False) -> dict[str, Any]:
+        """This rank's memories and momenta by parameter, its share of the server's, and the step.
+
+        Tensors are copies. With `views`, to save large states at once, they are lists of views, which need no memory
+        until the next step; `load_state_dict` takes both.
+        """
+        return self._session.state_dict(views)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue, bit for bit, where this rank's `state_dict` was taken.

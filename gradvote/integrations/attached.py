@@ -19,6 +19,7 @@ from gradvote.engines.common.clipping import minds_length
 from gradvote.engines.common.owners import warn_of_statistics
 from gradvote.faults import Faulty
 from gradvote.integrations import checkpoints
+from gradvote.rounding import StateDtype
 
 
 class Options(TypedDict, total=False):
@@ -27,6 +28,7 @@ class Options(TypedDict, total=False):
     placement: Placement
     seed: int
     secret: bytes | None
+    state_dtype: StateDtype
     timeout: float
     faults: Sequence[Faulty]
 

@@ -22,7 +22,7 @@ FRESH = "To go on with empty memories instead, give fresh=True."
 
 def save(folder: Path, vote: DDPVote, step: int | None, number: int = 0) -> Path:
     """Write this rank's file, whole or not at all. `step` is the trainer's, `number` that of several votes."""
-    state = vote.state_dict()
+    state = vote.state_dict(views=True)
     path = folder / _name(number, state["rank"], state["num_ranks"])
     _write(path, {"step": step, "vote": state})
     if state["rank"] == 0:

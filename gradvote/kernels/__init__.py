@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from gradvote.kernels import feedback_reference, ragged_reference, reference, units_reference
+from gradvote.kernels import feedback_reference, ragged_reference, reference, rounding_reference, units_reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.kernels.reference import at_least_float32, bounded, num_words
 from gradvote.rng import Draw
@@ -40,6 +40,7 @@ CPU_ROOMS = {
     "mean_signs": "kept",
     "median": "order",
     "moving_average": "averages",
+    "narrow": "rounding",
     "noise": "noisy",
     "noisy_pack_signs": "noisy",
     "outside_units": "units",
@@ -54,6 +55,7 @@ CPU_ROOMS = {
     "unpack_kept": "kept",
     "unpack_signs": "bits",
     "whole_units": "units",
+    "widen": "rounding",
 }
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
@@ -67,6 +69,7 @@ RAGGED_ROOMS = {
     "ragged_keep_bits": "ragged_bits",
     "ragged_mean": "ragged_bits",
     "ragged_mean_abs": "ragged_feedback",
+    "ragged_narrow": "rounding",
     "ragged_noisy_signs": "ragged_signs",
     "ragged_outside_units": "ragged_bits",
     "ragged_random_bits": "ragged_bits",
@@ -201,6 +204,7 @@ mean_abs = _by_device(reference.mean_abs)
 mean_signs = _by_device(reference.mean_signs)
 median = _by_device(reference.median)
 moving_average = _by_device(reference.moving_average)
+narrow = _by_device(rounding_reference.narrow)
 noise = _by_device(reference.noise)
 noisy_pack_signs = _by_device(reference.noisy_pack_signs)
 outside_units = _by_device(units_reference.outside_units)
@@ -215,6 +219,7 @@ ragged_feedback_step = _by_device(ragged_reference.ragged_feedback_step)
 ragged_keep_bits = _by_device(ragged_reference.ragged_keep_bits)
 ragged_mean = _by_device(ragged_reference.ragged_mean)
 ragged_mean_abs = _by_device(ragged_reference.ragged_mean_abs)
+ragged_narrow = _by_device(ragged_reference.ragged_narrow)
 ragged_noisy_signs = _by_device(ragged_reference.ragged_noisy_signs)
 ragged_outside_units = _by_device(ragged_reference.ragged_outside_units)
 ragged_random_bits = _by_device(ragged_reference.ragged_random_bits)
@@ -230,6 +235,7 @@ unpack_bits = _by_device(reference.unpack_bits)
 unpack_kept = _by_device(reference.unpack_kept)
 unpack_signs = _by_device(reference.unpack_signs)
 whole_units = _by_device(units_reference.whole_units)
+widen = _by_device(rounding_reference.widen)
 
 __all__ = [
     "CPU_ROOMS",
@@ -258,6 +264,7 @@ __all__ = [
     "mean_signs",
     "median",
     "moving_average",
+    "narrow",
     "noise",
     "noisy_pack_signs",
     "num_words",
@@ -273,6 +280,7 @@ __all__ = [
     "ragged_keep_bits",
     "ragged_mean",
     "ragged_mean_abs",
+    "ragged_narrow",
     "ragged_noisy_signs",
     "ragged_outside_units",
     "ragged_random_bits",
@@ -288,4 +296,5 @@ __all__ = [
     "unpack_kept",
     "unpack_signs",
     "whole_units",
+    "widen",
 ]

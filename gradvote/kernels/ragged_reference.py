@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradvote.core import Units
-from gradvote.kernels import reference, units_reference
+from gradvote.kernels import reference, rounding_reference, units_reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia, feedback_step
 from gradvote.ragged import Numbers, Ragged
 from gradvote.rng import Draw
@@ -142,6 +142,12 @@ def ragged_outside_units(flags: Tensor, rows: Ragged) -> Tensor:
     """Words (..., W) with the bits set outside the marked units."""
     marked = zip(_each(rows), _rectangles(flags, rows.unit_words, rows), strict=True)
     return _flat([units_reference.outside_units(own, g.n, g.units) for g, own in marked])
+
+
+def ragged_narrow(x: Tensor, draw: Draw, rows: Ragged) -> Tensor:
+    """`rounding_reference.narrow` of all rows (d,)."""
+    pairs = zip(_rectangles(x, rows.offsets, rows), _each(rows), strict=True)
+    return _flat([rounding_reference.narrow(own, g.of(draw)) for own, g in pairs])
 
 
 def ragged_copy(source: Tensor, begins: Numbers, target: Tensor, places: Numbers, sizes: Numbers) -> None:

@@ -6,6 +6,8 @@ bits per coordinate up and down, and σ the share of the coordinates that a work
     kept   d(w + σs)  +  dσMu/8 where a vote may be tied, so that ties can be counted  +  what waits for another use
     peak   kept  +  the new states of one slice  +  copies of ballots and decisions on their way  +  masks
 
+States in bfloat16 have half of w and s; 2¹⁸ coordinates of them at a time are float32, old and new.
+
 Dense ballots and decisions (32 bits) are most of a peak; of packed ones there are a few tenths of a byte. Measured on
 the processor in `Exchange`, where a tensor is not larger than a slice or has smaller blocks (docs/memory.md).
 """
@@ -15,12 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gradvote.codecs import rounded
 from gradvote.codecs.masked import Masked
 from gradvote.codecs.wrapper import WrapperCodec
 from gradvote.core import Aggregator, Algorithm, Part
 from gradvote.engines.distributed.pipeline import is_wide
 from gradvote.engines.distributed.slices import SLICE
 from gradvote.engines.distributed.states import leaves
+from gradvote.engines.elastic.snapshots import LOGGED, LOGGED_BYTES
 from gradvote.kernels.cpu.spare import READY
 
 COPIES = 3
@@ -29,6 +33,8 @@ FEW = 1.1
 """Of dense ballots, of which not all are on their way at once."""
 MASKS = 3
 """A worker's own, those of the ballots for its share, and that of the decision: a bit per coordinate each."""
+BALLOTS = 6
+"""Of the ballots of an elastic step at once, as measured: as they came, opened, beside each other, and counted."""
 BLOCK = 16384
 
 
@@ -54,8 +60,26 @@ def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits
     kept = params * (worker + share * server) + up * workers * share * tied + waiting
     masked = any(isinstance(own, Masked) for own in (_innermost(algorithm.up), _innermost(algorithm.down)))
     copies = FEW if is_wide(algorithm) and placement != "replicated" else COPIES
-    within = worker * min(SLICE, params) + copies * (up + down) + masked * MASKS / 8 * params
+    wide = 4 * worker * min(rounded.SLICE, params) if isinstance(algorithm.up, rounded.Rounded) else 0.0
+    within = worker * min(SLICE, params) + wide + copies * (up + down) + masked * MASKS / 8 * params
     return Memory(kept, kept + within)
+
+
+def elastic_memory(
+    algorithm: Algorithm, params: int, workers: int, bits: tuple[float, float], steps: int = LOGGED
+) -> Memory:
+    """The same of a member of an elastic run, placement `replicated`, after so many steps.
+
+    kept   d(w + s)  +  the ballots of the latest steps, for those who are behind: at most 32 steps and 64 MB
+    peak   kept  +  d·w, as a slot may be given up  +  six copies of the M ballots of a step  +  masks
+
+    As measured with two workers and 10M parameters (docs/memory.md).
+    """
+    worker, server = state_bytes(algorithm.up), state_bytes(algorithm.down)
+    ballots = workers * bits[0] / 8 * params
+    masked = any(isinstance(_innermost(half), Masked) for half in (algorithm.up, algorithm.down))
+    kept = params * (worker + server) + min(min(steps, LOGGED) * ballots, max(float(LOGGED_BYTES), ballots))
+    return Memory(kept, kept + worker * params + BALLOTS * ballots + masked * MASKS / 8 * params)
 
 
 def state_bytes(part: Part) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Sign
+from gradvote.codecs import Chain, Dense, ErrorFeedback, Masked, Rounded, Sign
 from gradvote.core import Algorithm, Codec
 from gradvote.schedules import Schedule
 from gradvote.theory.gradient_size import gradient_rms
@@ -133,7 +133,7 @@ def _size(wrappers: Sequence[object], sender: object) -> float | None:
 def _parts(codec: Codec) -> list[object]:
     """Transforms and the codecs that wrap others, from the outside; the last one is the codec that sends."""
     found: list[object] = []
-    while isinstance(codec, Chain | ErrorFeedback | Masked):
+    while isinstance(codec, Chain | ErrorFeedback | Masked | Rounded):
         found += codec.transforms if isinstance(codec, Chain) else [codec]
         codec = codec.codec
     return [*found, codec]

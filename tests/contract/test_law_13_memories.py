@@ -49,8 +49,8 @@ def held(codec: Codec, state: State) -> Tensor:
     return found
 
 
-def close(a: Tensor, b: Tensor, size: Tensor) -> bool:
-    return bool(((a - b).abs() <= 4e-7 * (size.abs() + b.abs())).all())
+def close(a: Tensor, b: Tensor, size: Tensor, rounded: Tensor | float = 0.0) -> bool:
+    return bool(((a - b).abs() <= 4e-7 * (size.abs() + b.abs()) + rounded).all())
 
 
 def after(codec: Codec, steps: int = 2, seed: int = 0, lr: float = 0.1) -> State:
@@ -88,9 +88,11 @@ def test_sent_and_unsent_are_the_input(codec: Codec) -> None:
     payload, state = codec.encode(x, state, ctx)
     sent, left = codec.decode(payload, ctx, N), held(codec, state)
     assert bool(before.any()) and bool(left.any())
-    assert close(sent + left, new + before, sent.abs() + new.abs() + before.abs())
+    assert close(sent + left, new + before, sent.abs() + new.abs() + before.abs(), codec.precision * left.abs())
     kept = codec.undelivered(deepcopy(state), payload, ctx, N)
-    assert close(held(codec, kept), left + sent, sent) and not same(held(codec, kept), left)
+    assert close(held(codec, kept), left + sent, sent, codec.precision * (left + sent).abs()) and not same(
+        held(codec, kept), left
+    )
     assert same(without(kept, held(codec, kept)), without(state, held(codec, state)))
 
 
@@ -110,7 +112,7 @@ def test_two_memories_become_one(codec: Codec) -> None:
     own, other, fresh = after(codec), after(codec, seed=7), codec.init(torch.zeros(M, B, N))
     total = held(codec, own) + held(codec, other)
     merged = codec.merge(deepcopy(own), deepcopy(other))
-    assert same(held(codec, merged), total)
+    assert same(held(codec, merged), total), "rounded to the nearest, as torch adds"
     assert same(without(merged, held(codec, merged)), without(own, held(codec, own)))
     assert same(codec.merge(own, fresh), own)
     assert same(held(codec, codec.merge(fresh, other)), held(codec, other))
@@ -124,7 +126,8 @@ def test_memories_of_other_rates_become_one(codec: Codec) -> None:
     inherited = due(codec, codec.merge(fresh, other), nothing, ctx) - due(codec, fresh, nothing, ctx)
     expected = due(codec, own, x, ctx) + inherited
     assert bool((inherited != 0).any())
-    torch.testing.assert_close(due(codec, codec.merge(own, other), x, ctx), expected, rtol=1e-5, atol=1e-5)
+    off = max(1e-5, 4 * codec.precision)
+    torch.testing.assert_close(due(codec, codec.merge(own, other), x, ctx), expected, rtol=off, atol=off)
 
 
 @pytest.mark.parametrize("codec", FORGETTING, ids=repr)

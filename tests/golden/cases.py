@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gradvote import algorithms, kernels
 from gradvote.core import Algorithm, Context
 from gradvote.rng import Stream, draw
+from gradvote.rounding import with_state_dtype
 from gradvote.transforms import Relative
 
 WORKERS, STEPS, SEED = 3, 4, 11
@@ -40,14 +41,17 @@ VARIANTS: dict[str, Callable[[], Algorithm]] = {
     "dist-ef-sgdm blocks of 128": lambda: replace(algorithms.dist_ef_sgdm(), block_size=128),
     "dropsignsgd granularity 64": lambda: algorithms.dropsignsgd(granularity=64),
     "dropsignsgd track_lr abstain": lambda: algorithms.dropsignsgd(track_lr=True, zero="abstain"),
+    "dropsignsgd states in bfloat16": lambda: with_state_dtype(algorithms.dropsignsgd(), torch.bfloat16),
+    "dist-ef-adam states in bfloat16": lambda: with_state_dtype(algorithms.dist_ef_adam(), torch.bfloat16),
     "flexcompress granularity 64": lambda: algorithms.flexcompress(granularity=64),
     "sgd weights bfloat16": lambda: algorithms.sgd(weights=(1.0, 2.0, 0.5), dtype="bfloat16"),
 }
 
 SOME = (
     "signsgd abstain", "signsgd blocks of 100", "relative noise", "noisy-dist-ef-sgdm", "dropsignsgd granularity 64",
+    "dropsignsgd states in bfloat16",
 )  # fmt: skip
-"""Variants whose payloads have another form: they go through every engine in one placement, too."""
+"""Variants whose payloads or states have another form: they go through every engine in one placement, too."""
 
 
 def all_cases() -> dict[str, Algorithm]:

@@ -1,7 +1,10 @@
 import pytest
 
+from gradvote import algorithms
 from gradvote.lab import advice, plan, quantities
+from gradvote.lab.memory import elastic_memory
 from gradvote.lab.plan import Link, Work
+from gradvote.rounding import with_state_dtype
 
 FREE = {name: Work(0.0, 0.0) for name in plan.DEFAULT}
 
@@ -19,8 +22,6 @@ def test_bytes_are_those_of_the_placements() -> None:
 
 
 def test_bits_include_flags_and_expected_masks() -> None:
-    from gradvote import algorithms
-
     assert plan.bits_of(algorithms.signsgd()) == pytest.approx((1 + 1 / 64,) * 2, rel=0.01)
     assert plan.bits_of(algorithms.dropsignsgd()) == pytest.approx((0.3, 0.5), rel=0.03)
     assert plan.bits_of(algorithms.ef_signsgd()) == pytest.approx((1, 32), rel=0.01)
@@ -40,6 +41,26 @@ def test_memory_is_what_was_measured(name: str) -> None:
     row = _row(plan.predict(25_600_000, 4, Link(1e8), names=[name], work={name: Work(0.0, 0.0)}), name, "sharded")
     found = (row.memory.kept / 25.6e6, row.memory.peak / 25.6e6)
     assert found == pytest.approx(MEASURED[name], rel=0.15)
+
+
+HALVED = {"signum": (2.48, 3.92), "dist-ef-sgdm": (4.54, 5.75)}
+"""The same with states in bfloat16."""
+ELASTIC = {"signsgd": (1.91, 3.44), "dropsignsgd": (11.7, 20.7)}
+"""Of a member of an elastic run of two, 10M parameters, after seven steps."""
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_memory_of_states_in_bfloat16_is_what_was_measured(name: str) -> None:
+    made = {name: with_state_dtype(algorithms.create(name), "bfloat16")}
+    row = _row(plan.predict(25_600_000, 4, Link(1e8), names=made, work={name: Work(0.0, 0.0)}), name, "sharded")
+    assert (row.memory.kept / 25.6e6, row.memory.peak / 25.6e6) == pytest.approx(HALVED[name], rel=0.15)
+
+
+@pytest.mark.parametrize("name", ELASTIC)
+def test_memory_of_an_elastic_member_is_what_was_measured(name: str) -> None:
+    algorithm = algorithms.create(name)
+    found = elastic_memory(algorithm, 10_000_000, 2, plan.bits_of(algorithm), steps=7)
+    assert (found.kept / 1e7, found.peak / 1e7) == pytest.approx(ELASTIC[name], rel=0.15)
 
 
 def test_compression_pays_on_slow_links_and_not_where_work_or_computation_decides() -> None:
@@ -74,8 +95,6 @@ def test_the_calls_of_each_chunk_are_work() -> None:
 
 
 def test_measured_work_is_positive() -> None:
-    from gradvote import algorithms
-
     work = plan.measure(algorithms.signsgd(), d=1000)
     assert work.worker > 0 and work.server > 0 and work.chunk >= 0
 

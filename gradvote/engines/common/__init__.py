@@ -21,6 +21,7 @@ recipe         a checkpoint is that of this run
 Of a round, from gradients to bytes and back:
 
 flat_buffer    gradients in and directions out: flat vectors, on the device of the gradients
+vectors        flat vectors, and rates of groups
 protocol       the three verbs of an algorithm, over all blocks: encode, combine, decode
 payloads       payloads of several senders: pick, stack, choose
 all_groups     payloads, states and contexts of all groups, of which each group's are views
@@ -33,6 +34,7 @@ worker_faults  configured faults as one worker meets them
 Of workers that come and go (elastic, torchft):
 
 replica        what all members hold alike, and a worker's own memory
+shared_state   that as bytes, and its name, without a second copy
 ballot         a worker's vote with its learning rates, and as bytes
 slot           an attempt at a step
 digests        what bytes are called

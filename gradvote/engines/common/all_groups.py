@@ -139,12 +139,12 @@ def _mapped(change: Callable[[Tensor], Tensor], state: Mapping[str, Any]) -> Sta
 
 
 def _fits(state: Mapping[str, Any], num_blocks: int, n: int) -> bool:
-    """Whether all tensors of a state are float32 on the CPU and hold a number for each block, or each coordinate."""
+    """Whether all tensors of a state are of known types, on the CPU, with a number for each block, or coordinate."""
     shapes = ((num_blocks,), (num_blocks, n))
     return all(
         _fits(v, num_blocks, n)
         if isinstance(v, dict)
-        else v.is_cpu and v.dtype == torch.float32 and tuple(v.shape) in shapes
+        else v.is_cpu and v.dtype in (torch.float32, torch.bfloat16) and tuple(v.shape) in shapes
         for v in state.values()
     )
 

@@ -15,6 +15,7 @@ from gradvote.engines.common import whole_vectors
 from gradvote.engines.common.all_groups import Contexts, Payloads, States, flags_of
 from gradvote.engines.common.all_groups import Planes as AllPlanes
 from gradvote.engines.common.cuts import Cut, cut_of
+from gradvote.engines.common.vectors import is_plain, joined, rates_of
 from gradvote.layout import Layout, layout_of, unit_of
 from gradvote.ragged import RaggedPlane
 from gradvote.staging import CPU, to_device, to_host
@@ -106,7 +107,7 @@ class Protocol:
     ) -> list[Context]:
         groups = self.layout.groups
         blocks, units = ([*self._keys_on(device)], [g.units_on(device) for g in groups])
-        rates = _rates(lr, [g.owners for g in groups], device)
+        rates = rates_of(lr, [g.owners for g in groups], device)
         peers: list[tuple[int, ref[Context]]] = []
         made = [
             Context(self.seed, step, b, sender, r, attempt, secret, u, peers)
@@ -141,7 +142,7 @@ class Protocol:
         self, flat: Tensor, states: Sequence[State], ctxs: Sequence[Context]
     ) -> tuple[Sequence[Payload], Sequence[State]]:
         """Worker: update (..., d) -> ballots."""
-        if isinstance(ctxs, Contexts) and _plain(flat):
+        if isinstance(ctxs, Contexts) and is_plain(flat):
             found = self._at_once("encode all", (self.algorithm.up,), states, ctxs, flat)
             if found is not None:
                 return self._payloads(found[0], self._planes_of(self.algorithm.up, ctxs.whole)), found[1]
@@ -171,13 +172,13 @@ class Protocol:
         if isinstance(ctxs, Contexts) and isinstance(decision, Payloads):
             target = torch.empty(self.layout.size, device=CPU) if out is None else out
             given = decision.whole, ctxs.whole.as_server(), target, self.layout.ragged
-            if _plain(target) and shortcut("decode all", (self.algorithm.down.reader,), *given) is not None:
+            if is_plain(target) and shortcut("decode all", (self.algorithm.down.reader,), *given) is not None:
                 return target, states
         groups = self.layout.groups
         places = [None] * len(groups) if out is None else self.layout.views(out)
         parts = zip(decision, states, ctxs, groups, places, strict=True)
         pairs = [self.algorithm.decode(p, s, c, g.n, place) for p, s, c, g, place in parts]
-        direction = _joined([x.flatten(-2) for x, _ in pairs]) if out is None else out
+        direction = joined([x.flatten(-2) for x, _ in pairs]) if out is None else out
         return direction, [s for _, s in pairs]
 
     def decided(self, decision: Sequence[Payload]) -> frozenset[int]:
@@ -285,26 +286,3 @@ def protocol_for(
     tensors = tuple((name, tuple(p.shape)) for name, p in zip(called, params, strict=True))
     numels, units = [p.numel() for p in params], [unit_of(p.shape) for p in params]
     return Protocol(algorithm, layout_of(numels, algorithm.block_size, units), seed, tensors)
-
-
-def _plain(x: Tensor) -> bool:
-    """Whether numbers are written here as they are made."""
-    return x.is_cpu and x.dtype == torch.float32 and x.dim() == 1 and x.is_contiguous()
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Parts (..., d_k) behind each other; a single one is not copied."""
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat(tuple(parts), -1) if parts else torch.zeros(0, device=CPU)
-
-
-def _rates(
-    lr: float | Sequence[float], owners: Sequence[tuple[int, ...]], device: torch.device
-) -> Sequence[float | Tensor]:
-    """The rate of each group, or of each of its blocks: one copy to the device for all of them."""
-    if isinstance(lr, int | float):
-        return [lr] * len(owners)
-    each = torch.tensor([lr[owner] for own in owners for owner in own], dtype=torch.float32, device=CPU)
-    rates: Sequence[Tensor] = torch.split(to_device(each, device), [*map(len, owners)])
-    return rates

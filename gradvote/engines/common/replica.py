@@ -1,8 +1,6 @@
 """What every member holds alike: model, optimizer and server state; and a worker's own memory, which is its alone."""
 
-import hashlib
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ from torch.optim import Optimizer
 
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
-from gradvote.engines.common import releases, worker_faults
+from gradvote.engines.common import releases, shared_state, worker_faults
 from gradvote.engines.common.arguments import check_algorithm, check_members, check_model, check_optimizers
 from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.clipping import clipped
@@ -24,11 +22,12 @@ from gradvote.engines.common.parameters import check_gradients, check_modules, p
 from gradvote.engines.common.payloads import check_alike, moved, stack, states_on
 from gradvote.engines.common.protocol import Planes, protocol_for
 from gradvote.engines.common.releases import releases_of
+from gradvote.engines.common.shared_state import copied
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.training import Training
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian
-from gradvote.staging import CPU, to_host
+from gradvote.staging import CPU
 from gradvote.wire import Kind, WireError
 
 VERSION = 2
@@ -190,20 +189,18 @@ class Replica:
         found = [rates[g] for g in self._group_of]
         return found[0] if len(set(found)) == 1 else found
 
-    def snapshot(self) -> bytes:
-        """What a peer needs to be alike."""
-        file = io.BytesIO()
-        torch.save(self._shared(), file)
-        return file.getvalue()
+    def snapshot(self, before: bytes | None = None) -> bytes:
+        """What a peer needs to be alike; behind other bytes, if there are any, and its length."""
+        return shared_state.to_bytes(self._shared(), before or b"", sized=before is not None)
 
-    def restore(self, raw: bytes | bytearray) -> None:
+    def restore(self, raw: Bytes) -> None:
         """Become like the peer that took the snapshot; the worker's own memory stays.
 
         Raises:
             ValueError: the snapshot is of another model or algorithm.
         """
         try:
-            state = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
+            state = shared_state.from_bytes(raw)
             server, model, optimizer = state["server"], state["model"], state["optimizer"]
             check_alike(server, self.server, "the server's state of a peer")
             check_alike(dict(model), dict(self.model.state_dict()), "the model of a peer")
@@ -219,14 +216,11 @@ class Replica:
 
     def digest(self) -> str:
         """A name of the shared state: equal for members that are alike."""
-        hasher = hashlib.blake2b(digest_size=16)
-        for piece in _bytes_of(self._shared()):
-            hasher.update(piece)
-        return hasher.hexdigest()
+        return shared_state.digest_of_state(self._shared())
 
     def state_dict(self) -> dict[str, Any]:
-        """The memories of worker and server, as copies on the CPU."""
-        own = {"worker": copied(states_on(self.worker, CPU)), "server": copied(self.server)}
+        """The memories of worker and server, on the CPU. There they are no copies: a step makes new ones."""
+        own = {"worker": states_on(self.worker, CPU), "server": [*self.server]}
         return {**own, **releases.saved_of(self.releases)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -238,7 +232,11 @@ class Replica:
         check_alike(state.get("worker"), self.worker, "the worker's memory")
         check_alike(state.get("server"), self.server, "the server's memory")
         releases.load(self.releases, state)
-        self.worker, self.server = states_on(copied(state["worker"]), self.device), copied(state["server"])
+        self.worker = self.server = []  # let go before there are new ones
+        self.worker, self.server = (
+            [copied(own) for own in state["worker"]] if self.device == CPU else states_on(state["worker"], self.device),
+            [copied(own) for own in state["server"]],
+        )
 
     @property
     def rate_bytes(self) -> int:
@@ -290,24 +288,3 @@ class Replica:
     def _shared(self) -> dict[str, Any]:
         model = dict(self.model.state_dict())
         return {"model": model, "optimizer": self.optimizers.state_dict(), "server": self.server}
-
-
-def copied(value: Any) -> Any:
-    """A state with tensors of its own."""
-    if isinstance(value, dict):
-        return {key: copied(own) for key, own in value.items()}
-    return [copied(own) for own in value] if isinstance(value, list) else value.detach().clone()
-
-
-def _bytes_of(value: Any) -> Iterator[bytes]:
-    if isinstance(value, dict):
-        for key in sorted(value, key=str):
-            yield str(key).encode()
-            yield from _bytes_of(value[key])
-    elif isinstance(value, list | tuple):
-        for own in value:
-            yield from _bytes_of(own)
-    elif isinstance(value, Tensor):
-        yield to_host([value.detach()])[0].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    else:
-        yield repr(value).encode()

@@ -34,6 +34,7 @@ from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
 from gradvote.privacy import Account, Gaussian
+from gradvote.rounding import StateDtype, with_state_dtype
 
 WHERE = "Exchange(params, algorithm)"
 AGAIN = "build the exchange anew, on all ranks"
@@ -60,7 +61,8 @@ class Exchange:
     `optimizer`, one or several, gives the learning rates by which error memories are rescaled. `scaler`, the
     `torch.amp.GradScaler` of the loop, keeps memories in true gradient units; where most ranks overflowed all skip the
     step. `max_norm` bounds the norm of this worker's own gradient before the vote. `secret` keys this rank's private
-    draws; None derives them from the seed, which makes runs reproducible and noise no protection. `chunks` is the
+    draws; None derives them from the seed, which makes runs reproducible and noise no protection. `state_dtype`, as
+    torch.bfloat16, is that of momenta and memories between steps: half the memory (docs/memory.md). `chunks` is the
     number of parts in which the gradient travels, so that work and transfer overlap (None: what is faster in the first
     steps). `timeout` (seconds) is how long a rank waits for the others; a `group` of only some of the ranks is used as
     it is, with its own timeout. Every `check_parameters_every` steps, and more often at the start, the parameters of
@@ -86,6 +88,7 @@ class Exchange:
         group: dist.ProcessGroup | None = None,
         seed: int = 0,
         secret: bytes | None = None,
+        state_dtype: StateDtype = None,
         chunks: int | None = None,
         timeout: float = 300.0,
         faults: Sequence[Faulty] = (),
@@ -99,6 +102,7 @@ class Exchange:
         with together(transport, self._watch):
             parameters = parameters_of(params, WHERE)
             check_algorithm(algorithm, WHERE)
+            algorithm = with_state_dtype(algorithm, state_dtype)
             check_rule(algorithm, placement)
             mine = owners.checked(parameters.tensors, modules)
             parameters = parameters.beside(owners.frozen_of(mine))
@@ -146,9 +150,13 @@ class Exchange:
         """What each rank has counted; all ranks must ask."""
         return self._session.all_stats()
 
-    def state_dict(self) -> dict[str, Any]:
-        """This rank's memories and momenta by parameter, its share of the server's, and the step."""
-        return self._session.state_dict()
+    def state_dict(self, views: bool = False) -> dict[str, Any]:
+        """This rank's memories and momenta by parameter, its share of the server's, and the step.
+
+        Tensors are copies. With `views`, to save large states at once, they are lists of views, which need no memory
+        until the next step; `load_state_dict` takes both.
+        """
+        return self._session.state_dict(views)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue, bit for bit, where this rank's `state_dict` was taken.

@@ -126,8 +126,10 @@ class Session:
         """The counts of all ranks, which all must ask for."""
         return from_rows(self.transport.gather(self.stats().as_row()), self.counts.coordinates)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, views: bool = False) -> dict[str, Any]:
         """This rank's states by parameter and block, the step and the recipe; all tensors are copies on the CPU.
+
+        With `views` those of the states are lists of views instead: no copies, but of a card's.
 
         Raises:
             RuntimeError: a step failed half way.
@@ -142,8 +144,8 @@ class Session:
             "placement": self.placement,
             "step": self.step,
             "block_sizes": torch.tensor(block_sizes(self.protocol.layout), device=CPU),
-            "worker": saved_of(worker, self.owners, self.names),
-            "server": saved_of(server, self.owners, self.names),
+            "worker": saved_of(worker, self.owners, self.names, views),
+            "server": saved_of(server, self.owners, self.names, views),
             **releases.saved_of(self.releases),
         }
 

@@ -1,8 +1,8 @@
 """States block by block: the form that survives other chunks, other buckets and other world sizes.
 
 Every tensor of a state begins with the axis of its blocks: (B, n) or (B,). A `StateRows` maps the dotted name of such a
-tensor to its rows by block number. In checkpoints a parameter's rows stand behind each other in one flat tensor,
-beside the numbers of the blocks they belong to.
+tensor to its rows by block number. In checkpoints a parameter's rows stand behind each other in one flat tensor, or in
+a list of views that no memory was copied for, beside the numbers of the blocks they belong to.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -15,7 +15,9 @@ from gradvote.layout import Layout
 from gradvote.staging import CPU, to_device, to_host
 
 StateRows = dict[str, dict[int, Tensor]]
-Saved = dict[str, dict[str, Tensor]]
+Pieces = list[Tensor]
+"""Rows of one length behind each other, which lie together in memory: views of a state."""
+Saved = dict[str, dict[str, Tensor | Pieces]]
 
 
 def rows_of(layout: Layout, states: Sequence[State], into: StateRows) -> None:
@@ -38,16 +40,39 @@ def states_of(layout: Layout, fresh: Sequence[State], rows: StateRows) -> list[S
     return [_filled(state, group.blocks, rows) for group, state in zip(layout.groups, fresh, strict=True)]
 
 
-def saved_of(rows: StateRows, owners: Sequence[int], names: Sequence[str]) -> Saved:
-    """The rows by parameter: {parameter: {"blocks": their numbers, name: flat tensor}}; `owners` by block."""
+def saved_of(rows: StateRows, owners: Sequence[int], names: Sequence[str], views: bool = False) -> Saved:
+    """The rows by parameter: {parameter: {"blocks": their numbers, name: flat tensor}}; `owners` by block.
+
+    `views`: pieces of the states themselves in place of flat tensors.
+    """
     by_param: dict[str, StateRows] = {}
     for name, by_block in rows.items():
         for block, row in by_block.items():
             by_param.setdefault(names[owners[block]], {}).setdefault(name, {})[block] = row
-    return {param: flat_rows(own) for param, own in by_param.items()}
+    return {param: (pieces_of if views else flat_rows)(own) for param, own in by_param.items()}
 
 
-def flat_rows(rows: StateRows) -> dict[str, Tensor]:
+def pieces_of(rows: StateRows) -> dict[str, Tensor | Pieces]:
+    """One parameter's rows as views, as few as can be, and their blocks; copied only from a card."""
+    blocks = sorted(next(iter(rows.values())))
+    numbers = torch.tensor(blocks, dtype=torch.int64, device=CPU)
+    return {"blocks": numbers, **{name: to_host(_together([own[b] for b in blocks])) for name, own in rows.items()}}
+
+
+def _together(rows: list[Tensor]) -> Pieces:
+    """Rows as views, one for those that follow each other in one memory."""
+    found: list[list[Tensor]] = []
+    for row in rows:
+        last = found[-1][-1] if found else None
+        follows = last is not None and last.untyped_storage().data_ptr() == row.untyped_storage().data_ptr()
+        if follows and last is not None and row.storage_offset() == last.storage_offset() + last.numel():
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return [run[0].as_strided((sum(row.numel() for row in run),), (1,), run[0].storage_offset()) for run in found]
+
+
+def flat_rows(rows: StateRows) -> dict[str, Tensor | Pieces]:
     """One parameter's rows behind each other, and their blocks: on the CPU, as other ranks may read them."""
     blocks = sorted(next(iter(rows.values())))
     tensors = to_host([torch.cat([own[b].reshape(-1) for b in blocks]) for own in rows.values()])
@@ -62,7 +87,7 @@ def rows_from(saved: Saved, sizes: Sequence[int]) -> StateRows:
     """
     rows: StateRows = {}
     for param, tensors in saved.items():
-        blocks = [int(b) for b in tensors["blocks"]]
+        blocks = _numbers(tensors)
         widths = [sizes[b] if b < len(sizes) else -1 for b in blocks]
         for name, flat in tensors.items():
             if name != "blocks":
@@ -103,7 +128,7 @@ def saved_by_size(states: Iterable[tuple[Sequence[int], State]], owners: Mapping
 
 def owners_of(saved: Saved) -> dict[int, str]:
     """The parameter of each saved block."""
-    return {int(block): param for param, tensors in saved.items() for block in tensors["blocks"]}
+    return {block: param for param, tensors in saved.items() for block in _numbers(tensors)}
 
 
 def leaves(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -141,15 +166,46 @@ def _filled(state: State, blocks: Sequence[int], rows: StateRows, prefix: str = 
 
 def _stacked(known: dict[int, Tensor], blocks: Sequence[int], fresh: Tensor) -> Tensor:
     pairs = zip(blocks, fresh, strict=True)
-    return torch.stack([to_device(known.get(b, own), fresh.device).reshape(own.shape) for b, own in pairs])
+    rows = [to_device(known.get(b, own), fresh.device).reshape(own.shape).to(own.dtype) for b, own in pairs]
+    return torch.stack(rows)
 
 
-def _split(what: str, flat: Tensor, widths: list[int]) -> Sequence[Tensor]:
+def _split(what: str, flat: Tensor | Pieces, widths: list[int]) -> Sequence[Tensor]:
+    if isinstance(flat, list):
+        return _rows_in(what, flat, widths)
     if min(widths) > 0 and flat.numel() == sum(widths):
         return torch.split(flat, widths)
     if flat.numel() == len(widths):
         return torch.split(flat, 1)
-    raise ValueError(
-        f"{what} of the checkpoint has {flat.numel()} numbers for {len(widths)} blocks, which does not fit these "
+    raise _misfit(what, flat.numel(), len(widths))
+
+
+def _rows_in(what: str, pieces: Pieces, widths: list[int]) -> Sequence[Tensor]:
+    """The rows of pieces, each of which holds whole ones."""
+    total = sum(piece.numel() for piece in pieces)
+    widths = [1] * len(widths) if total == len(widths) else widths
+    rows: list[Tensor] = []
+    for piece in pieces:
+        own, left = list[int](), piece.numel()
+        while left > 0 and len(rows) + len(own) < len(widths):
+            own.append(widths[len(rows) + len(own)])
+            left -= own[-1]
+        if left or min(own, default=0) < 1:
+            raise _misfit(what, total, len(widths))
+        rows += torch.split(piece, own)
+    if len(rows) != len(widths):
+        raise _misfit(what, total, len(widths))
+    return rows
+
+
+def _numbers(tensors: Mapping[str, Tensor | Pieces]) -> list[int]:
+    """The blocks of a saved parameter."""
+    found = tensors["blocks"]
+    return [int(block) for block in found]
+
+
+def _misfit(what: str, numbers: int, blocks: int) -> ValueError:
+    return ValueError(
+        f"{what} of the checkpoint has {numbers} numbers for {blocks} blocks, which does not fit these "
         "parameters. Load it with the model and the block size it was saved with."
     )

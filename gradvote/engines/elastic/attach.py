@@ -30,6 +30,7 @@ from gradvote.engines.elastic.timeouts import Timeouts
 from gradvote.engines.elastic.vote import ElasticVote
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian
+from gradvote.rounding import StateDtype, with_state_dtype
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
@@ -47,6 +48,7 @@ def attach(
     deadline: float = 2.0,
     seed: int = 0,
     secret: bytes | None = None,
+    state_dtype: StateDtype = None,
     worker: int | None = None,
     workers: int | None = None,
     store: Store | str | None = None,
@@ -78,7 +80,8 @@ def attach(
     `worker` is this worker's number and `workers` how many are expected at the start; `gradvote launch` and torchrun
     give both, and the former `min_workers`. `store` is a torch Store, or HOST:PORT of one, that outlives the workers.
     `host` is the address to listen at; `faults` are lies of workers about their gradients, to try them. `secret` keys
-    this worker's private draws; None derives them from the seed. `scaler` is the `torch.amp.GradScaler` of the loop:
+    this worker's private draws; None derives them from the seed. `state_dtype`, such as torch.bfloat16, is that of
+    momenta and memories between steps: half the memory (docs/memory.md). `scaler` is the loop's `torch.amp.GradScaler`:
     `step()` takes the place of its `step` and `update`, and each worker has a scale of its own. `max_norm` bounds the
     norm of this worker's own gradient before the vote. Within `check_parameters_every` steps all parameters have been
     compared: a member that holds others than most is named, and takes over theirs (None: never).
@@ -100,6 +103,7 @@ def attach(
         MissingExtra: there are keys, but not the extra `signed`.
     """
     check_given(model, optimizer, algorithm)
+    algorithm = with_state_dtype(algorithm, state_dtype)
     check_placement(placement)
     check_rule(algorithm, placement)
     quorum = int(env(MIN_WORKERS) or 0) if min_workers is None else min_workers

@@ -1,20 +1,19 @@
 """What travels to those who were away: a decided slot with its ballots; a whole state. Lengths are checked."""
 
 import json
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gradvote.core import State
-from gradvote.engines.common.digests import digest_of
+from gradvote.engines.common.digests import Bytes, digest_of
+from gradvote.engines.common.shared_state import LENGTH
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import UNREADABLE, Member, Proof, count, proofs_from_raw, proofs_to_raw
 from gradvote.engines.elastic.consensus.records import Record, holders_from_raw, moves_from_raw, record_from
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, Holders, Moves
 
-_LENGTH = struct.Struct("<Q")
 Bodies = Mapping[int, bytes | bytearray]
 LOGGED, LOGGED_BYTES = 32, 1 << 26
 
@@ -118,7 +117,7 @@ class Snapshot:
     slot: Slot
     members: tuple[Member, ...]
     counted: Mapping[int, Slot]
-    state: bytes | bytearray
+    state: Bytes
     proofs: tuple[Proof, ...] = ()
     holders: Holders = ()
     moves: Moves = ()
@@ -126,12 +125,19 @@ class Snapshot:
 
     def pack(self) -> bytes:
         """As the body of a frame."""
+        return _packed([self._about(), self.state])
+
+    def pack_with(self, state_behind: Callable[[bytes], bytes]) -> bytes:
+        """The same with the state that is written behind what it is given, so that it is not there twice."""
+        return state_behind(_packed([self._about()]))
+
+    def _about(self) -> bytes:
         counted = {str(t): [s.step, s.attempt] for t, s in self.counted.items()}
         members = [[m.ticket, m.number] for m in self.members]
         about: dict[str, object] = {"slot": [self.slot.step, self.slot.attempt], "members": members, "counted": counted}
         about |= {"generation": self.generation, "proofs": proofs_to_raw(self.proofs)}
         about |= {"holders": self.holders, "moves": self.moves, "history": self.history.hex()}
-        return _packed([json.dumps(about).encode(), self.state])
+        return json.dumps(about).encode()
 
 
 def decided_step_from(body: bytes | bytearray, name: Callable[[bytes], bytes] = digest_of) -> DecidedStep:
@@ -140,7 +146,7 @@ def decided_step_from(body: bytes | bytearray, name: Callable[[bytes], bytes] = 
     Raises:
         ValueError: the body is something else, or its ballots are not those of its record.
     """
-    head, *ballots = _unpacked(body)
+    head, *ballots = map(bytes, _unpacked(body))
     record = record_from(head)
     if len(ballots) != len(record.counted):
         raise ValueError(f"A step has {len(ballots)} ballots; its record counts {len(record.counted)}.")
@@ -156,7 +162,7 @@ def sharded_step_from(body: bytes | bytearray) -> ShardedStep:
     Raises:
         ValueError: the body is something else.
     """
-    head, *rest = _unpacked(body)
+    head, *rest = map(bytes, _unpacked(body))
     return ShardedStep(record_from(head), tuple(rest))
 
 
@@ -172,14 +178,14 @@ def shards_from_bytes(body: bytes | bytearray, num: int) -> list[int]:
 
 
 def snapshot_from(body: bytes | bytearray) -> Snapshot:
-    """The snapshot in a frame's body.
+    """The snapshot in a frame's body; its state stays where it arrived.
 
     Raises:
         ValueError: the body is something else.
     """
     parts = _unpacked(body)
     try:
-        about = json.loads(parts[0])
+        about = json.loads(bytes(parts[0]))
         counted = {int(t): Slot(*map(count, s)) for t, s in about["counted"].items()}
         members = tuple(Member(count(t), count(n)) for t, n in about["members"])
         slot, proofs = Slot(*map(count, about["slot"])), proofs_from_raw(about["proofs"])
@@ -190,20 +196,20 @@ def snapshot_from(body: bytes | bytearray) -> Snapshot:
         raise ValueError(f"This is not a state: {error}") from error
 
 
-def _packed(parts: list[bytes | bytearray]) -> bytes:
-    return b"".join(piece for part in parts for piece in (_LENGTH.pack(len(part)), part))
+def _packed(parts: Sequence[Bytes]) -> bytes:
+    return b"".join(piece for part in parts for piece in (LENGTH.pack(len(part)), part))
 
 
-def _unpacked(body: bytes | bytearray) -> list[bytes]:
-    parts, at = list[bytes](), 0
+def _unpacked(body: bytes | bytearray) -> list[memoryview]:
+    parts, at, view = list[memoryview](), 0, memoryview(body)
     while at < len(body):
-        if len(body) - at < _LENGTH.size:
+        if len(body) - at < LENGTH.size:
             raise ValueError("A snapshot is cut short.")
-        (length,) = _LENGTH.unpack_from(body, at)
-        at += _LENGTH.size
+        (length,) = LENGTH.unpack_from(body, at)
+        at += LENGTH.size
         if length > len(body) - at:
             raise ValueError("A snapshot is cut short.")
-        parts.append(bytes(body[at : at + length]))
+        parts.append(view[at : at + length])
         at += length
     if not parts:
         raise ValueError("A snapshot is empty.")

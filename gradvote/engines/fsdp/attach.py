@@ -37,6 +37,7 @@ from gradvote.engines.fsdp.local import (
 from gradvote.engines.fsdp.replica import ShardRanks
 from gradvote.engines.fsdp.vote import FSDPVote, hook
 from gradvote.faults import Faulty
+from gradvote.rounding import StateDtype, with_state_dtype
 from gradvote.staging import CPU
 
 WHERE = "attach(model, algorithm, group=replicas)"
@@ -63,6 +64,7 @@ def attach(
     init_sync: bool = True,
     seed: int = 0,
     secret: bytes | None = None,
+    state_dtype: StateDtype = None,
     faults: Sequence[Faulty] = (),
     check_parameters_every: int | None = EVERY,
 ) -> FSDPVote:
@@ -78,10 +80,10 @@ def attach(
     during a backward pass, and its timeout is its own.
 
     All ranks attach with the same arguments after `fully_shard`, before the first backward pass. With `init_sync` the
-    replicas begin with the values of the first one. `optimizer`, `scaler`, `placement`, `secret` and `faults` are as
-    for `gradvote.ddp.attach`; `max_norm` bounds the norm of the replica's whole gradient before the vote. A parameter
-    on which nobody voted, in any shard, has no gradient afterwards. Every `check_parameters_every` steps, and more
-    often at the start, the ranks that have the same shard compare it by digests (None: never).
+    replicas begin with the values of the first one. `optimizer`, `scaler`, `placement`, `secret`, `state_dtype` and
+    `faults` are as for `gradvote.ddp.attach`; `max_norm` bounds the norm of the replica's whole gradient before the
+    vote. A parameter on which nobody voted, in any shard, has no gradient afterwards. Every `check_parameters_every`
+    steps, and more often at the start, the ranks that have the same shard compare it by digests (None: never).
 
     Blocks are cut from the shard: their borders, and with them scales, random draws and what one block's abstention
     silences, depend on the number of shards.
@@ -99,6 +101,7 @@ def attach(
         check_group(shards.watch.ranks, watch.ranks)
         check_not_empty(local)
         check_algorithm(algorithm, WHERE)
+        algorithm = with_state_dtype(algorithm, state_dtype)
         _check_rule(algorithm)
         check_modules(model)
         _check_unhooked(model)

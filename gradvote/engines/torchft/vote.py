@@ -24,6 +24,7 @@ from gradvote.engines.torchft.quorum_round import Decision, QuorumRound
 from gradvote.errors import MissingExtra
 from gradvote.privacy import Account as PrivacyAccount
 from gradvote.privacy import Gaussian
+from gradvote.rounding import StateDtype, with_state_dtype
 
 if TYPE_CHECKING:
     from torchft.manager import Manager
@@ -44,6 +45,7 @@ def attach(
     worker: int | None = None,
     seed: int = 0,
     secret: bytes | None = None,
+    state_dtype: StateDtype = None,
     check_parameters_every: int | None = EVERY,
     privacy: Gaussian | None = None,
 ) -> "TorchftVote":
@@ -59,15 +61,15 @@ def attach(
 
     Every replica holds the whole server state (placement `replicated`). Model, optimizer and server state travel to a
     replica that heals, under a key of their own (`Manager.register_state_dict_fn`); what else shall travel is the
-    script's to register. `worker` is this replica group's number, the same over restarts; None takes GRADVOTE_WORKER or
-    torchft's REPLICA_GROUP_ID. `secret` keys this worker's private draws; None derives them from the seed. `scaler` is
-    the `torch.amp.GradScaler` of the loop: `step()` takes the place of its `step` and `update`. `max_norm` bounds the
-    norm of this worker's own gradient before the vote. Within `check_parameters_every` steps all parameters have been
-    compared; who holds others than most ends with `Diverged` (None: never). `privacy` bounds and hides this worker's
-    whole gradient before the vote, and keeps an `account` with a ledger; a step that is tried again sends the same
-    release again, not that of its next gradients. One process for each replica group. Give
-    the plain model and optimizer: torchft's own `DistributedDataParallel` and `Optimizer` would commit each step a
-    second time.
+    script's to register. `state_dtype`, as torch.bfloat16, is that of momenta and memories. `worker` is this replica
+    group's number, the same over restarts; None takes GRADVOTE_WORKER or torchft's REPLICA_GROUP_ID. `secret` keys this
+    worker's private draws; None derives them from the seed. `scaler` is the `torch.amp.GradScaler` of the loop:
+    `step()` takes the place of its `step` and `update`. `max_norm` bounds the norm of this worker's own gradient before
+    the vote. Within `check_parameters_every` steps all parameters have been compared; who holds others than most ends
+    with `Diverged` (None: never). `privacy` bounds and hides this worker's whole gradient before the vote, and keeps an
+    `account` with a ledger; a step that is tried again sends the same release again, not that of its next gradients.
+    One process for each replica group. Give the plain model and optimizer: torchft's own `DistributedDataParallel` and
+    `Optimizer` would commit each step a second time.
 
     Raises:
         TypeError: something else than expected was given.
@@ -81,6 +83,7 @@ def attach(
     except ImportError as error:
         raise MissingExtra("torchft", "torchft") from error
     check_given(model, optimizer, algorithm)
+    algorithm = with_state_dtype(algorithm, state_dtype)
     number = _number(worker)
     check_weight(algorithm, number)
     replica = Replica(

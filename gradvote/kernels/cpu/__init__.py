@@ -1,7 +1,7 @@
 """Kernels for the CPU (numba); each returns the bits of its definition in `gradvote.kernels.reference`.
 
 A map. What the table in `gradvote.kernels` names: `signs`, `bits`, `units`, `noisy`, `draws`, `compaction`, `kept`,
-`vote`, `order`, `trees`, `averages`, `feedback`.
+`vote`, `order`, `trees`, `averages`, `feedback`, `rounding`.
 
 Rows of unequal length, all groups of a layout in one call: `ragged_signs`, `ragged_bits`, `ragged_feedback` and
 `ragged_bytes` go through them by `ragged_rows` and call the kernels above for each.

@@ -98,6 +98,9 @@ class Options:
     max_norm: Annotated[
         float | None, option("Training", "Bound of each worker's gradient norm, before the vote.", "none")
     ] = None
+    state_dtype: Annotated[
+        str | None, option("Training", "Type of momenta and memories between steps: float32, bfloat16.", "float32")
+    ] = None
     local_steps: Annotated[
         int | None, number("Training", "Steps of each worker's own optimizer to a round (--steps are rounds).", "none")
     ] = None

@@ -30,6 +30,7 @@ def plan(
     local_steps: Annotated[int, Parameter(help="Steps of each worker's own to a round of an algorithm.")] = 1,
     fragments: Annotated[int, Parameter(help="With --local-steps: parts that have their rounds in turn.")] = 1,
     delay: Annotated[int, Parameter(help="With --local-steps: steps during which a round travels.")] = 0,
+    state_dtype: Annotated[str, Parameter(help="Type of momenta and memories: float32, bfloat16.")] = "float32",
     shards: Annotated[int, Parameter(help="Ranks over which each worker shards the model; they share its link.")] = 1,
 ) -> None:
     """Predict the time of a step for each algorithm and placement, say whether compression pays, and recommend a way.
@@ -43,16 +44,18 @@ def plan(
         catalogue.option_names(name)
     from gradvote.lab.advice import Way, advise, sentence
     from gradvote.lab.plan import DEFAULT, Link, Plan, measure, predict
+    from gradvote.rounding import with_state_dtype
 
-    names, link = algorithms or DEFAULT, Link(rate, delay_of_link)
+    link = Link(rate, delay_of_link)
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        work = {name: measure(catalogue.create(name)) for name in names}
+        made = {name: with_state_dtype(catalogue.create(name), state_dtype) for name in algorithms or DEFAULT}
+        work = {name: measure(algorithm) for name, algorithm in made.items()}
 
     def plan_of(way: Way) -> Plan:
         return predict(
-            d, workers, link, seconds, names, work=work, every=way.every, shards=shards,
+            d, workers, link, seconds, made, work=work, every=way.every, shards=shards,
             fragments=way.fragments, delay=way.delay,
         )  # fmt: skip
 

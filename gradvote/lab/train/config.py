@@ -61,6 +61,7 @@ class Config:
     optimizer: str = "sgd"
     weight_decay: float = 0.0
     max_norm: float | None = None
+    state_dtype: str | None = None
     local_steps: int | None = None
     inner: str = "adamw"
     inner_lr: float = 1e-3

@@ -72,7 +72,7 @@ def memory_norm(algorithm: Algorithm, states: Sequence[State], num_workers: int)
     memories = [m for state in states if (m := algorithm.unsent(state)) is not None]
     if not memories:
         return None
-    return float(torch.stack([m.square().sum() for m in memories]).sum().div(num_workers).sqrt())
+    return float(torch.stack([m.float().square().sum() for m in memories]).sum().div(num_workers).sqrt())
 
 
 def drain(simulation: Simulation, step: int, lr: float) -> float | None:

@@ -22,6 +22,7 @@ from gradvote.lab.train.config import Config
 from gradvote.lab.train.lean import lean
 from gradvote.lab.train.schedules import schedule_of
 from gradvote.optim import NesterovDecay
+from gradvote.rounding import with_state_dtype
 from gradvote.schedules import Schedule
 
 
@@ -58,6 +59,7 @@ def prepare(config: Config, samples: Data | None = None) -> Setup:
     algorithm, shares = _weighted(algorithm, config, parts)
     if config.local_steps is not None:
         algorithm = replace(algorithm, up=AfterSteps(algorithm.up, config.local_steps))
+    algorithm = with_state_dtype(algorithm, config.state_dtype)
     _warn_of_bias(algorithm, config.workers)
     batches = [Batches(part, config.batch_size, config.seed, i) for i, part in enumerate(parts)]
     names = [name for name, p in model.named_parameters() if p.requires_grad]

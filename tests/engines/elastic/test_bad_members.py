@@ -11,7 +11,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # documen
 from gradvote import algorithms
 from gradvote.elastic import attach
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.catch_up.teaching import FRESH, snapshot_of
+from gradvote.engines.elastic.catch_up.teaching import FRESH, packed_snapshot
 from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost
@@ -66,7 +66,7 @@ def test_a_flood_of_claims_does_not_keep_the_register_busy() -> None:
 def test_three_hundred_requests_are_one_state() -> None:
     with one_with_a_peer() as (own, connection):
         own.enter(1, Slot(3), (ME, PEER), {})
-        size = len(snapshot_of(own.node, own.server).pack())
+        size = len(packed_snapshot(own.node, own.server))
         pull = Frame(FrameKind.PULL, PEER.ticket, Slot(), FRESH)
         for _ in range(300):
             own._serve(connection, pull)

@@ -21,12 +21,13 @@ def teach(node: Node, server: Server, connection: Connection, slot: Slot | None)
     for step in steps:
         connection.send(Frame(FrameKind.STEP, node.me.ticket, step.record.slot, step.pack()))
     if not steps and (slot is None or slot < node.slot):
-        connection.send(Frame(FrameKind.SNAPSHOT, node.me.ticket, node.slot, snapshot_of(node, server).pack()))
+        connection.send(Frame(FrameKind.SNAPSHOT, node.me.ticket, node.slot, packed_snapshot(node, server)))
 
 
-def snapshot_of(node: Node, server: Server) -> Snapshot:
-    """The state before the slot that a member stands before."""
+def packed_snapshot(node: Node, server: Server) -> bytes:
+    """The state before the slot that a member stands before, as the body of a frame."""
     group = node.membership.state
     members, proofs = tuple(group.members.values()), tuple(group.proofs.values())
-    about = group.generation, group.slot, members, group.counted, server.replica.snapshot(), proofs
-    return Snapshot(*about, server.holders, server.moves, server.history)
+    about = group.generation, group.slot, members, group.counted, b"", proofs
+    found = Snapshot(*about, server.holders, server.moves, server.history)
+    return found.pack_with(server.replica.snapshot)

@@ -3,20 +3,21 @@
 Both work out the shard's decision in every step, so both memories stay alike, and so do their answers.
 """
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from gradvote.core import Payload, State
+from gradvote.engines.common import shared_state
 from gradvote.engines.common.ballot import Ballot, agreed_rates, packed, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.digests import DIGEST_BYTES, digest_of
 from gradvote.engines.common.part import part_of
 from gradvote.engines.common.payloads import check_alike, empty, stack
 from gradvote.engines.common.placement import served
 from gradvote.engines.common.protocol import Planes
-from gradvote.engines.common.replica import Replica, copied
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.shared_state import copied
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.shard_assignment import SHARD, Holders, Moves, held_by, sources
 from gradvote.engines.elastic.signing.names import Body
@@ -137,10 +138,7 @@ class Shards:
 
     def to_bytes(self, shard: int) -> bytes:
         """A shard's memory, for another holder."""
-        file = io.BytesIO()
-        file.write(SHARD.pack(shard))
-        torch.save(self.memories[shard][1], file)
-        return file.getvalue()
+        return shared_state.to_bytes(self.memories[shard][1], SHARD.pack(shard))
 
     def check_holders(self, holders: Holders, moves: Moves, members: Iterable[int]) -> None:
         """Whether this can be who holds which shard.
@@ -168,7 +166,7 @@ class Shards:
             if shard in self.lacks(ticket, slot):
                 if sources(self.holders, self.moves)[shard] != giver:
                     raise ValueError(f"shard {shard} comes from another worker")
-                found = torch.load(io.BytesIO(raw[SHARD.size :]), weights_only=True, map_location="cpu")
+                found = shared_state.from_bytes(memoryview(raw)[SHARD.size :])
                 check_alike(found, self._empty(shard), f"the memory of shard {shard}")
                 self.memories[shard] = slot, found
         except Exception as error:  # what torch raises for bytes that it did not write is not documented
@@ -179,8 +177,8 @@ class Shards:
         return {str(s): digest_of(self.to_bytes(s)).hex() for s in sorted(self.has(slot))}
 
     def state_dict(self, slot: Slot) -> dict[str, Any]:
-        """The number of shards, and the memories that are here, for a checkpoint."""
-        memories = {str(s): copied(own) for s, (at, own) in self.memories.items() if at == slot}
+        """The number of shards, and the memories that are here, for a checkpoint; no copies: a step makes new ones."""
+        memories = {str(s): own for s, (at, own) in self.memories.items() if at == slot}
         return {"num": self.num, "memories": memories}
 
     def opened(self, state: Any, slot: Slot) -> dict[int, Memory]:

@@ -1,0 +1,31 @@
+"""Flat vectors and learning rates of a protocol's groups."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gradvote.staging import CPU, to_device
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether numbers are written here as they are made."""
+    return x.is_cpu and x.dtype == torch.float32 and x.dim() == 1 and x.is_contiguous()
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts (..., d_k) behind each other; a single one is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(tuple(parts), -1) if parts else torch.zeros(0, device=CPU)
+
+
+def rates_of(
+    lr: float | Sequence[float], owners: Sequence[tuple[int, ...]], device: torch.device
+) -> Sequence[float | Tensor]:
+    """The rate of each group, or of each of its blocks: one copy to the device for all of them."""
+    if isinstance(lr, int | float):
+        return [lr] * len(owners)
+    each = torch.tensor([lr[owner] for own in owners for owner in own], dtype=torch.float32, device=CPU)
+    rates: Sequence[Tensor] = torch.split(to_device(each, device), [*map(len, owners)])
+    return rates
