@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # for type checkers the same names, imported outright; nothin
     from gradvote import partitions as partitions
     from gradvote import privacy as privacy
     from gradvote import rng as rng
+    from gradvote import rounding as rounding
     from gradvote import schedules as schedules
     from gradvote import theory as theory
     from gradvote import torchft as torchft
@@ -71,6 +72,7 @@ __all__ = [
     "partitions",
     "privacy",
     "rng",
+    "rounding",
     "schedules",
     "suggest_lr",
     "theory",

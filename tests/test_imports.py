@@ -35,7 +35,7 @@ TIERS: list[set[str]] = [
 LAB: list[set[str]] = [
     {"lab", "lab.files", "lab.locks", "lab.memory", "lab.quantities", "lab.streams"},
     {"lab.data", "lab.models", "lab.plan"},
-    {"lab.train", "lab.report"},
+    {"lab.train", "lab.report", "lab.advice"},
     {"lab.experiments", "lab.bench"},
     {"lab.cli"},
     {"__main__"},

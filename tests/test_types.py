@@ -34,6 +34,8 @@ ANY_IS_MEANT = {
     "gradvote.flower.client_mod": "a mod, by Flower's types",
     "gradvote.local_steps.attach": "options of whatever engine is chosen",
     "gradvote.local_steps.attach_fragments": "the same",
+    "gradvote.core.State": "nested dictionaries of tensors",
+    "gradvote.core.SHORTCUTS": "functions by what they do",
     "gradvote.core.shortcut": "what it gives depends on what is done",
     "gradvote.lab.train.Record": "a dictionary of what a run records",
     "gradvote.ddp.OWN_BUFFERS": "options of DDP by names that depend on torch",
