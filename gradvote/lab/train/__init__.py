@@ -2,10 +2,10 @@
 
 A map, in the order of a run. `config` is its options; `setup` makes objects of them, every check before any work, and
 `running` begins or continues. The loop is `run` (simulated workers), `local` (with steps of their own between rounds),
-`ranks` (behind DDP) or `elastic` (workers that may die); `own_steps` are those of one real worker. `observe` and `observe_ranks` look at it without disturbing it: `metrics`, and `baseline`, by which
-robustness is judged. `folder` owns the files, `checkpoint` writes and reads states, `tensorboard` event files,
-`machine` says what a run ran on. `lean` has PyTorch's optimizers without a slow import, `schedules/` one file per
-schedule of the rate.
+`ranks` (behind DDP) or `elastic` (workers that may die); `own_steps` are those of one real worker. `observe` and
+`observe_ranks` look at it without disturbing it: `metrics`, and `baseline`, by which robustness is judged. `folder`
+owns the files, `checkpoint` writes and reads states, `tensorboard` event files, `machine` says what a run ran on.
+`lean` has PyTorch's optimizers without a slow import, `schedules/` one file per schedule of the rate.
 """
 
 from typing import TYPE_CHECKING
