@@ -17,7 +17,10 @@ def test_ranks_that_disagree_are_told_so_and_go_on() -> None:
         assert "from rank 1: it sent different ones" in errors["lies"]
 
 
-@pytest.mark.parametrize(("job", "how"), [(failing_workers.dying, "raises"), (failing_workers.dying_ddp, "dies")])
+@pytest.mark.parametrize(
+    ("job", "how"),
+    [pytest.param(failing_workers.dying, "raises", marks=pytest.mark.slow), (failing_workers.dying_ddp, "dies")],
+)
 def test_a_lost_rank_ends_the_others_with_its_name(tmp_path: Path, job: object, how: str) -> None:
     with pytest.raises(WorkerFailed, match="Rank 1 failed") as failure:
         spawn(job, 3, str(tmp_path), how)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def _tensors() -> Iterator[Tensor]:
     return (x for x in gc.get_objects() if type(x) in (Tensor, nn.Parameter))
 
 
-@pytest.mark.parametrize("state_dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("state_dtype", [None, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", STATES)
 def test_states_exist_once_but_for_a_slice(name: str, state_dtype: torch.dtype | None) -> None:
     """In bfloat16 they are half, and what is float32 for the time of a step is that of a slice."""
@@ -86,7 +86,7 @@ def test_states_exist_once_but_for_a_slice(name: str, state_dtype: torch.dtype |
     assert max(found) - before - own <= states + WITHIN[name]
 
 
-@pytest.mark.parametrize("state_dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("state_dtype", [None, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_a_checkpoint_needs_no_second_copy(state_dtype: torch.dtype | None, tmp_path: Path) -> None:
     """Saved as views of the states themselves; loaded from a file, slice by slice, without the old ones beside."""
     p, exchange = exchange_of("dropsignsgd", state_dtype=state_dtype)

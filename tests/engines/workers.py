@@ -23,7 +23,7 @@ Plan = dict[int, dict[str, tuple[str, ...]]]
 """For each number of ranks, and for each placement, the algorithms that are run."""
 Case = tuple[str, str]
 
-STEPS = 12
+STEPS = 8
 SEED = 3
 SHAPE, CLASSES = (1, 8, 8), 10
 
@@ -74,7 +74,7 @@ def flat(model: nn.Module) -> Tensor:
 
 
 def lr_at(step: int) -> float:
-    return 0.01 if step < 7 else 0.004
+    return 0.01 if step < 5 else 0.004
 
 
 def simulate(algorithm: Algorithm, num_workers: int, plan: tuple[Faulty, ...] = ()) -> Tensor:

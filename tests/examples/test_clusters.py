@@ -51,6 +51,7 @@ def test_the_first_of_a_list_of_nodes(nodes: str, first: str) -> None:
     assert with_slurm().first_node(nodes) == first
 
 
+@pytest.mark.slow
 def test_the_batch_script_trains_and_goes_on_when_it_is_queued_again(tmp_path: Path) -> None:
     (tmp_path / "srun").write_text(SRUN)
     (tmp_path / "srun").chmod(0o755)

@@ -20,7 +20,11 @@ SHORT = ("with_accelerate", "with_fsdp", "with_lightning", "with_local_steps", "
 MORE = {"with_local_steps": ["--steps", "8"], "with_lightning": ["--ranks", "2"], "with_fsdp": ["--shards", "1"]}
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = ("with_fsdp", "with_local_steps")
+"""Two more starts of torchrun; what they show has tests of its own."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in CASES])
 def test_an_example_runs_under_torchrun(name: str) -> None:
     """Sharded models are one shard to a replica here: two ranks cost half of four."""
     if importlib.util.find_spec(CASES[name]) is None or importlib.util.find_spec("sklearn") is None:
