@@ -7,12 +7,19 @@ import pytest
 import torch
 
 from gradvote import kernels
-from gradvote.kernels import Inertia, feedback_reference, ragged_reference, reference, units_reference
+from gradvote.kernels import (
+    Inertia,
+    feedback_reference,
+    ragged_reference,
+    reference,
+    rounding_reference,
+    units_reference,
+)
 from gradvote.rng import Draw
 
 DEFINITIONS = {
     name: getattr(module, name)
-    for module in (reference, feedback_reference, units_reference, ragged_reference)
+    for module in (reference, feedback_reference, units_reference, ragged_reference, rounding_reference)
     for name in kernels.CPU_ROOMS | kernels.RAGGED_ROOMS
     if hasattr(module, name)
 }
@@ -58,6 +65,6 @@ def test_every_fast_form_has_the_signature_of_its_definition(device: str) -> Non
 
 
 def test_every_kernel_has_a_fast_form_on_every_device() -> None:
-    """But those for rows of unequal length, which no engine asks a card for."""
-    assert kernels.CUDA_ROOMS.keys() == kernels.CPU_ROOMS.keys()
+    """But those for rows of unequal length, which no engine asks a card for, and the rounding of states there."""
+    assert kernels.CUDA_ROOMS.keys() | {"narrow", "widen"} == kernels.CPU_ROOMS.keys()
     assert kernels.ROOMS["cpu"].keys() == DEFINITIONS.keys()
