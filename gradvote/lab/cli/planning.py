@@ -95,9 +95,12 @@ def _memory(found: "Plan") -> Table:
 
 
 def _verdict(found: "Plan") -> str:
+    from gradvote.lab.plan import ALL_REDUCE
+
     best, plain = found.best, _plain(found)
     if not found.pays:
-        return f"Compression does not pay here: {plain.name} needs {_seconds(plain.step)}, the best vote hardly less."
+        said = f"Compression does not pay here: {plain.name} needs {_seconds(plain.step)}, the fastest vote"
+        return f"{said} {_seconds(min(p.step for p in found.predictions if p.placement != ALL_REDUCE))}."
     return (
         f"{best.name} ({best.placement}) needs {_seconds(best.step)}, {plain.step / best.step:.1f} times less than "
         f"{plain.name} with {_seconds(plain.step)}."
