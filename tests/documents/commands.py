@@ -1,6 +1,7 @@
 """The commands that documents, docstrings and messages name, and whether what they name understands them."""
 
 import ast
+import importlib
 import re
 import shlex
 from itertools import pairwise
@@ -178,5 +179,9 @@ def options_of_script(file: Path) -> set[str]:
 def dry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Commands stop where their work would begin, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
+    for file in sorted((ROOT / "gradvote/lab/experiments/claims").glob("[!_]*.py")):
+        importlib.import_module(
+            f"gradvote.lab.experiments.claims.{file.stem}"
+        )  # else it would keep what stands in here
     for place in WORK:
         monkeypatch.setattr(place, reached)
