@@ -156,10 +156,14 @@ def liars_of(seed: int) -> list[int]:
     return torch.randperm(M, generator=torch.Generator().manual_seed(seed))[:3].tolist()
 
 
+def honest(u: Tensor) -> Tensor:
+    """A client's own update, unchanged."""
+    return u
+
+
 def measure(name: str, rounds: int, seeds: int, fixed: Sequence[float] | None) -> dict[str, object]:
     """All of one data set; `fixed`: these rates (local, η, b) in place of tuned ones."""
     two, three = ByClass(2, redundancy=2), ByClass(redundancy=3)
-    honest: Callable[[Tensor], Tensor] = lambda u: u  # noqa: E731 # as the others are called
 
     def over(
         which: Sequence[int], tuning: bool, partition: Partition, run: Callable[[Task, int], float]

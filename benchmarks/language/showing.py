@@ -43,7 +43,7 @@ def draw(records: list[Record], scale: str, rounds: tuple[int, ...]) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "gradvote"
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415  # after the backend was chosen
 
     figure, axes = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
     best = {key: r for key, r in best_of(records, scale).items() if key[1] in (1, *rounds)}

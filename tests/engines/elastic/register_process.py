@@ -5,6 +5,8 @@ import resource
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
@@ -63,3 +65,13 @@ class RegisterProcess:
         status = Path(f"/proc/{self._process.pid}/status")
         lines = status.read_text().splitlines() if self._process.poll() is None else []
         return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
+
+
+@contextmanager
+def serving(folder: Path, keys: Path | None) -> Iterator[RegisterProcess]:
+    """A register, which does not outlive the block."""
+    server = RegisterProcess(folder, keys)
+    try:
+        yield server
+    finally:
+        server.kill()

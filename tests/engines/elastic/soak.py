@@ -14,13 +14,11 @@ import heapq
 import itertools
 import json
 import random
-import socket
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, signal
 
@@ -35,9 +33,10 @@ from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.signing.names import SIGNED
 from tests.engines.elastic.invariants import Broken, Invariants, check
 from tests.engines.elastic.processes import Processes, keys_in, processes
-from tests.engines.elastic.register_process import RegisterProcess
+from tests.engines.elastic.register_process import RegisterProcess, serving
 from tests.engines.elastic.relay import Relay
 from tests.engines.elastic.soak_faults import BAD, FAULTS
+from tests.engines.elastic.soak_report import register_of, report
 from tests.engines.elastic.strangers import in_background
 from tests.engines.elastic.worker import new_model
 
@@ -262,7 +261,7 @@ def main(
                "check_every": CHECKED_EVERY}  # fmt: skip
     with (
         tempfile.TemporaryDirectory() as name,
-        serving(Path(name), insecure) as server,
+        serving(Path(name), None if insecure else keys_in(Path(name), BAD + 1)) as server,
         processes(Path(name), 0, QUORUM, 10**9, workers=WORKERS, store=server.address, **options) as run,
     ):
         relay = Relay(Path(name), WORKERS, seed)
@@ -282,62 +281,6 @@ def main(
             problem = f"{broken}; the workers: {run.last_words()}; the register: {register_of(soak)}"
         relay.close()
         return report(soak, problem, time.monotonic() - started, 60 * minutes)
-
-
-@contextmanager
-def serving(folder: Path, insecure: bool) -> Iterator[RegisterProcess]:
-    """A register, which does not outlive the soak."""
-    server = RegisterProcess(folder, None if insecure else keys_in(folder, BAD + 1))
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
-def register_of(soak: Soak) -> dict[str, object]:
-    """What the register says, to look into what went wrong."""
-    register = soak.register
-    places = {ticket: register.place(ticket) for ticket in range(1, register.num_tickets() + 1)}
-    latest = {place.number: place for place in places.values() if place is not None}
-    nowhere = [ticket for ticket, place in places.items() if place is None]
-    answering = [ticket for ticket, place in places.items() if place is not None and answers(place.port)]
-    return {
-        "tickets": len(places),
-        "nowhere": nowhere,
-        "answering": answering,
-        "groups": register.generation(),
-        "latest": latest,
-    }
-
-
-def answers(port: int) -> bool:
-    """Whether anybody listens there: that a process of before has ended is known only where nobody does."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
-            return True
-    except OSError:
-        return False
-
-
-def report(soak: Soak, problem: str, seconds: float, asked: float) -> int:
-    """Say what was played and what held; 0, 1 (an invariant broke) or 2 (a quota was not met)."""
-    invariants, done = soak.invariants, soak.done
-    unmet = {kind: f"{done[kind]} of {num}" for kind, num in soak.quotas.items() if done[kind] < num}
-    if seconds < asked:
-        unmet["minutes"] = f"{seconds / 60:.1f} of {asked / 60:.1f}"
-    print(f"{seconds / 60:.1f} minutes ({soak.now / 60:.1f} at work); faults: {done}, in all {sum(done.values())}")
-    print(f"wrong ballots by kind: {dict(invariants.found)}; bits turned on the way: {soak.relay.counts['altered']}")
-    print(f"{invariants.compared} comparisons of parameters; {invariants.kept_checked} memories against what counted")
-    if invariants.lost:
-        print(f"server memories lost with both their holders: {len(invariants.lost)}")
-    now = sum(invariants.losses) / max(len(invariants.losses), 1)
-    print(f"loss {invariants.first_loss} at first, {now:.4f} at last; step {invariants.latest}")
-    print(
-        f"no worker grew by more than {soak.growth} kB, the register by {soak.register_kb[1] - soak.register_kb[0]} kB"
-    )
-    print(f"BROKEN: {problem}" if problem else f"QUOTAS NOT MET: {unmet}" if unmet else "All held.")
-    sys.stdout.flush()
-    return 1 if problem else 2 if unmet else 0
 
 
 if __name__ == "__main__":
