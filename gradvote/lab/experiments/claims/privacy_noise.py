@@ -131,7 +131,8 @@ CLAIM = Claim(
     method="Digits, a net of one hidden layer of 16, ten clients with two classes each, each class with two clients; "
     "whole gradients of a client, bounded to norm 1, with Gaussian noise of σ, 100 steps, a rate that falls as a half "
     "cosine and was chosen for each σ on the validation split, as was the σ that helps most. Votes by signSGD, means "
-    "by SGD, of the same releases. ε is exact, for adding or removing a client, against whoever sees its ballots. Quick scale: 60 images of each "
+    "by SGD, of the same releases. ε is exact, for adding or removing a client, against whoever sees its ballots. "
+    "Quick scale: 60 images of each "
     "class, 3 seeds; medium: all, 10 seeds; paper: 20 seeds.",
     cells=cells,
     measure=measure,
