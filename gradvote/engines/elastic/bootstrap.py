@@ -11,13 +11,14 @@ from collections import Counter
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.catch_up.learning import PAUSE, Learner
 from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.engines.elastic.consensus.records import Outcome, Record
-from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.engines.elastic.consensus.shard_assignment import arranged
 from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.net.addresses import joined
 from gradvote.engines.elastic.net.connections import Arrived
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES
+from gradvote.engines.elastic.net.local_processes import own_name
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.signing.names import SIGNED
@@ -39,7 +40,8 @@ def join(participant: Participant, num_expected: int) -> None:
     node, server = participant.node, participant.server
     register, mesh, me = node.register, node.mesh, node.me
     state, shards = server.replica.digest(), server.names(node.slot)
-    register.publish(Presence(me.ticket, me.number, mesh.host, mesh.port, node.slot.step, state, shards))
+    place = Presence(me.ticket, me.number, mesh.host, mesh.port, node.slot.step, state, shards, own_name())
+    register.publish(place)
     mesh.start(me)
     started, mesh.probing = time.monotonic(), True
     try:

@@ -27,7 +27,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # documen
 
 from gradvote import algorithms
 from gradvote.elastic import attach
-from gradvote.engines.elastic.consensus.register import Presence
+from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.engines.elastic.net.authentication import Credentials
 from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.signing.names import SIGNED

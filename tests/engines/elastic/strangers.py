@@ -16,7 +16,8 @@ from pathlib import Path
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.catch_up.teaching import FRESH
 from gradvote.engines.elastic.consensus.members import Member
-from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.consensus.presence import Presence
+from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.net.authentication import Credentials, secure
 from gradvote.engines.elastic.net.channels import Channel
 from gradvote.engines.elastic.net.frames import Frame, FrameKind

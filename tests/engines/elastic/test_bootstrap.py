@@ -17,13 +17,15 @@ from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic import bootstrap
 from gradvote.engines.elastic.catch_up.learning import Learner
 from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.engines.elastic.consensus.records import Outcome, Record
-from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.counts import RunCounts
 from gradvote.engines.elastic.membership import Membership
 from gradvote.engines.elastic.net.channels import Channel
 from gradvote.engines.elastic.net.connections import Arrived, Connection, Event
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
+from gradvote.engines.elastic.net.local_processes import own_name
 from gradvote.engines.elastic.net.mesh import Mesh
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.participant import Participant
@@ -126,6 +128,23 @@ def test_who_may_still_be_at_work_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         other.close()
         mesh._try(next(mesh._missing()))
         assert bootstrap._may_found(own.node, 2, 1000.0)
+
+
+@pytest.mark.skipif(not own_name(), reason="this system does not say when processes started")
+def test_another_program_at_the_port_of_a_dead_process_of_this_machine_holds_nobody_up() -> None:
+    """The system says that it has ended: its number is another process's by now. Attempts that failed are forgotten."""
+    whereabouts, pid, started = own_name().split("/")
+    with one_with_a_peer() as (own, _), socket.create_server(("127.0.0.1", 0)) as other:
+        register, mesh = own.node.register, own.node.mesh
+        for _ in range(4):
+            register.ticket()
+        gone = f"{whereabouts}/{pid}/{int(started) - 1}"
+        register.publish(Presence(3, 2, "127.0.0.1", other.getsockname()[1], 7, "", process=gone))
+        mesh.me, mesh.probing, mesh.unproven[3] = Member(4, 0), True, (2, "it does not answer", 20)
+        found_both(own)
+        assert not bootstrap._may_found(own.node, 2, 1000.0)
+        mesh._try(next(mesh._missing()))
+        assert bootstrap._may_found(own.node, 2, 1000.0) and not mesh.unproven
 
 
 def test_what_was_altered_is_not_kept() -> None:

@@ -7,7 +7,7 @@ import pytest
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.bootstrap import _founders
 from gradvote.engines.elastic.consensus.members import Member
-from gradvote.engines.elastic.consensus.register import Presence
+from gradvote.engines.elastic.consensus.presence import Presence
 from tests.engines.elastic.processes import Processes, processes
 from tests.engines.elastic.test_bootstrap import ME, one_with_a_peer
 

@@ -19,8 +19,8 @@ from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic import bootstrap, membership, node, peers
 from gradvote.engines.elastic.catch_up.learning import Learner
 from gradvote.engines.elastic.consensus.members import Member, Proof, proofs_to_raw
+from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.engines.elastic.consensus.records import Outcome, Record, held_from, held_to_json, record_from
-from gradvote.engines.elastic.consensus.register import Presence
 from gradvote.engines.elastic.net.connections import Arrived, Connection
 from gradvote.engines.elastic.net.frames import STATE_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.servers.server import SHORT_BYTES, SPARE_BYTES

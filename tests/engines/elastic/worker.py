@@ -19,7 +19,7 @@ from gradvote import algorithms, faults
 from gradvote.elastic import ElasticVote, Timeouts, attach
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.replica import Replica
-from gradvote.engines.elastic.consensus.register import Presence
+from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.faults import Faulty
 from gradvote.lab.train import checkpoint
 from tests.engines.elastic import local_worker

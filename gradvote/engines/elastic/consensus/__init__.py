@@ -7,5 +7,8 @@ members           who takes part, and proofs of lies
 records           the decision on a slot
 absences          why a member is left out or a slot is given up, and who saw it
 register          the store that keeps the first proposal for each slot
+presence          where a process is, as the register keeps it
+entries           whether an entry of the register can be read
+storage           what a register needs of a store
 shard_assignment  who holds which shard
 """

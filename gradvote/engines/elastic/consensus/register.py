@@ -4,15 +4,17 @@ It is trusted, and a healthy round does not touch it. `gradvote launch` serves i
 agent; or an etcd (see `stores`).
 """
 
+import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
 from typing import TypeVar
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.members import Proof, proofs_from_raw, proofs_to_raw
+from gradvote.engines.elastic.consensus.entries import proofs_from
+from gradvote.engines.elastic.consensus.members import Proof, proofs_to_raw
+from gradvote.engines.elastic.consensus.presence import Presence, presence_from
 from gradvote.engines.elastic.consensus.records import Record, record_from
 from gradvote.engines.elastic.consensus.storage import RegisterLost, Storage
 
@@ -21,20 +23,6 @@ BRIEF, REFRESHED, PAUSE = 1.0, 2.0, 0.1
 """Seconds: the longest that one call is waited for, by who tries again; between looks for deleted entries; between
 tries."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Presence:
-    """Where a process listens, and the state it came with."""
-
-    ticket: int
-    number: int
-    host: str
-    port: int
-    step: int
-    state: str
-    shards: Mapping[str, str] = field(default_factory=dict)
-    """Names of the server's memories that it has, by shard."""
 
 
 class Register:
@@ -70,12 +58,13 @@ class Register:
 
     def publish(self, place: Presence) -> None:
         """Tell all where this process is."""
-        self._patiently(lambda: self._first(f"places/{place.ticket}", json.dumps(asdict(place))))
+        self._patiently(lambda: self._first(f"places/{place.ticket}", place.to_json()))
 
     def place(self, ticket: int) -> Presence | None:
-        """Where a process is; None before it has said so."""
+        """Where a process is; None before it has said so, and where nobody can read what it has said."""
         if ticket not in self._places and (text := self._get(f"places/{ticket}")) is not None:
-            self._places[ticket] = Presence(**json.loads(text))
+            with contextlib.suppress(ValueError):
+                self._places[ticket] = presence_from(text)
         return self._places.get(ticket)
 
     def generation(self) -> int:
@@ -129,7 +118,7 @@ class Register:
     def accusations(self) -> list[Proof]:
         """The proofs that were kept; the same lie may be among them more than once, by other names."""
         texts = (self._get(f"proofs/{k}") for k in range(1, self._last("proofs", 0) + 1))
-        return [proof for text in texts if text is not None for proof in proofs_from_raw(json.loads(text))]
+        return [proof for text in texts if text is not None for proof in _readable(text)]
 
     def end(self, generation: int, step: int) -> None:
         """Tell those who come too late that the last step was taken."""
@@ -181,3 +170,10 @@ class Register:
                 if time.monotonic() > end:
                     raise
                 time.sleep(PAUSE)
+
+
+def _readable(text: str) -> tuple[Proof, ...]:
+    """The proofs in an entry; none where a worker gone bad has written something else."""
+    with contextlib.suppress(ValueError):
+        return proofs_from(text)
+    return ()

@@ -1,8 +1,8 @@
 """Connections between all processes of a run: each one dials those with a lower ticket, again and again.
 
 Both ends prove who they are (`authentication`), then greet each other (`greetings`). A process is heard if the register
-knows its ticket, as that of the worker it has proven to be. A refused connection, or an answer by another ticket,
-proves that a process has ended; silence proves nothing.
+knows its ticket, as that of the worker it has proven to be. A refused connection, an answer by another ticket, or this
+machine's own word prove that a process has ended; silence proves nothing.
 """
 
 import contextlib
@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator
 
 from gradvote.engines.elastic.consensus.members import Member
-from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.consensus.presence import Presence
+from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.net.addresses import bare, listening
 from gradvote.engines.elastic.net.authentication import Credentials, secure
@@ -20,6 +21,7 @@ from gradvote.engines.elastic.net.connections import Connection, Inbox
 from gradvote.engines.elastic.net.frames import FrameKind
 from gradvote.engines.elastic.net.gate import PATIENCE, Gate
 from gradvote.engines.elastic.net.greetings import UNTOLD, Hello, hear
+from gradvote.engines.elastic.net.local_processes import has_ended
 from gradvote.engines.elastic.signing.names import SIGNED
 
 CONNECTING, ANSWERING = 0.5, 1.0
@@ -181,12 +183,15 @@ class Mesh:
                     yield place
 
     def _try(self, place: Presence) -> None:
+        if has_ended(place.process, place.host):
+            self._has_ended(place.ticket)
+            return
         if self.gate.barred(place.number):
             return
         try:
             sock = socket.create_connection((place.host, place.port), timeout=CONNECTING)
         except ConnectionRefusedError:
-            self.ended.add(place.ticket)
+            self._has_ended(place.ticket)
             return
         except OSError:
             return
@@ -202,11 +207,15 @@ class Mesh:
         self.unproven.pop(place.ticket, None)
         self._numbers[answer.member.ticket] = answer.member.number
         if answer.member.ticket != place.ticket:
-            self.ended.add(place.ticket)
+            self._has_ended(place.ticket)
         if place.ticket > self.me.ticket or answer.member.ticket != place.ticket:
             channel.close()
         else:
             self._use(channel, answer)
+
+    def _has_ended(self, ticket: int) -> None:
+        self.ended.add(ticket)
+        self.unproven.pop(ticket, None)
 
     def _introduce(self, sock: socket.socket, place: Presence) -> tuple[Channel, Hello]:
         """Prove and ask who is there, at the place of a process.

@@ -2,13 +2,14 @@
 
 import contextlib
 import errno
-import json
 import secrets
 import socket
 import threading
 import time
 from pathlib import Path
 
+from gradvote.engines.elastic.consensus.entries import read
+from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.engines.elastic.consensus.register import PREFIX
 from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast, Storage
 from gradvote.engines.elastic.net.addresses import bare, joined, listening
@@ -157,8 +158,9 @@ def serve(
 def answered(table: Table, question: Question, peer: int | None) -> Answer:
     """What a table says to a question of worker `peer`; None: it has not proven which one it is."""
     key = question.key
-    if not key.startswith(PREFIX) or not _is_own(key, question.value, peer):
-        return Answer(DENIED, f"The register keeps entries of {PREFIX} alone, and a worker's place by itself.")
+    if not key.startswith(PREFIX) or (question.kind != GET and not _is_fit(key, question.value, peer)):
+        told = "that the run can read, and a worker's place by itself"
+        return Answer(DENIED, f"The register keeps entries of {PREFIX} alone, {told}.")
     try:
         found = table.get(key) if question.kind == GET else table.first(key, question.value)
     except SlotPast as error:
@@ -168,12 +170,13 @@ def answered(table: Table, question: Question, peer: int | None) -> Answer:
     return Answer(NOTHING) if found is None else Answer(VALUE, found)
 
 
-def _is_own(key: str, value: str, peer: int | None) -> bool:
-    """Whether a worker says where it is itself, if it says where a worker is."""
-    if peer in (None, REGISTER) or not value or "/places/" not in key:
-        return True
-    place = json.loads(value)
-    return isinstance(place, dict) and place.get("number") == peer
+def _is_fit(key: str, value: str, peer: int | None) -> bool:
+    """Whether all can read an entry; and a worker says where it is itself, if it says where a worker is."""
+    try:
+        found = read(key, value)
+    except ValueError:
+        return False
+    return not isinstance(found, Presence) or peer in (None, REGISTER, found.number)
 
 
 class OwnTable(Storage):

@@ -9,8 +9,9 @@ from torch.distributed import HashStore
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.engines.elastic.consensus.records import Outcome, Record
-from gradvote.engines.elastic.consensus.register import PREFIX, Presence, Register
+from gradvote.engines.elastic.consensus.register import PREFIX, Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.stores.bounded import Bounded
 from gradvote.engines.elastic.stores.opening import checked_secret, storage_on

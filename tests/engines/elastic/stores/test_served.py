@@ -11,17 +11,18 @@ import pytest
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.engines.elastic.consensus.records import Outcome, Record
-from gradvote.engines.elastic.consensus.register import Presence, Register
+from gradvote.engines.elastic.consensus.register import PREFIX, Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast
 from gradvote.engines.elastic.stores import server as serving
 from gradvote.engines.elastic.stores.client import ServedStore
 from gradvote.engines.elastic.stores.journal import FIRST_LINE, Journal
-from gradvote.engines.elastic.stores.messages import FIRST, Question
-from gradvote.engines.elastic.stores.server import RegisterServer, answered, serve
+from gradvote.engines.elastic.stores.messages import DENIED, FIRST, Question
+from gradvote.engines.elastic.stores.server import OwnTable, RegisterServer, answered, serve
 from gradvote.engines.elastic.stores.table import NoRoom, Table
 
-KEY = "gradvote/elastic//places/1"
+KEY = "gradvote/elastic//tickets/1"
 
 
 def record(step: int, text: str = "") -> Record:
@@ -64,9 +65,30 @@ def test_it_listens_where_it_was_told_and_hears_the_run_alone(server: RegisterSe
 
 
 def test_a_worker_says_where_it_is_and_not_where_others_are() -> None:
-    table, place = Table(), '{"number": 3}'
-    assert answered(table, Question(FIRST, KEY, place), 2).text.endswith("a worker's place by itself.")
-    assert table.get(KEY) is None and answered(table, Question(FIRST, KEY, place), 3).text == place
+    table, place = Table(), Presence(1, 3, "127.0.0.1", 4000, 0, "state").to_json()
+    key = f"{PREFIX}//places/1"
+    assert answered(table, Question(FIRST, key, place), 2).text.endswith("a worker's place by itself.")
+    assert table.get(key) is None and answered(table, Question(FIRST, key, place), 3).text == place
+
+
+@pytest.mark.parametrize(
+    "name", ["places/1", "founded/1", "slots/1/2/0", "confirmed/slots/1/2/0", "proofs/1", "ended/1"]
+)
+@pytest.mark.parametrize("value", ["", "[{}]", "[1]", "nothing", '{"number": 3}', "[" * 5000])
+def test_what_nobody_can_read_is_not_kept(name: str, value: str) -> None:
+    """It would stop all who look at it; a worker gone bad has a certificate to speak to the register."""
+    table = Table()
+    key = f"{PREFIX}//{name}"
+    assert answered(table, Question(FIRST, key, value), 3).kind == DENIED and table.get(key) is None
+
+
+def test_what_others_have_written_is_read_by_nobody() -> None:
+    """A store that keeps anything: who says nothing that can be read is nowhere, and proves nothing."""
+    table = Table()
+    register = Register(OwnTable(table))
+    for name in ("places/1", "proofs/1"):
+        table.first(f"{PREFIX}//{name}", '{"number": 3}')
+    assert register.place(1) is None and register.accusations() == []
 
 
 def test_silent_strangers_keep_nobody_out(server: RegisterServer, monkeypatch: pytest.MonkeyPatch) -> None:
