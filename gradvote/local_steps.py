@@ -55,9 +55,10 @@ def attach(
     its states: nothing of it is exchanged. None: there is none, `every` is 1, and the gradient itself is voted on.
 
     `engine` is "distributed" (`gradvote.distributed.Exchange`: all workers stay), "elastic" (`gradvote.elastic.attach`:
-    they come and go; use `with local:`), "torchft" (`gradvote.torchft.attach`, with manager=), or a function of (model,
-    outer optimizer, algorithm) that gives an object with `step`, `state_dict` and `load_state_dict`. All other options
-    are that engine's; a worker that joins, heals or missed a round begins at the agreed parameters.
+    they come and go; use `with local:`), "torchft" (`gradvote.torchft.attach`, with manager=), "fsdp" (replicas of a
+    model that FSDP2 shards, with group= as in `gradvote.fsdp.attach`: each is a worker), or a function of (model, outer
+    optimizer, algorithm) that gives an object with `step`, `state_dict` and `load_state_dict`. All other options are
+    that engine's; a worker that joins, heals or missed a round begins at the agreed parameters.
 
     Raises:
         TypeError: something else than expected was given.
@@ -97,7 +98,7 @@ def _attached(
         raise ValueError(f"Without an inner optimizer the gradient itself is voted on, and every is 1; got {every}.")
     if isinstance(engine, str) and engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
-    start = start_of(model)
+    start = _start_of(model, engine)
     stepping = outer_on(outer, model, start)
     if delay:
         delayed = _Delayed(start, stepping, algorithm, **options)
@@ -110,8 +111,9 @@ def _attached(
 def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> None:
     if delay and engine != "distributed":
         raise ValueError(
-            f"A delay needs workers that stay, engine='distributed'; got {engine!r}. Where workers come and go, one "
-            "that joins takes over the state between two rounds, and with a delay there is always a round under way."
+            f"A delay needs workers that stay and have the whole model, engine='distributed'; got {engine!r}. Where "
+            "workers come and go, one that joins takes over the state between two rounds, and with a delay there is "
+            "always a round under way."
         )
     if not isinstance(delay, int) or delay < 0 or (delay and delay >= every):
         raise ValueError(f"A round is back before the next one is sent: 0 <= delay < every={every}; got delay={delay}.")
@@ -151,6 +153,11 @@ def attach_fragments(
             "Each fragment would keep an account of its own, but a client's data cost the sum of them all. Give "
             "privacy= to gradvote.local_steps.attach, without fragments."
         )
+    if options.get("engine", "distributed") != "distributed":
+        raise ValueError(
+            f"Each fragment has an exchange of its own, of workers that stay and have the whole model; got "
+            f"engine={options['engine']!r}. Leave engine= out, or use gradvote.local_steps.attach, without fragments."
+        )
     if not 1 <= fragments <= every:
         raise ValueError(f"Fragments take turns within the {every} steps of a round; got {fragments} of them.")
     if delay and delay >= every // fragments:
@@ -176,6 +183,14 @@ def _check_unit(optimizers: Sequence[Optimizer], privacy: Any) -> None:
             "After local steps nobody knows how much of start − now one example has made, so unit='example' cannot be "
             "kept. Use unit='client'; or optimizer=None, every=1, with gradients of gradvote.privacy.clipped_sum."
         )
+
+
+def _start_of(model: nn.Module, engine: str | Engine) -> Start:
+    if engine != "fsdp":
+        return start_of(model)
+    from gradvote.engines.fsdp.start import ShardedStart  # noqa: PLC0415  # engines are loaded when chosen
+
+    return ShardedStart(model)
 
 
 class _Exchanged:
@@ -234,5 +249,15 @@ def _torchft(start: Start, outer: Optimizer, algorithm: Algorithm, *, manager: A
     return _Managed(manager, attach_torchft(manager, start, outer, algorithm, **options))
 
 
-ENGINES: dict[str, Callable[..., Rounds]] = {"distributed": _distributed, "elastic": _elastic, "torchft": _torchft}
+def _fsdp(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
+    from gradvote.engines.fsdp.rounds import ShardedRounds  # noqa: PLC0415  # engines are loaded when chosen
+    from gradvote.engines.fsdp.start import ShardedStart  # noqa: PLC0415
+
+    assert isinstance(start, ShardedStart)
+    return ShardedRounds(start, outer, algorithm, **options)
+
+
+ENGINES: dict[str, Callable[..., Rounds]] = {
+    "distributed": _distributed, "elastic": _elastic, "torchft": _torchft, "fsdp": _fsdp,
+}  # fmt: skip
 """Engines by name; each is imported when it is chosen."""

@@ -88,6 +88,16 @@ def test_a_run_that_failed_is_never_the_best_and_a_miss_is_shown() -> None:
     assert (_judged(1.05, 1.05), _judged(1.051, 1.05)) == ("+5.0 %", "**+5.1 %**")
 
 
+def test_the_two_best_go_on_and_the_seeds_that_both_have_choose() -> None:
+    results = Results("no such script")
+    losses = {(1.0, 0): 1.0, (2.0, 0): 1.1, (3.0, 0): 1.2, (1.0, 1): 2.0, (2.0, 1): 1.5, (1.0, 2): 0.1, (3.0, 1): 0.0}
+    results.rows = [{"method": "plain", "factor": f, "seed": s, "valid": v} for (f, s), v in losses.items()]
+    assert results.finalists("plain") == [1.0, 2.0] and results.best("plain") == 1.0
+    assert results.chosen("plain") == 2.0  # seed 2 has run the other one only
+    results.rows = [row for row in results.rows if row["factor"] != 2.0 or row["seed"] == 0]
+    assert results.chosen("plain") == 1.0 and results.chosen("signum") is None
+
+
 def test_a_file_of_another_commit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "nanoGPT").mkdir()
     (tmp_path / "nanoGPT" / "train.py").write_text("print()\n")

@@ -6,12 +6,13 @@
 
 The same number of rates is tried for each method, by the same rule and with one seed: the script's own rate (plain), or
 what `suggest_lr` makes of plain's best one, divided and multiplied by √10, and then others beside the best of these.
-The loss on one half of the held-out data chooses, the other half is reported, with three other seeds. What has been run
-is in `results/NAME.jsonl` and is not run again.
+The two best go on to three other seeds; the loss over these on one half of the held-out data chooses, the other half is
+reported. What has been run is in `results/NAME.jsonl` and is not run again.
 """
 
 import argparse
 import importlib
+import itertools
 import json
 import math
 import os
@@ -46,9 +47,23 @@ class Results:
             file.write(json.dumps(row) + "\n")
 
     def best(self, method: str) -> float | None:
-        """The factor with the smallest loss on `valid`."""
+        """The factor with the smallest loss on `valid` with the first seed."""
+        return next(iter(self.finalists(method)), None)
+
+    def finalists(self, method: str) -> list[float]:
+        """The two factors that are best with the first seed."""
         rows = [r for r in self.rows if r["method"] == method and r["seed"] == TUNE]
-        return min(rows, key=loss, default={"factor": None})["factor"]
+        return [r["factor"] for r in sorted(rows, key=loss)[:2]]
+
+    def chosen(self, method: str) -> float | None:
+        """Of these, the one with the smaller mean loss on `valid` over the other seeds that both have run."""
+        found = self.finalists(method)
+        own = [{r["seed"]: loss(r) for r in self.rows if self._is_other(r, method, factor)} for factor in found]
+        seeds = set.intersection(*map(set, own)) if own else set()
+        return min(zip(found, own, strict=True), key=lambda each: sum(each[1][s] for s in seeds), default=(None,))[0]
+
+    def _is_other(self, row: dict[str, Any], method: str, factor: float) -> bool:
+        return row["method"] == method and row["seed"] != TUNE and f"{row['factor']:.3g}" == f"{factor:.3g}"
 
 
 def loss(row: dict[str, Any]) -> float:
@@ -123,10 +138,9 @@ def run(case: Case, arguments: argparse.Namespace) -> None:
             arguments.rates
         ):
             do(method, next_factor(tried, results.best(method) or 1.0), TUNE)
-        for seed in range(1, 1 + arguments.seeds):
-            do(method, results.best(method) or 1.0, seed)
-            if method != "plain":
-                do(method, 1.0, seed)
+        factors = dict.fromkeys([*results.finalists(method), *([1.0] if method != "plain" else [])])
+        for seed, factor in itertools.product(range(1, 1 + arguments.seeds), factors):
+            do(method, factor, seed)
 
 
 def main() -> None:

@@ -114,7 +114,7 @@ def _away(moments: list[float], reference: list[list[float]]) -> float:
 
 
 def best(results: Results, method: str) -> float:
-    return results.best(method) or 1.0
+    return results.chosen(method) or 1.0
 
 
 def at(results: Results, method: str, factor: float | None = None) -> list[Row]:

@@ -7,22 +7,19 @@ go. The inner optimizer and its states are each worker's own.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.outside_changes import OutsideChanges
-from gradvote.engines.common.parameters import parameters_of
-from gradvote.engines.common.payloads import check_alike
 from gradvote.engines.common.trained import Trained
 from gradvote.engines.common.ways import forget_spoilt, join, ways_between
 from gradvote.engines.overlap import Delay
-from gradvote.engines.start import Start
+from gradvote.engines.start import Pair, Start
 
 VERSION = 1
 WHERE = "attach(model, optimizer, algorithm)"
@@ -73,13 +70,11 @@ class LocalSteps:
         self.every, self.outer, self.round, self._rounds = every, outer, 0, rounds
         self._delay = delay
         self._start, self._inner = start, tuple(optimizers)
-        there = dict(start.named_parameters())
-        self._params = [(p, there[name]) for name, p in model.named_parameters()]
-        named = [(name, p, there[name]) for name, p in model.named_parameters()]
-        self._outside = OutsideChanges(named, self._inner)
+        self._params = start.pairs(model)
+        self._outside = OutsideChanges([(p.name, p.own, p.agreed) for p in self._params], self._inner)
         copies = dict(start.named_buffers())
         self._buffers = [(b, copies[name]) for name, b in model.named_buffers()]
-        self._trained = Trained(parameters_of(model.named_parameters(), WHERE), self._inner, AGAIN)
+        self._trained = Trained(start.trained(model, WHERE), self._inner, AGAIN)
         self._newcomers = Newcomers(model.modules(), AGAIN)
         self._warned = self._told_still = False
         self._begin()
@@ -148,9 +143,10 @@ class LocalSteps:
         """The outcome of a delayed round: the model takes its part of the start that all agreed on."""
         assert self._delay is not None
         self._settle()
-        for own, agreed in self._params:
-            if join(own, agreed, self._delay.mix):
-                forget_spoilt(self._inner, own)
+        self._start.settle()
+        for pair in self._params:
+            if join(pair.own, pair.agreed, self._delay.mix):
+                forget_spoilt(self._inner, pair.key)
         self._delay.arrived()
         self.round += 1
         return True
@@ -180,11 +176,10 @@ class LocalSteps:
         for; what it came to is in the state, and the model learns of it when its delay is over.
         """
         self._settle()
-        start = {name: value.detach().clone() for name, value in self._start.state_dict().items()}
-        own = {"version": VERSION, "every": self.every, "taken": self._taken, "round": self.round, "start": start}
+        own = {"version": VERSION, "every": self.every, "taken": self._taken, "round": self.round}
         if self._delay is not None:
             own |= {"delay": self._delay.steps, "under_way": self._delay.under_way}
-        return {**own, "outer": deepcopy(self.outer.state_dict()), "vote": self._rounds.state_dict()}
+        return {**own, **self._start.saved(self.outer), "vote": self._rounds.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue, bit for bit, where `state_dict` was taken; load model and inner optimizer as well.
@@ -204,10 +199,9 @@ class LocalSteps:
                 "Attach with the delay of the run that saved it."
             )
         self._settle()
-        check_alike(dict(state["start"]), dict(self._start.state_dict()), "the start of the round")
+        self._start.check(state)
         self._rounds.load_state_dict(state["vote"])
-        self._start.load_state_dict(state["start"])
-        self.outer.load_state_dict(deepcopy(state["outer"]))
+        self._start.load(state, self.outer)
         if self._delay is not None:
             self._delay.arrived(under_way=bool(state["under_way"]))
         self._taken, self.round, self._seen = int(state["taken"]), int(state["round"]), self._versions()
@@ -227,10 +221,11 @@ class LocalSteps:
     @torch.no_grad()
     def _begin(self) -> None:
         """Go on from the start that all agree on."""
-        for own, agreed in (*self._params, *self._buffers):
+        self._start.settle()
+        for own, agreed in self._kept():
             own.copy_(agreed)
-        for _, agreed in self._params:
-            agreed.grad = None
+        for pair in self._params:
+            pair.agreed.grad = None
         self._taken, self._seen = 0, self._versions()
         self._outside.begin()
 
@@ -238,32 +233,33 @@ class LocalSteps:
     def _propose(self) -> None:
         """Make the way since the start its gradient; the start has the buffers that a newcomer will need."""
         self._check_kinds()
+        self._start.settle()
         for own, agreed in self._buffers:
             agreed.copy_(own)
-        for own, agreed in self._params:
-            agreed.requires_grad_(own.requires_grad)
-            agreed.grad = None
+        for pair in self._params:
+            pair.agreed.requires_grad_(pair.key.requires_grad)
+            pair.agreed.grad = None
         if self._inner:
-            self._give_ways([pair for pair in self._params if pair[0].requires_grad])
+            self._give_ways([pair for pair in self._params if pair.key.requires_grad])
         else:
-            for own, agreed in self._params:
-                agreed.grad, own.grad = own.grad, None
+            for pair in self._params:
+                pair.agreed.grad, pair.own.grad = pair.own.grad, None
         self._seen = self._versions()
 
-    def _give_ways(self, pairs: Sequence[tuple[nn.Parameter, nn.Parameter]]) -> None:
-        ways, spoilt = ways_between([agreed for _, agreed in pairs], [own for own, _ in pairs])
-        for (_, agreed), way in zip(pairs, ways, strict=True):
-            agreed.grad = way
+    def _give_ways(self, pairs: Sequence[Pair]) -> None:
+        ways, spoilt = ways_between([pair.agreed for pair in pairs], [pair.own for pair in pairs])
+        for pair, way in zip(pairs, ways, strict=True):
+            pair.agreed.grad = way
         if pairs and all(way is None for way in ways) and not self._told_still:
             self._told_still = True
             warnings.warn(STILL.format(every=self.every), stacklevel=4)
-        forgotten = [forget_spoilt(self._inner, pairs[i][0]) for i in spoilt]
+        forgotten = [forget_spoilt(self._inner, pairs[i].key) for i in spoilt]
         if any(forgotten) and not self._warned:
             self._warned = True
             warnings.warn(SPOILT, stacklevel=4)
 
     def _check_kinds(self) -> None:
-        for own, agreed in self._params:
+        for _, own, agreed, _ in self._params:
             if (own.dtype, own.device) != (agreed.dtype, agreed.device):
                 raise ValueError(
                     f"A parameter is {own.dtype} on {own.device} now and was {agreed.dtype} on {agreed.device} when "
@@ -271,4 +267,9 @@ class LocalSteps:
                 )
 
     def _versions(self) -> list[int]:
-        return [value._version for _, value in (*self._params, *self._buffers)]
+        return [value._version for _, value in self._kept()]
+
+    def _kept(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All that the model and the start have: own and agreed."""
+        yield from ((pair.own, pair.agreed) for pair in self._params)
+        yield from self._buffers

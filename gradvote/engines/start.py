@@ -1,13 +1,58 @@
 """The start of a round: a copy of the parameters that all workers have alike, and the outer optimizer on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradvote.engines.common.parameters import Parameters, parameters_of
+from gradvote.engines.common.payloads import check_alike
+
+START = "the start of the round"
+
+
+class Pair(NamedTuple):
+    """A parameter as a worker trains it, and as all agreed on it.
+
+    `key` is what the inner optimizer knows it by: `own` itself, but for a shard, whose optimizer has the whole.
+    """
+
+    name: str
+    own: Tensor
+    agreed: nn.Parameter
+    key: Tensor
+
 
 class Start(nn.Module):
     """Copies of a model's parameters and buffers, under their names and without what the model does with them."""
+
+    def pairs(self, model: nn.Module) -> list[Pair]:
+        """The model's parameters beside those of the start."""
+        there = dict(self.named_parameters())
+        return [Pair(name, p, there[name], p) for name, p in model.named_parameters()]
+
+    def trained(self, model: nn.Module, where: str) -> Parameters:
+        """The model's trained parameters, as its optimizer has them."""
+        return parameters_of(model.named_parameters(), where)
+
+    def settle(self) -> None:
+        """Before the model is read or written: whatever it needs for what the pairs have to be its parameters."""
+
+    def saved(self, outer: Optimizer) -> dict[str, Any]:
+        """The values of the start, and the outer optimizer's state."""
+        start = {name: value.detach().clone() for name, value in self.state_dict().items()}
+        return {"start": start, "outer": deepcopy(outer.state_dict())}
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise ValueError for the values of another model."""
+        check_alike(dict(saved["start"]), dict(self.state_dict()), START)
+
+    def load(self, saved: Mapping[str, Any], outer: Optimizer) -> None:
+        """Take over what was saved and has been checked."""
+        self.load_state_dict(saved["start"])
+        outer.load_state_dict(deepcopy(saved["outer"]))
 
     def place(self, name: str, value: Tensor, kept: bool, share: bool = False) -> None:
         """Keep a copy, or the tensor itself, under a dotted name; `kept`: the model's `state_dict` has it, too."""

@@ -147,7 +147,7 @@ def in_fragments() -> tuple[list[bool], bool, Tensor]:
     again.run(5)
     same = torch.equal(flat(script.model), flat(again.model))
     script.local.finish(), again.local.finish()
-    starts = torch.cat([q.detach().flatten() for part in script.local.parts for _, q in part._params])
+    starts = torch.cat([pair.agreed.detach().flatten() for part in script.local.parts for pair in part._params])
     return arrived, same, starts
 
 
@@ -167,4 +167,4 @@ def _broken(layouts: object) -> None:
 
 
 def flat_start(local: LocalSteps) -> Tensor:
-    return torch.cat([q.detach().flatten() for _, q in local._params])
+    return torch.cat([pair.agreed.detach().flatten() for pair in local._params])

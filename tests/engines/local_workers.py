@@ -87,8 +87,8 @@ def in_fragments() -> dict[str, Any]:
     second[1].load_state_dict(saved[2])
     second[2].load_state_dict(saved[0])
     run(*second, range(5, 8))
-    sizes = [sum(p.numel() for p, _ in part._params) for part in first[2].parts]
-    starts = torch.cat([q.detach().flatten() for part in first[2].parts for _, q in part._params])
+    sizes = [sum(pair.own.numel() for pair in part._params) for part in first[2].parts]
+    starts = torch.cat([pair.agreed.detach().flatten() for part in first[2].parts for pair in part._params])
     rounds = [part.round for part in first[2].parts]
     same = torch.equal(flat(first[0]), flat(second[0]))
     return {"voted": voted, "same": same, "sizes": sizes, "starts": starts, "rounds": rounds}

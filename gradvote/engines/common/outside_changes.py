@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 LOADED = (
@@ -31,9 +31,7 @@ class OutsideChanges:
     Before the first step of all such a change is refused, as nothing is lost yet; later it is told once.
     """
 
-    def __init__(
-        self, params: Iterable[tuple[str, nn.Parameter, nn.Parameter]], optimizers: Iterable[Optimizer]
-    ) -> None:
+    def __init__(self, params: Iterable[tuple[str, Tensor, Tensor]], optimizers: Iterable[Optimizer]) -> None:
         self._params = [*params]
         self._begun: list[int] | None = None
         self._stepped = self._told = False

@@ -97,7 +97,8 @@ def _check_dense(name: str, p: Tensor) -> None:
         raise ValueError(
             f"The parameter {name!r} is a DTensor: its model is sharded (FSDP2, tensor parallel), so no rank has the "
             "whole update that its error memory needs. Replicas of a model that FSDP2 shards vote by "
-            "gradvote.fsdp.attach; else use a model that is whole on every worker."
+            "gradvote.fsdp.attach, or after local steps with engine='fsdp'; else use a model that is whole on every "
+            "worker."
         )
     if p.layout != torch.strided or not p.is_floating_point():
         raise ValueError(f"The parameter {name!r} is {p.layout}, {p.dtype}; only dense real parameters are exchanged.")

@@ -108,7 +108,7 @@ class Exchange:
             parameters = parameters.beside(owners.frozen_of(mine))
             optimizers = check_optimizers(optimizer, WHERE)
             self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
-            self._session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
+            self._session = self._opened(parameters, algorithm, placement, transport, seed, secret, faults)
             size = self._session.protocol.layout.size
             self._session.releases = releases_of(privacy, size, algorithm, secret, scaler, max_norm)
             chunks = chunks if algorithm.aggregate.separable else 1
@@ -189,7 +189,7 @@ class Exchange:
         if not user.scaling.active and any(round_.abstained for round_ in rounds):
             user.overflowed()
         add(aside, targets)
-        decided = frozenset[int](aside).union(*(round_.decided for round_ in rounds))
+        decided = self._agreed(frozenset[int](aside).union(*(round_.decided for round_ in rounds)))
         user.scaling.settle(not decided)
         user.give(targets, decided, scale)
         self._session.commit(dict(zip(keys, rounds, strict=True)), traffic)
@@ -198,6 +198,13 @@ class Exchange:
     def account(self) -> Account | None:
         """What this rank's ballots have cost so far, under `privacy`."""
         return account_of(self._session.releases)
+
+    def _opened(self, *given: Any, **more: Any) -> Session:
+        return Session(*given, **more)
+
+    def _agreed(self, decided: frozenset[int]) -> frozenset[int]:
+        """The parameters that have a direction, of those that this exchange has decided on."""
+        return decided
 
     def _seen(self, gradients: Mapping[int, Tensor | None]) -> Mapping[int, Tensor | None]:
         """What others may see of the gradients."""

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
@@ -14,7 +12,7 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
-from gradvote.engines.common.arguments import check_algorithm, check_optimizers, in_words
+from gradvote.engines.common.arguments import check_algorithm, check_optimizers
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules
 from gradvote.engines.common.placement import Placement
@@ -26,8 +24,8 @@ from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.fsdp.checkpoint import Checkpoints
+from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of
 from gradvote.engines.fsdp.local import (
-    MEND,
     check_group,
     check_not_empty,
     local_parameter,
@@ -38,7 +36,6 @@ from gradvote.engines.fsdp.replica import ShardRanks
 from gradvote.engines.fsdp.vote import FSDPVote, hook
 from gradvote.faults import Faulty
 from gradvote.rounding import StateDtype, with_state_dtype
-from gradvote.staging import CPU
 
 WHERE = "attach(model, algorithm, group=replicas)"
 AGAIN = "shard the model and attach anew, on all ranks"
@@ -94,7 +91,7 @@ def attach(
             rule needs whole vectors, or ranks differ in what they were given.
     """
     wholes, known, local = parameters_of(model, WHERE)
-    own_group = _group_of(group)
+    own_group = group_of(group)
     shards, transport, watch = ShardRanks(wholes[0].device_mesh.get_group()), Transport(own_group), Watch(own_group)
     numels = shards.gather([p.numel() for p in local.tensors])
     with together(shards.transport, shards.watch), together(transport, watch):
@@ -102,7 +99,7 @@ def attach(
         check_not_empty(local)
         check_algorithm(algorithm, WHERE)
         algorithm = with_state_dtype(algorithm, state_dtype)
-        _check_rule(algorithm)
+        check_rule(algorithm)
         check_modules(model)
         _check_unhooked(model)
         optimizers = check_optimizers(optimizer, WHERE)
@@ -111,7 +108,7 @@ def attach(
         shifts = partial(shifts_of, numels=numels, shard=shards.shard)
         comparison = Comparison(transport, local, check_parameters_every, watch.ranks)
         session = Session(local, algorithm, placement, transport, seed, secret, faults, shifts)
-    _check_same_replica(shards, transport)
+    check_same_replica(shards, transport)
     session.check_alike(local, check_parameters_every)
     if init_sync:
         make_alike(transport, local, owners.buffers_of(model.modules()))
@@ -121,27 +118,6 @@ def attach(
     vote = FSDPVote(training, session, watch, shards, checkpoints, comparison)
     hook(model, wholes, vote)
     return vote
-
-
-def _group_of(given: Any) -> dist.ProcessGroup:
-    if isinstance(given, DeviceMesh):
-        if given.ndim == 1:
-            return given.get_group()
-        raise ValueError(f"group= takes a mesh of one dimension, that across replicas; got {given}. {MEND}")
-    if given is dist.GroupMember.NON_GROUP_MEMBER or not isinstance(given, dist.ProcessGroup):
-        raise TypeError(
-            f"group= takes the process group of the ranks that have the same shard, one of each replica; got "
-            f"{in_words(given)}. {MEND}"
-        )
-    return given
-
-
-def _check_rule(algorithm: Algorithm) -> None:
-    if not algorithm.aggregate.separable:
-        raise ValueError(
-            f"{algorithm.aggregate} needs every worker's whole vector at once, but each rank of a replica has a shard "
-            "of it. Use a rule for each coordinate alone (a vote, a median, a trimmed mean)."
-        )
 
 
 def _check_unhooked(model: nn.Module) -> None:
@@ -159,14 +135,3 @@ def _hooked(module: FSDPModule) -> bool:
     state = module._get_fsdp_state()
     groups = getattr(state, "_fsdp_param_groups", None) or [getattr(state, "_fsdp_param_group", None)]
     return any(getattr(group, "_all_reduce_hook", None) is not None for group in groups)
-
-
-def _check_same_replica(shards: ShardRanks, transport: Transport) -> None:
-    """Raise ValueError where the shards of this replica take it for different workers."""
-    numbers = shards.gather([transport.rank, transport.num_ranks])
-    own = transport.gather(torch.tensor([shards.shard], device=CPU))
-    if bool((numbers != numbers[0]).any()) or bool((own != own[0]).any()):
-        raise ValueError(
-            f"The groups do not fit: the ranks of this replica are workers {numbers[:, 0].tolist()} of "
-            f"{numbers[:, 1].tolist()}, and the ranks of this group have the shards {own[:, 0].tolist()}. {MEND}"
-        )

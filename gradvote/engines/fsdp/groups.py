@@ -1,0 +1,53 @@
+"""Whether the groups across replicas and within them are what the votes of a sharded model need."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from gradvote.core import Algorithm
+from gradvote.engines.common.arguments import in_words
+from gradvote.engines.distributed.transport import Transport
+from gradvote.engines.fsdp.local import MEND
+from gradvote.engines.fsdp.replica import ShardRanks
+from gradvote.staging import CPU
+
+
+def group_of(given: Any) -> dist.ProcessGroup:
+    """The group across replicas, of which a mesh may be given.
+
+    Raises:
+        TypeError: neither of both.
+        ValueError: a mesh of several dimensions.
+    """
+    if isinstance(given, DeviceMesh):
+        if given.ndim == 1:
+            return given.get_group()
+        raise ValueError(f"group= takes a mesh of one dimension, that across replicas; got {given}. {MEND}")
+    if given is dist.GroupMember.NON_GROUP_MEMBER or not isinstance(given, dist.ProcessGroup):
+        raise TypeError(
+            f"group= takes the process group of the ranks that have the same shard, one of each replica; got "
+            f"{in_words(given)}. {MEND}"
+        )
+    return given
+
+
+def check_rule(algorithm: Algorithm) -> None:
+    """Raise ValueError for a rule that needs whole vectors."""
+    if not algorithm.aggregate.separable:
+        raise ValueError(
+            f"{algorithm.aggregate} needs every worker's whole vector at once, but each rank of a replica has a shard "
+            "of it. Use a rule for each coordinate alone (a vote, a median, a trimmed mean)."
+        )
+
+
+def check_same_replica(shards: ShardRanks, transport: Transport) -> None:
+    """Raise ValueError where the shards of this replica take it for different workers."""
+    numbers = shards.gather([transport.rank, transport.num_ranks])
+    own = transport.gather(torch.tensor([shards.shard], device=CPU))
+    if bool((numbers != numbers[0]).any()) or bool((own != own[0]).any()):
+        raise ValueError(
+            f"The groups do not fit: the ranks of this replica are workers {numbers[:, 0].tolist()} of "
+            f"{numbers[:, 1].tolist()}, and the ranks of this group have the shards {own[:, 0].tolist()}. {MEND}"
+        )

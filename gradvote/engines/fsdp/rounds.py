@@ -1,0 +1,101 @@
+"""Rounds of local steps between the replicas of a sharded model: each rank votes on how far its shard was led."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+from torch.optim import Optimizer
+
+from gradvote.core import Algorithm
+from gradvote.engines.common.parameter_check import EVERY
+from gradvote.engines.common.parameters import Parameters
+from gradvote.engines.common.placement import Placement
+from gradvote.engines.distributed.exchange import Exchange
+from gradvote.engines.distributed.session import Session
+from gradvote.engines.distributed.together import together
+from gradvote.engines.fsdp.checkpoint import Checkpoints
+from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of
+from gradvote.engines.fsdp.local import check_group, check_not_empty, shifts_of
+from gradvote.engines.fsdp.replica import ShardRanks
+from gradvote.engines.fsdp.start import ShardedStart
+from gradvote.faults import Faulty
+from gradvote.rounding import StateDtype
+
+
+class ShardedRounds(Exchange):
+    """An exchange of this rank's shard with those of the same number, and the outer optimizer's step.
+
+    All shards of a replica apply a direction to a parameter for which any of them has one.
+    """
+
+    def __init__(
+        self,
+        start: ShardedStart,
+        outer: Optimizer,
+        algorithm: Algorithm,
+        *,
+        group: dist.ProcessGroup | DeviceMesh,
+        placement: Placement = "sharded",
+        init_sync: bool = True,
+        seed: int = 0,
+        secret: bytes | None = None,
+        state_dtype: StateDtype = None,
+        faults: Sequence[Faulty] = (),
+        check_parameters_every: int | None = EVERY,
+        **refused: Any,
+    ) -> None:
+        _check_options(refused)
+        own_group = group_of(group)
+        trained = {name: p for name, p in start.named_parameters() if name in start.wholes}
+        self._outer = outer
+        self._shards = ShardRanks(next(iter(start.wholes.values())).device_mesh.get_group())
+        self._numels = self._shards.gather([p.numel() for p in trained.values()])
+        with together(self._shards.transport, self._shards.watch):
+            check_group(self._shards.watch.ranks, dist.get_process_group_ranks(own_group))
+            check_not_empty(Parameters([*trained], [*trained.values()], []))
+            check_rule(algorithm)
+        super().__init__(
+            start.named_parameters(), algorithm, placement=placement, optimizer=outer, init_sync=init_sync,
+            group=own_group, seed=seed, secret=secret, state_dtype=state_dtype, faults=faults,
+            check_parameters_every=check_parameters_every,
+        )  # fmt: skip
+        check_same_replica(self._shards, self._session.transport)
+        self._checkpoints = Checkpoints(self._session, {name: start.wholes[name] for name in self._session.names})
+
+    def step(self) -> None:
+        """As `Exchange.step`, and the outer optimizer's; the other shards of this replica learn of an error."""
+        step = self._session.step
+        try:
+            super().step()
+        except Exception as error:
+            self._shards.watch.failed(error, step)
+            raise
+        self._outer.step()
+
+    def state_dict(self, views: bool = False) -> dict[str, Any]:
+        """The memories of this replica as DTensors; see `FSDPVote.state_dict`."""
+        return self._checkpoints.save()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `FSDPVote.load_state_dict`."""
+        self._checkpoints.load(state)
+
+    def _opened(self, *given: Any, **more: Any) -> Session:
+        """Blocks are numbered so that no two shards have a number in common."""
+        shifts = partial(shifts_of, numels=self._numels, shard=self._shards.shard)
+        return super()._opened(*given, shifts=shifts, **more)
+
+    def _agreed(self, decided: frozenset[int]) -> frozenset[int]:
+        return self._shards.agree(len(self.params), decided, False, self._session.step).decided
+
+
+def _check_options(given: Mapping[str, Any]) -> None:
+    for name in given:
+        why = {
+            "privacy": "a bound on a replica's whole way would have to be agreed on by its shards, and its noise too",
+            "max_norm": "the norm of a replica's whole way is known to no rank alone",
+            "scaler": "the inner optimizer has stepped, and ways are in the units of the model",
+        }.get(name, "there is no such option")
+        raise ValueError(f"Local steps of a sharded model take no {name}=: {why}. Leave it out.")

@@ -1,0 +1,195 @@
+"""What the spawned ranks of the tests of local steps run on sharded models: two replicas of two shards."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.optim import SGD, AdamW
+
+import gradvote
+from gradvote import algorithms
+from gradvote.local_steps import LocalSteps, attach, attach_fragments
+from tests.engines.failing_workers import text_of
+from tests.engines.fsdp_nets import SEED, Mesh, blocks_alike, new_net, whole
+
+EVERY, ROUNDS = 3, 2
+NAMES = ("noisy-signsgd", "dist-ef-sgdm")
+
+
+class Prepared(nn.Module):
+    """A sum of products, whose gradient is what was given, to the bit: shards and whole models have the same one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = new_net()
+
+    def forward(self, factors: list[Tensor]) -> Tensor:
+        pairs = zip([p for p in self.net.parameters() if p.requires_grad], factors, strict=True)
+        return torch.stack([(p * factor).sum() for p, factor in pairs]).sum()
+
+
+def gradients(replica: int, step: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(100 * step + replica)
+    shapes = [p.shape for p in new_net().parameters() if p.requires_grad]
+    return [torch.randint(-8, 9, shape, generator=generator) / 16 for shape in shapes]
+
+
+def outer_of(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return SGD(params, lr=0.7, momentum=0.9, nesterov=True)
+
+
+class Script:
+    """A worker's loop, on a shard of the model or on the whole of it."""
+
+    def __init__(self, mesh: Mesh, name: str, sharded: bool) -> None:
+        self.mesh, self.model = mesh, Prepared()
+        if sharded:
+            fully_shard(self.model, mesh=mesh.shard)
+        self.inner = AdamW([p for p in self.model.parameters() if p.requires_grad], lr=0.01)
+        how = {"engine": "fsdp", "group": mesh.replicas} if sharded else {"group": mesh.replicas.get_group()}
+        algorithm = blocks_alike(name)
+        self.local: LocalSteps = attach(
+            self.model, self.inner, algorithm, every=EVERY, outer=outer_of, seed=SEED, **how
+        )
+
+    def train(self, steps: range, before: Callable[[int], None] = lambda step: None) -> "Script":
+        for step in steps:
+            self.inner.zero_grad()
+            self.model(gradients(self.mesh.replica, step)).backward()
+            self.inner.step()
+            before(step)
+            self.local.step()
+        return self
+
+    def states(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "inner": self.inner.state_dict(), "local": self.local.state_dict()}
+
+    def load(self, states: dict[str, Any]) -> "Script":
+        self.model.load_state_dict(states["model"])
+        self.inner.load_state_dict(states["inner"])
+        self.local.load_state_dict(states["local"])
+        return self
+
+
+def equals(mesh: Mesh, name: str) -> tuple[Tensor, Tensor]:
+    steps = range(EVERY * ROUNDS)
+    return whole(Script(mesh, name, True).train(steps).model), whole(Script(mesh, name, False).train(steps).model)
+
+
+def spoilt(mesh: Mesh) -> tuple[Tensor, Tensor]:
+    """One replica's step leads a coordinate of the first shard to infinity: its block abstains, the others vote."""
+
+    def spoil(script: Script) -> Callable[[int], None]:
+        @torch.no_grad()
+        def before(step: int) -> None:
+            if step == 1 and mesh.replica == 1:
+                first = next(iter(script.model.parameters()))
+                own = first.to_local() if hasattr(first, "to_local") else first  # type: ignore[operator]
+                if own is first or mesh.number == 0:
+                    own.view(-1)[2] = torch.inf
+
+        return before
+
+    found = []
+    for sharded in (True, False):
+        script = Script(mesh, "dist-ef-sgdm", sharded)
+        with suppress_warnings():
+            found.append(whole(script.train(range(EVERY * ROUNDS), spoil(script)).model))
+    return found[0], found[1]
+
+
+def suppress_warnings() -> Any:
+    import warnings  # of this case alone
+
+    return warnings.catch_warnings(action="ignore")
+
+
+def resumed(mesh: Mesh, folder: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """In the middle of a round: from a file of each rank, and from a distributed checkpoint."""
+    steps, cut = EVERY * ROUNDS, EVERY + 1
+    script = Script(mesh, "dist-ef-sgdm", True).train(range(cut))
+    path = Path(folder) / f"rank.{dist.get_rank()}"
+    torch.save(script.states(), path)
+    dcp.save({"states": script.states()}, checkpoint_id=f"{folder}/states.{mesh.replica}", process_group=_shards(mesh))
+    expected = whole(script.train(range(cut, steps)).model)
+    by_file = Script(mesh, "dist-ef-sgdm", True).load(torch.load(path, weights_only=False))
+    other = Script(mesh, "dist-ef-sgdm", True)
+    other.train(range(0, 1))  # AdamW has a place for its states after a step
+    found = {"states": other.states()}
+    dcp.load(found, checkpoint_id=f"{folder}/states.{mesh.replica}", process_group=_shards(mesh))
+    by_parts = other.load(found["states"])
+    rest = range(cut, steps)
+    return {
+        "file": (whole(by_file.train(rest).model), expected),
+        "parts": (whole(by_parts.train(rest).model), expected),
+    }
+
+
+def _shards(mesh: Mesh) -> dist.ProcessGroup:
+    return mesh.shard.get_group()
+
+
+def raw_gradients(mesh: Mesh) -> tuple[Tensor, Tensor]:
+    """Without an inner optimizer the gradient itself is voted on, as by `gradvote.fsdp`."""
+    models = []
+    for by_rounds in (True, False):
+        model, algorithm = Prepared(), blocks_alike("dist-ef-sgdm")
+        fully_shard(model, mesh=mesh.shard)
+        if by_rounds:
+            how = {"engine": "fsdp", "group": mesh.replicas, "seed": SEED}
+            step = attach(model, None, algorithm, every=1, outer=lambda params: SGD(params, lr=0.1), **how).step
+        else:
+            optimizer = SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+            gradvote.fsdp.attach(model, algorithm, group=mesh.replicas, optimizer=optimizer, seed=SEED)
+            step = optimizer.step
+        for k in range(3):
+            model.zero_grad()
+            model(gradients(mesh.replica, k)).backward()
+            step()
+        models.append(whole(model))
+    return models[0], models[1]
+
+
+def refusals(mesh: Mesh) -> dict[str, str]:
+    algorithm, outer = algorithms.signsgd(), outer_of
+
+    def of(model: nn.Module, **more: Any) -> str:
+        inner = SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        options = {"engine": "fsdp", "group": mesh.replicas, "every": 4, "outer": outer, **more}
+        return text_of(lambda: attach(model, inner, algorithm, **options))
+
+    def sharded() -> nn.Module:
+        model = Prepared()
+        fully_shard(model, mesh=mesh.shard)
+        return model
+
+    replaced = Script(mesh, "signsgd", True)
+    replaced.model.load_state_dict({n: v.clone() for n, v in replaced.model.state_dict().items()}, assign=True)
+    parts = sharded()
+    with suppress(ValueError):
+        replaced.train(range(1))
+    return {
+        "plain": of(Prepared()),
+        "another engine": of(sharded(), engine="distributed", group=None),
+        "delay": of(sharded(), delay=1),
+        "max_norm": of(sharded(), max_norm=1.0),
+        "shards' own group": of(sharded(), group=mesh.shard),
+        "replaced": text_of(lambda: replaced.train(range(1, EVERY))),
+        "fragments": text_of(
+            lambda: attach_fragments(parts, None, algorithm, every=4, fragments=2, outer=outer, engine="fsdp")  # type: ignore[arg-type]
+        ),
+    }
+
+
+def everything(folder: str) -> None:
+    mesh = Mesh(2)
+    found: dict[str, Any] = {name: equals(mesh, name) for name in NAMES}
+    found |= {"spoilt": spoilt(mesh), "raw": raw_gradients(mesh), "refusals": refusals(mesh)}
+    found |= resumed(mesh, folder)
+    torch.save(found, f"{folder}/{dist.get_rank()}.pt")

@@ -1,0 +1,49 @@
+"""Local steps of a model that FSDP2 shards equal those of whole replicas, bit for bit, where blocks fall alike."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from gradvote.engines.launch import spawn
+from tests.engines import fsdp_local_workers
+from tests.engines.fsdp_local_workers import NAMES
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    folder = tmp_path_factory.mktemp("ranks")
+    spawn(fsdp_local_workers.everything, 4, str(folder))
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(4)]
+
+
+@pytest.mark.parametrize("case", [*NAMES, "spoilt", "raw"])
+def test_shards_go_as_whole_replicas_do(ranks: list[Any], case: str) -> None:
+    for rank, own in enumerate(ranks):
+        found, expected = own[case]
+        assert torch.equal(found, expected), rank
+        assert torch.equal(found, ranks[0][case][0]) and bool(found.isfinite().all()), rank
+
+
+@pytest.mark.parametrize("case", ["file", "parts"])
+def test_a_round_goes_on_from_its_middle_to_the_same_bits(ranks: list[Any], case: str) -> None:
+    for rank, own in enumerate(ranks):
+        found, expected = own[case]
+        assert torch.equal(found, expected), rank
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        ("plain", "takes a model sharded by torch.distributed.fsdp.fully_shard; got a model"),
+        ("another engine", "or after local steps with engine='fsdp'"),
+        ("delay", "A delay needs workers that stay and have the whole model"),
+        ("max_norm", "Local steps of a sharded model take no max_norm=: the norm of a replica's whole way"),
+        ("shards' own group", "shards of one replica"),
+        ("replaced", "is another tensor than when the local steps were attached"),
+        ("fragments", "Each fragment has an exchange of its own"),
+    ],
+)
+def test_what_cannot_be_is_refused(ranks: list[Any], case: str, text: str) -> None:
+    for own in ranks:
+        assert text in own["refusals"][case]
