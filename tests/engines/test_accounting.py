@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from gradvote.engines.launch import spawn
 from tests.engines import stateful_workers
+from tests.forked import spawn
 
 
 def test_bytes_abstentions_and_ties_are_counted() -> None:

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 import torch
 
-from gradvote.engines.launch import spawn
 from tests.engines import ddp_workers
+from tests.forked import spawn
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from torch import nn
 
 from gradvote import algorithms, local_steps
 from gradvote.engines.common.ways import join
-from gradvote.engines.launch import spawn
 from tests.engines import delay_workers
+from tests.forked import spawn
 
 
 @pytest.fixture(scope="module")

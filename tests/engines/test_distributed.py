@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from gradvote.distributed import PLACEMENTS
-from gradvote.engines.launch import spawn
 from tests.engines import workers
+from tests.forked import spawn
 
 NAMES = tuple(workers.recipes())
 PATHS = ("signum", "dropsignsgd", "dist-ef-sgdm", "relative")

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradvote.engines.launch import spawn
 from gradvote.errors import WorkerFailed
 from tests.engines import failing_workers
+from tests.forked import spawn
 
 
 def test_ranks_that_disagree_are_told_so_and_go_on() -> None:

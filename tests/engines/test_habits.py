@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from gradvote.engines.launch import spawn
 from tests.engines import habit_workers, voters_workers
+from tests.forked import spawn
 
 
 @pytest.fixture(scope="module")

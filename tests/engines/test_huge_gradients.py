@@ -8,10 +8,10 @@ from torch import Tensor
 
 from gradvote.core import Algorithm
 from gradvote.engines.common.protocol import protocol_for
-from gradvote.engines.launch import spawn
 from gradvote.engines.simulation import Simulation
 from tests.engines import huge_workers
 from tests.engines.huge_workers import LR, RECIPES, SPOILT, STEPS, D, distance, gradient
+from tests.forked import spawn
 
 HUGE, SOON = 1e38, 12
 

@@ -11,9 +11,9 @@ from torch import nn
 
 import gradvote
 from gradvote import algorithms, local_steps
-from gradvote.engines.launch import spawn
 from tests.engines import delay_workers, local_workers
 from tests.engines.elastic.processes import processes
+from tests.forked import spawn
 
 
 @pytest.fixture(scope="module")

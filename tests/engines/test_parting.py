@@ -8,8 +8,8 @@ from torch import nn
 
 from gradvote.engines.common.parameter_check import EVERY, UNCHECKED, ParameterCheck, usual
 from gradvote.engines.distributed.comparison import is_early
-from gradvote.engines.launch import spawn
 from tests.engines import parting_workers
+from tests.forked import spawn
 
 MOST = "held other parameters than most"
 

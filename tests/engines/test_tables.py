@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gradvote.engines.launch import spawn
 from tests.engines import table_workers
 from tests.engines.table_workers import COLUMNS, ROWS, tables, tokens
+from tests.forked import spawn
 
 RANKS = 2
 

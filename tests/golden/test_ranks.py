@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from gradvote.engines.launch import spawn
+from tests.forked import spawn
 from tests.golden import engines, hashes, keep
 from tests.golden.cases import KEPT, WORKERS
 from tests.golden.observe import merged

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import gradvote
-from gradvote.engines.launch import spawn
 from gradvote.errors import MissingExtra
 from gradvote.integrations import checkpoints
 from gradvote.integrations.attached import ddp_of, plain
+from tests.forked import spawn
 
 
 @pytest.mark.parametrize("name", ["transformers", "lightning", "accelerate"])

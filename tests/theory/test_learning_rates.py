@@ -17,11 +17,11 @@ import gradvote
 from gradvote import algorithms as a
 from gradvote.codecs import ErrorFeedback, Masked, Sign, chain
 from gradvote.core import Algorithm, Codec
-from gradvote.engines.launch import spawn
 from gradvote.optim import NesterovDecay
 from gradvote.schedules import Constant
 from gradvote.theory.gradient_size import gradient_rms
 from gradvote.transforms import Adam
+from tests.forked import spawn
 
 
 def params(*gradients: list[float]) -> list[nn.Parameter]:

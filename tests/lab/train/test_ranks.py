@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradvote.engines.launch import spawn
 from gradvote.lab.train import prepare
 from gradvote.lab.train.ranks import RankFolder, RankRun
+from tests.forked import spawn
 from tests.lab.train import small
 
 WORKERS = 2
