@@ -20,7 +20,7 @@ from gradvote.errors import unknown
 from gradvote.staging import device_of
 
 if TYPE_CHECKING:
-    from gradvote.engines.distributed.exchange import Exchange
+    from gradvote.engines.distributed.starts import ExchangeOfStarts
 
 __all__ = ["ENGINES", "Fragments", "LocalSteps", "Rounds", "attach", "attach_fragments"]
 
@@ -76,7 +76,7 @@ def _attached(
     every: int,
     outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer],
     engine: str | Engine = "distributed",
-    ahead: int = 0,
+    fragment: tuple[int, int] = (0, 1),
     delay: int = 0,
     mix: float = MIX,
     **options: Any,
@@ -98,13 +98,17 @@ def _attached(
     if isinstance(engine, str) and engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     start = start_of(model)
-    stepping = outer_on(outer, model, start)
+    stepping, (k, num) = outer_on(outer, model, start), fragment
+    if engine == "distributed":
+        inner = "given" if optimizers else "None"
+        options["alike"] = {"every": every, "fragments": num, "delay": delay, "mix": mix, "inner optimizer": inner}
     if delay:
         delayed = _Delayed(start, stepping, algorithm, **options)
         late = Delay(delay, mix, delayed, stepping, device_of([*start.parameters()]))
-        return LocalSteps(model, start, optimizers, stepping, delayed, every, ahead, late)
+        return LocalSteps(model, start, optimizers, stepping, delayed, every, k * every // num, late)
     make = ENGINES[engine] if isinstance(engine, str) else engine
-    return LocalSteps(model, start, optimizers, stepping, make(start, stepping, algorithm, **options), every, ahead)
+    rounds = make(start, stepping, algorithm, **options)
+    return LocalSteps(model, start, optimizers, stepping, rounds, every, k * every // num)
 
 
 def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> None:
@@ -117,6 +121,11 @@ def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> No
         raise ValueError(f"A round is back before the next one is sent: 0 <= delay < every={every}; got delay={delay}.")
     if not 0 <= mix < 1:
         raise ValueError(f"mix is the share that a worker keeps of its own parameters, 0 <= mix < 1; got {mix}.")
+    if mix != MIX and not delay:
+        raise ValueError(
+            f"mix={mix} is what a worker keeps of its own where a delayed round arrives, but delay is 0: the model "
+            "goes on from what was agreed on. Give a delay, or leave mix out."
+        )
 
 
 def attach_fragments(
@@ -165,7 +174,7 @@ def attach_fragments(
     parts = []
     for k, part in enumerate(fragments_of(model, fragments)):
         own = {"every": every, "outer": outer, "seed": seed * fragments + k, "delay": delay, **options}
-        parts.append(_attached(part, optimizer, algorithm, ahead=k * every // fragments, **own))
+        parts.append(_attached(part, optimizer, algorithm, fragment=(k, fragments), **own))
     return Fragments(parts)
 
 
@@ -181,7 +190,7 @@ def _check_unit(optimizers: Sequence[Optimizer], privacy: Any) -> None:
 class _Exchanged:
     """An exchange and the outer optimizer's step, which the other engines take themselves."""
 
-    def __init__(self, exchange: "Exchange", outer: Optimizer) -> None:
+    def __init__(self, exchange: "ExchangeOfStarts", outer: Optimizer) -> None:
         self._exchange, self._outer = exchange, outer
         self.stats, self.all_stats, self.account = exchange.stats, exchange.all_stats, exchange.account
         self.state_dict, self.load_state_dict = exchange.state_dict, exchange.load_state_dict
@@ -195,10 +204,10 @@ class _Delayed(_Exchanged):
     """The same in three parts, with the rates that the outer optimizer had when a round was sent."""
 
     def __init__(self, start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> None:
-        from gradvote.engines.distributed.exchange import Exchange  # noqa: PLC0415  # engines are loaded when chosen
+        from gradvote.engines.distributed.starts import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
 
         self._rates = Rates(outer)
-        exchange = Exchange(start.named_parameters(), algorithm, optimizer=self._rates, **options)
+        exchange = ExchangeOfStarts(start, algorithm, outer, optimizer=self._rates, **options)
         super().__init__(exchange, outer)
         self.send, self.exchange, self.land = self._rates.take, exchange.step, outer.step
 
@@ -217,9 +226,9 @@ class _Managed:
 
 
 def _distributed(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
-    from gradvote.engines.distributed.exchange import Exchange  # noqa: PLC0415  # engines are loaded when chosen
+    from gradvote.engines.distributed.starts import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
 
-    return _Exchanged(Exchange(start.named_parameters(), algorithm, optimizer=outer, **options), outer)
+    return _Exchanged(ExchangeOfStarts(start, algorithm, outer, optimizer=outer, **options), outer)
 
 
 def _elastic(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:

@@ -1,5 +1,6 @@
 """What every member holds alike: model, optimizer and server state; and a worker's own memory, which is its alone."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from gradvote.engines.common.protocol import Planes, protocol_for
 from gradvote.engines.common.releases import releases_of
 from gradvote.engines.common.shared_state import copied
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.terms import kinds
 from gradvote.engines.common.training import Training
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian
@@ -87,6 +89,20 @@ class Replica:
         self.server = self.protocol.init_server(self._zeros(CPU))
         self._planes: dict[tuple[Slot, int], Planes] = {}
         self._half_way: Slot | None = None
+
+    @property
+    def terms(self) -> dict[str, object]:
+        """What all workers must be given alike. Rates are agreed on in each step, so they may differ."""
+        protocol, optimizers = self.protocol, self.optimizers
+        shapes = hashlib.blake2b(repr(protocol.tensors).encode(), digest_size=4).hexdigest()
+        return {
+            "algorithm": protocol.algorithm,
+            "seed": protocol.seed,
+            "parameters": f"{len(self.params)} with {protocol.layout.size} coordinates (names and shapes: {shapes})",
+            "optimizer": kinds(optimizers.all),
+            "number of parameter groups": len(optimizers.groups),
+            "check_parameters_every": self.check.every,
+        }
 
     def vote(self, slot: Slot) -> Ballot:
         """The ballot on the gradients of now; a parameter without one abstains. No state changes but the account.

@@ -19,6 +19,7 @@ from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.scaling import Scaling, Strangers
 from gradvote.engines.common.step_watch import StepWatch
+from gradvote.engines.common.terms import optimizer_terms
 from gradvote.engines.common.trained import Trained
 
 
@@ -55,6 +56,11 @@ class Training:
         self._watch = StepWatch(self.params, self.directions, known, newcomers, self._dropped, self._optimized)
         self._strangers = Strangers()
         self._warned = self._overflowed = False
+
+    def terms(self, compares: bool) -> dict[str, object]:
+        """What all workers must have alike of these; optimizers only where parameters are compared, too."""
+        own = optimizer_terms(self.optimizers.all, self._optimized) if compares else {}
+        return {"scaler": "enabled" if self.scaling.active else "none", **own}
 
     def give(
         self,

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.terms import differences
 from gradvote.engines.elastic.catch_up.learning import PAUSE, Learner
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.records import Outcome, Record
@@ -39,7 +40,8 @@ def join(participant: Participant, num_expected: int) -> None:
     node, server = participant.node, participant.server
     register, mesh, me = node.register, node.mesh, node.me
     state, shards = server.replica.digest(), server.names(node.slot)
-    register.publish(Presence(me.ticket, me.number, mesh.host, mesh.port, node.slot.step, state, shards))
+    place = Presence(me.ticket, me.number, mesh.host, mesh.port, node.slot.step, state, shards, node.terms)
+    register.publish(place)
     mesh.start(me)
     started, mesh.probing = time.monotonic(), True
     try:
@@ -169,18 +171,20 @@ def _check_proven(node: Node) -> None:
 
 def _check(node: Node, started: float) -> None:
     mesh = node.mesh
-    earlier = [stranger for ticket, stranger in mesh.strangers.items() if ticket < node.me.ticket]
+    earlier = [ticket for ticket in mesh.strangers if ticket < node.me.ticket]
     if earlier and not mesh.connections:
-        number, recipe = earlier[0]
+        number, recipe = mesh.strangers[earlier[0]]
         if recipe == mesh.recipe ^ SIGNED:
             who = "This one signs" if node.naming.signed else "This one does not sign"
             raise ValueError(
                 f"{who} its ballots, unlike worker {number}. All workers must attach with keys, or all "
                 "without (keys=, --keys); use a store of its own for each run."
             )
+        place = node.register.place(earlier[0])
+        what = differences(node.terms, {} if place is None else place.terms, f"worker {number}")
         raise ValueError(
-            f"Worker {number} trains with another algorithm, seed or model, or another placement. All workers "
-            "must attach with the same ones; use a store of its own for each run."
+            f"Worker {number} trains with other settings than this one: {'; '.join(what) or 'its version'}. All "
+            "workers must attach with the same ones; use a store of its own for each run."
         )
     _check_proven(node)
     node.check_not_ended(time.monotonic() - started)

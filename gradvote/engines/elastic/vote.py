@@ -15,6 +15,7 @@ from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import VERSION
 from gradvote.engines.common.signals import signals_call
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.terms import mark_of, texts_of
 from gradvote.engines.elastic import bootstrap
 from gradvote.engines.elastic.catch_up.healing import Healer
 from gradvote.engines.elastic.catch_up.learning import Learner
@@ -59,10 +60,12 @@ class ElasticVote:
     ) -> None:
         inbox: Inbox = queue.SimpleQueue()
         replica = server.replica
-        recipe = replica.protocol.recipe ^ (SIGNED if naming.signed else 0) ^ server.mark ^ replica.check.mark
+        placed = type(server).__name__.lower() + (f" over {server.num_shards} workers" if server.num_shards else "")
+        terms = {**replica.terms, "placement": placed, "min_workers": quorum}
+        recipe = replica.protocol.recipe ^ (SIGNED if naming.signed else 0) ^ server.mark ^ mark_of(terms)
         mesh, counts = Mesh(register, host, recipe, inbox, server.limits(), credentials), RunCounts()
         membership = Membership(server.replica.number, naming, counts)
-        self._node = Node(membership, Peers(mesh, inbox), register, quorum, times, counts)
+        self._node = Node(membership, Peers(mesh, inbox), register, quorum, times, counts, texts_of(terms))
         self._server, self._participant = server, Participant(self._node, server)
         self._round: VotingRound | None = None
         self._num_expected, self._odd = num_expected, frozenset[int]()

@@ -35,6 +35,8 @@ class Presence:
     state: str
     shards: Mapping[str, str] = field(default_factory=dict)
     """Names of the server's memories that it has, by shard."""
+    terms: Mapping[str, str] = field(default_factory=dict)
+    """What it was given that all must have alike."""
 
 
 class Register:
