@@ -31,9 +31,9 @@ def exchange(make: Callable[[Any], Optimizer] | None = None, **own: Any) -> None
     Exchange(model.named_parameters(), algorithm, optimizer=optimizer, **{"timeout": 60, **own})
 
 
-def behind_ddp(make: Callable[[Any], Optimizer] = sgd(), bucket_cap_mb: float = 25.0, **own: Any) -> None:
+def behind_ddp(make: Callable[[Any], Optimizer] | None = None, bucket_cap_mb: float = 25.0, **own: Any) -> None:
     model = DistributedDataParallel(small(), bucket_cap_mb=bucket_cap_mb)
-    ddp.attach(model, algorithms.signum(), optimizer=make(model.parameters()), timeout=60, **own)
+    ddp.attach(model, algorithms.signum(), optimizer=(make or sgd())(model.parameters()), timeout=60, **own)
 
 
 def local(**own: Any) -> None:

@@ -53,7 +53,8 @@ class Training:
         self._dropped = Dropped(self.params, bool(algorithm.up.init(torch.zeros(1, 1))))
         newcomers = Newcomers(modules, again)
         known = self.scaling.active
-        self._watch = StepWatch(self.params, self.directions, known, newcomers, self._dropped, self._optimized)
+        rated = self.optimizers if _remembers(algorithm) else None
+        self._watch = StepWatch(self.params, self.directions, known, newcomers, self._dropped, self._optimized, rated)
         self._strangers = Strangers()
         self._warned = self._overflowed = False
 
@@ -115,6 +116,12 @@ class Training:
         if not self._warned:
             self._warned = True
             warnings.warn(text, stacklevel=5)
+
+
+def _remembers(algorithm: Algorithm) -> bool:
+    """Whether workers or server keep back what is still to be sent."""
+    like = torch.zeros(1, 1)
+    return any(codec.unsent(codec.init(like)) is not None for codec in (algorithm.up, algorithm.down))
 
 
 def add(aside: Mapping[int, Kept], targets: Mapping[int, Tensor]) -> None:
