@@ -9,11 +9,12 @@ from torch.optim import Optimizer
 
 from gradvote.codecs.after_steps import AfterSteps
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
+from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers, check_whole
+from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.parameters import check_modules
 from gradvote.engines.common.ways import MIX
 from gradvote.engines.fragments import Fragments, fragments_of
-from gradvote.engines.local_steps import WHERE, LocalSteps, Rounds
+from gradvote.engines.local_steps import AGAIN, WHERE, LocalSteps, Rounds
 from gradvote.engines.overlap import Delay, Rates
 from gradvote.engines.start import Start, outer_on, start_of
 from gradvote.errors import unknown
@@ -93,10 +94,19 @@ def _attached(
             "once a round, for instance outer=torch.optim.SGD(model.parameters(), lr=0.7)."
         )
     _check_unit(optimizers, options.get("privacy"))
+    if options.get("scaler") is not None and (optimizers or engine == "distributed"):
+        raise ValueError(
+            "A scaler belongs to the steps that its gradients are for, and what local steps vote on, start − now, is "
+            "not scaled. Leave scaler= out, and keep scaler.step(optimizer) and scaler.update() in the loop."
+        )
     if not optimizers and every != 1:
         raise ValueError(f"Without an inner optimizer the gradient itself is voted on, and every is 1; got {every}.")
     if isinstance(engine, str) and engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
+    if not isinstance(engine, str) and not callable(engine):
+        raise TypeError(f"engine is a name ({', '.join(ENGINES)}) or a function that makes rounds; got {engine!r}.")
+    if engine == "torchft" and "manager" not in options:
+        raise TypeError("engine='torchft' needs torchft's manager: attach(..., engine='torchft', manager=manager).")
     start = start_of(model)
     stepping, (k, num) = outer_on(outer, model, start), fragment
     if engine == "distributed":
@@ -112,12 +122,16 @@ def _attached(
 
 
 def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> None:
+    check_whole("every", every, 1, "the number of steps to a round")
+    check_whole("delay", delay, 0, "the number of steps after which a round is back")
+    if isinstance(mix, bool) or not isinstance(mix, int | float):
+        raise TypeError(f"mix is the share that a worker keeps of its own parameters, a number; got {mix!r}.")
     if delay and engine != "distributed":
         raise ValueError(
             f"A delay needs workers that stay, engine='distributed'; got {engine!r}. Where workers come and go, one "
             "that joins takes over the state between two rounds, and with a delay there is always a round under way."
         )
-    if not isinstance(delay, int) or delay < 0 or (delay and delay >= every):
+    if delay and delay >= every:
         raise ValueError(f"A round is back before the next one is sent: 0 <= delay < every={every}; got delay={delay}.")
     if not 0 <= mix < 1:
         raise ValueError(f"mix is the share that a worker keeps of its own parameters, 0 <= mix < 1; got {mix}.")
@@ -160,7 +174,10 @@ def attach_fragments(
             "Each fragment would keep an account of its own, but a client's data cost the sum of them all. Give "
             "privacy= to gradvote.local_steps.attach, without fragments."
         )
-    if not 1 <= fragments <= every:
+    check_whole("every", every, 1, "the number of steps to a round")
+    check_whole("delay", delay, 0, "the number of steps after which a round is back")
+    check_whole("fragments", fragments, 1, "the number of parts that vote in turn")
+    if fragments > every:
         raise ValueError(f"Fragments take turns within the {every} steps of a round; got {fragments} of them.")
     if delay and delay >= every // fragments:
         raise ValueError(
@@ -175,7 +192,7 @@ def attach_fragments(
     for k, part in enumerate(fragments_of(model, fragments)):
         own = {"every": every, "outer": outer, "seed": seed * fragments + k, "delay": delay, **options}
         parts.append(_attached(part, optimizer, algorithm, fragment=(k, fragments), **own))
-    return Fragments(parts)
+    return Fragments(parts, Newcomers(model.modules(), AGAIN))
 
 
 def _check_unit(optimizers: Sequence[Optimizer], privacy: Any) -> None:

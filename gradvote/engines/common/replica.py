@@ -12,7 +12,13 @@ from torch.optim import Optimizer
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
 from gradvote.engines.common import releases, shared_state, worker_faults
-from gradvote.engines.common.arguments import check_algorithm, check_members, check_model, check_optimizers
+from gradvote.engines.common.arguments import (
+    check_algorithm,
+    check_members,
+    check_model,
+    check_optimizers,
+    check_steps_alone,
+)
 from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.clipping import clipped
 from gradvote.engines.common.digests import Bytes
@@ -73,6 +79,7 @@ class Replica:
     ) -> None:
         check_given(model, optimizer, algorithm)
         optimizers = check_optimizers(optimizer, WHERE)
+        check_steps_alone(optimizers, "vote.step()")
         self._lies = lies
         self.model, self.number, self.secret = model, number, secret
         parameters = parameters_of(model.named_parameters(), WHERE)

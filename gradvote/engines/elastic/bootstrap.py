@@ -189,7 +189,8 @@ def _check(node: Node, started: float) -> None:
     _check_proven(node)
     node.check_not_ended(time.monotonic() - started)
     if time.monotonic() - started > node.timeouts.timeout:
-        came = f"{len(mesh.connections) + 1} workers came together within {node.timeouts.timeout:g} s"
+        num = len(mesh.connections) + 1
+        came = f"{num} worker{'s' if num > 1 else ''} came together within {node.timeouts.timeout:g} s"
         if len(mesh.connections) + 1 >= node.quorum and (doubtful := _doubtful(node)):
             last = doubtful[-1]
             raise TooFewWorkers(
@@ -199,5 +200,16 @@ def _check(node: Node, started: float) -> None:
                 "Make sure that it has ended, and start with a new store."
             )
         raise TooFewWorkers(
-            f"Only {came}; min_workers is {node.quorum}. Start more workers, or look whether they reach each other."
+            f"Only {came}; min_workers is {node.quorum}.{_others(node)} Start more workers, or look whether they reach "
+            "each other."
         )
+
+
+def _others(node: Node) -> str:
+    """Who has come to the same store with other settings, the latest first."""
+    for ticket in range(node.register.num_tickets(), 0, -1):
+        place = node.register.place(ticket)
+        what = [] if place is None or not place.terms else differences(place.terms, node.terms, "here")
+        if place is not None and what:
+            return f" Worker {place.number} came with other settings: {'; '.join(what)}."
+    return ""
