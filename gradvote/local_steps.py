@@ -9,18 +9,19 @@ from torch.optim import Optimizer
 
 from gradvote.codecs.after_steps import AfterSteps
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
+from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers, check_whole
+from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.parameters import check_modules
+from gradvote.engines.common.start import Start, outer_on, start_of
 from gradvote.engines.common.ways import MIX
 from gradvote.engines.fragments import Fragments, fragments_of
-from gradvote.engines.local_steps import WHERE, LocalSteps, Rounds
+from gradvote.engines.local_steps import AGAIN, WHERE, LocalSteps, Rounds
 from gradvote.engines.overlap import Delay, Rates
-from gradvote.engines.start import Start, outer_on, start_of
 from gradvote.errors import unknown
 from gradvote.staging import device_of
 
 if TYPE_CHECKING:
-    from gradvote.engines.distributed.exchange import Exchange
+    from gradvote.engines.distributed.starts import ExchangeOfStarts
 
 __all__ = ["ENGINES", "Fragments", "LocalSteps", "Rounds", "attach", "attach_fragments"]
 
@@ -77,7 +78,7 @@ def _attached(
     every: int,
     outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer],
     engine: str | Engine = "distributed",
-    ahead: int = 0,
+    fragment: tuple[int, int] = (0, 1),
     delay: int = 0,
     mix: float = MIX,
     **options: Any,
@@ -94,31 +95,55 @@ def _attached(
             "once a round, for instance outer=torch.optim.SGD(model.parameters(), lr=0.7)."
         )
     _check_unit(optimizers, options.get("privacy"))
+    if options.get("scaler") is not None and (optimizers or engine == "distributed"):
+        raise ValueError(
+            "A scaler belongs to the steps that its gradients are for, and what local steps vote on, start − now, is "
+            "not scaled. Leave scaler= out, and keep scaler.step(optimizer) and scaler.update() in the loop."
+        )
     if not optimizers and every != 1:
         raise ValueError(f"Without an inner optimizer the gradient itself is voted on, and every is 1; got {every}.")
     if isinstance(engine, str) and engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
+    if not isinstance(engine, str) and not callable(engine):
+        raise TypeError(f"engine is a name ({', '.join(ENGINES)}) or a function that makes rounds; got {engine!r}.")
+    if engine == "torchft" and "manager" not in options:
+        raise TypeError("engine='torchft' needs torchft's manager: attach(..., engine='torchft', manager=manager).")
+    if engine == "fsdp" and "group" not in options:
+        raise TypeError("engine='fsdp' needs the ranks across replicas: attach(..., group=mesh['replicate']).")
     start = _start_of(model, engine)
-    stepping = outer_on(outer, model, start)
+    stepping, (k, num) = outer_on(outer, model, start), fragment
+    if engine in ("distributed", "fsdp"):
+        inner = "given" if optimizers else "None"
+        options["alike"] = {"every": every, "fragments": num, "delay": delay, "mix": mix, "inner optimizer": inner}
     if delay:
         delayed = _Delayed(start, stepping, algorithm, **options)
         late = Delay(delay, mix, delayed, stepping, device_of([*start.parameters()]))
-        return LocalSteps(model, start, optimizers, stepping, delayed, every, ahead, late)
+        return LocalSteps(model, start, optimizers, stepping, delayed, every, k * every // num, late)
     make = ENGINES[engine] if isinstance(engine, str) else engine
-    return LocalSteps(model, start, optimizers, stepping, make(start, stepping, algorithm, **options), every, ahead)
+    rounds = make(start, stepping, algorithm, **options)
+    return LocalSteps(model, start, optimizers, stepping, rounds, every, k * every // num)
 
 
 def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> None:
+    check_whole("every", every, 1, "the number of steps to a round")
+    check_whole("delay", delay, 0, "the number of steps after which a round is back")
+    if isinstance(mix, bool) or not isinstance(mix, int | float):
+        raise TypeError(f"mix is the share that a worker keeps of its own parameters, a number; got {mix!r}.")
     if delay and engine != "distributed":
         raise ValueError(
             f"A delay needs workers that stay and have the whole model, engine='distributed'; got {engine!r}. Where "
             "workers come and go, one that joins takes over the state between two rounds, and with a delay there is "
             "always a round under way."
         )
-    if not isinstance(delay, int) or delay < 0 or (delay and delay >= every):
+    if delay and delay >= every:
         raise ValueError(f"A round is back before the next one is sent: 0 <= delay < every={every}; got delay={delay}.")
     if not 0 <= mix < 1:
         raise ValueError(f"mix is the share that a worker keeps of its own parameters, 0 <= mix < 1; got {mix}.")
+    if mix != MIX and not delay:
+        raise ValueError(
+            f"mix={mix} is what a worker keeps of its own where a delayed round arrives, but delay is 0: the model "
+            "goes on from what was agreed on. Give a delay, or leave mix out."
+        )
 
 
 def attach_fragments(
@@ -158,7 +183,10 @@ def attach_fragments(
             f"Each fragment has an exchange of its own, of workers that stay and have the whole model; got "
             f"engine={options['engine']!r}. Leave engine= out, or use gradvote.local_steps.attach, without fragments."
         )
-    if not 1 <= fragments <= every:
+    check_whole("every", every, 1, "the number of steps to a round")
+    check_whole("delay", delay, 0, "the number of steps after which a round is back")
+    check_whole("fragments", fragments, 1, "the number of parts that vote in turn")
+    if fragments > every:
         raise ValueError(f"Fragments take turns within the {every} steps of a round; got {fragments} of them.")
     if delay and delay >= every // fragments:
         raise ValueError(
@@ -172,8 +200,8 @@ def attach_fragments(
     parts = []
     for k, part in enumerate(fragments_of(model, fragments)):
         own = {"every": every, "outer": outer, "seed": seed * fragments + k, "delay": delay, **options}
-        parts.append(_attached(part, optimizer, algorithm, ahead=k * every // fragments, **own))
-    return Fragments(parts)
+        parts.append(_attached(part, optimizer, algorithm, fragment=(k, fragments), **own))
+    return Fragments(parts, Newcomers(model.modules(), AGAIN))
 
 
 def _check_unit(optimizers: Sequence[Optimizer], privacy: Any) -> None:
@@ -196,7 +224,7 @@ def _start_of(model: nn.Module, engine: str | Engine) -> Start:
 class _Exchanged:
     """An exchange and the outer optimizer's step, which the other engines take themselves."""
 
-    def __init__(self, exchange: "Exchange", outer: Optimizer) -> None:
+    def __init__(self, exchange: "ExchangeOfStarts", outer: Optimizer) -> None:
         self._exchange, self._outer = exchange, outer
         self.stats, self.all_stats, self.account = exchange.stats, exchange.all_stats, exchange.account
         self.state_dict, self.load_state_dict = exchange.state_dict, exchange.load_state_dict
@@ -210,10 +238,10 @@ class _Delayed(_Exchanged):
     """The same in three parts, with the rates that the outer optimizer had when a round was sent."""
 
     def __init__(self, start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> None:
-        from gradvote.engines.distributed.exchange import Exchange  # noqa: PLC0415  # engines are loaded when chosen
+        from gradvote.engines.distributed.starts import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
 
         self._rates = Rates(outer)
-        exchange = Exchange(start.named_parameters(), algorithm, optimizer=self._rates, **options)
+        exchange = ExchangeOfStarts(start, algorithm, outer, optimizer=self._rates, **options)
         super().__init__(exchange, outer)
         self.send, self.exchange, self.land = self._rates.take, exchange.step, outer.step
 
@@ -232,9 +260,9 @@ class _Managed:
 
 
 def _distributed(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
-    from gradvote.engines.distributed.exchange import Exchange  # noqa: PLC0415  # engines are loaded when chosen
+    from gradvote.engines.distributed.starts import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
 
-    return _Exchanged(Exchange(start.named_parameters(), algorithm, optimizer=outer, **options), outer)
+    return _Exchanged(ExchangeOfStarts(start, algorithm, outer, optimizer=outer, **options), outer)
 
 
 def _elastic(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:

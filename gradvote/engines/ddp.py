@@ -39,6 +39,8 @@ from gradvote.faults import Faulty
 from gradvote.privacy import Account, Gaussian
 from gradvote.rounding import StateDtype, with_state_dtype
 
+BUCKETS = ("bucket_bytes_cap", "find_unused_parameters", "static_graph", "mixed_precision")
+"""Of these it depends which gradients travel together."""
 WHERE = "attach(ddp, algorithm)"
 AGAIN = "wrap the model in DistributedDataParallel and attach anew, on all ranks"
 ADVICE = (
@@ -119,9 +121,11 @@ def attach(
         _check_unit(privacy)
         size = session.protocol.layout.size
         session.releases = releases_of(privacy, size, algorithm, secret, scaler, max_norm)
-    session.check_alike(parameters, check_parameters_every)
+    own = {"check_parameters_every": check_parameters_every, **training.terms(check_parameters_every is not None)}
+    session.check_alike(parameters, own | {f"{name} of DDP": repr(getattr(ddp, name, None)) for name in BUCKETS})
     _warn_of_buffers(ddp)
-    thread = HookThread(session, watch, flat_dtype(training.params), max_norm, comparison)
+    waits = transport.any(max_norm is not None or privacy is not None)
+    thread = HookThread(session, watch, flat_dtype(training.params), max_norm, comparison, waits)
     vote = DDPVote(training, session, thread)
     if ddp.gradient_as_bucket_view:
         _follow_new_buckets(ddp, training.directions)

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import nn
 
+from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.start import Start
 from gradvote.engines.local_steps import LocalSteps
-from gradvote.engines.start import Start
 
 
 def fragments_of(model: nn.Module, num: int) -> list[Start]:
@@ -34,14 +35,16 @@ class Fragments:
     `parts` are these local steps, each with its engine and its outer optimizer.
     """
 
-    def __init__(self, parts: Sequence[LocalSteps]) -> None:
-        self.parts = tuple(parts)
+    def __init__(self, parts: Sequence[LocalSteps], newcomers: Newcomers) -> None:
+        self.parts, self._newcomers = tuple(parts), newcomers
 
     def step(self) -> bool:
         """Count a step of the optimizer, and vote on the fragment whose round ends with it; whether there was one.
 
         With a delay: whether the outcome of one has arrived.
         """
+        if any(part.left == 1 for part in self.parts):
+            self._newcomers.check_model()
         return any([part.step() for part in self.parts])  # noqa: C419  # each of them counts
 
     def finish(self) -> bool:

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.optimizers import check_optimizer_state
 from gradvote.engines.common.outside_changes import OutsideChanges
+from gradvote.engines.common.start import Pair, Start
 from gradvote.engines.common.trained import Trained
 from gradvote.engines.common.ways import forget_spoilt, join, ways_between
 from gradvote.engines.overlap import Delay
-from gradvote.engines.start import Pair, Start
 
 VERSION = 1
 WHERE = "attach(model, optimizer, algorithm)"
@@ -129,15 +130,18 @@ class LocalSteps:
     def finish(self) -> bool:
         """Wait for a round that is under way, and let the model be what all agreed on; True where there was one.
 
-        At the end of a run with a delay, before evaluating or saving the model, on all workers.
+        At the end of a run, before evaluating or saving the model, on all workers, whose models are alike then: steps
+        on which nobody has voted (of a round that was not ended, or since a delayed one was sent) are taken back.
         """
-        if self._delay is None or not self._delay.under_way:
-            return False
-        self._settle()
-        self._delay.arrived()
-        self._begin()
-        self.round += 1
-        return True
+        under_way = self._delay is not None and self._delay.under_way
+        if under_way:
+            self._settle()
+            assert self._delay is not None
+            self._delay.arrived()
+            self.round += 1
+        if under_way or self._taken:
+            self._begin()
+        return under_way
 
     def _arrive(self) -> bool:
         """The outcome of a delayed round: the model takes its part of the start that all agreed on."""
@@ -176,13 +180,17 @@ class LocalSteps:
         for; what it came to is in the state, and the model learns of it when its delay is over.
         """
         self._settle()
-        own = {"version": VERSION, "every": self.every, "taken": self._taken, "round": self.round}
+        own: dict[str, Any] = {"version": VERSION, "every": self.every, "taken": self._taken, "round": self.round}
+        marks = self._outside.digests() if self._start.whole else None
+        own |= {"outer_kind": type(self.outer).__name__, "model": marks}
         if self._delay is not None:
             own |= {"delay": self._delay.steps, "under_way": self._delay.under_way}
         return {**own, **self._start.saved(self.outer), "vote": self._rounds.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue, bit for bit, where `state_dict` was taken; load model and inner optimizer as well.
+        """Continue, bit for bit, where `state_dict` was taken; load model and inner optimizer as well, in any order.
+
+        Where the model is another one than was saved with it, the next step of an inner optimizer raises ValueError.
 
         Raises:
             ValueError: it was saved for something else; nothing has been changed.
@@ -200,12 +208,13 @@ class LocalSteps:
             )
         self._settle()
         self._start.check(state)
+        check_optimizer_state(state["outer"], self.outer, state.get("outer_kind"), "outer optimizer")
         self._rounds.load_state_dict(state["vote"])
         self._start.load(state, self.outer)
         if self._delay is not None:
             self._delay.arrived(under_way=bool(state["under_way"]))
         self._taken, self.round, self._seen = int(state["taken"]), int(state["round"]), self._versions()
-        self._outside.accept()
+        self._outside.accept(state.get("model"))
 
     def __enter__(self) -> Self:
         if hasattr(self.vote, "__enter__"):
@@ -232,6 +241,7 @@ class LocalSteps:
     @torch.no_grad()
     def _propose(self) -> None:
         """Make the way since the start its gradient; the start has the buffers that a newcomer will need."""
+        self._newcomers.check_model()
         self._check_kinds()
         self._start.settle()
         for own, agreed in self._buffers:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 GIVEN_UP = (
@@ -107,24 +108,27 @@ class Rates(SGD):
     """The learning rates of another optimizer as they were when `take` was called; it takes no steps."""
 
     def __init__(self, other: Optimizer) -> None:
-        super().__init__([{"params": [*group["params"]], "lr": group["lr"]} for group in other.param_groups])
+        super().__init__([{"params": [*group["params"]], "lr": float(group["lr"])} for group in other.param_groups])
         self._other = other
 
     def take(self) -> None:
         """Those of now."""
         for own, group in zip(self.param_groups, self._other.param_groups, strict=True):
-            own["lr"] = group["lr"]
+            own["lr"] = float(group["lr"])
 
 
 def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """All that an optimizer's groups say beside their parameters."""
-    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    """All that an optimizer's groups say beside their parameters; a rate that is a tensor changes in its place."""
+    return [
+        {k: v.clone() if isinstance(v, Tensor) else v for k, v in group.items() if k != "params"}
+        for group in optimizer.param_groups
+    ]
 
 
 @contextmanager
 def with_settings(optimizer: Optimizer, settings: list[dict[str, Any]]) -> Iterator[None]:
     """Within, the optimizer has these settings; afterwards those that it had before."""
-    now = settings_of(optimizer)
+    now = [dict(group) for group in optimizer.param_groups]
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
     try:

@@ -171,6 +171,9 @@ def refusals(mesh: Mesh) -> dict[str, str]:
 
     replaced = Script(mesh, "signsgd", True)
     replaced.model.load_state_dict({n: v.clone() for n, v in replaced.model.state_dict().items()}, assign=True)
+    moved = Script(mesh, "signsgd", True)
+    first: Any = next(iter(moved.model.parameters()))
+    first._local_tensor = first._local_tensor.clone()  # what FSDP does where a module is moved
     parts = sharded()
     with suppress(ValueError):
         replaced.train(range(1))
@@ -181,6 +184,7 @@ def refusals(mesh: Mesh) -> dict[str, str]:
         "max_norm": of(sharded(), max_norm=1.0),
         "shards' own group": of(sharded(), group=mesh.shard),
         "replaced": text_of(lambda: replaced.train(range(1, EVERY))),
+        "moved": text_of(lambda: moved.train(range(EVERY))),
         "fragments": text_of(
             lambda: attach_fragments(parts, None, algorithm, every=4, fragments=2, outer=outer, engine="fsdp")  # type: ignore[arg-type]
         ),

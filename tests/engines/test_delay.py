@@ -8,6 +8,7 @@ from torch import nn
 
 from gradvote import algorithms, local_steps
 from gradvote.engines.common.ways import join
+from gradvote.engines.overlap import Rates, settings_of, with_settings
 from tests.engines import delay_workers
 from tests.forked import spawn
 
@@ -56,17 +57,58 @@ def test_a_delayed_round_that_fails_is_given_up_with_words(ranks: list[Any]) -> 
     ("options", "text"),
     [
         ({"delay": 4}, "0 <= delay < every=4; got delay=4"),
-        ({"delay": -1}, "got delay=-1"),
+        ({"delay": -1}, "at least 0; got -1"),
         ({"delay": 1, "mix": 1.0}, "0 <= mix < 1; got 1.0"),
         ({"delay": 1, "engine": "elastic"}, "A delay needs workers that stay"),
         ({"delay": 1, "engine": "torchft"}, "A delay needs workers that stay"),
+        ({"mix": 0.25}, "mix=0.25 is what a worker keeps .* but delay is 0"),
+        ({"scaler": torch.amp.GradScaler("cpu")}, "start − now, is not scaled"),
     ],
 )
 def test_what_cannot_be_delayed_is_one_sentence(options: dict[str, Any], text: str) -> None:
     model = nn.Linear(2, 1)
     inner = torch.optim.SGD(model.parameters(), lr=1.0)
     with pytest.raises(ValueError, match=text):
-        local_steps.attach(model, inner, algorithms.sgd(), every=4, outer=torch.optim.SGD, **options)
+        local_steps.attach(model, inner, algorithms.sgd(), every=4, outer=lambda p: torch.optim.SGD(p, 0.7), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"every": 4.0}, "every is the number of steps to a round, a whole number from 1 on; got 4.0"),
+        ({"delay": True}, "delay is .* a whole number from 0 on; got True"),
+        ({"mix": "half", "delay": 1}, "mix is the share .* a number; got 'half'"),
+        ({"engine": None}, r"engine is a name \(distributed, elastic, torchft, fsdp\) or a function .* got None"),
+        ({"engine": "torchft"}, "needs torchft's manager"),
+        ({"outer": torch.optim.SGD}, "got the class SGD, which would step at its default rate"),
+        ({"outer": None}, "got NoneType"),
+    ],
+)
+def test_what_is_of_another_type_is_one_sentence(options: dict[str, Any], text: str) -> None:
+    model = nn.Linear(2, 1)
+    inner = torch.optim.SGD(model.parameters(), lr=1.0)
+    given = {"every": 4, "outer": lambda params: torch.optim.SGD(params, 0.7), **options}
+    with pytest.raises(TypeError, match=text):
+        local_steps.attach(model, inner, algorithms.sgd(), **given)
+
+
+def test_an_outer_optimizer_must_step_alone() -> None:
+    model = nn.Linear(2, 1)
+    inner = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(ValueError, match="LBFGS evaluates the loss again within its step"):
+        local_steps.attach(model, inner, algorithms.sgd(), every=4, outer=lambda params: torch.optim.LBFGS([*params]))
+
+
+def test_a_rate_that_is_a_tensor_is_that_of_the_sending() -> None:
+    """Schedules change it in its place; the optimizer keeps the very tensor."""
+    rate = torch.tensor(0.5)
+    outer = torch.optim.SGD([nn.Parameter(torch.ones(1))], rate, foreach=False)
+    rates, sent = Rates(outer), settings_of(outer)
+    rate.fill_(0.25)
+    assert rates.param_groups[0]["lr"] == 0.5
+    with with_settings(outer, sent):
+        assert float(outer.param_groups[0]["lr"]) == 0.5
+    assert outer.param_groups[0]["lr"] is rate and float(rate) == 0.25
 
 
 def test_a_fragment_is_back_before_the_next_one_goes() -> None:

@@ -10,7 +10,7 @@ from tests.forked import spawn
 
 def test_ranks_that_disagree_are_told_so_and_go_on() -> None:
     for errors in spawn(failing_workers.refusals, 3):
-        assert "Rank 1, 2 has another algorithm, seed" in errors["seeds"]
+        assert "Rank 1, 2 was given something else than rank 0: seed 1 (on rank 0: 0)" in errors["seeds"]
         assert "Did you mean 'sharded'?" in errors["placement"]
         assert errors["steps"].startswith("WireError: Rank ")
         assert "must exchange equally often" in errors["steps"]

@@ -40,7 +40,8 @@ def test_a_round_goes_on_from_its_middle_to_the_same_bits(ranks: list[Any], case
         ("delay", "A delay needs workers that stay and have the whole model"),
         ("max_norm", "Local steps of a sharded model take no max_norm=: the norm of a replica's whole way"),
         ("shards' own group", "shards of one replica"),
-        ("replaced", "is another tensor than when the local steps were attached"),
+        ("replaced", "came into the model after the votes had begun"),
+        ("moved", "is another tensor than when the local steps were attached"),
         ("fragments", "Each fragment has an exchange of its own"),
     ],
 )

@@ -62,11 +62,14 @@ def test_ranks_begin_with_the_values_of_the_first(ranks: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("case", "text"),
     [
-        ("order", "Rank 1 has another algorithm, seed or placement, or other parameters"),
-        ("order", "Parameter 0 differs: on this rank it is 'b' of shape (3,)"),
-        ("shapes", "Parameter 0 differs: on this rank it is '0' of shape (4, 3)"),
+        (
+            "order",
+            "Rank 1 was given something else than rank 0: other parameters (names, shapes, types, or their order)",
+        ),
+        ("order", "parameter 0 is 'b' of shape (3,), torch.float32 on this rank"),
+        ("shapes", "parameter 0 is '0' of shape (4, 3), torch.float32 on this rank"),
         ("types", "torch.bfloat16"),
-        ("number", "They have 1, 2 parameters."),
+        ("number", "the parameters, of which they have 1, 2."),
         ("wrapped", "parameters of a DistributedDataParallel model, whose own hooks average the gradients"),
         ("compiled", "Attach first, then compile"),
         ("swapped", "got an Algorithm. The arguments are in another order"),

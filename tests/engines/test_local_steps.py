@@ -41,7 +41,7 @@ def test_resuming_in_the_middle_of_a_round_is_bit_exact(ranks: list[Any]) -> Non
 def test_another_number_of_steps_is_refused(ranks: list[Any]) -> None:
     for own in ranks:
         differing, loaded = own["refused_every"]
-        assert differing.startswith("ValueError") and "as many local steps to a round" in differing
+        assert differing.startswith("ValueError") and "every 5 (on rank 0: 4)" in differing
         assert "with 3 steps to a round; here it is version 1 with 5" in loaded
 
 
@@ -163,8 +163,8 @@ def test_where_the_start_has_moved_on_the_model_follows(failing: bool) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"every": 0}, "at least 1; got every=0"),
-        ({"every": 2.0}, "whole number of steps"),
+        ({"every": 0}, "at least 1; got 0"),
+        ({"every": 2.0}, "a whole number from 1 on; got 2.0"),
         ({"outer": 0.7}, "outer= takes an optimizer"),
         ({"outer": torch.optim.SGD([nn.Parameter(torch.zeros(1))])}, "on other parameters than the model's"),
         ({"engine": "elastik"}, "elastic"),

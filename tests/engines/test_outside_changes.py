@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from gradvote import algorithms, local_steps
 from gradvote.core import Algorithm
@@ -135,3 +135,51 @@ def test_one_optimizer_cannot_be_both() -> None:
     with pytest.raises(ValueError, match="are one object; give two"):
         local_steps.attach(model, both, algorithms.diloco(), every=2, outer=both, engine=Alone)
     assert [*map(id, both.param_groups[0]["params"])] == [*map(id, model.parameters())]
+
+
+def test_a_state_without_its_model_is_refused_before_a_step() -> None:
+    """The way from the start to a model that was not loaded would be voted on."""
+    model, inner, local = started(3)
+    steps(model, inner, local, 4)
+    states = copy.deepcopy((model.state_dict(), local.state_dict()))
+    model, inner, local = started(3)
+    local.load_state_dict(states[1])
+    with pytest.raises(ValueError, match="A state of the local steps was loaded, but the parameter 'weight' is not"):
+        steps(model, inner, local, 1)
+    model.load_state_dict(states[0])
+    steps(model, inner, local, 1)
+
+
+def test_a_state_with_another_outer_optimizer_is_refused_whole() -> None:
+    model, inner, local = started()
+    steps(model, inner, local, 3)
+    state = copy.deepcopy(local.state_dict())
+    for outer, text in (
+        (Adam(model.parameters(), 0.1), "another outer optimizer: SGD; here it is Adam"),
+        (SGD([{"params": [p]} for p in model.parameters()], 0.1), r"groups of \[2\] parameters; here it is groups of"),
+    ):
+        other = local_steps.attach(model, inner, algorithms.diloco(), every=2, outer=outer, engine=Alone)
+        before = copy.deepcopy(other.state_dict()["start"])
+        with pytest.raises(ValueError, match=text):
+            other.load_state_dict(state)
+        assert all(torch.equal(before[name], value) for name, value in other.state_dict()["start"].items())
+
+
+def test_a_layer_that_comes_later_is_named() -> None:
+    """Also where a new optimizer trains it, of which the local steps know nothing."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    inner = SGD(model.parameters(), 0.1)
+    local = local_steps.attach(model, inner, algorithms.diloco(), every=2, outer=lambda p: SGD(p, 0.5), engine=Alone)
+    steps(model, inner, local, 2)
+    model[1] = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match=r"'1.weight' came into the model after the votes had begun"):
+        steps(model, SGD(model.parameters(), 0.1), local, 2)
+
+
+def test_finish_gives_what_all_agreed_on() -> None:
+    model, inner, local = started(3)
+    steps(model, inner, local, 3)
+    agreed = copy.deepcopy(model.state_dict())
+    steps(model, inner, local, 2)
+    assert not local.finish() and local.left == 3
+    assert all(torch.equal(value, agreed[name]) for name, value in model.state_dict().items())

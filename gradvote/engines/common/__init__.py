@@ -33,6 +33,8 @@ worker_faults  configured faults as one worker meets them
 
 Of workers that come and go (elastic, torchft):
 
+start          where a round of local steps begins, and what stands for a model there
+
 replica        what all members hold alike, and a worker's own memory
 shared_state   that as bytes, and its name, without a second copy
 ballot         a worker's vote with its learning rates, and as bytes

@@ -1,6 +1,7 @@
 """Whether an engine was given what it expects; else one sentence that says what came, and the mend."""
 
 from collections.abc import Iterable, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -89,6 +90,25 @@ def check_optimizers(given: Any, where: str) -> tuple[Optimizer, ...]:
         if not isinstance(each, Optimizer):
             raise TypeError(f"{where} takes torch optimizers; got {in_words(each)}.")
     return several
+
+
+def check_steps_alone(optimizers: Iterable[Optimizer], where: str) -> None:
+    """Raise ValueError for an optimizer whose step needs a closure, where an engine takes the step itself."""
+    for each in optimizers:
+        closure = signature(type(each).step).parameters.get("closure")
+        if closure is not None and closure.default is Parameter.empty:
+            raise ValueError(
+                f"{type(each).__name__} evaluates the loss again within its step (a closure), but {where} takes the "
+                "step itself, with what all agreed on. Use SGD or AdamW there."
+            )
+
+
+def check_whole(name: str, given: Any, least: int, what: str) -> None:
+    """Raise TypeError or ValueError for what is no whole number, or below the `least`; `what` says what it is."""
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{name} is {what}, a whole number from {least} on; got {given!r}.")
+    if given < least:
+        raise ValueError(f"{name} is {what}, at least {least}; got {given}.")
 
 
 def averages_itself(model: nn.Module) -> bool:

@@ -47,6 +47,7 @@ class Directions:
     def __init__(self, params: Sequence[Tensor], names: Sequence[str], advice: str) -> None:
         self._params, self._names, self._advice = params, names, advice
         self._fresh: set[int] = set()
+        self._voted: set[int] = set()
         self._held: dict[int, Kept] = {}
         self._aside: dict[int, Kept] = {}
         self._samples: dict[int, Tensor] = {}
@@ -109,6 +110,7 @@ class Directions:
             self._params[i].grad = given = torch.full_like(self._params[i], value)
             setattr(given, MARK, Mark(given._version, False, fills_in=True))
         self._fresh.difference_update(targets)
+        self._voted.update(targets)
         self._held, self._aside, self._zeroed, self._changed, self._given = {}, {}, set(), set(), True
         self.kept = False
 
@@ -131,10 +133,19 @@ class Directions:
                 setattr(gradient, MARK, Mark(gradient._version, True))
 
     def unvoted(self, numbers: AbstractSet[int]) -> str | None:
-        """One of these parameters whose gradient was computed here and not voted on, by name."""
-        fresh = (i for i in sorted(self._fresh & numbers) if not holds_direction(self._params[i]))
-        first = next((i for i in fresh if (g := self._params[i].grad) is not None and asked(g.any())), None)
+        """One of these parameters whose gradient was computed here and not voted on, by name.
+
+        Autograd has accumulated it since the last vote; or there was no vote since the last step (`stepped`), and this
+        is no direction: it was written by hand, where no hook sees it.
+        """
+        own = self._fresh | (numbers - self._voted)
+        alone = (i for i in sorted(own & numbers) if not holds_direction(self._params[i]))
+        first = next((i for i in alone if (g := self._params[i].grad) is not None and asked(g.any())), None)
         return None if first is None else self._names[first]
+
+    def stepped(self, numbers: AbstractSet[int]) -> None:
+        """An optimizer is about to apply what these parameters have."""
+        self._voted.difference_update(numbers)
 
     def before(self, i: int) -> None:
         """Autograd is about to accumulate into parameter i."""

@@ -35,12 +35,25 @@ class Newcomers:
         late = [(name, p) for name, p in self._now() if id(p) in unknown] if unknown else []
         for name, p in late:
             if p.grad is not None:
-                raise ValueError(
-                    f"The parameter {name!r} came into the model after the votes had begun: nobody votes on it, so "
-                    f"that the ranks would part. What is trained is fixed at the start: {self._again}."
-                )
+                raise self._refusal(name)
         if not late:
             self._seen[optimizer] = ids
+
+    def check_model(self) -> None:
+        """Look at the model itself, where any optimizer may train what has come into it.
+
+        Raises:
+            ValueError: there is a parameter that can be trained and was not there; the sentence names it.
+        """
+        for name, p in self._now():
+            if p.requires_grad and not self._knows(p):
+                raise self._refusal(name)
+
+    def _refusal(self, name: str) -> ValueError:
+        return ValueError(
+            f"The parameter {name!r} came into the model after the votes had begun: nobody votes on it, so that the "
+            f"ranks would part. What is trained is fixed at the start: {self._again}."
+        )
 
     def _knows(self, p: Tensor) -> bool:
         """By the tensor itself: the number of one that is gone may be given to another."""

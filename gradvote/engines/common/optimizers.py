@@ -1,11 +1,36 @@
 """One optimizer or several, as one: the learning rate of each parameter, and the groups in a fixed order."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+
+
+def check_optimizer_state(state: Mapping[str, Any], own: Optimizer, kind: str | None, called: str) -> None:
+    """Whether a saved state is of an optimizer like this one, which torch finds out in its next step, or never.
+
+    Raises:
+        ValueError: it is of another `kind`, or of other groups; the sentence says both.
+    """
+    here, groups = type(own).__name__, [*state["param_groups"]]
+    if kind is not None and kind != here:
+        found, mine = kind, here
+    elif [len(g["params"]) for g in groups] != [len(g["params"]) for g in own.param_groups]:
+        found, mine = (
+            f"groups of {[len(g['params']) for g in each]} parameters" for each in (groups, own.param_groups)
+        )
+    elif groups and own.param_groups[0].keys() - groups[0].keys() - {"initial_lr", "param_names"}:
+        found, mine = (
+            f"the settings {', '.join(sorted(g.keys() - {'params'}))}" for g in (groups[0], own.param_groups[0])
+        )
+    else:
+        return
+    raise ValueError(
+        f"The state to load was saved with another {called}: {found}; here it is {mine}. Build the one of the run that "
+        "saved it."
+    )
 
 
 class Optimizers:

@@ -6,12 +6,14 @@ would throw the model back to the start, a step aside.
 
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from gradvote.engines.common.parameter_check import digests_of
 
 LOADED = (
     "The parameter {name!r} was changed after attach(...) and before the first local step, as when a checkpoint is "
@@ -24,6 +26,14 @@ CHANGED = (
     "call load_state_dict of the local steps as well; bound weights before local.step()."
 )
 
+FORGOTTEN = (
+    "A state of the local steps was loaded, but the parameter {name!r} is not what it was when that state was saved: "
+    "the vote would take the difference for this worker's way. Load the model that was saved with it, as well; to "
+    "begin from another model, attach to it and load no state."
+)
+EARLY = 4096
+"""Coordinates of each parameter by which a model is known again."""
+
 
 class OutsideChanges:
     """Looks at (name, own, agreed) of each parameter before the first step that an optimizer takes in a round.
@@ -34,6 +44,7 @@ class OutsideChanges:
     def __init__(self, params: Iterable[tuple[str, Tensor, Tensor]], optimizers: Iterable[Optimizer]) -> None:
         self._params = [*params]
         self._begun: list[int] | None = None
+        self._expected: list[int] | None = None
         self._stepped = self._told = False
         check = weakref.WeakMethod(self.check)
 
@@ -49,16 +60,26 @@ class OutsideChanges:
         """The model is at the start of a round."""
         self._begun = self._versions()
 
-    def accept(self) -> None:
-        """The model may be anywhere: a state was loaded that says where the round began."""
-        self._begun = None
+    def digests(self) -> list[int]:
+        """What the model is known again by: a digest of the beginning of each parameter."""
+        return digests_of([own for _, own, _ in self._params], EARLY)
+
+    def accept(self, expected: Sequence[int] | None = None) -> None:
+        """The model may be elsewhere: a state was loaded that says where the round began, and where the model is."""
+        self._begun, self._expected = None, None if expected is None else [*expected]
 
     def check(self) -> None:
         """Before a step.
 
         Raises:
-            ValueError: before the first step of all the model is elsewhere than where its round begins.
+            ValueError: before the first step of all the model is elsewhere than where its round begins, or than it was
+                when the state was saved that was loaded.
         """
+        if self._expected is not None:
+            found = next((i for i, own in enumerate(self.digests()) if own != self._expected[i]), None)
+            if found is not None:
+                raise ValueError(FORGOTTEN.format(name=self._params[found][0]))
+            self._expected = None
         if self._begun is None:
             return
         name = None if self._begun == self._versions() else self._elsewhere()

@@ -38,12 +38,6 @@ class ParameterCheck:
         self._size = sum(p.numel() for p in params)
         self.num_parts = max(1, min(every or 1, self._size // LEAST))
 
-    @property
-    def mark(self) -> int:
-        """Sets apart the recipes of those who look at other parts (64 bits)."""
-        text = f"parameters are compared every {self.every} steps".encode()
-        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-
     def digest(self, step: int) -> bytes:
         """The digest of the part whose turn it is at a step; only that part is brought to the host."""
         if self.every is None:

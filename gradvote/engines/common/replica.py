@@ -1,5 +1,6 @@
 """What every member holds alike: model, optimizer and server state; and a worker's own memory, which is its alone."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,13 @@ from torch.optim import Optimizer
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
 from gradvote.engines.common import releases, shared_state, worker_faults
-from gradvote.engines.common.arguments import check_algorithm, check_members, check_model, check_optimizers
+from gradvote.engines.common.arguments import (
+    check_algorithm,
+    check_members,
+    check_model,
+    check_optimizers,
+    check_steps_alone,
+)
 from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.clipping import clipped
 from gradvote.engines.common.digests import Bytes
@@ -24,6 +31,7 @@ from gradvote.engines.common.protocol import Planes, protocol_for
 from gradvote.engines.common.releases import releases_of
 from gradvote.engines.common.shared_state import copied
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.terms import kinds
 from gradvote.engines.common.training import Training
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian
@@ -71,6 +79,7 @@ class Replica:
     ) -> None:
         check_given(model, optimizer, algorithm)
         optimizers = check_optimizers(optimizer, WHERE)
+        check_steps_alone(optimizers, "vote.step()")
         self._lies = lies
         self.model, self.number, self.secret = model, number, secret
         parameters = parameters_of(model.named_parameters(), WHERE)
@@ -87,6 +96,20 @@ class Replica:
         self.server = self.protocol.init_server(self._zeros(CPU))
         self._planes: dict[tuple[Slot, int], Planes] = {}
         self._half_way: Slot | None = None
+
+    @property
+    def terms(self) -> dict[str, object]:
+        """What all workers must be given alike. Rates are agreed on in each step, so they may differ."""
+        protocol, optimizers = self.protocol, self.optimizers
+        shapes = hashlib.blake2b(repr(protocol.tensors).encode(), digest_size=4).hexdigest()
+        return {
+            "algorithm": protocol.algorithm,
+            "seed": protocol.seed,
+            "parameters": f"{len(self.params)} with {protocol.layout.size} coordinates (names and shapes: {shapes})",
+            "optimizer": kinds(optimizers.all),
+            "number of parameter groups": len(optimizers.groups),
+            "check_parameters_every": self.check.every,
+        }
 
     def vote(self, slot: Slot) -> Ballot:
         """The ballot on the gradients of now; a parameter without one abstains. No state changes but the account.

@@ -13,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.dropped import Dropped
 from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.scaling import Strangers
 from gradvote.staging import to_host
 
@@ -23,13 +24,20 @@ FIRST = 16
 LEAST, MOST = 0.5, 2.0
 """Changes of a direction's size that are nobody's business: a clipping that hardly ever bites."""
 
+OTHER = (
+    "{kind}.step() applies directions with the learning rate {rate:g}, but the vote was given another optimizer, whose "
+    "rate is {known:g}: error memories are rescaled by that one, and a schedule of this one is not seen. Attach or "
+    "build the exchange anew with this optimizer, or keep the one that was given and change its rate."
+)
+
 
 class StepWatch:
     """Looks at one direction of each vote again when an optimizer is about to apply it.
 
     A sign has magnitude 1 whatever the gradient's, so a direction has norm √d: clipped to norm 1 it is a step of η/√d.
     All of this process' optimizers are looked at, as an engine need not have been given one; those of others cost a
-    look-up. A closure (Lightning gives one to every step) has the backward pass in it, so the look is at its end.
+    look-up. `optimizers` are those that were given, where their rates matter. A closure (Lightning gives one to every
+    step) has the backward pass in it, so the look is at its end.
     """
 
     def __init__(
@@ -40,7 +48,9 @@ class StepWatch:
         newcomers: Newcomers,
         dropped: Dropped,
         optimized: Sequence[Tensor] | None = None,
+        optimizers: Optimizers | None = None,
     ) -> None:
+        self._optimizers = optimizers
         self._newcomers, self._dropped = newcomers, dropped
         self._params, self._directions, self._knows_scaler = params, directions, knows_scaler
         self._numbers = {id(p): i for i, p in enumerate(params if optimized is None else optimized)}
@@ -77,19 +87,35 @@ class StepWatch:
         if not mine or self._warned:
             return
         unvoted = self._directions.unvoted(mine)
+        self._directions.stepped(mine)
         if unvoted is not None:
             self._warn(
                 f"{type(optimizer).__name__}.step() applies this rank's own gradient of {unvoted!r}, on which nobody "
                 "voted, so the ranks part. The last backward pass before a step must synchronise (forward and backward "
-                "outside no_sync()), and in a loop of your own exchange.step() must come before it."
+                "outside no_sync()), and in a loop of your own exchange.step() must come before it; behind DDP nobody "
+                "votes on what is written into .grad by hand."
             )
             return
+        self._compare_rates(optimizer)
         inside = getattr(optimizer, "grad_scale", None) is not None  # a fused optimizer divides by itself
         scaled = inside and not self._knows_scaler
         ratio = 1.0 if inside else self._ratio()
         if scaled or not LEAST <= ratio <= MOST:
             known = self._knows_scaler or Strangers().scale() != (1 / ratio if ratio else None)
             self._warn(_text(ratio, scaled, known))
+
+    def _compare_rates(self, optimizer: Optimizer) -> None:
+        """Memories are rescaled by the rates of the optimizers that were given, and by no other one's."""
+        given = () if self._optimizers is None else self._optimizers.all
+        if self._optimizers is None or not given or any(optimizer is own for own in given):
+            return
+        rates = self._optimizers.rates()
+        groups = ((float(g["lr"]), self._numbers.get(id(p))) for g in optimizer.param_groups for p in g["params"])
+        for rate, i in groups:
+            known = rates if isinstance(rates, float) or i is None else rates[i]
+            if i is not None and rate != known:
+                self._warn(OTHER.format(kind=type(optimizer).__name__, rate=rate, known=known))
+                return
 
     def _warn(self, text: str) -> None:
         self._warned = True

@@ -19,6 +19,7 @@ from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.scaling import Scaling, Strangers
 from gradvote.engines.common.step_watch import StepWatch
+from gradvote.engines.common.terms import optimizer_terms
 from gradvote.engines.common.trained import Trained
 
 
@@ -52,9 +53,15 @@ class Training:
         self._dropped = Dropped(self.params, bool(algorithm.up.init(torch.zeros(1, 1))))
         newcomers = Newcomers(modules, again)
         known = self.scaling.active
-        self._watch = StepWatch(self.params, self.directions, known, newcomers, self._dropped, self._optimized)
+        rated = self.optimizers if _remembers(algorithm) else None
+        self._watch = StepWatch(self.params, self.directions, known, newcomers, self._dropped, self._optimized, rated)
         self._strangers = Strangers()
         self._warned = self._overflowed = False
+
+    def terms(self, compares: bool) -> dict[str, object]:
+        """What all workers must have alike of these; optimizers only where parameters are compared, too."""
+        own = optimizer_terms(self.optimizers.all, self._optimized) if compares else {}
+        return {"scaler": "enabled" if self.scaling.active else "none", **own}
 
     def give(
         self,
@@ -109,6 +116,12 @@ class Training:
         if not self._warned:
             self._warned = True
             warnings.warn(text, stacklevel=5)
+
+
+def _remembers(algorithm: Algorithm) -> bool:
+    """Whether workers or server keep back what is still to be sent."""
+    like = torch.zeros(1, 1)
+    return any(codec.unsent(codec.init(like)) is not None for codec in (algorithm.up, algorithm.down))
 
 
 def add(aside: Mapping[int, Kept], targets: Mapping[int, Tensor]) -> None:

@@ -1,42 +1,82 @@
 """Ranks begin alike: the same recipe, the same parameters in the same order, and the values of rank 0."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from gradvote.engines.common.parameters import Parameters
-from gradvote.engines.common.placement import PLACEMENTS
+from gradvote.engines.common.terms import Terms, differences, texts_of
 from gradvote.engines.distributed.transport import Transport
 from gradvote.staging import CPU, to_device
 
 
-def check_alike(transport: Transport, parameters: Parameters, recipe: str, placement: str, version: int) -> None:
+def check_alike(transport: Transport, parameters: Parameters, terms: Terms, version: int) -> None:
     """Compare what ranks were given, before anything travels whose size depends on it.
 
     Raises:
-        ValueError: they differ; the sentence names the first parameter that does, or says what else may.
+        ValueError: they differ; the sentence names each term that does with both values, or the first parameter.
     """
     pairs = zip(parameters.names, parameters.tensors, strict=True)
     described = [f"{name!r} of shape {tuple(p.shape)}, {p.dtype}" for name, p in pairs]
-    row = [_digest(recipe), PLACEMENTS.index(placement), version, len(described), _digest(repr(described))]
+    texts = texts_of(terms)
+    row = [version, _digest(repr(texts)), len(described), _digest(repr(described))]
     rows = transport.gather(torch.tensor(row, device=CPU))
-    different = [str(rank) for rank, own in enumerate(rows) if bool((own != rows[0]).any())]
-    if not different:
+    other = [rank for rank, own in enumerate(rows) if bool((own != rows[0]).any())]
+    if not other:
         return
-    if bool((rows[:, 3] == rows[0, 3]).all()):
-        each = transport.gather(torch.tensor([_digest(text) for text in described], device=CPU))
-        first = next((i for i in range(len(described)) if bool((each[:, i] != each[0, i]).any())), None)
-        where = "" if first is None else f" Parameter {first} differs: on this rank it is {described[first]}."
-    else:
-        where = f" They have {', '.join(map(str, rows[:, 3].tolist()))} parameters."
+    what = _versions(rows) or [*_terms(transport, texts, other), *_parameters(transport, described, rows)]
     raise ValueError(
-        f"Rank {', '.join(different)} has another algorithm, seed or placement, or other parameters (names, shapes, "
-        f"types, or their order), or another check_parameters_every, than rank 0.{where} All ranks must build the "
-        "exchange with the same ones, and take as many local steps to a round."
+        f"Rank {', '.join(map(str, other))} was given something else than rank 0: {'; '.join(what)}. All ranks must "
+        "build the vote with the same algorithm, seed, placement, options and parameters, in the same order."
     )
+
+
+def check_terms(transport: Transport, terms: Terms, who: str) -> None:
+    """Compare terms alone, among ranks that `who` names.
+
+    Raises:
+        ValueError: they differ; the sentence names each that does, with both values.
+    """
+    texts = texts_of(terms)
+    rows = transport.gather(torch.tensor([_digest(repr(texts))], device=CPU))
+    other = [rank for rank, own in enumerate(rows) if bool((own != rows[0]).any())]
+    if other:
+        raise ValueError(
+            f"{who} were given different things: {'; '.join(_terms(transport, texts, other))}. Give all of them the "
+            "same."
+        )
+
+
+def _versions(rows: Tensor) -> list[str]:
+    """Ranks of another version cannot be asked more."""
+    own = [*map(str, rows[:, 0].tolist())]
+    return [f"they have other versions of gradvote (formats {', '.join(own)})"] if len(set(own)) > 1 else []
+
+
+def _terms(transport: Transport, texts: Mapping[str, str], other: Sequence[int]) -> list[str]:
+    """How the first rank that is unlike rank 0 differs from it; all ranks ask."""
+    raw = json.dumps(texts).encode()
+    longest = int(transport.gather(torch.tensor([len(raw)], device=CPU)).max())
+    padded = torch.frombuffer(bytearray(raw.ljust(longest)), dtype=torch.uint8)
+    said = [json.loads(own.numpy().tobytes()) for own in transport.gather(padded)]
+    return differences(said[other[0]], said[0], "on rank 0")
+
+
+def _parameters(transport: Transport, described: Sequence[str], rows: Tensor) -> list[str]:
+    """The first parameter that ranks have otherwise; all ranks ask."""
+    if bool((rows[:, 3] == rows[0, 3]).all()):
+        return []
+    if bool((rows[:, 2] != rows[0, 2]).any()):
+        return [f"the parameters, of which they have {', '.join(map(str, rows[:, 2].tolist()))}"]
+    each = transport.gather(torch.tensor([_digest(text) for text in described], device=CPU))
+    first = next(i for i in range(len(described)) if bool((each[:, i] != each[0, i]).any()))
+    return [
+        f"other parameters (names, shapes, types, or their order): parameter {first} is {described[first]} on this rank"
+    ]
 
 
 def make_alike(transport: Transport, parameters: Parameters, buffers: Sequence[tuple[str, Tensor]]) -> None:

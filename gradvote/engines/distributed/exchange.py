@@ -115,7 +115,8 @@ class Exchange:
             self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch.ranks)
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks, pipeline.is_wide(algorithm))
         self.params = parameters.tensors
-        self._session.check_alike(parameters, check_parameters_every)
+        own = {"check_parameters_every": check_parameters_every, "chunks": chunks, "init_sync": init_sync}
+        self._session.check_alike(parameters, own | self._terms(check_parameters_every is not None))
         if init_sync:
             make_alike(transport, parameters, owners.buffers_of(mine))
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
@@ -141,6 +142,10 @@ class Exchange:
             self._chunking.took(time.perf_counter() - started)
         except Exception as error:
             raise self._watch.failed(error, self._session.step) from error
+
+    def _terms(self, compares: bool) -> dict[str, object]:
+        """What all ranks must be given alike, too; `compares`: parameters are compared, so optimizers are."""
+        return self._training.terms(compares)
 
     def stats(self) -> ExchangeStats:
         """What this rank has counted."""

@@ -83,9 +83,9 @@ class _Step:
 class HookThread(threading.Thread):
     """Exchanges buckets one after another, and resolves all futures of a step together after its last bucket.
 
-    Small buckets wait until they are `SMALL` bytes together, or the last one is there. With `max_norm`, or under an
-    account of privacy, all wait for the last one, as the norm of the whole gradient is known then; with a rule that
-    needs whole vectors they also travel together.
+    Small buckets wait until they are `SMALL` bytes together, or the last one is there. Where some rank has `max_norm`,
+    or an account of privacy, those of all ranks wait for the last one (`waits`), as the norm of the whole gradient is
+    known then; with a rule that needs whole vectors they also travel together.
     With a scaler, gradients are divided by its scale before the vote, and directions multiplied by it, as the scaler
     will divide them. Where most ranks overflowed, all gradients become infinite and no state changes: every rank's
     scaler skips the step and shrinks its scale. That is known at the end of a step: until then the old states stay
@@ -93,10 +93,17 @@ class HookThread(threading.Thread):
     """
 
     def __init__(
-        self, session: Session, watch: Watch, dtype: torch.dtype, max_norm: float | None, comparison: Comparison
+        self,
+        session: Session,
+        watch: Watch,
+        dtype: torch.dtype,
+        max_norm: float | None,
+        comparison: Comparison,
+        waits: bool,
     ) -> None:
         super().__init__(name="gradvote exchange", daemon=True)
         self._session, self._watch, self._max_norm, self._comparison = session, watch, max_norm, comparison
+        self._waits = waits
         self._whole = not session.protocol.algorithm.aggregate.separable
         self._buffer = FlatBuffer(dtype, session.transport.home)
         self._asides: list[Mapping[int, Kept]] = []
@@ -160,11 +167,9 @@ class HookThread(threading.Thread):
         step.waiting = []
         if step.scale is not None:
             step.overflow |= not all_finite(gradients[i] for i in used)
-        if self._session.releases is not None:
-            return  # the whole gradient is released at once
-        if self._max_norm is None:
+        if not self._waits:
             self._exchange([group], 1.0)
-        else:
+        elif self._max_norm is not None:
             update = self._update([group])
             step.squares += [squares(own, update(own)) for own in evenly_cut(layout, SLICE)]
 
@@ -194,11 +199,11 @@ class HookThread(threading.Thread):
     def _finish(self) -> None:
         step = self._step
         self._comparison.look(self._session.step)
+        groups = [*step.groups.values()]
         if self._session.releases is not None:
-            groups = [*step.groups.values()]
             self._exchange(groups, 1.0, self._released(groups))
-        elif self._max_norm is not None:
-            self._exchange([*step.groups.values()], factor(step.squares, self._max_norm))
+        elif self._waits:
+            self._exchange(groups, 1.0 if self._max_norm is None else factor(step.squares, self._max_norm))
         self.abstained = any(group.round_.abstained for group in step.groups.values())
         self.skipped = step.scale is not None and self._session.transport.most(step.overflow)
         if self.skipped:

@@ -14,6 +14,7 @@ from gradvote.engines.common.placement import Placement, block_sizes, served
 from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import Releases
+from gradvote.engines.common.terms import Terms
 from gradvote.engines.distributed.alike import check_alike
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.pipeline import Traffic
@@ -65,10 +66,14 @@ class Session:
         self.last: list[PartRound] = []
         self._open: list[PartRound] = []
 
-    def check_alike(self, parameters: Parameters, *options: object) -> None:
-        """Raise ValueError where the ranks were given different things; all ranks ask once, before the first step."""
-        recipe = f"{self.protocol.recipe_text} {options}"
-        check_alike(self.transport, parameters, recipe, self.placement, VERSION)
+    def check_alike(self, parameters: Parameters, own: Terms) -> None:
+        """Raise ValueError where the ranks were given different things; all ranks ask once, before the first step.
+
+        `own` are the engine's arguments that must be alike, beside algorithm, seed and placement.
+        """
+        p = self.protocol
+        terms = {"algorithm": p.algorithm, "seed": p.seed, "placement": self.placement, **own}
+        check_alike(self.transport, parameters, terms, VERSION)
 
     def begin(self) -> None:
         """Begin a step.

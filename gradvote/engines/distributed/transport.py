@@ -89,6 +89,10 @@ class Transport:
             dist.all_gather(rows, own, group=self.group)
         return to_host([torch.stack(rows)])[0]
 
+    def any(self, own: bool) -> bool:
+        """Whether some rank says so."""
+        return bool(self.gather(torch.tensor([int(own)], device=CPU)).any())
+
     def most(self, own: bool) -> bool:
         """Whether most ranks say so."""
         said = self.gather(torch.tensor([int(own)], device=CPU))

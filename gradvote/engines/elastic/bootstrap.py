@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.terms import differences
 from gradvote.engines.elastic.catch_up.learning import PAUSE, Learner
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.presence import Presence
@@ -40,7 +41,7 @@ def join(participant: Participant, num_expected: int) -> None:
     node, server = participant.node, participant.server
     register, mesh, me = node.register, node.mesh, node.me
     state, shards = server.replica.digest(), server.names(node.slot)
-    place = Presence(me.ticket, me.number, mesh.host, mesh.port, node.slot.step, state, shards, own_name())
+    place = Presence(me.ticket, me.number, mesh.host, mesh.port, node.slot.step, state, shards, own_name(), node.terms)
     register.publish(place)
     mesh.start(me)
     started, mesh.probing = time.monotonic(), True
@@ -171,23 +172,26 @@ def _check_proven(node: Node) -> None:
 
 def _check(node: Node, started: float) -> None:
     mesh = node.mesh
-    earlier = [stranger for ticket, stranger in mesh.strangers.items() if ticket < node.me.ticket]
+    earlier = [ticket for ticket in mesh.strangers if ticket < node.me.ticket]
     if earlier and not mesh.connections:
-        number, recipe = earlier[0]
+        number, recipe = mesh.strangers[earlier[0]]
         if recipe == mesh.recipe ^ SIGNED:
             who = "This one signs" if node.naming.signed else "This one does not sign"
             raise ValueError(
                 f"{who} its ballots, unlike worker {number}. All workers must attach with keys, or all "
                 "without (keys=, --keys); use a store of its own for each run."
             )
+        place = node.register.place(earlier[0])
+        what = differences(node.terms, {} if place is None else place.terms, f"worker {number}")
         raise ValueError(
-            f"Worker {number} trains with another algorithm, seed or model, or another placement. All workers "
-            "must attach with the same ones; use a store of its own for each run."
+            f"Worker {number} trains with other settings than this one: {'; '.join(what) or 'its version'}. All "
+            "workers must attach with the same ones; use a store of its own for each run."
         )
     _check_proven(node)
     node.check_not_ended(time.monotonic() - started)
     if time.monotonic() - started > node.timeouts.timeout:
-        came = f"{len(mesh.connections) + 1} workers came together within {node.timeouts.timeout:g} s"
+        num = len(mesh.connections) + 1
+        came = f"{num} worker{'s' if num > 1 else ''} came together within {node.timeouts.timeout:g} s"
         if len(mesh.connections) + 1 >= node.quorum and (doubtful := _doubtful(node)):
             last = doubtful[-1]
             raise TooFewWorkers(
@@ -197,5 +201,16 @@ def _check(node: Node, started: float) -> None:
                 "Make sure that it has ended, and start with a new store."
             )
         raise TooFewWorkers(
-            f"Only {came}; min_workers is {node.quorum}. Start more workers, or look whether they reach each other."
+            f"Only {came}; min_workers is {node.quorum}.{_others(node)} Start more workers, or look whether they reach "
+            "each other."
         )
+
+
+def _others(node: Node) -> str:
+    """Who has come to the same store with other settings, the latest first."""
+    for ticket in range(node.register.num_tickets(), 0, -1):
+        place = node.register.place(ticket)
+        what = [] if place is None or not place.terms else differences(place.terms, node.terms, "here")
+        if place is not None and what:
+            return f" Worker {place.number} came with other settings: {'; '.join(what)}."
+    return ""

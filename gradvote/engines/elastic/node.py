@@ -1,6 +1,7 @@
 """One process of a run: what it knows of the group, its peers, and what was decided lately. It answers no messages."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.members import Member
@@ -20,6 +21,7 @@ AHEAD, NOTE = 16, 300
 """How many steps ahead a frame may be; how long a note is."""
 LOOK_UPS = 4, 2.0
 """How often the register is asked whether a peer is right, at once and in a second."""
+NO_TERMS: Mapping[str, str] = MappingProxyType({})
 SURELY_ENDED = 1.0
 """After so many seconds without anyone to learn from, the register is asked whether the run has ended."""
 
@@ -35,9 +37,10 @@ class Node:
         quorum: int,
         timeouts: Timeouts,
         counts: RunCounts,
+        terms: Mapping[str, str] = NO_TERMS,
     ) -> None:
         self.membership, self.peers, self.register = membership, peers, register
-        self.quorum, self.timeouts, self.counts = quorum, timeouts, counts
+        self.quorum, self.timeouts, self.counts, self.terms = quorum, timeouts, counts, dict(terms)
         self.log, self._leaving, self._looks_up = StepLog(), False, Allowance(*LOOK_UPS)
 
     @property

@@ -15,6 +15,7 @@ from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import VERSION
 from gradvote.engines.common.signals import signals_call
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.terms import mark_of, texts_of
 from gradvote.engines.elastic import bootstrap
 from gradvote.engines.elastic.catch_up.healing import Healer
 from gradvote.engines.elastic.catch_up.learning import Learner
@@ -59,14 +60,17 @@ class ElasticVote:
     ) -> None:
         inbox: Inbox = queue.SimpleQueue()
         replica = server.replica
-        recipe = replica.protocol.recipe ^ (SIGNED if naming.signed else 0) ^ server.mark ^ replica.check.mark
+        placed = type(server).__name__.lower() + (f" over {server.num_shards} workers" if server.num_shards else "")
+        terms = {**replica.terms, "placement": placed, "min_workers": quorum}
+        recipe = replica.protocol.recipe ^ (SIGNED if naming.signed else 0) ^ server.mark ^ mark_of(terms)
         mesh, counts = Mesh(register, host, recipe, inbox, server.limits(), credentials), RunCounts()
         membership = Membership(server.replica.number, naming, counts)
-        self._node = Node(membership, Peers(mesh, inbox), register, quorum, times, counts)
+        self._node = Node(membership, Peers(mesh, inbox), register, quorum, times, counts, texts_of(terms))
         self._server, self._participant = server, Participant(self._node, server)
         self._round: VotingRound | None = None
         self._num_expected, self._odd = num_expected, frozenset[int]()
         self._until: int | None = None
+        self._left = False
         self._signals = contextlib.ExitStack()
 
     @property
@@ -116,6 +120,7 @@ class ElasticVote:
                 again, or one that ended may have applied it (placement `sharded`); nothing was applied.
             RegisterLost: something out of the ordinary had to be agreed on, and the store did not answer for `timeout`.
         """
+        self._check_entered()
         if self.stopping and not self._node.inside:
             raise TooFewWorkers(
                 f"Worker {self.worker} was asked to stop and has left the run at step {self.step_number}. End the loop "
@@ -176,8 +181,21 @@ class ElasticVote:
         self._server.load_state_dict(state, slot)
         self._node.membership.resume(slot)
 
+    def _check_entered(self) -> None:
+        if self._left or not self._node.me.ticket:
+            when = "after its `with` block" if self._left else "before the vote was entered"
+            raise RuntimeError(
+                f"step() was called {when}: this worker is no member of the run. Keep the loop inside `with vote:` (of "
+                "local steps: `with local:`), which joins it."
+            )
+
     def __enter__(self) -> Self:
         node = self._node
+        if node.me.ticket:
+            raise RuntimeError(
+                "This vote was entered already, and that is done once. Keep the whole loop in one `with vote:` block; "
+                "to join again after it, attach anew."
+            )
         self._server.replica.rehearse(range(min(node.quorum, self._num_expected), self._num_expected + 1))
         node.membership.begin(node.register.ticket())
         self._signals.enter_context(signals_call(self.stop))
@@ -198,7 +216,7 @@ class ElasticVote:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._signals.close()
-        node = self._node
+        node, self._left = self._node, True
         if kind is None and node.inside and self._until is not None and self.step_number >= self._until:
             with contextlib.suppress(RegisterLost):
                 node.register.end(node.generation, self.step_number)

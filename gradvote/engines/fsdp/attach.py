@@ -17,7 +17,7 @@ from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules
 from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.training import Training
-from gradvote.engines.distributed.alike import make_alike
+from gradvote.engines.distributed.alike import check_terms, make_alike
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.session import Session
@@ -109,7 +109,11 @@ def attach(
         comparison = Comparison(transport, local, check_parameters_every, watch.ranks)
         session = Session(local, algorithm, placement, transport, seed, secret, faults, shifts)
     check_same_replica(shards, transport)
-    session.check_alike(local, check_parameters_every)
+    terms: dict[str, object] = {"check_parameters_every": check_parameters_every, "init_sync": init_sync}
+    terms |= training.terms(check_parameters_every is not None)
+    session.check_alike(local, terms)
+    told = {"algorithm": algorithm, "seed": seed, "placement": placement, "max_norm": max_norm, **terms}
+    check_terms(shards.transport, told, "The ranks of one replica")
     if init_sync:
         make_alike(transport, local, owners.buffers_of(model.modules()))
     owners.warn_of_statistics(model.modules(), STATISTICS, stacklevel=2)

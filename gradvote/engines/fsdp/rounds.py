@@ -12,8 +12,9 @@ from gradvote.core import Algorithm
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.placement import Placement
-from gradvote.engines.distributed.exchange import Exchange
+from gradvote.engines.distributed.alike import check_terms
 from gradvote.engines.distributed.session import Session
+from gradvote.engines.distributed.starts import ExchangeOfStarts
 from gradvote.engines.distributed.together import together
 from gradvote.engines.fsdp.checkpoint import Checkpoints
 from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of
@@ -24,7 +25,7 @@ from gradvote.faults import Faulty
 from gradvote.rounding import StateDtype
 
 
-class ShardedRounds(Exchange):
+class ShardedRounds(ExchangeOfStarts):
     """An exchange of this rank's shard with those of the same number, and the outer optimizer's step.
 
     All shards of a replica apply a direction to a parameter for which any of them has one.
@@ -36,6 +37,7 @@ class ShardedRounds(Exchange):
         outer: Optimizer,
         algorithm: Algorithm,
         *,
+        alike: Mapping[str, object],
         group: dist.ProcessGroup | DeviceMesh,
         placement: Placement = "sharded",
         init_sync: bool = True,
@@ -49,7 +51,6 @@ class ShardedRounds(Exchange):
         _check_options(refused)
         own_group = group_of(group)
         trained = {name: p for name, p in start.named_parameters() if name in start.wholes}
-        self._outer = outer
         self._shards = ShardRanks(next(iter(start.wholes.values())).device_mesh.get_group())
         self._numels = self._shards.gather([p.numel() for p in trained.values()])
         with together(self._shards.transport, self._shards.watch):
@@ -57,10 +58,12 @@ class ShardedRounds(Exchange):
             check_not_empty(Parameters([*trained], [*trained.values()], []))
             check_rule(algorithm)
         super().__init__(
-            start.named_parameters(), algorithm, placement=placement, optimizer=outer, init_sync=init_sync,
+            start, algorithm, outer, alike=alike, optimizer=outer, placement=placement, init_sync=init_sync,
             group=own_group, seed=seed, secret=secret, state_dtype=state_dtype, faults=faults,
             check_parameters_every=check_parameters_every,
         )  # fmt: skip
+        told = {"algorithm": algorithm, "seed": seed, "placement": placement, **self._terms(True)}
+        check_terms(self._shards.transport, told, "The ranks of one replica")
         check_same_replica(self._shards, self._session.transport)
         self._checkpoints = Checkpoints(self._session, {name: start.wholes[name] for name in self._session.names})
 

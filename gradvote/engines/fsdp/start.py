@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.payloads import check_alike
+from gradvote.engines.common.start import START, Pair, Start
 from gradvote.engines.fsdp.local import like, local_of, local_parameter, parameters_of
-from gradvote.engines.start import START, Pair, Start
 
 WHERE = "attach(model, optimizer, algorithm, engine='fsdp')"
 
@@ -24,6 +24,8 @@ class ShardedStart(Start):
 
     `wholes` are the trained parameters by name, `known` the same as an optimizer has them.
     """
+
+    whole = False
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -147,7 +147,12 @@ def _odd(greetings: Sequence[Greeting], key: Callable[[Greeting], Hashable]) -> 
 
 _PROBLEMS: tuple[tuple[type[Exception], Callable[[Sequence[Greeting]], set[int]], str], ...] = (
     (ValueError, _twice, "has the number of another replica; each replica group needs its own (worker=)"),
-    (ValueError, _built, "was attached with another algorithm, seed, model or check_parameters_every than most"),
+    (
+        ValueError,
+        _built,
+        "was attached with another algorithm, seed, model, kind of optimizer, number of parameter groups or "
+        "check_parameters_every than most",
+    ),
     (ValueError, _step, "is at another step than most; all or none must load a checkpoint into the manager"),
     (
         Diverged,

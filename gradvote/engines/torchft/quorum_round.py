@@ -14,6 +14,7 @@ from gradvote.engines.common.digests import short_digest_of
 from gradvote.engines.common.parameter_check import UNCHECKED
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.terms import mark_of
 from gradvote.engines.torchft.all_to_all import AllToAll
 from gradvote.engines.torchft.greetings import GREETING_BYTES, UNKNOWN, Greeting, agreed_slot, greeting_from
 from gradvote.engines.torchft.verdicts import Found, Verdict, countable, verdict_bytes, verdict_from
@@ -99,7 +100,7 @@ class QuorumRound:
         length = replica.ballot_bytes(self.slot, replica.number)
         history = self.history if self.votes else UNKNOWN
         failed, check = self._failed is not None, ballot.check if ballot is not None else UNCHECKED
-        recipe = replica.protocol.recipe ^ replica.check.mark
+        recipe = replica.protocol.recipe ^ mark_of(replica.terms)
         return Greeting(replica.number, self.slot, recipe, length, history, self.votes, failed, check)
 
     def _swap_ballots(self, ballot: Ballot | None, greetings: Sequence[Greeting]) -> list[bytes]:

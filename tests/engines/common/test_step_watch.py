@@ -8,6 +8,7 @@ from torch import nn
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.dropped import Dropped
 from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.step_watch import StepWatch
 
 
@@ -19,7 +20,9 @@ class Loop:
         self.optimizer = torch.optim.SGD(self.params, 0.1, **options)
         self.directions = Directions(self.params, ["a", "b"], "")
         self.dropped = Dropped(self.params, has_state=True)
-        self.watch = StepWatch(self.params, self.directions, knows_scaler, Newcomers([], ""), self.dropped)
+        given = Optimizers(self.params, ["a", "b"], [self.optimizer])
+        none = Newcomers([], "")
+        self.watch = StepWatch(self.params, self.directions, knows_scaler, none, self.dropped, optimizers=given)
 
     def vote(self, scale: float = 1.0) -> None:
         self.optimizer.zero_grad()
@@ -48,6 +51,39 @@ def test_clipping_a_direction_is_said_once() -> None:
     loop.vote()
     loop.clip(1.0)
     assert said(loop) == []
+
+
+@pytest.mark.parametrize("votes", [0, 1])
+def test_gradients_that_are_written_by_hand_are_seen(votes: int) -> None:
+    """As torch.func.grad or a model inside its wrapper leads to: no hook of autograd runs, and nobody votes."""
+    loop = Loop()
+    for _ in range(votes):
+        loop.vote()
+        assert said(loop) == []
+    for p in loop.params:
+        p.grad = torch.ones_like(p)
+    (text,) = said(loop)
+    assert "own gradient of 'a', on which nobody voted" in text and "by hand" in text
+
+
+def test_directions_may_be_replaced_by_hand() -> None:
+    loop = Loop()
+    for _ in range(3):
+        loop.vote()
+        for p in loop.params:
+            assert p.grad is not None
+            p.grad = p.grad * 0.9
+        assert said(loop) == []
+
+
+def test_another_optimizer_with_another_rate_is_told_once() -> None:
+    """A script that makes a new one for its second phase; with the same rate nothing is rescaled otherwise."""
+    loop = Loop()
+    for rate, told in ((0.1, 0), (0.01, 1), (0.01, 0)):
+        loop.optimizer = torch.optim.SGD(loop.params, rate)
+        loop.vote()
+        texts = said(loop)
+        assert len(texts) == told and all("rate 0.01, but the vote was given another" in text for text in texts)
 
 
 def test_clipping_is_seen_whenever_it_begins() -> None:

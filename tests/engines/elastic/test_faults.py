@@ -215,5 +215,5 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
         run.until(lambda: run.at(0) >= 1)
         run.start(2, seed=1)
         run.until(lambda: bool(run.lines(2, "error")))
-        assert "another algorithm, seed or model" in run.lines(2, "error")[0]
+        assert "trains with other settings than this one: seed 1 (worker" in run.lines(2, "error")[0]
         run.finish(0, 1)

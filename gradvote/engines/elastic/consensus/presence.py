@@ -7,8 +7,8 @@ from typing import Any
 
 from gradvote.engines.elastic.consensus.members import UNREADABLE, count
 
-LONGEST = 256
-"""Characters of a name."""
+LONGEST, LONGEST_TERM = 256, 1 << 14
+"""Characters of a name, and of what stands for an argument."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Presence:
     """Names of the server's memories that it has, by shard."""
     process: str = ""
     """Its name on its machine, see `net.local_processes`."""
+    terms: Mapping[str, str] = field(default_factory=dict)
+    """What it was given that all must have alike."""
 
     def to_json(self) -> str:
         """As text for the register."""
@@ -42,14 +44,15 @@ def presence_from(text: str) -> Presence:
         ticket, number, port, step = (count(raw[name]) for name in ("ticket", "number", "port", "step"))
         host, state, process = (_name(raw[name]) for name in ("host", "state", "process"))
         shards = {_name(shard): _name(memory) for shard, memory in raw["shards"].items()}
+        terms = {_name(name): _name(term, LONGEST_TERM) for name, term in raw["terms"].items()}
     except UNREADABLE as error:
         raise ValueError(f"This is not where a process is: {error}") from error
     if port >= 1 << 16:
         raise ValueError(f"This is not where a process is: there is no port {port}")
-    return Presence(ticket, number, host, port, step, state, shards, process)
+    return Presence(ticket, number, host, port, step, state, shards, process, terms)
 
 
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > LONGEST:
-        raise ValueError(f"{str(value)[:LONGEST]!r} is not a name of at most {LONGEST} characters")
+def _name(value: Any, longest: int = LONGEST) -> str:
+    if not isinstance(value, str) or len(value) > longest:
+        raise ValueError(f"{str(value)[:LONGEST]!r} is not a text of at most {longest} characters")
     return value

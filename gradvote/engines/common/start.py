@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradvote.engines.common.arguments import check_steps_alone
 from gradvote.engines.common.parameters import Parameters, parameters_of
 from gradvote.engines.common.payloads import check_alike
 
@@ -27,6 +28,9 @@ class Pair(NamedTuple):
 
 class Start(nn.Module):
     """Copies of a model's parameters and buffers, under their names and without what the model does with them."""
+
+    whole = True
+    """Whether a checkpoint is this process's own; a part of one may come from other processes."""
 
     def pairs(self, model: nn.Module) -> list[Pair]:
         """The model's parameters beside those of the start."""
@@ -84,13 +88,21 @@ def outer_on(outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer], model
         TypeError: neither of both.
         ValueError: it was built on other parameters, or has stepped already.
     """
-    if not isinstance(outer, Optimizer):
+    if isinstance(outer, type):
+        raise TypeError(
+            f"outer= takes an optimizer, or a function that makes one with its rate; got the class {outer.__name__}, "
+            f"which would step at its default rate. Give outer=lambda params: {outer.__name__}(params, lr=0.7)."
+        )
+    if isinstance(outer, Optimizer):
+        check_steps_alone([outer], "a round")
+    else:
         made = outer([p for p in start.parameters() if p.requires_grad]) if callable(outer) else outer
         if not isinstance(made, Optimizer):
             raise TypeError(
                 f"outer= takes an optimizer on the model's parameters, or a function that makes one of parameters; "
                 f"got {type(made).__name__}. For instance outer=lambda params: torch.optim.SGD(params, lr=0.7)."
             )
+        check_steps_alone([made], "a round")
         return made
     if outer.state:
         raise ValueError(
