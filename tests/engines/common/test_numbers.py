@@ -10,6 +10,8 @@ from gradvote import algorithms
 from gradvote.engines.common.arguments import check_faults, check_rule, check_steps_alone
 from gradvote.engines.common.clipping import check_max_norm
 from gradvote.engines.common.numbers import check_seconds, check_secret, check_seed, check_whole
+from gradvote.engines.common.protocol import protocol_for
+from gradvote.engines.simulation import Simulation
 from gradvote.privacy import Gaussian
 
 
@@ -54,3 +56,15 @@ def test_other_arguments_of_another_type() -> None:
         Gaussian(noise_multiplier=1.0, max_norm=1.0, delta="1e-5")  # type: ignore[arg-type]  # a user's mistake
     with pytest.raises(ValueError, match="LBFGS evaluates the loss again"):
         check_steps_alone([torch.optim.LBFGS([nn.Parameter(torch.zeros(1))])], "vote.step()")
+
+
+def test_a_simulated_round_takes_one_row_for_each_worker() -> None:
+    """One row was taken for the gradients of all workers."""
+    model = nn.Linear(4, 3)
+    simulation = Simulation(protocol_for([*model.parameters()], algorithms.signsgd(), 0), 3)
+    for given in (torch.zeros(15), torch.zeros(2, 15), torch.zeros(3, 14), [[0.0] * 15] * 3):
+        with pytest.raises(ValueError, match=r"of shape \(3, 15\) \(workers, coordinates\); got"):
+            simulation.step(given, 0, 0.1)  # type: ignore[arg-type]  # a user's mistake
+    assert simulation.counts.steps == 0
+    with pytest.raises((TypeError, ValueError), match="num_workers is how many"):
+        Simulation(simulation.protocol, 1.5)  # type: ignore[arg-type]  # a user's mistake
