@@ -94,6 +94,8 @@ MISTAKES = {
     "train --algorithm signum --set beta=0.5 --set beta=0.6": "beta is given twice, as 0.5 and as 0.6",
     "privacy --steps 10 --noise-multiplier nan": "max-norm and noise-multiplier positive and finite",
     "privacy --steps 10 --noise-multiplier 1 --max-norm nan": "max-norm and noise-multiplier positive and finite",
+    "launch --workers 0 taken": "There must be at least 1 worker",
+    "launch --workers 2 --max-restarts -1 taken": "max_restarts at least 0; got 2 and -1.",
     "train --threads 99999": "threads must be at most",
     "train --engine elastic --deadline 0": "deadline is a time in seconds, positive and finite; got 0.0.",
     "plan --params 1M --workers 3 --bandwidth 1Gbit --local-steps 0": "at least 1 local step; got every=0",
