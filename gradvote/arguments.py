@@ -3,7 +3,7 @@
 import ast
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -45,7 +45,22 @@ def checked(of: str, given: Mapping[str, object], hints: Mapping[str, object]) -
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """NAME:key=value,key=(value, value) -> the name and its options."""
     name, _, rest = spec.partition(":")
-    return name, dict(assignment(part) for part in re.split(r",(?![^(\[]*[)\]])", rest) if part.strip())
+    return name, assignments(part for part in re.split(r",(?![^(\[]*[)\]])", rest) if part.strip())
+
+
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Several KEY=VALUE.
+
+    Raises:
+        ValueError: one is none, or a key is there twice: nobody can tell which value was meant.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, value = assignment(text)
+        if key in found:
+            raise ValueError(f"{key} is given twice, as {found[key]!r} and as {value!r}; leave one of them out.")
+        found[key] = value
+    return found
 
 
 def assignment(text: str) -> tuple[str, Any]:

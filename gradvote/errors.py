@@ -22,4 +22,5 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> ValueError:
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return ValueError(f"There is no {kind} named '{name}'.{hint} The valid ones are: {', '.join(names)}.")
+    which = f"The valid ones are: {', '.join(names)}." if names else "There are none."
+    return ValueError(f"There is no {kind} named '{name}'.{hint} {which}")

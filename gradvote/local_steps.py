@@ -9,8 +9,9 @@ from torch.optim import Optimizer
 
 from gradvote.codecs.after_steps import AfterSteps
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers, check_whole
+from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
 from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameters import check_modules
 from gradvote.engines.common.start import Start, outer_on, start_of
 from gradvote.engines.common.ways import MIX

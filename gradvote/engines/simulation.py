@@ -13,8 +13,10 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import Context, Payload, State
+from gradvote.engines.common.arguments import check_faults, in_words
 from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.device import check_device
+from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, stack, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.common.releases import KEY, account_of, load, releases_of, saved_of
@@ -60,8 +62,8 @@ class Simulation:
     decided: list[frozenset[int]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise ValueError(f"There must be at least one worker; got {self.num_workers}.")
+        check_whole("num_workers", self.num_workers, 1, "how many workers are simulated")
+        check_faults(self.faults)
         for faulty in self.faults:
             faulty.check(self.num_workers)
         check_max_norm(self.max_norm, self.protocol.algorithm)
@@ -91,9 +93,10 @@ class Simulation:
         """One round for gradients (M, d) in the layout's order.
 
         Raises:
-            ValueError: they are on another device.
+            ValueError: they are on another device, or of another shape.
             BudgetSpent: the account allows no further release.
         """
+        self._check_shape(gradients)
         check_device([gradients], self.device)
         ctxs = self.contexts(step, lr)
         gradients = clipped(self.protocol.layout, gradients, self.max_norm)
@@ -112,6 +115,15 @@ class Simulation:
         self.counts.abstentions += sum((~b.valid).sum(-1) for b in ballots)
         self.counts.steps += 1
         return direction
+
+    def _check_shape(self, gradients: Tensor) -> None:
+        expected = self.num_workers, self.protocol.layout.size
+        if not isinstance(gradients, Tensor) or gradients.shape != expected:
+            found = f"shape {tuple(gradients.shape)}" if isinstance(gradients, Tensor) else in_words(gradients)
+            raise ValueError(
+                f"A round takes the gradients of all workers, one row each, of shape {expected} (workers, "
+                f"coordinates); got {found}."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Both sides' state, the counts, and the account where there is one."""

@@ -137,14 +137,7 @@ def predict(
     Raises:
         ValueError: a count is not positive, or an algorithm unknown.
     """
-    _check_rounds(every, fragments, delay)
-    if params < 1 or workers < 2 or link.bandwidth <= 0 or link.latency < 0 or compute < 0:
-        raise ValueError(
-            "A plan needs at least 1 parameter and 2 workers, a positive bandwidth, and no negative times; got "
-            f"params={params}, workers={workers}, {link}, compute={compute}."
-        )
-    if shards < 1:
-        raise ValueError(f"A worker has at least one shard; got shards={shards}.")
+    check_plan(params, workers, link, compute, every, shards, fragments, delay)
     params, link = -(-params // shards), replace(link, bandwidth=link.bandwidth / shards, overlaps=shards == 1)
     made = dict(names) if isinstance(names, Mapping) else {name: algorithms.create(name) for name in names}
     work = work or {name: measure(algorithm) for name, algorithm in made.items()}
@@ -161,7 +154,17 @@ def predict(
     return Plan(tuple(sorted(rows, key=lambda p: p.step)))
 
 
-def _check_rounds(every: int, fragments: int, delay: int) -> None:
+def check_plan(
+    params: int, workers: int, link: Link, compute: float, every: int, shards: int, fragments: int, delay: int
+) -> None:
+    """Raise ValueError for what cannot be planned: asked before anything is measured."""
+    if params < 1 or workers < 2 or link.bandwidth <= 0 or link.latency < 0 or compute < 0:
+        raise ValueError(
+            "A plan needs at least 1 parameter and 2 workers, a positive bandwidth, and no negative times; got "
+            f"params={params}, workers={workers}, {link}, compute={compute}."
+        )
+    if shards < 1:
+        raise ValueError(f"A worker has at least one shard; got shards={shards}.")
     if every < 1:
         raise ValueError(f"A round comes after at least 1 local step; got every={every}.")
     if not 1 <= fragments <= every:

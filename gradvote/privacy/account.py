@@ -31,8 +31,12 @@ def epsilon_of(
     """ε of so many releases; "rdp" is an upper bound and quicker, of consequence only with sampling.
 
     Raises:
-        ValueError: δ is spent already.
+        ValueError: δ is spent already, or a number that cannot be right: of one that is none nothing could be said.
     """
+    if not 0 < noise_multiplier < math.inf or not 0 < rate <= 1:
+        raise ValueError(
+            f"noise_multiplier must be positive and finite and rate in (0, 1]; got {noise_multiplier} and {rate}."
+        )
     if not 0 < delta < 1:
         raise ValueError(f"delta must be in (0, 1), beyond what the cut-off tails of the noise cost; got {delta}.")
     if steps < 1:
@@ -47,8 +51,11 @@ def epsilon_of(
 
 def noise_multiplier_for(epsilon: float, steps: int, delta: float, rate: float = 1.0) -> float:
     """The smallest σ whose `epsilon_of` is at most ε, to three digits; upwards."""
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive; got {epsilon}.")
+    if not 0 < epsilon < math.inf or not 0 < delta < 1 or not 0 < rate <= 1 or steps < 1:
+        raise ValueError(
+            "epsilon must be positive and finite, delta in (0, 1), rate in (0, 1] and steps at least 1; got "
+            f"{epsilon}, {delta}, {rate} and {steps}."
+        )
     if rate == 1:
         return _bisect(lambda sigma: _delta_of(sigma / math.sqrt(steps), epsilon) > delta)
     rough = _bisect(lambda sigma: epsilon_of(sigma, steps, delta, rate, "rdp") > epsilon, least=1e-2, digits=3)

@@ -31,7 +31,7 @@ class Gaussian:
     started again from an older checkpoint, or from none.
 
     Raises:
-        ValueError: a number that cannot be right.
+        TypeError, ValueError: a number that is none, or cannot be right.
     """
 
     noise_multiplier: float
@@ -45,6 +45,11 @@ class Gaussian:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise unknown("unit of privacy", self.unit, UNITS)
+        for name in ("noise_multiplier", "max_norm", "delta", "rate", "max_epsilon"):
+            given = getattr(self, name)
+            lacks = given is None and name == "max_epsilon"
+            if not lacks and (isinstance(given, bool) or not isinstance(given, int | float)):
+                raise TypeError(f"{name} must be a number; got {given!r}.")
         for name in ("noise_multiplier", "max_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite; got {getattr(self, name)}.")

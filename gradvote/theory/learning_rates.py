@@ -69,6 +69,11 @@ def suggest_lr(optimizer: Optimizer, algorithm: Algorithm, *, max_norm: float | 
         raise ValueError(f"max_norm must be positive and finite, or None for no clipping; got {max_norm}.")
     wanted, kind = _form(algorithm), _kind(optimizer)
     known = [_movement(group, kind) for group in optimizer.param_groups]
+    if not any(known):
+        raise ValueError(
+            "The optimizer's rate is 0 now, as at the start of a warm-up, and so would be every rate that is made of "
+            "it. Call suggest_lr with the rate that is good without votes, before the warm-up changes it."
+        )
     in_gradients = kind == "SGD"
     rms = gradient_rms(optimizer, max_norm) if in_gradients == wanted.knows_size or wanted.c else 1.0
     _warn_of_scale(max(known) * rms if in_gradients and wanted.knows_size else 0.0)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engines import habit_workers, voters_workers
+from tests.engines import habit_workers, terms_workers, test_terms, voters_workers
 from tests.forked import spawn
 
 
@@ -15,7 +15,7 @@ def ranks() -> list[Any]:
 
 
 def everything() -> dict[str, Any]:
-    return habit_workers.everything() | voters_workers.everything()
+    return habit_workers.everything() | voters_workers.everything() | terms_workers.everything()
 
 
 def test_several_votes_for_one_step_add_up(ranks: list[Any]) -> None:
@@ -119,3 +119,21 @@ def test_a_model_that_votes_can_be_copied(ranks: list[Any]) -> None:
 def test_uneven_batches_are_refused_in_a_sentence(ranks: list[Any]) -> None:
     assert "leave join() out" in ranks[0]["uneven"], "on the rank that has no more batches"
     assert "rank 0" in ranks[1]["uneven"]
+
+
+def test_each_difference_is_named_with_both_values(ranks: list[Any]) -> None:
+    for own in ranks:
+        assert own["told"].keys() == test_terms.SAID.keys()
+        for name, text in test_terms.SAID.items():
+            said = own["told"][name]
+            assert said.startswith("ValueError: Rank 1 was given something else than rank 0: "), (name, said)
+            assert text in said, (name, said)
+
+
+def test_what_may_differ_is_let_be(ranks: list[Any]) -> None:
+    assert all(own["alike"] == [""] * 4 for own in ranks)
+
+
+def test_one_rank_may_bound_or_hide_its_gradient_behind_ddp(ranks: list[Any]) -> None:
+    first, second = (own["bounded_on_one_rank"] for own in ranks)
+    assert all(torch.equal(first[name], second[name]) for name in ("max_norm", "privacy"))

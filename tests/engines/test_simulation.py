@@ -144,7 +144,7 @@ class TestState:
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match="at least one worker; got 0"):
+    with pytest.raises(ValueError, match="at least 1; got 0"):
         simulation(sgd(), 0)
     with pytest.raises(ValueError, match=r"no worker 5: the workers are 0 to 4"):
         simulation(sgd(), 5, [Faulty(Nan(), "worker", (5,))])

@@ -1,15 +1,12 @@
-"""Ranks that were given different things are told so when they begin, with both values; what may differ is let be."""
+"""Each argument of an engine is compared between ranks, or may differ: `test_habits` has two ranks that are told so."""
 
 import inspect
 from typing import Any
 
 import pytest
-import torch
 
-from gradvote import ddp, local_steps
+from gradvote import ddp, elastic, fsdp, local_steps, torchft
 from gradvote.distributed import Exchange
-from gradvote.engines.launch import spawn
-from tests.engines import terms_workers
 
 SAID = {
     "algorithm": "algorithm Algorithm(up=chain(Ema(beta=0.5), ",
@@ -39,7 +36,7 @@ SAID = {
     "outer kind": "outer optimizer AdamW (on rank 0: SGD)",
     "no inner optimizer": "inner optimizer None (on rank 0: given)",
 }
-TOLD = {"optimizer", "algorithm", "every", "outer", "delay", "mix", "fragments", *SAID}
+TOLD = {"optimizer", "algorithm", "every", "outer", "delay", "mix", "fragments", "min_workers", *SAID}
 MAY_DIFFER = {
     "max_norm": "each worker bounds its own gradient",
     "secret": "each worker has its own",
@@ -52,33 +49,25 @@ MAY_DIFFER = {
     "ddp": "compared one by one",
     "engine": "other engines do not meet",
     "options": "those of the engine",
+    "worker": "each has its own",
+    "manager": "torchft's own",
+    "deadline": "how long one is patient",
+    "timeouts": "how long one is patient",
+    "host": "where one listens",
+    "store": "who comes to another one does not meet the others",
+    "workers": "with placement='sharded' told as a part of the placement",
+    "keys": "all or none: said by the greeting, before anything else",
+    "insecure": "about one's own address",
 }
 
 
-@pytest.fixture(scope="module")
-def ranks() -> list[Any]:
-    return spawn(terms_workers.everything, 2)
-
-
-def test_each_difference_is_named_with_both_values(ranks: list[Any]) -> None:
-    for own in ranks:
-        assert own["told"].keys() == SAID.keys()
-        for name, text in SAID.items():
-            said = own["told"][name]
-            assert said.startswith("ValueError: Rank 1 was given something else than rank 0: "), (name, said)
-            assert text in said, (name, said)
-
-
-def test_what_may_differ_is_let_be(ranks: list[Any]) -> None:
-    assert all(own["alike"] == [""] * 4 for own in ranks)
-
-
-def test_one_rank_may_bound_or_hide_its_gradient_behind_ddp(ranks: list[Any]) -> None:
-    first, second = (own["bounded_on_one_rank"] for own in ranks)
-    assert all(torch.equal(first[name], second[name]) for name in ("max_norm", "privacy"))
-
-
-@pytest.mark.parametrize("build", [Exchange, ddp.attach, local_steps.attach, local_steps.attach_fragments])
+@pytest.mark.parametrize(
+    "build",
+    [
+        Exchange, ddp.attach, fsdp.attach, elastic.attach, torchft.attach, local_steps.attach,
+        local_steps.attach_fragments,
+    ],
+)  # fmt: skip
 def test_every_argument_is_compared_or_may_differ(build: Any) -> None:
     """An argument that comes later is to be decided upon: see `alike.check_alike` and docs/before-you-run.md."""
     names = inspect.signature(build).parameters.keys()

@@ -120,3 +120,16 @@ def test_batches_are_drawn_example_by_example() -> None:
     assert abs(np.mean(sizes) - 100) < 5 and 5 < np.std(sizes) < 14
     with pytest.raises(ValueError, match="rate"):
         poisson_sample(10, 0.0)
+
+
+@pytest.mark.parametrize("noise", [math.nan, math.inf, 0.0, -1.0])
+def test_of_a_noise_that_is_none_nothing_is_claimed(noise: float) -> None:
+    """NaN compares false with everything, so that the search ended at once, with ε = 10⁻⁶."""
+    with pytest.raises(ValueError, match="noise_multiplier must be positive and finite"):
+        epsilon_of(noise, 10, 1e-5)
+
+
+@pytest.mark.parametrize("given", [{"epsilon": math.nan}, {"epsilon": math.inf}, {"delta": math.nan}, {"rate": 2.0}])
+def test_for_an_epsilon_that_is_none_no_noise_is_named(given: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"epsilon must be positive and finite, delta in \(0, 1\)"):
+        noise_multiplier_for(**{"epsilon": 1.0, "steps": 10, "delta": 1e-5, **given})  # type: ignore[arg-type]  # steps is whole

@@ -268,3 +268,11 @@ def _like_any(self: Any, params: list[nn.Parameter], lr: float) -> None:
 
 def _wrap(self: Any, optimizer: Optimizer) -> None:
     self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+
+def test_of_a_rate_of_zero_nothing_is_made() -> None:
+    """A script that sets its own warm-up begins with it; the model would never learn, and nothing would fail."""
+    with pytest.raises(ValueError, match="rate is 0 now, as at the start of a warm-up"):
+        gradvote.suggest_lr(AdamW(fresh(), lr=0.0), a.signum())
+    groups = [{"params": fresh(), "lr": 0.0}, {"params": fresh(), "lr": 0.01}]
+    assert gradvote.suggest_lr(AdamW(groups), a.signum()) == [0.0, pytest.approx(0.002)]

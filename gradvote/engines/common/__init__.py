@@ -6,6 +6,8 @@ training       all of the following together: the user's side of an engine
 parameters     which tensors are trained; what cannot be exchanged is refused
 device         gradients stay on the device where the votes began
 arguments      an algorithm, optimizers and the like were given, and not something else
+numbers        seeds, keys, times and counts are some
+terms          what all workers must be given alike, and how an error names what is not
 optimizers     learning rates of one optimizer or several
 trained        nothing was unfrozen or added after the start
 newcomers      nor were modules

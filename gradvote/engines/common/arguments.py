@@ -29,12 +29,25 @@ def check_algorithm(given: Any, where: str) -> None:
 
 
 def check_rule(algorithm: Algorithm, placement: str) -> None:
-    """Raise ValueError for a rule that needs whole vectors where each server holds a shard of them."""
+    """Raise ValueError for a rule that needs whole vectors where each server holds a shard of them.
+
+    TypeError for a placement that is no text.
+    """
+    if not isinstance(placement, str):
+        raise TypeError(f"placement is a name, such as 'sharded' or 'replicated'; got {placement!r}.")
     if not algorithm.aggregate.separable and placement == "sharded":
         raise ValueError(
             f"{algorithm.aggregate} needs every worker's whole vector at once, but with placement='sharded' each "
             "server has a shard of it. Use placement='central' or 'replicated' (elastic: 'replicated'), or a rule for "
             "each coordinate alone (a vote, a median, a trimmed mean)."
+        )
+
+
+def check_faults(faults: Any) -> None:
+    """Raise TypeError for what is no sequence of faults."""
+    if isinstance(faults, str) or not isinstance(faults, Sequence) or not all(hasattr(f, "check_real") for f in faults):
+        raise TypeError(
+            f"faults= takes a sequence of gradvote.faults.Faulty, such as (Faulty(Invert()),); got {faults!r}."
         )
 
 
@@ -101,14 +114,6 @@ def check_steps_alone(optimizers: Iterable[Optimizer], where: str) -> None:
                 f"{type(each).__name__} evaluates the loss again within its step (a closure), but {where} takes the "
                 "step itself, with what all agreed on. Use SGD or AdamW there."
             )
-
-
-def check_whole(name: str, given: Any, least: int, what: str) -> None:
-    """Raise TypeError or ValueError for what is no whole number, or below the `least`; `what` says what it is."""
-    if isinstance(given, bool) or not isinstance(given, int):
-        raise TypeError(f"{name} is {what}, a whole number from {least} on; got {given!r}.")
-    if given < least:
-        raise ValueError(f"{name} is {what}, at least {least}; got {given}.")
 
 
 def averages_itself(model: nn.Module) -> bool:

@@ -22,10 +22,12 @@ def check_max_norm(max_norm: float | None, algorithm: Algorithm) -> None:
     """Warn where a bound does nothing.
 
     Raises:
-        ValueError: it is no positive number.
+        TypeError, ValueError: it is no positive number.
     """
     if max_norm is None:
         return
+    if isinstance(max_norm, bool) or not isinstance(max_norm, int | float):
+        raise TypeError(f"max_norm is the bound of a gradient's norm, a number, or None; got {max_norm!r}.")
     if not 0 < max_norm < math.inf:
         raise ValueError(f"max_norm must be positive and finite, or None for no clipping; got {max_norm}.")
     if not minds_length(algorithm.up):

@@ -15,6 +15,7 @@ from gradvote.engines.common import whole_vectors
 from gradvote.engines.common.all_groups import Contexts, Payloads, States, flags_of
 from gradvote.engines.common.all_groups import Planes as AllPlanes
 from gradvote.engines.common.cuts import Cut, cut_of
+from gradvote.engines.common.numbers import check_seed
 from gradvote.engines.common.vectors import is_plain, joined, rates_of
 from gradvote.layout import Layout, layout_of, unit_of
 from gradvote.ragged import RaggedPlane
@@ -278,8 +279,10 @@ def protocol_for(
     """The protocol for these parameters, which are called by their numbers where they have no `names`.
 
     Raises:
-        ValueError: there is nothing to train.
+        TypeError: the seed is no whole number.
+        ValueError: there is nothing to train, or the seed is out of bounds.
     """
+    check_seed(seed)
     if not any(p.numel() for p in params):
         raise ValueError("There are no trainable parameters; at least one tensor must have requires_grad=True.")
     called = [str(i) for i in range(len(params))] if names is None else names

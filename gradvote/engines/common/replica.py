@@ -23,6 +23,7 @@ from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_byte
 from gradvote.engines.common.clipping import clipped
 from gradvote.engines.common.digests import Bytes
 from gradvote.engines.common.flat_buffer import FlatBuffer, flat_dtype, target_of
+from gradvote.engines.common.numbers import check_secret
 from gradvote.engines.common.own_step import OwnStep
 from gradvote.engines.common.parameter_check import EVERY, ParameterCheck
 from gradvote.engines.common.parameters import check_gradients, check_modules, parameters_of
@@ -80,6 +81,7 @@ class Replica:
         check_given(model, optimizer, algorithm)
         optimizers = check_optimizers(optimizer, WHERE)
         check_steps_alone(optimizers, "vote.step()")
+        check_secret(secret)
         self._lies = lies
         self.model, self.number, self.secret = model, number, secret
         parameters = parameters_of(model.named_parameters(), WHERE)

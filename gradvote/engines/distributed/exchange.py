@@ -14,6 +14,7 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
 from gradvote.engines.common.clipping import factor, shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
+from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
 from gradvote.engines.common.part import evenly_cut
@@ -111,6 +112,8 @@ class Exchange:
             self._session = self._opened(parameters, algorithm, placement, transport, seed, secret, faults)
             size = self._session.protocol.layout.size
             self._session.releases = releases_of(privacy, size, algorithm, secret, scaler, max_norm)
+            if chunks is not None:
+                check_whole("chunks", chunks, 1, "the number of parts in which a gradient travels")
             chunks = chunks if algorithm.aggregate.separable else 1
             self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch.ranks)
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks, pipeline.is_wide(algorithm))

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
 from gradvote.engines.common.errors import LinkBroken
+from gradvote.engines.common.numbers import check_seconds
 
 LISTENING = 3.0
 """How long the others are asked why they failed, in seconds."""
@@ -103,6 +104,7 @@ def private_group(group: dist.ProcessGroup | None, timeout: float) -> dist.Proce
         )
     if group is not None and dist.get_world_size(group) < dist.get_world_size():
         return None
+    check_seconds("timeout", timeout)
     wait = timedelta(seconds=timeout)
     new: dist.ProcessGroup = dist.new_group(timeout=wait, backend=dist.get_backend(group))
     return new

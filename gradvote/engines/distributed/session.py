@@ -8,6 +8,8 @@ import torch
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import releases
+from gradvote.engines.common.arguments import check_faults
+from gradvote.engines.common.numbers import check_secret
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.part import part_of
 from gradvote.engines.common.placement import Placement, block_sizes, served
@@ -48,6 +50,8 @@ class Session:
         faults: Sequence[Faulty],
         shifts: Callable[[Layout], Sequence[int]] | None = None,
     ) -> None:
+        check_secret(secret)
+        check_faults(faults)
         protocol = protocol_for(parameters.tensors, algorithm, seed, parameters.names)
         self.protocol = protocol if shifts is None else replace(protocol, shifts=tuple(shifts(protocol.layout)))
         self.names, self.transport, self.placement = tuple(parameters.names), transport, placement

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
@@ -15,7 +16,7 @@ class ExchangeOfStarts(Exchange):
     """An exchange of a start's parameters, on which `outer` steps; `alike` are the arguments of the local steps."""
 
     def __init__(
-        self, start: Start, algorithm: Algorithm, outer: Optimizer, *, alike: Mapping[str, object], **options: Any
+        self, start: nn.Module, algorithm: Algorithm, outer: Optimizer, *, alike: Mapping[str, object], **options: Any
     ) -> None:
         self._start, self._outer, self._alike = start, outer, alike
         super().__init__(start.named_parameters(), algorithm, **options)

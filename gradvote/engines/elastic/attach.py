@@ -10,7 +10,8 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # documented,
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_rule, check_weight
+from gradvote.engines.common.arguments import check_faults, check_rule, check_weight, in_words
+from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.replica import Replica, check_given
 from gradvote.engines.elastic.consensus.register import Register
@@ -26,7 +27,7 @@ from gradvote.engines.elastic.environment import (
 )
 from gradvote.engines.elastic.refusals import told_to_the_launcher
 from gradvote.engines.elastic.servers.placement import Placement, check_placement, server_of
-from gradvote.engines.elastic.timeouts import Timeouts
+from gradvote.engines.elastic.timeouts import Timeouts, timeouts_for
 from gradvote.engines.elastic.vote import ElasticVote
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian
@@ -107,17 +108,19 @@ def attach(
     check_placement(placement)
     check_rule(algorithm, placement)
     quorum = int(env(MIN_WORKERS) or 0) if min_workers is None else min_workers
+    _check_given(quorum, worker, workers, timeouts)
     if quorum < 1:
         raise ValueError(
             f"attach needs min_workers, at least 1: the fewest ballots that make a step; got {min_workers}. "
             "`gradvote launch --workers 3 --min-workers 2 train.py` starts a script with it; a script that is started "
             "by itself gives min_workers= and store=."
         )
-    times = timeouts or Timeouts(deadline, grace=min(0.2, deadline / 4))
+    times = timeouts or timeouts_for(deadline)
     register = Register(store_of(store, times.timeout, keys, worker), patience=times.timeout)
     number = number_of(worker, register)
     expected = workers or int(env(WORKERS, "WORLD_SIZE") or quorum)
     check_weight(algorithm, number)
+    check_faults(faults)
     for faulty in faults:
         faulty.check_real(expected, on_links=False)
     lies = tuple(faults), expected
@@ -127,3 +130,15 @@ def attach(
     naming, credentials = naming_of(keys, number, register), credentials_of(keys, number)
     place = host_of(host, credentials, insecure)
     return ElasticVote(server, register, place, quorum, expected, times, naming, credentials)
+
+
+def _check_given(quorum: object, worker: object, workers: object, timeouts: object) -> None:
+    """Raise TypeError or ValueError for what is no number of workers, or no timeouts."""
+    if isinstance(quorum, bool) or not isinstance(quorum, int):
+        raise TypeError(f"min_workers is the fewest ballots that make a step, a whole number; got {quorum!r}.")
+    if worker is not None:
+        check_whole("worker", worker, 0, "this worker's number")
+    if workers is not None:
+        check_whole("workers", workers, 1, "how many are expected at the start")
+    if timeouts is not None and not isinstance(timeouts, Timeouts):
+        raise TypeError(f"timeouts= takes a gradvote.elastic.Timeouts; got {in_words(timeouts)}.")

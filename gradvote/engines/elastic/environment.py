@@ -42,6 +42,8 @@ def store_of(
     secret = b"" if text is None else checked_secret(text)
     if isinstance(store, Store):
         return storage_on(store, secret)
+    if store is not None and not isinstance(store, str):
+        raise TypeError(f"store= takes a torch Store, or HOST:PORT of one; got {store!r}.")
     address = store or env(STORE)
     if address is None and "MASTER_ADDR" in os.environ:
         address = joined(os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT", ""))

@@ -91,6 +91,10 @@ class Launcher:
     ) -> None:
         if insecure and keys is not None:
             raise ValueError("insecure is for runs without keys; leave out --keys or --insecure.")
+        if workers < 1 or max_restarts < 0:
+            raise ValueError(
+                f"There must be at least 1 worker, and max_restarts at least 0; got {workers} and {max_restarts}."
+            )
         if not 1 <= min_workers <= workers:
             raise ValueError(f"min_workers must be between 1 and workers ({workers}); got {min_workers}.")
         if not command:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from gradvote.engines.common.numbers import check_seconds
+
 
 class TooFewWorkers(RuntimeError):
     """Fewer than `min_workers` could be brought together in time; nothing of the step was applied."""
@@ -44,6 +46,8 @@ class Timeouts:
         return self.deadline + 3 * self.grace
 
     def __post_init__(self) -> None:
+        for name in ("deadline", "grace", "gather", "timeout"):
+            check_seconds(name, getattr(self, name))
         if not 0 < self.grace < self.deadline < self.timeout:
             raise ValueError(
                 f"The timeouts must rise from grace to deadline to timeout; got grace {self.grace}, deadline "
@@ -55,3 +59,13 @@ class Timeouts:
             f"closed connection: at once; silent worker: {self.deadline:g} s (deadline) + {self.grace:g} s (grace); "
             f"founders wait {self.gather:g} s for each other; too few workers: error after {self.timeout:g} s"
         )
+
+
+def timeouts_for(deadline: float) -> Timeouts:
+    """Those with this deadline.
+
+    Raises:
+        TypeError, ValueError: it is no time, or as long as the longest one.
+    """
+    check_seconds("deadline", deadline)
+    return Timeouts(deadline, grace=min(0.2, deadline / 4))

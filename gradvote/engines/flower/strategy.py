@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gradvote.aggregators.weights import capped
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_algorithm, check_members
+from gradvote.engines.common.numbers import check_seed, check_whole
 from gradvote.engines.flower import checkpoint, metrics
 from gradvote.engines.flower.asking import Asked, Asking
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
@@ -91,6 +92,12 @@ class GradVote(Strategy):
             raise unknown("weights", weights, WEIGHTS)
         if weights != "equal" and not hasattr(algorithm.aggregate, "weights"):
             raise ValueError(f"{algorithm.aggregate} takes no weights; use weights='equal'.")
+        check_seed(seed)
+        check_whole("min_voters", min_voters, 1, "the fewest ballots that decide a round")
+        if local_steps is not None:
+            check_whole("local_steps", local_steps, 1, "what train functions are told as config['local-steps']")
+        if isinstance(voted, str) or (voted is not None and not voted):
+            raise ValueError(f"voted takes the names of the arrays that are trained, at least one; got {voted!r}.")
         if min_voters < 1 or not 0 <= fraction_train <= 1 or not 0 <= fraction_evaluate <= 1 or not 0 < cap <= 1:
             raise ValueError(
                 f"min_voters must be at least 1, fractions in [0, 1] and cap in (0, 1]; got {min_voters}, "

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.errors import LinkBroken
+from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
@@ -259,6 +260,5 @@ def _number(worker: int | None) -> int:
             f"{' or '.join(NUMBERS)}."
         )
     number = int(text or 0) if worker is None else worker
-    if number < 0:
-        raise ValueError(f"The number of a worker must be at least 0; got {number}.")
+    check_whole("worker", number, 0, "this replica group's number")
     return number

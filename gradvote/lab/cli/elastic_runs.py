@@ -12,6 +12,7 @@ from rich.progress import Progress, TaskID
 
 from gradvote.engines.common.arguments import check_members, check_rule
 from gradvote.engines.elastic.launcher import Launcher
+from gradvote.engines.elastic.timeouts import timeouts_for
 from gradvote.lab.cli.script import Script
 from gradvote.lab.cli.showing import Ended
 from gradvote.lab.cli.watch import columns, news_of
@@ -31,6 +32,7 @@ def start_elastic(config: Config, folder: Path, overwrite: bool, command: str, s
     quorum = config.workers // 2 + 1 if script.min_workers is None else script.min_workers
     kills, stops = kills_of(script.kill, config), stops_of(script.stop, config)
     deadline = 2.0 if script.deadline is None else script.deadline
+    timeouts_for(deadline)
     place = RunFolder(folder)
     job = Job(config.to_json(), str(folder), command, None, deadline, resume, kills, stops)
     console = Console(highlight=False)

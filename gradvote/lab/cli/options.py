@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter, Token
 
 from gradvote import algorithms, faults
-from gradvote.arguments import assignment, checked, hints_of, parse_spec
+from gradvote.arguments import assignments, checked, hints_of, parse_spec
 from gradvote.errors import unknown
 from gradvote.lab.data import describe, partition_options
 from gradvote.lab.models import describe_model, is_foreign
@@ -174,7 +174,7 @@ def shared_options(options: Options) -> dict[str, Any]:
             raise unknown(f"option of the noise {noise}", key, _NOISE)
     named = {"noise_std": _noise(options.noise_std), "noise": noise or None, "zero": options.zero}
     given = {k: v for k, v in named.items() if v is not None} | {_NOISE[k]: v for k, v in own.items()}
-    return given | dict(map(assignment, options.set))
+    return given | assignments(options.set)
 
 
 def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:

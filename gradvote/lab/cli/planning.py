@@ -43,14 +43,15 @@ def plan(
     for name in algorithms:
         catalogue.option_names(name)
     from gradvote.lab.advice import Way, advise, sentence
-    from gradvote.lab.plan import DEFAULT, Link, Plan, measure, predict
+    from gradvote.lab.plan import DEFAULT, Link, Plan, check_plan, measure, predict
     from gradvote.rounding import with_state_dtype
 
     link = Link(rate, delay_of_link)
+    check_plan(d, workers, link, seconds, local_steps, shards, fragments, delay)
+    made = {name: with_state_dtype(catalogue.create(name), state_dtype) for name in algorithms or DEFAULT}
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
-        made = {name: with_state_dtype(catalogue.create(name), state_dtype) for name in algorithms or DEFAULT}
         work = {name: measure(algorithm) for name, algorithm in made.items()}
 
     def plan_of(way: Way) -> Plan:

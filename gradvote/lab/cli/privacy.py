@@ -1,5 +1,6 @@
 """`gradvote privacy`: what rounds with noise cost in privacy, and how much noise a budget asks for."""
 
+import math
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -26,15 +27,17 @@ def privacy(
 ) -> None:
     """Give ε of T releases with noise σ·C, or the σ that an ε allows; exact for rate 1, else by PLD (seconds)."""
     from gradvote.privacy import epsilon_of, noise_multiplier_for
+    from gradvote.privacy.account import MOST
 
     if (noise_multiplier is None) == (epsilon is None):
         raise ValueError(
             "Give either --noise-multiplier, to learn epsilon, or --epsilon, to learn the noise multiplier."
         )
-    if steps < 1 or not 0 < rate <= 1 or max_norm <= 0 or (noise_multiplier is not None and noise_multiplier <= 0):
+    noise = 1.0 if noise_multiplier is None else noise_multiplier
+    if not 1 <= steps <= MOST or not 0 < rate <= 1 or not 0 < max_norm < math.inf or not 0 < noise < math.inf:
         raise ValueError(
-            f"steps must be at least 1, rate in (0, 1], max-norm and noise-multiplier positive; got {steps}, {rate}, "
-            f"{max_norm} and {noise_multiplier}."
+            f"steps must be from 1 to {MOST:g}, rate in (0, 1], max-norm and noise-multiplier positive and finite; got "
+            f"{steps}, {rate}, {max_norm} and {noise_multiplier}."
         )
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Composing privacy losses"):

@@ -42,6 +42,7 @@ def reproduce(
     import torch  # --help works at once
 
     from gradvote.lab.cli.progress import Shown  # --help works at once
+    from gradvote.lab.cli.showing import check_threads  # --help works at once
     from gradvote.lab.experiments import session  # --help works without the extras report and theory
     from gradvote.lab.experiments.claim import SCALES  # --help works without the extras report and theory
     from gradvote.lab.experiments.crew import Crew  # --help works without the extras report and theory
@@ -53,6 +54,7 @@ def reproduce(
     for option, value in (("threads", threads), ("processes", processes)):
         if value < 1:
             raise ValueError(f"{option} must be at least 1; got {value}.")
+    check_threads(threads)
     torch.set_num_threads(threads)
     size, findings = session.scale_named(scale), []
     chosen = session.expand(claims, size)

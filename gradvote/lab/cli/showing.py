@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gradvote.lab.train import Progress, Run
 
 SPEC = "NAME, or NAME:key=value,... with its options and lr; see `gradvote list algorithms`."
+MOST_THREADS = 64
+"""Threads that may be asked for on any machine; with some thousands the process would end without a word."""
 Out = Annotated[Path, option("Output", "Folder of the runs' folders.", "runs")]
 Overwrite = Annotated[bool, option("Output", "Replace runs of that name.", negative=())]
 Events = Annotated[bool, option("Output", "Write TensorBoard event files too.", negative=())]
@@ -48,6 +50,9 @@ def check_threads(threads: int | None) -> None:
     """Raise ValueError for a number of threads that cannot be."""
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1; got {threads}.")
+    most = max(MOST_THREADS, 4 * (os.cpu_count() or 1))
+    if threads is not None and threads > most:
+        raise ValueError(f"threads must be at most {most} on this machine, which could not start more; got {threads}.")
 
 
 def use_threads(threads: int | None) -> None:
