@@ -7,7 +7,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
-from gradvote.engines.common.start import Start
 from gradvote.engines.common.terms import optimizer_terms
 from gradvote.engines.distributed.exchange import Exchange
 
