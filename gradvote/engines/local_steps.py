@@ -241,9 +241,9 @@ class LocalSteps:
     @torch.no_grad()
     def _propose(self) -> None:
         """Make the way since the start its gradient; the start has the buffers that a newcomer will need."""
+        self._start.settle()
         self._newcomers.check_model()
         self._check_kinds()
-        self._start.settle()
         for own, agreed in self._buffers:
             agreed.copy_(own)
         for pair in self._params:

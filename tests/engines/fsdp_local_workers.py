@@ -191,9 +191,29 @@ def refusals(mesh: Mesh) -> dict[str, str]:
     }
 
 
+def evaluated(mesh: Mesh) -> tuple[Tensor, Tensor]:
+    """After a forward pass alone FSDP leaves whole parameters in the root: at the end of a round, and of the run."""
+
+    def look(script: Script) -> Callable[[int], None]:
+        @torch.no_grad()
+        def before(step: int) -> None:
+            script.model(gradients(mesh.replica, step))
+
+        return before
+
+    plain, looked = (Script(mesh, "dist-ef-sgdm", True) for _ in range(2))
+    steps = range(EVERY * ROUNDS)
+    return whole(looked.train(steps, look(looked)).model), whole(plain.train(steps).model)
+
+
 def everything(folder: str) -> None:
     mesh = Mesh(2)
     found: dict[str, Any] = {name: equals(mesh, name) for name in NAMES}
-    found |= {"spoilt": spoilt(mesh), "raw": raw_gradients(mesh), "refusals": refusals(mesh)}
+    found |= {
+        "spoilt": spoilt(mesh),
+        "raw": raw_gradients(mesh),
+        "evaluated": evaluated(mesh),
+        "refusals": refusals(mesh),
+    }
     found |= resumed(mesh, folder)
     torch.save(found, f"{folder}/{dist.get_rank()}.pt")

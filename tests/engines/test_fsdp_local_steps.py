@@ -17,7 +17,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(4)]
 
 
-@pytest.mark.parametrize("case", [*NAMES, "spoilt", "raw"])
+@pytest.mark.parametrize("case", [*NAMES, "spoilt", "raw", "evaluated"])
 def test_shards_go_as_whole_replicas_do(ranks: list[Any], case: str) -> None:
     for rank, own in enumerate(ranks):
         found, expected = own[case]
@@ -40,7 +40,7 @@ def test_a_round_goes_on_from_its_middle_to_the_same_bits(ranks: list[Any], case
         ("delay", "A delay needs workers that stay and have the whole model"),
         ("max_norm", "Local steps of a sharded model take no max_norm=: the norm of a replica's whole way"),
         ("shards' own group", "shards of one replica"),
-        ("replaced", "came into the model after the votes had begun"),
+        ("replaced", "is another tensor than when the local steps were attached"),
         ("moved", "is another tensor than when the local steps were attached"),
         ("fragments", "Each fragment has an exchange of its own"),
     ],
