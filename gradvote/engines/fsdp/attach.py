@@ -1,6 +1,7 @@
 """`gradvote.fsdp.attach`: votes between the replicas of a model that each of them shards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -114,9 +115,10 @@ def attach(
     _check_same_replica(shards, transport)
     terms: dict[str, object] = {"check_parameters_every": check_parameters_every, "init_sync": init_sync}
     terms |= training.terms(check_parameters_every is not None)
-    session.check_alike(local, terms)
     told = {"algorithm": algorithm, "seed": seed, "placement": placement, "max_norm": max_norm, **terms}
-    check_terms(shards.transport, told, "The ranks of one replica")
+    with _on_all_ranks(shards, transport) as refused:
+        refused(lambda: session.check_alike(local, terms))
+        refused(lambda: check_terms(shards.transport, told, "The ranks of one replica"))
     if init_sync:
         make_alike(transport, local, owners.buffers_of(model.modules()))
     owners.warn_of_statistics(model.modules(), STATISTICS, stacklevel=2)
@@ -125,6 +127,32 @@ def attach(
     vote = FSDPVote(training, session, watch, shards, checkpoints, comparison)
     hook(model, wholes, vote)
     return vote
+
+
+@contextmanager
+def _on_all_ranks(shards: ShardRanks, transport: Transport) -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Comparisons of groups that cross: all are made, and afterwards all ranks go on, or none.
+
+    Raises:
+        ValueError: the first that was raised here.
+        RuntimeError: ranks elsewhere were given different things.
+    """
+    errors: list[ValueError] = []
+
+    def check(compare: Callable[[], None]) -> None:
+        try:
+            compare()
+        except ValueError as error:
+            errors.append(error)
+
+    yield check
+    elsewhere = transport.any(shards.transport.any(bool(errors)))
+    if errors:
+        raise errors[0]
+    if elsewhere:
+        raise RuntimeError(
+            "The vote was attached on no rank, as other ranks were given different things: their errors say what."
+        )
 
 
 def _group_of(given: Any) -> dist.ProcessGroup:
