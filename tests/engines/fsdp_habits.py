@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.distributed.fsdp import fully_shard
@@ -191,5 +192,7 @@ def refusals(mesh: Mesh) -> dict[str, str]:
         "no group": text(other, group=None),
         "swapped": text(algorithms.signsgd(), other),
         "seeds": text(other, seed=mesh.replica),
+        "one rank": text(other, seed=int(dist.get_rank() == 1)),
+        "a bound in one shard": text(other, max_norm=[None, 1.0][dist.get_rank() % 2]),
         "exchange": text_of(lambda: Exchange(other.parameters(), algorithms.signsgd(), group=replicas)),
     }

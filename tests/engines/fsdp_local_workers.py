@@ -182,6 +182,7 @@ def refusals(mesh: Mesh) -> dict[str, str]:
         "another engine": of(sharded(), engine="distributed", group=None),
         "delay": of(sharded(), delay=1),
         "max_norm": of(sharded(), max_norm=1.0),
+        "one rank's own H": of(sharded(), every=5 if dist.get_rank() == 3 else 4),
         "shards' own group": of(sharded(), group=mesh.shard),
         "replaced": text_of(lambda: replaced.train(range(1, EVERY))),
         "moved": text_of(lambda: moved.train(range(EVERY))),

@@ -126,7 +126,9 @@ def test_what_is_changed_after_the_start_is_seen(ranks: list[Any]) -> None:
         ("two dimensions", "a mesh of one dimension, that across replicas"),
         ("no group", "group= takes the process group of the ranks that have the same shard"),
         ("swapped", "got an Algorithm. The arguments are in another order"),
-        ("seeds", "Rank 1 was given something else than rank 0: seed 1 (on rank 0: 0)"),
+        ("seeds", "Rank 3 was given something else than rank 1: seed 1 (on rank 1: 0)"),
+        ("one rank", "given something else than rank 1: seed 0 (on rank 1: 1)"),
+        ("a bound in one shard", "given different things: rank 1 has max_norm 1.0 (on rank 0: None)"),
         ("exchange", "vote by gradvote.fsdp.attach"),
     ],
 )

@@ -48,3 +48,10 @@ def test_a_round_goes_on_from_its_middle_to_the_same_bits(ranks: list[Any], case
 def test_what_cannot_be_is_refused(ranks: list[Any], case: str, text: str) -> None:
     for own in ranks:
         assert text in own["refusals"][case]
+
+
+def test_what_one_rank_was_given_otherwise_is_told_to_all(ranks: list[Any]) -> None:
+    """Rank 1 is its neighbour across replicas, rank 2 within its own one; rank 0 compares with neither of them."""
+    texts = [own["refusals"]["one rank's own H"] for own in ranks]
+    assert "as other ranks were given different things" in texts[0]
+    assert all("every 5 (on rank" in text or "every 4 (on rank" in text for text in texts[1:]), texts

@@ -29,9 +29,10 @@ def check_alike(transport: Transport, parameters: Parameters, terms: Terms, vers
     if not other:
         return
     what = _versions(rows) or [*_terms(transport, texts, other), *_parameters(transport, described, rows)]
+    first, *others = _numbers(transport, [0, *other])
     raise ValueError(
-        f"Rank {', '.join(map(str, other))} was given something else than rank 0: {'; '.join(what)}. All ranks must "
-        "build the vote with the same algorithm, seed, placement, options and parameters, in the same order."
+        f"Rank {', '.join(others)} was given something else than rank {first}: {'; '.join(what)}. All ranks must build "
+        "the vote with the same algorithm, seed, placement, options and parameters, in the same order."
     )
 
 
@@ -46,8 +47,8 @@ def check_terms(transport: Transport, terms: Terms, who: str) -> None:
     other = [rank for rank, own in enumerate(rows) if bool((own != rows[0]).any())]
     if other:
         raise ValueError(
-            f"{who} were given different things: {'; '.join(_terms(transport, texts, other))}. Give all of them the "
-            "same."
+            f"{who} were given different things: rank {', '.join(_numbers(transport, other))} has "
+            f"{'; '.join(_terms(transport, texts, other))}. Give all of them the same."
         )
 
 
@@ -63,7 +64,13 @@ def _terms(transport: Transport, texts: Mapping[str, str], other: Sequence[int])
     longest = int(transport.gather(torch.tensor([len(raw)], device=CPU)).max())
     padded = torch.frombuffer(bytearray(raw.ljust(longest)), dtype=torch.uint8)
     said = [json.loads(own.numpy().tobytes()) for own in transport.gather(padded)]
-    return differences(said[other[0]], said[0], "on rank 0")
+    return differences(said[other[0]], said[0], f"on rank {_numbers(transport, [0])[0]}")
+
+
+def _numbers(transport: Transport, ranks: Sequence[int]) -> list[str]:
+    """The numbers in the job of ranks of the group."""
+    known = dist.get_process_group_ranks(transport.group)
+    return [str(known[rank]) for rank in ranks]
 
 
 def _parameters(transport: Transport, described: Sequence[str], rows: Tensor) -> list[str]:

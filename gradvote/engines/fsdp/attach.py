@@ -24,7 +24,7 @@ from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.fsdp.checkpoint import Checkpoints
-from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of
+from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of, on_all_ranks
 from gradvote.engines.fsdp.local import (
     check_group,
     check_not_empty,
@@ -111,9 +111,10 @@ def attach(
     check_same_replica(shards, transport)
     terms: dict[str, object] = {"check_parameters_every": check_parameters_every, "init_sync": init_sync}
     terms |= training.terms(check_parameters_every is not None)
-    session.check_alike(local, terms)
     told = {"algorithm": algorithm, "seed": seed, "placement": placement, "max_norm": max_norm, **terms}
-    check_terms(shards.transport, told, "The ranks of one replica")
+    with on_all_ranks(shards, transport) as refused:
+        refused(lambda: session.check_alike(local, terms))
+        refused(lambda: check_terms(shards.transport, told, "The ranks of one replica"))
     if init_sync:
         make_alike(transport, local, owners.buffers_of(model.modules()))
     owners.warn_of_statistics(model.modules(), STATISTICS, stacklevel=2)

@@ -1,5 +1,7 @@
 """Whether the groups across replicas and within them are what the votes of a sharded model need."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,4 +52,30 @@ def check_same_replica(shards: ShardRanks, transport: Transport) -> None:
         raise ValueError(
             f"The groups do not fit: the ranks of this replica are workers {numbers[:, 0].tolist()} of "
             f"{numbers[:, 1].tolist()}, and the ranks of this group have the shards {own[:, 0].tolist()}. {MEND}"
+        )
+
+
+@contextmanager
+def on_all_ranks(shards: ShardRanks, transport: Transport) -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Comparisons of groups that cross: all are made, and afterwards all ranks go on, or none.
+
+    Raises:
+        Exception: the first that was raised here.
+        RuntimeError: ranks elsewhere were given different things.
+    """
+    errors: list[Exception] = []
+
+    def check(compare: Callable[[], None]) -> None:
+        try:
+            compare()
+        except Exception as error:
+            errors.append(error)
+
+    yield check
+    elsewhere = transport.any(shards.transport.any(bool(errors)))
+    if errors:
+        raise errors[0]
+    if elsewhere:
+        raise RuntimeError(
+            "The vote was attached on no rank, as other ranks were given different things: their errors say what."
         )

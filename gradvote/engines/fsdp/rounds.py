@@ -1,6 +1,6 @@
 """Rounds of local steps between the replicas of a sharded model: each rank votes on how far its shard was led."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,20 +9,24 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
-from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Parameters
-from gradvote.engines.common.placement import Placement
 from gradvote.engines.distributed.alike import check_terms
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.starts import ExchangeOfStarts
 from gradvote.engines.distributed.together import together
+from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.fsdp.checkpoint import Checkpoints
-from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of
+from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of, on_all_ranks
 from gradvote.engines.fsdp.local import check_group, check_not_empty, shifts_of
 from gradvote.engines.fsdp.replica import ShardRanks
 from gradvote.engines.fsdp.start import ShardedStart
-from gradvote.faults import Faulty
-from gradvote.rounding import StateDtype
+
+OPTIONS = frozenset({"placement", "init_sync", "seed", "secret", "state_dtype", "faults", "check_parameters_every"})
+WHY_NOT = {
+    "privacy": "a bound on a replica's whole way would have to be agreed on by its shards, and its noise too",
+    "max_norm": "the norm of a replica's whole way is known to no rank alone",
+    "scaler": "the inner optimizer has stepped, and ways are in the units of the model",
+}
 
 
 class ShardedRounds(ExchangeOfStarts):
@@ -39,16 +43,14 @@ class ShardedRounds(ExchangeOfStarts):
         *,
         alike: Mapping[str, object],
         group: dist.ProcessGroup | DeviceMesh,
-        placement: Placement = "sharded",
-        init_sync: bool = True,
-        seed: int = 0,
-        secret: bytes | None = None,
-        state_dtype: StateDtype = None,
-        faults: Sequence[Faulty] = (),
-        check_parameters_every: int | None = EVERY,
-        **refused: Any,
+        **options: Any,
     ) -> None:
-        _check_options(refused)
+        """`options` are those of `Exchange` that `OPTIONS` has.
+
+        Raises:
+            ValueError: another option, groups that do not fit, or ranks that were given different things.
+        """
+        _check_options(options)
         own_group = group_of(group)
         trained = {name: p for name, p in start.named_parameters() if name in start.wholes}
         self._shards = ShardRanks(next(iter(start.wholes.values())).device_mesh.get_group())
@@ -57,13 +59,11 @@ class ShardedRounds(ExchangeOfStarts):
             check_group(self._shards.watch.ranks, dist.get_process_group_ranks(own_group))
             check_not_empty(Parameters([*trained], [*trained.values()], []))
             check_rule(algorithm)
-        super().__init__(
-            start, algorithm, outer, alike=alike, optimizer=outer, placement=placement, init_sync=init_sync,
-            group=own_group, seed=seed, secret=secret, state_dtype=state_dtype, faults=faults,
-            check_parameters_every=check_parameters_every,
-        )  # fmt: skip
-        told = {"algorithm": algorithm, "seed": seed, "placement": placement, **self._terms(True)}
-        check_terms(self._shards.transport, told, "The ranks of one replica")
+        told = {"algorithm": algorithm, **alike, **{k: v for k, v in options.items() if k not in ("secret", "faults")}}
+        begin = partial(super().__init__, start, algorithm, outer, alike=alike, optimizer=outer, group=own_group)
+        with on_all_ranks(self._shards, Transport(own_group)) as refused:
+            refused(lambda: check_terms(self._shards.transport, told, "The ranks of one replica"))
+            refused(lambda: begin(**options))
         check_same_replica(self._shards, self._session.transport)
         self._checkpoints = Checkpoints(self._session, {name: start.wholes[name] for name in self._session.names})
 
@@ -95,10 +95,6 @@ class ShardedRounds(ExchangeOfStarts):
 
 
 def _check_options(given: Mapping[str, Any]) -> None:
-    for name in given:
-        why = {
-            "privacy": "a bound on a replica's whole way would have to be agreed on by its shards, and its noise too",
-            "max_norm": "the norm of a replica's whole way is known to no rank alone",
-            "scaler": "the inner optimizer has stepped, and ways are in the units of the model",
-        }.get(name, "there is no such option")
+    for name in given.keys() - OPTIONS:
+        why = WHY_NOT.get(name, f"the options are {', '.join(sorted(OPTIONS))}")
         raise ValueError(f"Local steps of a sharded model take no {name}=: {why}. Leave it out.")
