@@ -15,10 +15,12 @@ from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.absences import GivenUp, Reason, Why, WhyGivenUp
 from gradvote.engines.elastic.consensus.members import Member, Proof
+from gradvote.engines.elastic.consensus.presence import Presence, presence_from
 from gradvote.engines.elastic.consensus.records import Outcome, Record, held_from, held_to_json, record_from
 from gradvote.engines.elastic.net import greetings
 from gradvote.engines.elastic.net.channels import Channel
 from gradvote.engines.elastic.net.frames import Frame, FrameKind, read
+from gradvote.engines.elastic.net.local_processes import has_ended, own_name
 from gradvote.engines.elastic.peers import connected_from_bytes
 from gradvote.engines.elastic.snapshots import (
     DecidedStep,
@@ -108,6 +110,16 @@ def round_trip(text: bytes) -> None:
     """A record that was read is written as the same one."""
     record = record_from(text)
     assert record_from(record.to_json()) == record
+
+
+def place(text: bytes) -> None:
+    found = presence_from(text.decode(errors="replace"))
+    assert presence_from(found.to_json()) == found
+
+
+def _process_names() -> Sequence[bytes]:
+    own = own_name() or "boot:1:2/3/4"
+    return [own.encode(), own.rsplit("/", 1)[0].encode() + b"/1"]
 
 
 def lists(text: bytes) -> None:
@@ -224,6 +236,7 @@ def _hellos() -> Sequence[bytes]:
 
 
 TEXT = (ValueError,)
+PLACE = Presence(3, 1, "127.0.0.1", 4000, 7, "state", {"0": "memory"}, "boot:1:2/3/4", {"seed": "0"})
 _messages = Messages()
 TARGETS: Sequence[Target] = (
     Target("frames", stream, (OSError,), streams),
@@ -234,6 +247,8 @@ TARGETS: Sequence[Target] = (
     Target("snapshots", snapshot, TEXT, lambda: [_snapshot().pack()]),
     Target("steps", decided_step_from, TEXT, _steps),
     Target("sharded steps", sharded_step_from, TEXT, lambda: [ShardedStep(RECORD, (b"one", b"two")).pack()]),
+    Target("places", place, (ValueError,), lambda: [PLACE.to_json().encode()]),
+    Target("names of processes", lambda raw: has_ended(raw.decode(errors="replace"), "127.0.0.1"), (), _process_names),
     Target("register questions", question, TEXT, lambda: [Question(FIRST, "slots/1/2/0", "{}").pack()]),
     Target("register answers", answer, TEXT, lambda: [Answer(VALUE, "{}").pack(), Answer(NO_ENTRY).pack()]),
     Target("small parsers", small_parsers, (), lambda: [shards_to_bytes([0, 1, 4]) * 4, rates_to_bytes([0.1, 0.2])]),
