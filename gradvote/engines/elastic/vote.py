@@ -182,7 +182,7 @@ class ElasticVote:
         self._node.membership.resume(slot)
 
     def _check_entered(self) -> None:
-        if self._left or not self._node.me.ticket:
+        if self._left or not (self._node.me.ticket or self._node.inside):
             when = "after its `with` block" if self._left else "before the vote was entered"
             raise RuntimeError(
                 f"step() was called {when}: this worker is no member of the run. Keep the loop inside `with vote:` (of "

@@ -91,7 +91,7 @@ def test_who_trains_with_another_placement_is_refused(tmp_path: Path) -> None:
         run.until(lambda: run.at(0) >= 1)
         run.start(2, placement="replicated")
         run.until(lambda: bool(run.lines(2, "error")))
-        assert "or another placement" in run.lines(2, "error")[0]
+        assert "trains with other settings than this one: placement " in run.lines(2, "error")[0]
         run.finish(0, 1)
 
 

@@ -1,0 +1,25 @@
+"""A vote is entered once, and steps inside: everything else is answered at once, not after a timeout."""
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in torch's `__all__`
+
+from gradvote import algorithms
+from gradvote.elastic import attach
+
+
+def test_a_vote_is_entered_once_and_steps_inside() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    vote = attach(model, optimizer, algorithms.signsgd(), min_workers=1, worker=0, store=HashStore(), deadline=0.2)
+    with pytest.raises(RuntimeError, match="before the vote was entered"):
+        vote.step()
+    with vote:
+        model(torch.ones(4, 3)).sum().backward()
+        vote.step()
+        with pytest.raises(RuntimeError, match="was entered already, and that is done once"):
+            vote.__enter__()
+    assert vote.step_number == 1
+    with pytest.raises(RuntimeError, match="after its `with` block"):
+        vote.step()
