@@ -1,5 +1,6 @@
 """One core, no deadlines, the same examples every time, Triton interpreted, and Ctrl-C heard."""
 
+import gc
 import os
 import signal
 
@@ -14,6 +15,12 @@ settings.register_profile("gradvote", deadline=None, derandomize=True, max_examp
 settings.load_profile("gradvote")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now need not be searched again and again, by the collector and by engines for live modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
