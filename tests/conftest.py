@@ -18,7 +18,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now need not be searched again and again, by the collector and by engines for live modules."""
+    """What is imported by now need not be searched again, by the collector and by engines for live modules."""
     gc.collect()
     gc.freeze()
 
