@@ -1,5 +1,6 @@
 """What the spawned ranks of the tests of local steps run on sharded models: two replicas of two shards."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -99,7 +100,7 @@ def spoilt(mesh: Mesh) -> tuple[Tensor, Tensor]:
     found = []
     for sharded in (True, False):
         script = Script(mesh, "dist-ef-sgdm", sharded)
-        with suppress_warnings():
+        with warnings.catch_warnings(action="ignore"):
             found.append(whole(script.train(range(EVERY * ROUNDS), spoil(script)).model))
     return found[0], found[1]
 

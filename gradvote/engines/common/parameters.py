@@ -6,8 +6,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 
-from gradvote.engines.common.arguments import in_words
+from gradvote.core import Algorithm
+from gradvote.engines.common.arguments import (
+    check_algorithm,
+    check_members,
+    check_model,
+    check_optimizers,
+    in_words,
+)
 from gradvote.staging import device_of
 
 Named = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
@@ -102,3 +110,17 @@ def _check_dense(name: str, p: Tensor) -> None:
         )
     if p.layout != torch.strided or not p.is_floating_point():
         raise ValueError(f"The parameter {name!r} is {p.layout}, {p.dtype}; only dense real parameters are exchanged.")
+
+
+def check_given(model: nn.Module, optimizer: Optimizer | Sequence[Optimizer], algorithm: Algorithm, where: str) -> None:
+    """Whether these can be trained together, by workers that come and go.
+
+    Raises:
+        TypeError: something else was given.
+        ValueError: a wrapped model or optimizer, or sparse gradients.
+    """
+    check_model(model, where)
+    check_optimizers(optimizer, where)
+    check_algorithm(algorithm, where)
+    check_members(algorithm)
+    check_modules(model)

@@ -1,6 +1,5 @@
 """What every member holds alike: model, optimizer and server state; and a worker's own memory, which is its alone."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +12,6 @@ from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload
 from gradvote.engines.common import releases, shared_state, worker_faults
 from gradvote.engines.common.arguments import (
-    check_algorithm,
-    check_members,
-    check_model,
     check_optimizers,
     check_steps_alone,
 )
@@ -26,13 +22,13 @@ from gradvote.engines.common.flat_buffer import FlatBuffer, flat_dtype, target_o
 from gradvote.engines.common.numbers import check_secret
 from gradvote.engines.common.own_step import OwnStep
 from gradvote.engines.common.parameter_check import EVERY, ParameterCheck
-from gradvote.engines.common.parameters import check_gradients, check_modules, parameters_of
+from gradvote.engines.common.parameters import check_given, check_gradients, parameters_of
 from gradvote.engines.common.payloads import check_alike, moved, stack, states_on
 from gradvote.engines.common.protocol import Planes, protocol_for
 from gradvote.engines.common.releases import releases_of
 from gradvote.engines.common.shared_state import copied
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.common.terms import kinds
+from gradvote.engines.common.terms import member_terms
 from gradvote.engines.common.training import Training
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian
@@ -42,20 +38,6 @@ from gradvote.wire import Kind, WireError
 VERSION = 2
 WHERE = "attach(model, optimizer, algorithm)"
 AGAIN = "start all workers again from a checkpoint, with that parameter in the model and in the optimizer"
-
-
-def check_given(model: nn.Module, optimizer: Optimizer | Sequence[Optimizer], algorithm: Algorithm) -> None:
-    """Whether these can be trained together.
-
-    Raises:
-        TypeError: something else was given.
-        ValueError: a wrapped model or optimizer, or sparse gradients.
-    """
-    check_model(model, WHERE)
-    check_optimizers(optimizer, WHERE)
-    check_algorithm(algorithm, WHERE)
-    check_members(algorithm)
-    check_modules(model)
 
 
 class Replica:
@@ -78,7 +60,7 @@ class Replica:
         check_every: int | None = EVERY,
         privacy: Gaussian | None = None,
     ) -> None:
-        check_given(model, optimizer, algorithm)
+        check_given(model, optimizer, algorithm, WHERE)
         optimizers = check_optimizers(optimizer, WHERE)
         check_steps_alone(optimizers, "vote.step()")
         check_secret(secret)
@@ -101,17 +83,8 @@ class Replica:
 
     @property
     def terms(self) -> dict[str, object]:
-        """What all workers must be given alike. Rates are agreed on in each step, so they may differ."""
-        protocol, optimizers = self.protocol, self.optimizers
-        shapes = hashlib.blake2b(repr(protocol.tensors).encode(), digest_size=4).hexdigest()
-        return {
-            "algorithm": protocol.algorithm,
-            "seed": protocol.seed,
-            "parameters": f"{len(self.params)} with {protocol.layout.size} coordinates (names and shapes: {shapes})",
-            "optimizer": kinds(optimizers.all),
-            "number of parameter groups": len(optimizers.groups),
-            "check_parameters_every": self.check.every,
-        }
+        """What all workers must be given alike."""
+        return member_terms(self.protocol, self.optimizers, self.check.every)
 
     def vote(self, slot: Slot) -> Ballot:
         """The ballot on the gradients of now; a parameter without one abstains. No state changes but the account.

@@ -8,6 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gradvote.engines.common.optimizers import Optimizers
+from gradvote.engines.common.protocol import Protocol
+
 Terms = Mapping[str, object]
 """Names of arguments, in the words of the caller, and their values, which are compared by their `repr`."""
 SHOWN, BEFORE = 120, 40
@@ -59,6 +62,20 @@ def optimizer_terms(
         if None not in values:
             terms[f"{name} of the {called}"] = values[0] if len(set(values)) == 1 else _plain([*values])
     return terms
+
+
+def member_terms(protocol: Protocol, optimizers: Optimizers, check_every: int | None) -> dict[str, object]:
+    """Where workers come and go. They agree on rates in each step, so these may differ."""
+    shapes = hashlib.blake2b(repr(protocol.tensors).encode(), digest_size=4).hexdigest()
+    number = len(protocol.tensors or protocol.layout.numels)
+    return {
+        "algorithm": protocol.algorithm,
+        "seed": protocol.seed,
+        "parameters": f"{number} with {protocol.layout.size} coordinates (names and shapes: {shapes})",
+        "optimizer": kinds(optimizers.all),
+        "number of parameter groups": len(optimizers.groups),
+        "check_parameters_every": check_every,
+    }
 
 
 def _plain(value: Any) -> str | None:

@@ -13,7 +13,8 @@ from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_faults, check_rule, check_weight, in_words
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
-from gradvote.engines.common.replica import Replica, check_given
+from gradvote.engines.common.parameters import check_given
+from gradvote.engines.common.replica import WHERE, Replica
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.environment import (
     MIN_WORKERS,
@@ -103,7 +104,7 @@ def attach(
             keys, or a number that makes no sense.
         MissingExtra: there are keys, but not the extra `signed`.
     """
-    check_given(model, optimizer, algorithm)
+    check_given(model, optimizer, algorithm, WHERE)
     algorithm = with_state_dtype(algorithm, state_dtype)
     check_placement(placement)
     check_rule(algorithm, placement)

@@ -13,9 +13,10 @@ from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
+from gradvote.engines.common.parameters import check_given
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
-from gradvote.engines.common.replica import Replica, check_given
+from gradvote.engines.common.replica import WHERE, Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.torchft.all_to_all import AllToAll
 from gradvote.engines.torchft.counts import ReplicaTally, TorchftStats, invalid_blocks
@@ -83,7 +84,7 @@ def attach(
         import torchft.manager  # noqa: F401, PLC0415  # an extra, imported only when it is used
     except ImportError as error:
         raise MissingExtra("torchft", "torchft") from error
-    check_given(model, optimizer, algorithm)
+    check_given(model, optimizer, algorithm, WHERE)
     algorithm = with_state_dtype(algorithm, state_dtype)
     number = _number(worker)
     check_weight(algorithm, number)
