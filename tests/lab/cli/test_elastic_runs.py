@@ -69,17 +69,22 @@ def test_what_needs_the_engine_is_refused_without_it(gradvote: Run) -> None:
 
 @contextlib.contextmanager
 def without_an_end(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """`gradvote train` with two elastic workers, in the steps."""
+    """`gradvote train` with two elastic workers, both past their first steps, which compile and take long."""
     command = [sys.executable, "-m", "gradvote", *COMMAND, "--engine", "elastic", "--model", FACTORY]
-    options = ["--steps", "1000000", "--out", str(folder), "--name", "x"]
+    options = ["--steps", "1000000", "--eval-every", "5", "--out", str(folder), "--name", "x"]
     process = subprocess.Popen([*command, *options], start_new_session=True, stdout=subprocess.PIPE, text=True)
     records = folder / "x" / "records.jsonl"
     try:
-        assert within(150, lambda: records.exists() or process.poll() is not None)
+        assert within(150, lambda: lines(records) > 1 or process.poll() is not None)
         yield process
     finally:
         for pid in [*workers(folder), *([] if process.poll() is not None else [process.pid])]:
             os.kill(pid, signal.SIGKILL)
+
+
+def lines(path: Path) -> int:
+    """How many lines the file has by now."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def workers(folder: Path) -> list[int]:
