@@ -4,7 +4,7 @@ Zheng, Huang, Kwok, "Communication-efficient distributed blockwise momentum SGD 
 Algorithms 1 and 2; a block is one parameter tensor.
 """
 
-from gradvote.aggregators import Mean
+from gradvote.aggregators.bounded_mean import mean_of
 from gradvote.codecs import ErrorFeedback, Sign, chain
 from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
@@ -18,11 +18,14 @@ PAPER = "Zheng et al. 2019"
 TRUST = "every worker"
 
 
-def dist_ef_sgdm(mu: float = 0.9, zero: Zero = "random", weights: tuple[float, ...] | None = None) -> Algorithm:
+def dist_ef_sgdm(
+    mu: float = 0.9, zero: Zero = "random", weights: tuple[float, ...] | None = None, bound: float | None = None
+) -> Algorithm:
     """m ← μm + g; p = g + μm + (η_{t−1}/η_t)e; Δ = (‖p‖₁/n)·sign(p); e ← p − Δ, and so the server. 1 + 1 bits.
 
     32 more bits per tensor and direction. The paper's weight decay with a momentum of its own is
     `gradvote.optim.NesterovDecay`. η is about (1−μ) times that of SGD without momentum.
+    `bound=2`: no worker's scale counts for more than twice the median of all (`BoundedMean`), which the paper has not.
     """
     feedback = ErrorFeedback(Sign("l1", zero))
-    return Algorithm(chain(Momentum(mu, nesterov=True), feedback), Mean(weights), feedback, block_size=None)
+    return Algorithm(chain(Momentum(mu, nesterov=True), feedback), mean_of(weights, bound), feedback, block_size=None)

@@ -5,7 +5,7 @@ Phong, Phuong, "Distributed signSGD with improved accuracy and network-fault tol
 
 from typing import Literal
 
-from gradvote.aggregators import Mean
+from gradvote.aggregators.bounded_mean import mean_of
 from gradvote.codecs import ErrorFeedback, Masked, Sign, chain
 from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
@@ -28,6 +28,7 @@ def dropsignsgd(
     zero: Zero = "random",
     granularity: int = 1,
     track_lr: bool = False,
+    bound: float | None = None,
 ) -> Algorithm:
     """m ← μm + g; p = g + μm + e; each sign(p) kept with probability β; e ← p − c·Δ, and so the server. β + β̃ bits.
 
@@ -35,7 +36,8 @@ def dropsignsgd(
     paper: 0.3, 0.5, c = c̃ = 6e-3, μ = 0.9. The direction given to the optimizer is c̃·Δ̃, so η here is the paper's η/c̃
     and is that of SGD (the paper's η = 6e-4 is 0.1). c must fit the gradient's scale: a coordinate drains at most
     β·c per step. c = "l1" measures it instead: the mean of |p| over the kept coordinates of each block, told with the
-    ballot (32 bits more per block; η is then that of SGD, and best with μ = 0). It bounds no more what one worker adds.
+    ballot (32 bits more per block; η is then that of SGD, and best with μ = 0). What one worker adds has no bound then,
+    but for `bound=2`: twice the median of all scales (`BoundedMean`).
     `track_lr` rescales the memories by the ratio of learning rates, which Algorithm 1 does not.
     `granularity=64` masks 64 coordinates at a time, which is faster. Averages by the number of valid workers.
     """
@@ -47,4 +49,6 @@ def dropsignsgd(
     for value in (keep_down, c_down):
         if not isinstance(value, str):
             check_for_server(value)
-    return Algorithm(chain(Momentum(mu, nesterov=True), feedback(keep_up, c)), Mean(), feedback(keep_down, c_down))
+    return Algorithm(
+        chain(Momentum(mu, nesterov=True), feedback(keep_up, c)), mean_of(None, bound), feedback(keep_down, c_down)
+    )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradvote import kernels
+from gradvote.aggregators.bounded_mean import BoundedMean
 from gradvote.aggregators.majority_vote import MajorityVote
 from gradvote.aggregators.mean import Mean
 from gradvote.codecs.error_feedback import ErrorFeedback, rate_of, ratio_of
@@ -78,14 +79,18 @@ def vote(codec: Signs, rule: MajorityVote, payload: Payload, ctx: Context, n: in
     return rule.vote(payload["bits"], spoken, payload.valid, ctx, n)
 
 
-def mean(codec: Signs, rule: Mean, payload: Payload, ctx: Context, n: int) -> Tensor | None:
+def mean(codec: Signs, rule: Mean | BoundedMean, payload: Payload, ctx: Context, n: int) -> Tensor | None:
     """The mean of what is decoded, without all of it standing beside each other."""
     if rule.weights is not None or type(sign_of(codec)) is not Sign:
         return None
     sign, payload, spoken = _opened(codec, payload, ctx, n)
     count = payload.valid.sum(0).float()
     count = count.where(count > 0, torch.nan)
-    return kernels.mean_signs(payload["bits"], spoken, n, sign.scales(payload, ctx), count)
+    scales = sign.scales(payload, ctx)
+    if isinstance(rule, BoundedMean):
+        largest = scales if spoken is None else scales.where(kernels.count_bits(spoken) > 0, 0.0)
+        scales = torch.minimum(scales, rule.bound(largest, payload.valid))
+    return kernels.mean_signs(payload["bits"], spoken, n, scales, count)
 
 
 def elect(codec: Signs, rule: MajorityVote, down: Sign, payload: Payload, ctx: Context, n: int) -> Payload | None:
@@ -122,6 +127,8 @@ TABLE: dict[tuple[object, ...], Callable[..., Any]] = {
     ("reduce", Masked, MajorityVote): vote,
     ("reduce", Sign, Mean): mean,
     ("reduce", Masked, Mean): mean,
+    ("reduce", Sign, BoundedMean): mean,
+    ("reduce", Masked, BoundedMean): mean,
     ("combine", Sign, MajorityVote, Sign): elect,
     ("combine", Masked, MajorityVote, Sign): elect,
     ("decode into", Sign): decode_into,

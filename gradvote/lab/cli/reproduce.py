@@ -69,10 +69,10 @@ def reproduce(
                 continue
             console.print(_verdicts(findings[-1]))
     if docs is not None:
-        others = [session.measured(name, other, out, docs) for name in chosen for other in SCALES if other != size]
-        findings = sorted(
-            [*findings, *(f for f in others if f is not None)], key=lambda f: (f.name, f.scale != "medium")
-        )
+        here = {(f.name, f.scale) for f in findings}
+        others = [(name, other) for name, _ in session.catalogue() for other in SCALES if (name, other) not in here]
+        known = (session.measured(name, other, out, docs) for name, other in others)
+        findings = sorted([*findings, *filter(None, known)], key=lambda f: (f.name, f.scale != "medium"))
     _write(findings, out, docs, console)
     return 0
 

@@ -1,5 +1,7 @@
 """`gradvote reproduce`."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,9 @@ import pytest
 from gradvote.lab.cli import run
 from gradvote.lab.experiments import session
 from gradvote.lab.experiments.claim import Cell, Scale
-from gradvote.lab.experiments.claims import figure_1, names
+from gradvote.lab.experiments.claims import claim_named, figure_1, names
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture
@@ -15,9 +19,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     def cells(scale: Scale) -> list[Cell]:
         return [{"algorithm": a, "steps": 40} for a in ("signsgd", "mediansgd", "sgd")]
 
-    monkeypatch.setattr(
-        session, "claim_named", lambda name: figure_1.CLAIM.__class__(**{**vars(figure_1.CLAIM), "cells": cells})
-    )
+    short = replace(figure_1.CLAIM, cells=cells)
+    monkeypatch.setattr(session, "claim_named", lambda name: short if name == "figure-1" else claim_named(name))
 
 
 def test_the_list_names_every_claim(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,6 +36,17 @@ def test_a_claim_leaves_a_page_records_and_a_document(tmp_path: Path, capsys: py
     assert "not reproduced" in capsys.readouterr().out
     assert len(list((out / "quick" / "figure-1").glob("*.json"))) == 3
     assert (out / "report.html").is_file() and (docs / "reproductions.md").is_file()
+
+
+@pytest.mark.usefixtures("small")
+def test_what_stands_in_the_document_already_stays(tmp_path: Path) -> None:
+    """A claim that is measured again replaces its own part alone."""
+    docs = tmp_path / "docs"
+    (docs / "figures").mkdir(parents=True)
+    shutil.copy(DOCS / "figures" / "adam-limit.jsonl", docs / "figures")
+    assert run(["reproduce", "figure-1", "--processes", "1", "--out", str(tmp_path / "out"), "--docs", str(docs)]) == 0
+    text = (docs / "reproductions.md").read_text(encoding="utf-8")
+    assert "[adam-limit](#adam-limit)" in text and "[figure-1](#figure-1)" in text
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from gradvote.engines.elastic.net.addresses import bare, listening
 from gradvote.engines.elastic.net.authentication import Credentials, secure
 from gradvote.engines.elastic.net.channels import Channel, Unproven
 from gradvote.engines.elastic.net.connections import Connection, Inbox
+from gradvote.engines.elastic.net.dials import Dials
 from gradvote.engines.elastic.net.frames import FrameKind
 from gradvote.engines.elastic.net.gate import PATIENCE, Gate
 from gradvote.engines.elastic.net.greetings import UNTOLD, Hello, hear
 from gradvote.engines.elastic.net.local_processes import has_ended
 from gradvote.engines.elastic.signing.names import SIGNED
 
-CONNECTING, ANSWERING = 0.5, 1.0
 PAUSE, SWEEP = 0.05, 0.25
 MOST, MOST_OF_ONE = 1024, 4
 """Connections at a time, and those of one worker: its processes of before may not be known to have ended yet."""
@@ -59,6 +59,7 @@ class Mesh:
         self._numbers: dict[int, int] = {}
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self.me, self._past = Member(0, 0), (0, 0)
+        self._dials = Dials(self._try)
 
     def start(self, me: Member) -> None:
         """Listen and dial in the background, under this name."""
@@ -167,9 +168,7 @@ class Mesh:
         while not self._stopped.wait(PAUSE):
             with contextlib.suppress(RegisterLost):
                 self._register.refresh()
-                for place in self._missing():
-                    if not self._stopped.is_set():
-                        self._try(place)
+                self._dials.start(self._missing())
 
     def _missing(self) -> Iterator[Presence]:
         """Whom to dial, the latest first; a worker's earlier processes only while their ends have to be proven."""
@@ -188,22 +187,23 @@ class Mesh:
             return
         if self.gate.barred(place.number):
             return
+        connecting, answering = self._dials.patience(place)
         try:
-            sock = socket.create_connection((place.host, place.port), timeout=CONNECTING)
+            sock = socket.create_connection((place.host, place.port), timeout=connecting)
         except ConnectionRefusedError:
             self._has_ended(place.ticket)
             return
-        except OSError:
+        except OSError as error:
+            self._dials.failed(place, error)
             return
         try:
-            channel, answer = self._introduce(sock, place)
-        except TimeoutError:
-            sock.close()
-            return
+            channel, answer = self._introduce(sock, place, answering)
         except OSError as error:
-            self._doubt(place, error)
+            if not self._dials.failed(place, error):
+                self._doubt(place, error)
             sock.close()
             return
+        self._dials.answered(place)
         self.unproven.pop(place.ticket, None)
         self._numbers[answer.member.ticket] = answer.member.number
         if answer.member.ticket != place.ticket:
@@ -217,14 +217,14 @@ class Mesh:
         self.ended.add(ticket)
         self.unproven.pop(ticket, None)
 
-    def _introduce(self, sock: socket.socket, place: Presence) -> tuple[Channel, Hello]:
+    def _introduce(self, sock: socket.socket, place: Presence, seconds: float) -> tuple[Channel, Hello]:
         """Prove and ask who is there, at the place of a process.
 
         Raises:
             OSError: no process of this run has answered.
         """
-        channel = secure(sock, self.credentials, server_side=False, seconds=ANSWERING)
-        channel.patience(ANSWERING)
+        channel = secure(sock, self.credentials, server_side=False, seconds=seconds)
+        channel.patience(seconds)
         own = Hello(self.me, place.ticket, self.recipe, probe=place.ticket > self.me.ticket)
         channel.send_frame(own.frame())
         answer = hear(channel)
@@ -245,6 +245,9 @@ class Mesh:
             return
         connection = Connection(channel, peer, self._inbox, self.limits)
         with self._lock:
+            if self._stopped.is_set():  # it was on its way meanwhile
+                channel.close()
+                return
             old = self.connections.get(peer.ticket)
             self.connections[peer.ticket] = connection
             connection.start()

@@ -19,13 +19,14 @@ from gradvote.lab.experiments.claim import (
     verdict,
     where,
 )
-from gradvote.lab.experiments.claims.dropsign_tables import choices
+from gradvote.lab.experiments.claims.dropsign_tables import OURS, choices
 from gradvote.lab.experiments.drawing import Panel, heatmap
 from gradvote.lab.experiments.statistics import Check, above, below
 from gradvote.lab.experiments.sweep import train_together
 from gradvote.lab.experiments.training import contrast, final, finals, learned, standing, train, with_seeds
 
 SIGNS = ("signSGD vote", "DropSign 0.3+0.5")
+BOUNDED = tuple(OURS)
 SCALED = ("SGD", "dist-EF", "FlexCompress")
 KINDS: dict[str, dict[str, Any]] = {
     "inverted": {"fault": "invert"},
@@ -48,9 +49,9 @@ def cells(scale: Scale) -> list[Cell]:
     told = [("none", 0), *((kind, n) for kind in KINDS for n in SHARES)]
     rows = [
         _row(m, kind, n, scale)
-        for m in (*SIGNS, *SCALED)
+        for m in (*SIGNS, *BOUNDED, *SCALED)
         for kind, n in told
-        if m in SIGNS or scale != "quick" or n == 0 or (n == 1 and kind in RUINOUS)
+        if (m in SIGNS or (m in BOUNDED and n < 3)) or scale != "quick" or n == 0 or (n == 1 and kind in RUINOUS)
     ]
     return with_seeds([{**row, **shared} for row in rows], {"quick": 4, "medium": 5, "paper": 5}[scale])
 
@@ -67,7 +68,7 @@ def measure(cell: Cell, bench: Bench) -> Numbers:
 
 
 def judge(records: Sequence[Record]) -> list[Verdict]:
-    verdicts = [_outlives(where(records, method=m), m, kind) for m in SIGNS for kind in KINDS]
+    verdicts = [_outlives(where(records, method=m), m, kind) for m in (*SIGNS, *BOUNDED) for kind in KINDS]
     return [*verdicts, *(_falls(where(records, method=m), m, kind) for m in SCALED for kind in RUINOUS)]
 
 
@@ -83,7 +84,7 @@ def _outlives(records: Sequence[Record], method: str, kind: str) -> Verdict:
         [*(_kept(records, kind, n) for n in (1, 2)), above("learned", learned(where(records, links=0)), 0.3)],
         _said(records, kind),
         at_best=Outcome.IN_KIND,
-        paper="tolerant",
+        paper="tolerant" if method in SIGNS else "",
     )
 
 
@@ -108,7 +109,7 @@ def _said(records: Sequence[Record], kind: str) -> str:
 
 
 def draw(records: Sequence[Record]) -> Figure:
-    methods = (*SIGNS, *SCALED)
+    methods = (*SIGNS, *BOUNDED, *SCALED)
     told = [("none", 0), *((kind, n) for kind in KINDS for n in SHARES)]
     shown = [(kind, n) for kind, n in told if all(where(records, method=m, kind=kind, links=n) for m in methods)]
     numbers = [[finals(where(records, method=m, kind=k, links=n)).value for k, n in shown] for m in methods]
@@ -128,7 +129,8 @@ CLAIM = Claim(
     source="Phong, Phuong, IEEE Access 2020, Table 1, last column",
     method="Seven workers on evenly spread data; 1, 2 or 3 links on the way up, drawn afresh at each step, that "
     "invert, multiply by 1000 (what has a size; signs do not), or send random signs and random sizes instead, each "
-    "fault on its own. Rates and c are chosen without faults, on the validation split. A method tolerates a fault "
+    "fault on its own. Not the paper's: scales none of which counts for more than the median of all. Rates and c are "
+    "chosen without faults, on the validation split. A method tolerates a fault "
     f"if it keeps {KEPT_SHARE:.0%} of its accuracy. Quick scale: digits, 100 steps, methods with sizes with one link "
     "only; medium scale: MNIST, 1000 steps; paper scale here: MNIST, 4000 steps.",
     cells=cells,
