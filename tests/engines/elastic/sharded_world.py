@@ -176,6 +176,8 @@ class ShardedWorld(World):
 
     def asking(self, of: int, slot: Slot, by: int, missing: frozenset[int]) -> Callable[[Agreement], None]:
         def answer(agreement: Agreement) -> None:
+            if (own := self.estates[of].confirmation) is not None and own.record.slot == slot:
+                own.misses(by, missing)
             found, of_then = self.estates[of].found, replace(self.processes[of], slot=slot)
             for shard in missing:
                 if (slot, shard) in found:

@@ -37,7 +37,8 @@ class Process:
 
 class World:
     """Members, the links between them (first in, first out, until they break), and the register, which those that are
-    `unheard` do not reach.
+    `unheard` do not reach. What those that are `dumb` send is lost, and
+    what is sent to those that are `deaf`.
     """
 
     def __init__(self, num: int, quorum: int, signed: bool = False) -> None:
@@ -49,7 +50,7 @@ class World:
         self.register: dict[Slot, Record] = {}
         self.entries: dict[Slot, tuple[Record, History]] = {}
         self.saved: dict[int, Process] = {}
-        self.unheard = set[int]()
+        self.unheard, self.dumb, self.deaf = set[int](), set[int](), set[int]()
 
     def vote(self, ticket: int) -> None:
         """A member begins its slot with its ballot."""
@@ -89,7 +90,8 @@ class World:
         return frozenset((a, b)) in self.broken
 
     def send(self, p: Process, to: int, event: Callable[[Agreement], None]) -> None:
-        if to in self.processes and not self.is_broken(p.member.ticket, to):
+        lost = self.is_broken(p.member.ticket, to) or p.member.ticket in self.dumb or to in self.deaf
+        if to in self.processes and not lost:
             self.links.setdefault((p.member.ticket, to), deque()).append((p.slot, event))
 
     def deliver(self, link: tuple[int, int]) -> None:

@@ -6,8 +6,9 @@ its holders first, and these may be gone before the others have heard it. The ru
 1. Who has the decisions on all shards says so to all who stay (*whole*), with a digest of them, and promises never to
    ask that the slot be given up. Who has heard an equal *whole* from all who stay applies the step. No third party.
 2. Where one of them is gone, or silent for too long, who is whole asks the register to confirm the slot; who is not,
-   and finds that nobody who answers can tell it what it misses, asks the register to give it up. The register keeps the
-   first answer. What members have said before the step became slow does not show that they are still there.
+   and finds that nobody who answers can tell it what it misses, asks the register to give it up: also where a shard's
+   holders answer, but say that they miss its decision, too, as the only one who has some ballot is not heard. The
+   register keeps the first answer. What members have said before the step became slow does not show that they are still there.
 
 If anyone applies by 1, all have promised, so nobody asks that the slot be given up: the two ways cannot differ. Where
 it is given up, nobody has applied it: the next attempt begins with those who answered, and a shard whose holders are
@@ -38,6 +39,7 @@ class Confirmation:
         self.late = self.settled = self.desperate = False
         self.outcome: Record | None = None
         self._there: set[int] | None = None
+        self._misses: dict[int, frozenset[int]] = {}
 
     def found(self, missing: Iterable[int]) -> None:
         """These are the shards whose decision is not here yet."""
@@ -55,6 +57,10 @@ class Confirmation:
             self.heard[peer] = digest
             self.speaks(peer)
             self._look()
+
+    def misses(self, peer: int, shards: Iterable[int]) -> None:
+        """A member has said whose decisions are not with it yet."""
+        self._misses[peer] = frozenset(shards)
 
     def speaks(self, peer: int) -> None:
         """A member has said something of this slot or a later one."""
@@ -113,7 +119,11 @@ class Confirmation:
             return []
         able = {s: self.agreement.able(s) & self.others for s in self.missing}
         waited = {s: self.desperate if own - self.gone else self.settled for s, own in able.items()}
-        return [s for s, own in sorted(able.items()) if not own & there and waited[s]]
+        return [s for s, own in sorted(able.items()) if not self._tellers(s, own & there) and waited[s]]
+
+    def _tellers(self, shard: int, holders: set[int]) -> set[int]:
+        """Those who have not said that they miss the decision themselves: a ballot may count that nobody here has."""
+        return {t for t in holders if shard not in self._misses.get(t, ())}
 
     def _given_up(self) -> Record | None:
         own, untold = self.agreement, self._untold()
@@ -124,8 +134,9 @@ class Confirmation:
         absent = {t: Why.CLOSED if t in self.gone else Why.SILENT for t in self.others - staying}
         me = own.members[own.me].number
         reasons = tuple(Reason(own.members[t].number, why, (me,)) for t, why in sorted(absent.items()))
-        holders = {own.members[t].number for s in untold for t in own.holders[s] if t in own.members}
-        why = tuple(reason for reason in reasons if reason.number in holders)
+        waited_for = {t for s in untold for t in own.holders[s]} | self.record.counted.keys()
+        numbers = {own.members[t].number for t in waited_for & own.members.keys()}
+        why = tuple(reason for reason in reasons if reason.number in numbers)
         given_up = GivenUp(WhyGivenUp.UNTOLD, me, why, tuple(untold), len(self.record.counted), own.quorum)
         about = self.record.text, self.record.proofs, *own.next_holders(members), reasons
         return Record(self.record.slot, Outcome.VOID, {}, members, *about, given_up)

@@ -12,7 +12,7 @@ from gradvote.engines.elastic.net.connections import Arrived, Closed, Event, Ope
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
 from gradvote.engines.elastic.round_clock import Waited
 from gradvote.engines.elastic.servers.server import OpenRound
-from gradvote.engines.elastic.snapshots import shards_to_bytes
+from gradvote.engines.elastic.snapshots import shards_from_bytes, shards_to_bytes
 from gradvote.engines.elastic.timeouts import ShardLost
 
 LOG = logging.getLogger("gradvote.elastic")
@@ -89,6 +89,7 @@ class Confirming:
             self._passed_at = self._passed_at or event.at
         elif frame.kind == FrameKind.WANT:
             self._beats = True
+            self.state.misses(ticket, shards_from_bytes(frame.body, len(self.vote.agreement.holders)))
         elif frame.kind == FrameKind.WHOLE and len(frame.body) != DIGEST_BYTES:
             self.node.fault(event, "malformed", f"has {len(frame.body)} bytes instead of {DIGEST_BYTES}")
         elif frame.kind == FrameKind.WHOLE:

@@ -13,6 +13,7 @@ from gradvote.engines.elastic.consensus.records import Outcome
 from gradvote.engines.elastic.consensus.shard_assignment import COPIES, arranged, held_by, sources
 from tests.engines.elastic.consensus.test_agreement import EVENTS, Life, calm
 from tests.engines.elastic.sharded_world import ShardedWorld
+from tests.engines.elastic.world import World
 
 
 class ShardedLife(Life):
@@ -166,6 +167,47 @@ def test_with_the_register_out_of_reach_nobody_goes_on_alone() -> None:
     calm(world)
     histories = sorted((p.history for p in world.processes.values()), key=len)
     assert len(histories[-1]) >= 2 and all(histories[-1][: len(own)] == own for own in histories)
+
+
+def dumb(world: World, *before: str) -> None:
+    """A step in which worker 4 hears all ballots, and is heard by nobody; what it does not acknowledge is not sent on
+    for ever, so that it hears no more then. For it, this has passed before the others looked.
+    """
+    calm(world)
+    world.dumb.add(4)
+    for ticket in sorted(world.processes):
+        world.vote(ticket)
+    while world.links:
+        world.deliver(min(world.links))
+    world.deaf.add(4)
+    for what in before:
+        world.event(4, EVENTS[what])
+    for what in EVENTS:
+        for ticket in sorted(world.processes, reverse=True):
+            world.event(ticket, EVENTS[what])
+        while world.links:
+            world.deliver(min(world.links))
+
+
+@pytest.mark.parametrize("world", [World(4, 2), ShardedWorld(4, 2, 4)], ids=["replicated", "sharded"])
+def test_who_hears_nobody_lets_those_go_first_who_hear_each_other(world: World) -> None:
+    """Else its own ballot counted, which they would wait for: as long as the link carries one way only."""
+    dumb(world, "expired", "settled", "impatient")
+    assert {len(world.processes[t].history) for t in (1, 2, 3)} == {2}
+    assert not world.register[Slot(1)].has(4) and 4 not in world.register[Slot(1)].counted
+
+
+def test_a_ballot_that_counts_and_nobody_hears_holds_up_no_step_of_shards() -> None:
+    """The holders of its parts are there, and miss the decisions themselves: the slot is taken again without it."""
+    world = ShardedWorld(4, 2, 4)
+    dumb(world, *EVENTS)
+    assert world.register[Slot(1)].has(4) and set(world.register[Slot(1)].counted) == {1, 2, 3, 4}
+    given_up = world.confirmed[Slot(1)]
+    assert given_up.outcome == Outcome.VOID and {m.ticket for m in given_up.members} == {1, 2, 3}
+    assert "it did not answer" in str(given_up.given_up)
+    calm(world)
+    assert {len(world.processes[t].history) for t in (1, 2, 3)} == {2} and not world.lost
+    assert len(world.processes[4].history) == 1
 
 
 def holding(me: int, lacks: frozenset[int] = frozenset()) -> Agreement:
