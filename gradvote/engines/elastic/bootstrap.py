@@ -160,7 +160,9 @@ def _of_one_mind(memories: dict[int, str]) -> set[int]:
 def _check_proven(node: Node) -> None:
     """Raise ValueError where those who were here before do not know this process's certificate, or ask for none."""
     mesh = node.mesh
-    earlier = [doubt for ticket, doubt in mesh.unproven.items() if ticket < node.me.ticket and doubt[2] >= PERSISTENT]
+    earlier = [
+        doubt for ticket, doubt in list(mesh.unproven.items()) if ticket < node.me.ticket and doubt[2] >= PERSISTENT
+    ]
     if earlier and not mesh.connections:
         number, why, _ = earlier[0]
         own = "This one has keys" if mesh.credentials else "This one has no keys"
@@ -172,7 +174,7 @@ def _check_proven(node: Node) -> None:
 
 def _check(node: Node, started: float) -> None:
     mesh = node.mesh
-    earlier = [ticket for ticket in mesh.strangers if ticket < node.me.ticket]
+    earlier = [ticket for ticket in list(mesh.strangers) if ticket < node.me.ticket]
     if earlier and not mesh.connections:
         number, recipe = mesh.strangers[earlier[0]]
         if recipe == mesh.recipe ^ SIGNED:

@@ -96,7 +96,7 @@ class HeardRound:
             return
         elif slot > self.slot:
             self.node.keep_early(event)
-            self.behind |= kind == FrameKind.RECORD and self.registered(slot) is not None
+            self.behind |= kind == FrameKind.RECORD and self.node.is_near(slot) and self.registered(slot) is not None
         elif slot < self.slot:
             self.hear_old(event)
         elif kind == FrameKind.BALLOT:

@@ -114,10 +114,17 @@ class Node:
         except RegisterLost:
             return False
 
+    def is_near(self, slot: Slot) -> bool:
+        """Whether others may be in this slot while this process is in its own, by a member's word alone.
+
+        A worker gone bad can write a decision on a slot that nobody has reached, and tell of it.
+        """
+        return slot.step <= self.slot.step + AHEAD
+
     def keep_early(self, event: Arrived) -> None:
         """Keep a frame of a coming slot until then."""
         step = event.frame.slot.step
-        if step > self.slot.step + AHEAD or not self.peers.keep(event):
+        if not self.is_near(event.frame.slot) or not self.peers.keep(event):
             self.fault(event, "stale", f"is for step {step}, far ahead of step {self.slot.step}")
 
     def stale(self, event: Arrived) -> None:

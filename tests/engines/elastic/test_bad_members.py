@@ -51,6 +51,22 @@ def test_nobody_goes_to_learn_because_a_member_says_so(sharded: bool, decided: S
             assert delivery.behind == (decided is not None)
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_decision_far_ahead_is_not_looked_up(sharded: bool) -> None:
+    """Whoever tells of it has written it, and may write it again and again; what is near may be the others' own."""
+    with member(1, sharded=sharded) as own:
+        here, peer = VotingRound(own, own.server.replica.vote(Slot())), own.node.peers.connections[2]
+        handlers = [here]
+        if sharded:
+            counted = Record(Slot(), Outcome.APPLY, {1: here.box.name(1)}, tuple(own.node.members.values()))
+            handlers.append(ShardDelivery(here, here.box, own.server.shards, counted))  # type: ignore[arg-type, attr-defined]
+        for slot in (FAR, Slot(5)):
+            own.node.register.decide(1, Record(slot, Outcome.VOID))
+            for handler in handlers:
+                handler._handle(Arrived(peer, Frame(FrameKind.RECORD, 2, slot, b"{}")))
+                assert handler.behind == (slot != FAR)
+
+
 def test_a_register_that_is_away_proves_nothing() -> None:
     with member(1) as own, patch.object(own.node.register, "decision", side_effect=RegisterLost):
         assert not own.node.is_behind(Slot(), FAR)

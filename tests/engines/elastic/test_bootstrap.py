@@ -115,7 +115,7 @@ def test_who_may_still_be_at_work_is_named(monkeypatch: pytest.MonkeyPatch) -> N
             register.ticket()
         register.publish(Presence(3, 2, "127.0.0.1", port, 7, ""))
         mesh.me, mesh.probing = Member(4, 0), True
-        monkeypatch.setattr("gradvote.engines.elastic.net.dials.ANSWERING", 0.1)
+        monkeypatch.setattr("gradvote.engines.elastic.net.dialing.ANSWERING", 0.1)
         mesh._try(next(mesh._missing()))
         assert not bootstrap._doubtful(own.node)  # there was no group before
         found_both(own)

@@ -8,7 +8,8 @@ its holders first, and these may be gone before the others have heard it. The ru
 2. Where one of them is gone, or silent for too long, who is whole asks the register to confirm the slot; who is not,
    and finds that nobody who answers can tell it what it misses, asks the register to give it up: also where a shard's
    holders answer, but say that they miss its decision, too, as the only one who has some ballot is not heard. The
-   register keeps the first answer. What members have said before the step became slow does not show that they are still there.
+   register keeps the first answer. What members have said before the step became slow does not show that they are
+   still there.
 
 If anyone applies by 1, all have promised, so nobody asks that the slot be given up: the two ways cannot differ. Where
 it is given up, nobody has applied it: the next attempt begins with those who answered, and a shard whose holders are

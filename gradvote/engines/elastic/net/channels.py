@@ -22,6 +22,10 @@ class Unproven(OSError):
     """The other end has not proven that it is one of this run."""
 
 
+class GaveUp(Unproven):
+    """It has ended the connection before that: a busy machine may do so, too."""
+
+
 class Channel:
     """A plain socket. `peer` is the worker's number that the other end has proven; None: it has proven nothing."""
 
@@ -110,7 +114,7 @@ class SecureChannel(Channel):
                     return self._tls.getpeercert() or {}
                 self._flush()
                 if not self._receive():
-                    raise Unproven("it ended the connection instead of proving who it is")
+                    raise GaveUp("it ended the connection instead of proving who it is")
         except ssl.SSLError as error:
             with contextlib.suppress(OSError):
                 self._flush()  # tell it why

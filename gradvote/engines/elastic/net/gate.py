@@ -18,6 +18,8 @@ PENDING, PATIENCE = 32, 5.0
 """Handshakes at a time, and the longest that one may take, in seconds."""
 OFFENCES, WINDOW, BARRED = 8, 30.0, 10.0
 """Who fails so often within so many seconds is not heard for so long."""
+GIVEN_UP = 8 * OFFENCES
+"""The same for who ends a connection unproven, or takes too long: workers of a machine that is busy do so as well."""
 REMEMBERED = 1024
 
 
@@ -44,18 +46,19 @@ class Allowance:
 
 
 class Offenders:
-    """Who has failed lately, by name; the latest `REMEMBERED` of them."""
+    """Who has failed lately, by name; the latest `REMEMBERED` of them. Who does so `often` is barred."""
 
-    def __init__(self) -> None:
+    def __init__(self, often: int = OFFENCES) -> None:
+        self._often = often
         self._times: OrderedDict[object, deque[float]] = OrderedDict()
         self._until: OrderedDict[object, float] = OrderedDict()
 
     def offends(self, who: object) -> None:
         """It has failed once more."""
-        now, times = time.monotonic(), self._times.pop(who, deque(maxlen=OFFENCES))
+        now, times = time.monotonic(), self._times.pop(who, deque(maxlen=self._often))
         times.append(now)
         self._times[who] = times
-        if len(times) == OFFENCES and now - times[0] < WINDOW:
+        if len(times) == self._often and now - times[0] < WINDOW:
             self._until.pop(who, None)
             self._until[who] = now + BARRED
         for book in (self._times, self._until):
@@ -75,12 +78,12 @@ class Gate:
         self._lock = threading.Lock()
         self._pending: OrderedDict[Channel, float] = OrderedDict()
         self._hosts: OrderedDict[str, None] = OrderedDict()
-        self._offenders = Offenders()
+        self._offenders, self._hasty = Offenders(), Offenders(GIVEN_UP)
 
     def knocks(self, host: str) -> bool:
         """Whether to hear who has dialled from an address."""
         with self._lock:
-            if not self._offenders.barred(host) or host in self._hosts:
+            if host in self._hosts or not (self._offenders.barred(host) or self._hasty.barred(host)):
                 return True
             self.refused["barred for a while"] += 1
             return False
@@ -123,6 +126,13 @@ class Gate:
             self.refused[reason] += 1
             if who is not None and not (isinstance(who, str) and _is_own(who)):
                 self._offenders.offends(who)
+
+    def gave_up(self, reason: str, host: str) -> None:
+        """Count somebody at an address who has ended its connection, or taken too long, before it was known."""
+        with self._lock:
+            self.refused[reason] += 1
+            if not _is_own(host):
+                self._hasty.offends(host)
 
     def barred(self, number: int) -> bool:
         """Whether a worker is not heard for a while."""

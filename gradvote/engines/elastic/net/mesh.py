@@ -9,6 +9,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.presence import Presence
@@ -16,9 +17,9 @@ from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost
 from gradvote.engines.elastic.net.addresses import bare, listening
 from gradvote.engines.elastic.net.authentication import Credentials, secure
-from gradvote.engines.elastic.net.channels import Channel, Unproven
+from gradvote.engines.elastic.net.channels import Channel, GaveUp, Unproven
 from gradvote.engines.elastic.net.connections import Connection, Inbox
-from gradvote.engines.elastic.net.dials import Dials
+from gradvote.engines.elastic.net.dialing import Dialling
 from gradvote.engines.elastic.net.frames import FrameKind
 from gradvote.engines.elastic.net.gate import PATIENCE, Gate
 from gradvote.engines.elastic.net.greetings import UNTOLD, Hello, hear
@@ -57,9 +58,9 @@ class Mesh:
         self.unproven: dict[int, tuple[int, str, int]] = {}
         self.probing = False
         self._numbers: dict[int, int] = {}
+        self._dialling = Dialling()
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self.me, self._past = Member(0, 0), (0, 0)
-        self._dials = Dials(self._try)
 
     def start(self, me: Member) -> None:
         """Listen and dial in the background, under this name."""
@@ -69,7 +70,8 @@ class Mesh:
 
     def stop(self) -> None:
         """End all connections, after what is queued has been sent."""
-        self._stopped.set()
+        with self._lock:
+            self._stopped.set()
         self._server.close()
         for connection in list(self.connections.values()):
             connection.finish()
@@ -129,7 +131,10 @@ class Mesh:
             self._greet(channel, greeting)
             channel.patience(None)
         except OSError as error:
-            self.gate.refuse(_reason(error), host)
+            if isinstance(error, GaveUp | TimeoutError | ConnectionResetError):
+                self.gate.gave_up(_reason(error), host)
+            else:
+                self.gate.refuse(_reason(error), host)
             waiting.close()
             return
         finally:
@@ -168,7 +173,8 @@ class Mesh:
         while not self._stopped.wait(PAUSE):
             with contextlib.suppress(RegisterLost):
                 self._register.refresh()
-                self._dials.start(self._missing())
+                for place in sorted(self._missing(), key=lambda place: self._dialling.begun(place.ticket)):
+                    self._dialling.begin(place.ticket, partial(self._try, place))
 
     def _missing(self) -> Iterator[Presence]:
         """Whom to dial, the latest first; a worker's earlier processes only while their ends have to be proven."""
@@ -187,23 +193,14 @@ class Mesh:
             return
         if self.gate.barred(place.number):
             return
-        connecting, answering = self._dials.patience(place)
         try:
-            sock = socket.create_connection((place.host, place.port), timeout=connecting)
-        except ConnectionRefusedError:
-            self._has_ended(place.ticket)
+            channel, answer = self._reach(place)
+        except TimeoutError:
+            self._dialling.too_short(place.ticket)
             return
-        except OSError as error:
-            self._dials.failed(place, error)
+        except OSError:
             return
-        try:
-            channel, answer = self._introduce(sock, place, answering)
-        except OSError as error:
-            if not self._dials.failed(place, error):
-                self._doubt(place, error)
-            sock.close()
-            return
-        self._dials.answered(place)
+        self._dialling.answers(place.ticket)
         self.unproven.pop(place.ticket, None)
         self._numbers[answer.member.ticket] = answer.member.number
         if answer.member.ticket != place.ticket:
@@ -213,18 +210,38 @@ class Mesh:
         else:
             self._use(channel, answer)
 
+    def _reach(self, place: Presence) -> tuple[Channel, Hello]:
+        """Who is there, at the place of a process, and a channel to it.
+
+        Raises:
+            OSError: nobody, for all that is known now; what that proves or suggests has been taken note of.
+        """
+        try:
+            sock = socket.create_connection((place.host, place.port), self._dialling.connecting(place.ticket))
+        except ConnectionRefusedError:
+            self._has_ended(place.ticket)
+            raise
+        try:
+            return self._introduce(sock, place)
+        except OSError as error:
+            sock.close()
+            if not isinstance(error, TimeoutError):
+                self._doubt(place, error)
+            raise
+
     def _has_ended(self, ticket: int) -> None:
         self.ended.add(ticket)
         self.unproven.pop(ticket, None)
 
-    def _introduce(self, sock: socket.socket, place: Presence, seconds: float) -> tuple[Channel, Hello]:
+    def _introduce(self, sock: socket.socket, place: Presence) -> tuple[Channel, Hello]:
         """Prove and ask who is there, at the place of a process.
 
         Raises:
             OSError: no process of this run has answered.
         """
-        channel = secure(sock, self.credentials, server_side=False, seconds=seconds)
-        channel.patience(seconds)
+        patience = self._dialling.answering(place.ticket)
+        channel = secure(sock, self.credentials, server_side=False, seconds=patience)
+        channel.patience(patience)
         own = Hello(self.me, place.ticket, self.recipe, probe=place.ticket > self.me.ticket)
         channel.send_frame(own.frame())
         answer = hear(channel)
@@ -245,7 +262,7 @@ class Mesh:
             return
         connection = Connection(channel, peer, self._inbox, self.limits)
         with self._lock:
-            if self._stopped.is_set():  # it was on its way meanwhile
+            if self._stopped.is_set():
                 channel.close()
                 return
             old = self.connections.get(peer.ticket)

@@ -165,7 +165,8 @@ class ShardDelivery:
             self.behind |= self.node.is_behind(self.slot, slot)
         elif slot > self.slot and kind in ROUND_FRAMES:
             self.node.keep_early(event)
-            self.behind |= kind == FrameKind.RECORD and self.vote.registered(slot) is not None
+            near = kind == FrameKind.RECORD and self.node.is_near(slot)
+            self.behind |= near and self.vote.registered(slot) is not None
         elif slot < self.slot:
             self.vote.hear_old(event)
         elif slot == self.slot:

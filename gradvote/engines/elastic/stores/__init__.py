@@ -2,6 +2,7 @@
 
 server      serves a table to the processes of a run: `gradvote launch` and `gradvote register`
 table       entries in memory, bounded
+shares      what one worker may write of them
 journal     the same on disk, for a server that is started again
 client      a process's end of it
 transport   messages between the two, by who has the run's secret

@@ -161,8 +161,9 @@ def answered(table: Table, question: Question, peer: int | None) -> Answer:
     if not key.startswith(PREFIX) or (question.kind != GET and not _is_fit(key, question.value, peer)):
         told = "that the run can read, and a worker's place by itself"
         return Answer(DENIED, f"The register keeps entries of {PREFIX} alone, {told}.")
+    by = None if peer == REGISTER else peer
     try:
-        found = table.get(key) if question.kind == GET else table.first(key, question.value)
+        found = table.get(key, by) if question.kind == GET else table.first(key, question.value, by)
     except SlotPast as error:
         return Answer(PAST, str(error))
     except NoRoom as error:

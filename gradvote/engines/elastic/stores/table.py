@@ -7,6 +7,7 @@ from collections import deque
 
 from gradvote.engines.elastic.consensus.storage import SlotPast
 from gradvote.engines.elastic.stores.journal import Journal
+from gradvote.engines.elastic.stores.shares import Shares
 
 LOG = logging.getLogger("gradvote.elastic")
 LONGEST_KEY, LONGEST_VALUE = 200, 1 << 19
@@ -27,7 +28,8 @@ class Table:
     """Entries that never change. Of decisions on slots the latest stay, within `most_bytes`; older ones are refused.
 
     All that a run writes beside them (a ticket, an address and at most a proof for each process) has `most_entries` and
-    as many bytes of its own, so that decisions always have room.
+    as many bytes of its own, so that decisions always have room. Where it is known `by` which worker something is
+    written, that is bounded for each of them (`shares`).
     """
 
     def __init__(
@@ -42,7 +44,8 @@ class Table:
         self._rewritten = rewritten
         self._entries: dict[str, str] = {}
         self._slots, self._floors = deque[str](), dict[str, Place]()
-        self._slot_bytes = self._other_bytes = 0
+        self._slot_bytes = self._other_bytes = self._num_ahead = 0
+        self.shares = Shares()
         self._lock = threading.Lock()
         for key, value in journal.entries() if journal is not None else ():
             if key.startswith(FLOOR):
@@ -50,29 +53,33 @@ class Table:
             else:
                 self._keep(key, value)
 
-    def get(self, key: str) -> str | None:
-        """The entry, where there is one."""
+    def get(self, key: str, by: int | None = None) -> str | None:
+        """The entry, where there is one; `by` is the worker that asks."""
         with self._lock:
+            self._asked(key, by)
             return self._entries.get(key)
 
-    def first(self, key: str, value: str) -> str:
+    def first(self, key: str, value: str, by: int | None = None) -> str:
         """The entry, which is this value where there was none before.
 
         Raises:
-            NoRoom: it cannot be kept; nothing has changed.
+            NoRoom: it cannot be kept, or goes beyond the worker's share; nothing has changed.
             SlotPast: it would be a decision on a slot that is older than those that are kept.
         """
         with self._lock:
             known = self._entries.get(key)
             if known is not None:
+                self._asked(key, by)
                 return known
             self._check(key, value)
+            if refusal := self.shares.refusal(_slot(key), len(value), by):
+                raise NoRoom(refusal)
             if self._journal is not None:
                 try:
                     self._journal.append(key, value)
                 except (OSError, ValueError) as error:  # ValueError: it is closed
                     raise NoRoom(f"The register cannot write its journal ({error}). Make room on that disk.") from error
-            self._keep(key, value)
+            self._keep(key, value, by)
             self._tidy()
             return value
 
@@ -101,17 +108,29 @@ class Table:
         slot = _slot(key)
         if slot is not None and slot[1] <= self._floors.get(slot[0], (-1, 0)):
             raise SlotPast(f"The decision on {key} is not kept any more.")
-        num_others = len(self._entries) - len(self._slots)
+        num_others = len(self._entries) - len(self._slots) - self._num_ahead
         if slot is None and (num_others >= self._most or self._other_bytes + len(value) > self._most_bytes):
             raise NoRoom(f"The register is full: it keeps at most {self._most} entries. Start a new run.")
 
-    def _keep(self, key: str, value: str) -> None:
+    def _asked(self, key: str, by: int | None) -> None:
+        for passed in self.shares.asked(key, by):
+            self._num_ahead -= 1
+            self._pass(passed)
+
+    def _keep(self, key: str, value: str, by: int | None = None) -> None:
         self._entries[key] = value
-        if _slot(key) is None:
+        slot = _slot(key)
+        if self.shares.keeps(key, slot, len(value), by):
+            self._num_ahead += 1
+        elif slot is None:
             self._other_bytes += len(value)
-            return
+        else:
+            self._pass(key)
+
+    def _pass(self, key: str) -> None:
+        """The run has come as far as this slot: it is among those of which the latest are kept."""
         self._slots.append(key)
-        self._slot_bytes += len(value)
+        self._slot_bytes += len(self._entries[key])
         while len(self._slots) > self._kept or self._slot_bytes > self._most_bytes:
             self._drop(self._slots.popleft())
 
