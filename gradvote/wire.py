@@ -76,8 +76,7 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
         WireError: the body does not have the length that `planes` and `num_blocks` ask for.
     """
     expected = body_bytes(planes, num_blocks)
-    if body.shape[-1] != expected:
-        raise WireError(f"The body of a message has {body.shape[-1]} bytes; {expected} were expected.")
+    check_length(body.shape[-1], expected)
     flags = _unpack_flags(body[..., expected - -(-sum(num_blocks) // 8) :], sum(num_blocks)).split(list(num_blocks), -1)
     payloads, at = [], 0
     for group, blocks, valid in zip(planes, num_blocks, flags, strict=True):
@@ -90,6 +89,12 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
     return payloads
 
 
+def check_length(given: int, expected: int) -> None:
+    """Raise WireError where a body does not have the length that its planes ask for."""
+    if given != expected:
+        raise WireError(f"The body of a message has {given} bytes; {expected} were expected.")
+
+
 def frame(body: Tensor, header: Header) -> bytes:
     """Header and body (bytes,) uint8, on the host, as one message."""
     raw = body.contiguous().numpy().data
@@ -99,7 +104,17 @@ def frame(body: Tensor, header: Header) -> bytes:
 
 
 def unframe(message: bytes, expected: Header) -> Tensor:
-    """The body of a message after its checks, on the host.
+    """The body of a message after its checks, on the host: a copy.
+
+    Raises:
+        WireError: as `body_of`.
+    """
+    body = bytearray(body_of(message, expected))
+    return torch.frombuffer(body, dtype=torch.uint8) if body else torch.zeros(0, dtype=torch.uint8, device="cpu")
+
+
+def body_of(message: bytes, expected: Header) -> memoryview:
+    """The body of a message after its checks, where it lies.
 
     Raises:
         WireError: the message is cut short or altered, or is not the `expected` one; the sentence names the field.
@@ -117,8 +132,16 @@ def unframe(message: bytes, expected: Header) -> Tensor:
     for name, value, asked in zip(Header._fields, (kind, sender, step, attempt, recipe), expected, strict=True):
         if value != asked:
             raise WireError(f"The message is for {name} {value}; {name} {asked} was expected.")
-    body = bytearray(view[HEADER_BYTES:])
-    return torch.frombuffer(body, dtype=torch.uint8) if body else torch.zeros(0, dtype=torch.uint8, device="cpu")
+    return view[HEADER_BYTES:]
+
+
+def stacked(bodies: Sequence[memoryview]) -> Tensor:
+    """Bodies of one length as rows (M, bytes), each of which begins where a word may."""
+    size = len(bodies[0])
+    rows = np.empty((len(bodies), -(-size // 8) * 8), np.uint8)
+    for row, body in zip(rows, bodies, strict=True):
+        row[:size] = body
+    return torch.from_numpy(rows[:, :size])
 
 
 def _checksum(fixed: bytes | memoryview, body: memoryview) -> int:
