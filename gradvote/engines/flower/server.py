@@ -149,10 +149,15 @@ class FederatedServer:
         """The step that every client takes: from the bytes they get, not from what they were made of."""
         planes = self.protocol.planes(Kind.DECISION, ctxs)
         payloads = self.protocol.receive(Kind.DECISION, message, planes, ctxs[0])
-        zeros = self.protocol.init_worker(self.model.flat(self.protocol))
-        direction, _ = self.protocol.decode(payloads, zeros, ctxs)
+        direction, _ = self.protocol.decode(payloads, self._of_nobody(), ctxs)
         at, voted = replace(self.outer, lr=lr), self.protocol.decided(payloads)
         self.momenta = self.model.step(self.protocol, direction, voted, at, self.momenta)
+
+    def _of_nobody(self) -> Sequence[State]:
+        """A worker's state to decode with: empty, unless workers learn from decisions."""
+        if self.protocol.algorithm.up.reports:
+            return self.protocol.init_worker(self.model.flat(self.protocol))
+        return [{} for _ in self.protocol.layout.groups]
 
 
 def _weighed(protocol: Protocol, workers: list[int], weights: Mapping[int, float]) -> Protocol:
