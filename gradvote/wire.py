@@ -121,18 +121,19 @@ def body_of(message: bytes, expected: Header) -> memoryview:
     """
     if len(message) < HEADER_BYTES:
         raise WireError(f"A message needs {HEADER_BYTES} bytes of header; this one has {len(message)} in all.")
-    view = memoryview(message)
-    magic, kind, sender, attempt, step, recipe, length = FIXED.unpack_from(message)
+    fixed, body = message[: FIXED.size], memoryview(message)[HEADER_BYTES:]
+    magic, kind, sender, attempt, step, recipe, length = FIXED.unpack(fixed)
     if magic != MAGIC:
         raise WireError(f"A message begins with {MAGIC!r}; this one begins with {magic!r}.")
-    if length != len(message) - HEADER_BYTES:
-        raise WireError(f"The header announces {length} bytes of body; {len(message) - HEADER_BYTES} arrived.")
-    if CHECKSUM.unpack_from(message, FIXED.size)[0] != _checksum(view[: FIXED.size], view[HEADER_BYTES:]):
+    if length != len(body):
+        raise WireError(f"The header announces {length} bytes of body; {len(body)} arrived.")
+    if CHECKSUM.unpack_from(message, FIXED.size)[0] != _checksum(fixed, body):
         raise WireError("The checksum does not fit: the message was altered on its way.")
-    for name, value, asked in zip(Header._fields, (kind, sender, step, attempt, recipe), expected, strict=True):
-        if value != asked:
-            raise WireError(f"The message is for {name} {value}; {name} {asked} was expected.")
-    return view[HEADER_BYTES:]
+    found = kind, sender, step, attempt, recipe
+    if found != expected:
+        name, value, asked = next(x for x in zip(Header._fields, found, expected, strict=True) if x[1] != x[2])
+        raise WireError(f"The message is for {name} {value}; {name} {asked} was expected.")
+    return body
 
 
 def stacked(bodies: Sequence[memoryview]) -> Tensor:
@@ -144,9 +145,9 @@ def stacked(bodies: Sequence[memoryview]) -> Tensor:
     return torch.from_numpy(rows[:, :size])
 
 
-def _checksum(fixed: bytes | memoryview, body: memoryview) -> int:
+def _checksum(fixed: bytes, body: memoryview) -> int:
     """CRC-32 of the message with zeros in place of the checksum."""
-    return zlib.crc32(body, zlib.crc32(bytes(CHECKSUM.size), zlib.crc32(fixed)))
+    return zlib.crc32(body, zlib.crc32(fixed + bytes(CHECKSUM.size)))
 
 
 def _plane_size(plane: Plane, num_blocks: int) -> int:
