@@ -76,8 +76,7 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
         WireError: the body does not have the length that `planes` and `num_blocks` ask for.
     """
     expected = body_bytes(planes, num_blocks)
-    if body.shape[-1] != expected:
-        raise WireError(f"The body of a message has {body.shape[-1]} bytes; {expected} were expected.")
+    check_length(body.shape[-1], expected)
     flags = _unpack_flags(body[..., expected - -(-sum(num_blocks) // 8) :], sum(num_blocks)).split(list(num_blocks), -1)
     payloads, at = [], 0
     for group, blocks, valid in zip(planes, num_blocks, flags, strict=True):
@@ -90,6 +89,12 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
     return payloads
 
 
+def check_length(given: int, expected: int) -> None:
+    """Raise WireError where a body does not have the length that its planes ask for."""
+    if given != expected:
+        raise WireError(f"The body of a message has {given} bytes; {expected} were expected.")
+
+
 def frame(body: Tensor, header: Header) -> bytes:
     """Header and body (bytes,) uint8, on the host, as one message."""
     raw = body.contiguous().numpy().data
@@ -99,31 +104,50 @@ def frame(body: Tensor, header: Header) -> bytes:
 
 
 def unframe(message: bytes, expected: Header) -> Tensor:
-    """The body of a message after its checks, on the host.
+    """The body of a message after its checks, on the host: a copy.
+
+    Raises:
+        WireError: as `body_of`.
+    """
+    body = bytearray(body_of(message, expected))
+    return torch.frombuffer(body, dtype=torch.uint8) if body else torch.zeros(0, dtype=torch.uint8, device="cpu")
+
+
+def body_of(message: bytes, expected: Header) -> memoryview:
+    """The body of a message after its checks, where it lies.
 
     Raises:
         WireError: the message is cut short or altered, or is not the `expected` one; the sentence names the field.
     """
     if len(message) < HEADER_BYTES:
         raise WireError(f"A message needs {HEADER_BYTES} bytes of header; this one has {len(message)} in all.")
-    view = memoryview(message)
-    magic, kind, sender, attempt, step, recipe, length = FIXED.unpack_from(message)
+    fixed, body = message[: FIXED.size], memoryview(message)[HEADER_BYTES:]
+    magic, kind, sender, attempt, step, recipe, length = FIXED.unpack(fixed)
     if magic != MAGIC:
         raise WireError(f"A message begins with {MAGIC!r}; this one begins with {magic!r}.")
-    if length != len(message) - HEADER_BYTES:
-        raise WireError(f"The header announces {length} bytes of body; {len(message) - HEADER_BYTES} arrived.")
-    if CHECKSUM.unpack_from(message, FIXED.size)[0] != _checksum(view[: FIXED.size], view[HEADER_BYTES:]):
+    if length != len(body):
+        raise WireError(f"The header announces {length} bytes of body; {len(body)} arrived.")
+    if CHECKSUM.unpack_from(message, FIXED.size)[0] != _checksum(fixed, body):
         raise WireError("The checksum does not fit: the message was altered on its way.")
-    for name, value, asked in zip(Header._fields, (kind, sender, step, attempt, recipe), expected, strict=True):
-        if value != asked:
-            raise WireError(f"The message is for {name} {value}; {name} {asked} was expected.")
-    body = bytearray(view[HEADER_BYTES:])
-    return torch.frombuffer(body, dtype=torch.uint8) if body else torch.zeros(0, dtype=torch.uint8, device="cpu")
+    found = kind, sender, step, attempt, recipe
+    if found != expected:
+        name, value, asked = next(x for x in zip(Header._fields, found, expected, strict=True) if x[1] != x[2])
+        raise WireError(f"The message is for {name} {value}; {name} {asked} was expected.")
+    return body
 
 
-def _checksum(fixed: bytes | memoryview, body: memoryview) -> int:
+def stacked(bodies: Sequence[memoryview]) -> Tensor:
+    """Bodies of one length as rows (M, bytes), each of which begins where a word may."""
+    size = len(bodies[0])
+    rows = np.empty((len(bodies), -(-size // 8) * 8), np.uint8)
+    for row, body in zip(rows, bodies, strict=True):
+        row[:size] = body
+    return torch.from_numpy(rows[:, :size])
+
+
+def _checksum(fixed: bytes, body: memoryview) -> int:
     """CRC-32 of the message with zeros in place of the checksum."""
-    return zlib.crc32(body, zlib.crc32(bytes(CHECKSUM.size), zlib.crc32(fixed)))
+    return zlib.crc32(body, zlib.crc32(fixed + bytes(CHECKSUM.size)))
 
 
 def _plane_size(plane: Plane, num_blocks: int) -> int:

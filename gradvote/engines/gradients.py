@@ -6,9 +6,9 @@
 A parameter that a worker's loss does not reach has no gradient, and the worker abstains on it: NaN says so.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from gradvote.layout import Layout
 from gradvote.rng import Stream, derive_key
@@ -92,7 +93,7 @@ def worker_seed(seed: int, step: int, worker: int) -> int:
 def own_randomness(device: torch.device) -> Iterator[Callable[[int], object]]:
     """Within, torch's generators of the CPU and of a device are the caller's own: it gives what seeds both."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield functools.partial(begin_randomness, device)
+        yield partial(begin_randomness, device)
 
 
 def begin_randomness(device: torch.device, seed: int) -> None:
@@ -155,8 +156,8 @@ def _state(models: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
 def padded(batches: Batches) -> Padded:
     """Batches of any sizes for `vectorized_gradients`, for those that are used again and again."""
     lengths = torch.tensor([len(y) for _, y in batches], device=CPU)
-    x = nn.utils.rnn.pad_sequence([x for x, _ in batches], batch_first=True)
-    y = nn.utils.rnn.pad_sequence([y for _, y in batches], batch_first=True)
+    join = torch.stack if bool((lengths == lengths[0]).all()) else partial(pad_sequence, batch_first=True)
+    x, y = join([x for x, _ in batches]), join([y for _, y in batches])
     return Padded(
         x, y, to_device(torch.arange(int(lengths.max()), device=CPU) < lengths[:, None], x.device).to(x.dtype)
     )

@@ -4,7 +4,7 @@ The placement is central: M ballots up, one decision down to each worker. Every 
 parsed again; byte counts are the lengths of those messages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from gradvote import wire
 from gradvote.core import Context, Payload, State
 from gradvote.engines.common.arguments import check_faults, in_words
+from gradvote.engines.common.bodies import differ, parsed
 from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.device import check_device
 from gradvote.engines.common.numbers import check_whole
-from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, stack, states_on, where
+from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.common.releases import KEY, account_of, load, releases_of, saved_of
 from gradvote.faults import Faulty, diverging, dropped, on_gradients, on_link
@@ -157,25 +158,22 @@ class Simulation:
     def _deliver_up(self, sent: Sequence[Payload], ctxs: Sequence[Context]) -> Sequence[Payload]:
         links = [on_link(self.faults, "uplink", p, c, self.num_workers) for p, c in zip(sent, ctxs, strict=True)]
         planes = self.protocol.planes(Kind.BALLOT, ctxs)
-        if any(isinstance(plane.row, Tensor) for group in planes for plane in group):
-            return self._deliver_each(links, planes, ctxs[0])
-        bodies, shared = [], self.protocol.header(Kind.BALLOT, self._one(ctxs[0], 0))
-        for i, body in enumerate(to_host([wire.pack(links, planes)])[0]):
+        shared = self.protocol.header(Kind.BALLOT, self._one(ctxs[0], 0))
+        bodies = []
+        for i, body in enumerate(self._packed(links, planes)):
             header = shared._replace(sender=i)
             message = wire.frame(body, header)
             self.counts.bytes_up += len(message)
-            bodies.append(wire.unframe(message, header))
-        return self.protocol.parse(Kind.BALLOT, to_device(torch.stack(bodies), self.device), planes)
+            bodies.append(wire.body_of(message, header))
+        return parsed(self.protocol, bodies, planes, self.device)
 
-    def _deliver_each(self, links: Sequence[Payload], planes: Planes, shared: Context) -> Sequence[Payload]:
-        received = []
-        for i in range(self.num_workers):
-            ctx = self._one(shared, i)
-            own_planes = [tuple(plane_of(p, i) for p in group) for group in planes]
-            message = self.protocol.send(Kind.BALLOT, [payload_of(p, i) for p in links], own_planes, ctx)
-            self.counts.bytes_up += len(message)
-            received.append(self.protocol.receive(Kind.BALLOT, message, own_planes, ctx))
-        return [stack(payloads) for payloads in zip(*received, strict=True)]
+    def _packed(self, sent: Sequence[Payload], planes: Planes) -> Iterable[Tensor]:
+        """The body of each worker's ballot, on the host."""
+        if not differ(planes):
+            return to_host([wire.pack(sent, planes)])[0]
+        each = range(self.num_workers)
+        own = ([tuple(plane_of(p, i) for p in group) for group in planes] for i in each)
+        return to_host([wire.pack([payload_of(p, i) for p in sent], x) for i, x in zip(each, own, strict=True)])
 
     def _with_lost(self, workers: Sequence[State], sent: Sequence[Payload], ctxs: Sequence[Context]) -> Sequence[State]:
         """The workers' state, where a ballot was dropped that of a worker who sent nothing."""

@@ -162,14 +162,14 @@ def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
 def device_of(*args: object) -> str:
     """The type of device that work on these arguments runs on: that of the tensors that are not on the CPU, if any."""
     for arg in args:
-        if isinstance(arg, Tensor):
-            found = "cpu" if arg.is_cpu else arg.device.type
-        elif isinstance(arg, Draw):
-            found = arg.block.device.type
-        else:
-            found = device_of(*arg) if isinstance(arg, tuple) else "cpu"
-        if found != "cpu":
-            return found
+        x = arg.block if type(arg) is Draw else arg
+        if isinstance(x, Tensor):
+            if not x.is_cpu:
+                return x.device.type
+        elif isinstance(x, tuple):
+            found = device_of(*x)
+            if found != "cpu":
+                return found
     return "cpu"
 
 

@@ -26,6 +26,7 @@ flat_buffer    gradients in and directions out: flat vectors, on the device of t
 vectors        flat vectors, and rates of groups
 protocol       the three verbs of an algorithm, over all blocks: encode, combine, decode
 payloads       payloads of several senders: pick, stack, choose
+bodies         ballots of many senders, read in one go
 all_groups     payloads, states and contexts of all groups, of which each group's are views
 part           blocks that are exchanged together, cut into shards
 cuts           the bytes of a shard's rows

@@ -1,12 +1,11 @@
 """What came back: ballots, and why there is none of whom."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
 
-from gradvote.core import Payload
 from gradvote.engines.flower.asking import Asked
 from gradvote.engines.flower.metrics import LONGEST, Numbers, last_line, numbers
 from gradvote.engines.flower.records import Reply, ReplyError
@@ -15,14 +14,14 @@ from gradvote.wire import WireError
 
 LINK_ERRORS = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """What the SuperLink says in a node's place: it is gone, or nothing came in time."""
-Open = Callable[[int, bytes], Sequence[Payload]]
+Open = Callable[[int, bytes], memoryview]
 
 
 @dataclass
 class Ballots:
     """By worker: the ballots, the metrics beside them, the reasons of who abstained, and who answered at all."""
 
-    payloads: dict[int, Sequence[Payload]] = field(default_factory=dict)
+    bodies: dict[int, memoryview] = field(default_factory=dict)
     metrics: dict[int, Numbers] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     answered: set[int] = field(default_factory=set)
@@ -57,5 +56,5 @@ def _take(message: Message, worker: int, roster: Roster, opened: Open | None, fo
     if reply.reason:
         raise ReplyError(reply.reason[:LONGEST])
     if opened is not None:
-        found.payloads[worker] = opened(worker, reply.ballot)
+        found.bodies[worker] = opened(worker, reply.ballot)
     found.metrics[worker] = numbers(message.content)

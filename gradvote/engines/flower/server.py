@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradvote.core import Algorithm, Context, Payload, State
-from gradvote.engines.common.payloads import stack
-from gradvote.engines.common.protocol import Planes, Protocol
+from gradvote import wire
+from gradvote.core import Algorithm, Context, State
+from gradvote.engines.common.bodies import differ, parsed
+from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.flower.model import Model, Outer
 from gradvote.engines.flower.records import Decided
-from gradvote.wire import Kind
+from gradvote.staging import CPU
+from gradvote.wire import Header, Kind
 
 LOG = 64
 """Decisions that are kept, at most: a client that missed more gets the model."""
@@ -37,35 +39,53 @@ class FederatedServer:
     log: OrderedDict[int, Decided] = field(default_factory=OrderedDict)
     protocol: Protocol = field(init=False)
     memory: Sequence[State] = field(init=False)
+    _known: tuple[int, float, int] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.protocol = self.model.protocol(self.algorithm, self.seed)
         self.memory = self.protocol.init_server(self.model.flat(self.protocol))
 
-    def open(self, worker: int, message: bytes, lr: float) -> Sequence[Payload]:
-        """A worker's ballot of the present round.
+    def open(self, worker: int, message: bytes, lr: float) -> memoryview:
+        """The body of a worker's ballot of the present round, where it lies in the message.
 
         Raises:
             WireError: it cannot be one; the sentence says why.
         """
-        ctxs = self.protocol.contexts(self.version, worker, lr)
-        return self.protocol.receive(Kind.BALLOT, message, self.protocol.planes(Kind.BALLOT, ctxs), ctxs[0])
+        header = Header(Kind.BALLOT, worker, self.version, 0, self.protocol.recipe)
+        body = wire.body_of(message, header)
+        wire.check_length(len(body), self._length(worker, lr))
+        return body
 
-    def decide(
-        self, ballots: Mapping[int, Sequence[Payload]], lr: float, weights: Mapping[int, float] | None
-    ) -> Decided:
-        """Close the round with these workers' ballots, at least one, and take the step."""
+    def _length(self, worker: int, lr: float) -> int:
+        """Bytes of the body of a worker's ballot; of all alike, unless its planes depend on who sends them."""
+        if self._known is not None and self._known[:2] == (self.version, lr):
+            return self._known[2]
+        planes = self.protocol.planes(Kind.BALLOT, self.protocol.contexts(self.version, worker, lr))
+        length = wire.body_bytes(planes, [len(g.blocks) for g in self.protocol.layout.groups])
+        self._known = None if differ(planes) else (self.version, lr, length)
+        return length
+
+    def decide(self, ballots: Mapping[int, memoryview], lr: float, weights: Mapping[int, float] | None) -> Decided:
+        """Close the round with the bodies of these workers' ballots, at least one, and take the step."""
         workers = sorted(ballots)
         senders = torch.tensor(workers, dtype=torch.int64)[:, None]
         ctxs = self.protocol.contexts(self.version, senders, lr)
-        stacked = [stack(own) for own in zip(*(ballots[n] for n in workers), strict=True)]
-        weighed = self.protocol if weights is None else _weighed(self.protocol, workers, weights)
-        decision, memory = weighed.combine(stacked, self.memory, ctxs)
-        planes = self.protocol.planes(Kind.DECISION, ctxs)
-        message = self.protocol.send(Kind.DECISION, decision, planes, ctxs[0])
-        self.memory = memory
-        self._step(message, lr, ctxs, planes)
+        message = self._decision([ballots[n] for n in workers], ctxs, workers, weights)
+        self._step(message, lr, ctxs)
         return self._close(Decided(self.version + 1, lr, message, frozenset(workers)))
+
+    def _decision(
+        self,
+        bodies: Sequence[memoryview],
+        ctxs: Sequence[Context],
+        workers: list[int],
+        weights: Mapping[int, float] | None,
+    ) -> bytes:
+        """The decision's message. The ballots are read for as long as it takes, and not beside the step."""
+        ballots = parsed(self.protocol, bodies, self.protocol.planes(Kind.BALLOT, ctxs), CPU)
+        weighed = self.protocol if weights is None else _weighed(self.protocol, workers, weights)
+        decision, self.memory = weighed.combine(ballots, self.memory, ctxs)
+        return self.protocol.send(Kind.DECISION, decision, self.protocol.planes(Kind.DECISION, ctxs), ctxs[0])
 
     def close_undecided(self, lr: float) -> None:
         """Close the round without a decision: nobody's ballot counted."""
@@ -125,13 +145,19 @@ class FederatedServer:
             (n, Decided(n, lr, raw.numpy().tobytes(), frozenset(own))) for n, lr, raw, own in entries
         )
 
-    def _step(self, message: bytes, lr: float, ctxs: Sequence[Context], planes: Planes) -> None:
+    def _step(self, message: bytes, lr: float, ctxs: Sequence[Context]) -> None:
         """The step that every client takes: from the bytes they get, not from what they were made of."""
+        planes = self.protocol.planes(Kind.DECISION, ctxs)
         payloads = self.protocol.receive(Kind.DECISION, message, planes, ctxs[0])
-        zeros = self.protocol.init_worker(self.model.flat(self.protocol))
-        direction, _ = self.protocol.decode(payloads, zeros, ctxs)
+        direction, _ = self.protocol.decode(payloads, self._of_nobody(), ctxs)
         at, voted = replace(self.outer, lr=lr), self.protocol.decided(payloads)
         self.momenta = self.model.step(self.protocol, direction, voted, at, self.momenta)
+
+    def _of_nobody(self) -> Sequence[State]:
+        """A worker's state to decode with: empty, unless workers learn from decisions."""
+        if self.protocol.algorithm.up.reports:
+            return self.protocol.init_worker(self.model.flat(self.protocol))
+        return [{} for _ in self.protocol.layout.groups]
 
 
 def _weighed(protocol: Protocol, workers: list[int], weights: Mapping[int, float]) -> Protocol:

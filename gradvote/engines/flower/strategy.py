@@ -172,16 +172,16 @@ class GradVote(Strategy):
         took = monotonic() - self._begun
         opened = lambda worker, raw: server.open(worker, raw, lr)  # noqa: E731 # closes over the round's rate
         found = read(replies, self._asked, self.roster, opened, self._timeout)
-        decided = len(found.payloads) >= self.min_voters
+        decided = len(found.bodies) >= self.min_voters
         if decided:
-            server.decide(found.payloads, lr, self._weights(found))
+            server.decide(found.bodies, lr, self._weights(found))
         else:
             server.close_undecided(lr)
             self.undecided.append(number)
         self._tell(number, found, decided, took)
         if self.checkpoint is not None:
             checkpoint.save(self.checkpoint, server, self.roster, self.abstentions, self.undecided)
-        counted = {"voters": len(found.payloads), "abstained": len(found.reasons), "decided": int(decided)}
+        counted = {"voters": len(found.bodies), "abstained": len(found.reasons), "decided": int(decided)}
         mean = metrics.mean(found.metrics, self.weighted_by_key)
         return (record_of(server.model.arrays()) if decided else None), MetricRecord({**mean, **counted})
 
@@ -223,7 +223,7 @@ class GradVote(Strategy):
         """The workers' weights, none above the cap; None: equal ones."""
         if self.weights == "equal":
             return None
-        workers = sorted(found.payloads)
+        workers = sorted(found.bodies)
         given = tuple(metrics.weight(found.metrics.get(n, {}), self.weighted_by_key) for n in workers)
         return dict(zip(workers, capped(given, max(self.cap, 1 / len(workers))), strict=True)) if any(given) else None
 
@@ -238,7 +238,7 @@ class GradVote(Strategy):
                 "process for each message, which takes long on a busy machine: if clients need more than %g s, raise "
                 "start(timeout=).",
                 number,
-                len(found.payloads),
+                len(found.bodies),
                 self.min_voters,
                 self._timeout,
             )

@@ -81,7 +81,7 @@ def position(draw: Draw, shape: Sequence[int]) -> Position:
 
 
 def _numbers(values: Tensor, shape: Sequence[int]) -> Words:
-    numbers: Words = per_row(values if values.dtype == torch.int64 else values.to(torch.int64), shape)
+    numbers: Words = per_row(values if values.dtype is torch.int64 else values.to(torch.int64), shape)
     return numbers
 
 
@@ -91,5 +91,6 @@ def per_row(values: Tensor, shape: Sequence[int]) -> Any:
     if values.shape == shape:
         return values.numpy().ravel()
     if values.numel() == 1:
-        return values.numpy().repeat(math.prod(shape))
+        rows = math.prod(shape)
+        return values.numpy().reshape(1) if rows == 1 else values.numpy().repeat(rows)
     return values.expand(shape).numpy().flatten()

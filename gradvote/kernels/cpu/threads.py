@@ -22,7 +22,8 @@ def split(work: Callable[[int, int], object], total: int, grain: int = GRAIN) ->
 
     Returns when all parts are done; the first error of a part is raised.
     """
-    parts = max(1, min(torch.get_num_threads(), total // max(grain, 1)))
+    most = total // max(grain, 1)
+    parts = 1 if most < 2 else min(torch.get_num_threads(), most)
     if parts == 1:
         work(0, total)
         return
