@@ -125,6 +125,18 @@ def test_what_is_asked_for_by_others_uses_up_no_share(monkeypatch: pytest.Monkey
     assert len(table._entries) == 50 and not table.shares.refused
 
 
+def test_decisions_far_ahead_make_no_journal_be_written_again_and_again(tmp_path: Path) -> None:
+    journal, rewritten = Journal(tmp_path / "journal"), []
+    table = Table(journal, rewritten=500)
+    journal.rewrite = lambda entries: rewritten.append(list(entries))  # type: ignore[method-assign]
+    for step in range(50):
+        table.first(f"g/slots/1/{10**6 + step}/0", "decided" * 10, 3)
+    assert not rewritten
+    table.get(f"g/slots/1/{10**6 + 49}/0", 2)
+    assert (table._ahead_bytes, table._num_ahead, len(table._slots)) == (0, 0, 50)
+    table.close()
+
+
 def test_tickets_and_addresses_of_one_worker_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "OTHERS", 5)
     table = Table()
