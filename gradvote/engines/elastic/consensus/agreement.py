@@ -9,8 +9,8 @@ A pure state machine: events in, actions out; no clocks, no sockets. The rule:
    answers proposes the ballots that the answering ones hold to a register, which keeps the first proposal it is given.
    What the register holds is the decision.
 
-Who hears nobody, though links stand, lets the others go first: it may be cut off one way, and its own ballot in no
-other hands. They would wait for it, if it counted.
+Who hears nobody, though links to two and more stand, lets these go first: it may be cut off one way, and its own ballot
+in no other hands. They would wait for it, if it counted.
 
 If anyone decides by 1, all members have promised the full set, so every proposal by 2 is that same set: the two ways
 cannot differ, without any assumption on timing. Who counts and who stays is one record, so all members apply the same
@@ -195,7 +195,7 @@ class Agreement(Evidence):
         silent = self.members.keys() - self.gone - answering - {self.me} - self.proofs.keys()
         alike = all(self.heard[p][0].keys() ^ self.held.keys() <= self.proofs.keys() for p in answering)
         ready = self.settled or (not silent and alike) or self._must_stop
-        if silent and not answering and not self.desperate:
+        if len(silent) > 1 and not answering and not (self.desperate or self._must_stop):
             return False
         return self.impatient or (ready and self.me < min(answering, default=self.me + 1))
 

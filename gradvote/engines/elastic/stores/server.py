@@ -31,7 +31,8 @@ from gradvote.engines.elastic.stores.transport import Access, Link, secured
 
 GREETING, ANSWERING = 3.0, 5.0
 """Seconds that the other end has to show who it is, and to take an answer."""
-MOST_CLIENTS, MOST_STRANGERS = 1024, 32
+MOST_CLIENTS, MOST_STRANGERS, MOST_OF_ONE = 1024, 32, 16
+"""Connections of processes of the run, of those that have not shown yet who they are, and of one worker."""
 
 
 class RegisterServer:
@@ -39,7 +40,8 @@ class RegisterServer:
 
     Connections take one thread each: at most `most_clients` of processes of the run, and `most_strangers` that have not
     shown yet who they are, for three seconds at most; who comes when all of these are taken is sent away, and comes
-    again. Messages are bounded by the transport, entries by the table.
+    again. Of one worker the latest 16 stay, so that none takes the places of the others. Messages are bounded by the
+    transport, entries by the table.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class RegisterServer:
         self.table, self.access, self._socket = table, access, sock
         self.host, self.port = sock.getsockname()[:2]
         self._most, self._most_strangers = most_clients, most_strangers
-        self._clients, self._strangers = set[socket.socket](), set[socket.socket]()
+        self._clients, self._strangers = dict[socket.socket, int | None](), set[socket.socket]()
         self._lock, self._closed = threading.Lock(), threading.Event()
         threading.Thread(target=self._accept, name="gradvote register", daemon=True).start()
 
@@ -103,22 +105,30 @@ class RegisterServer:
     def _forget(self, sock: socket.socket) -> None:
         with self._lock:
             self._strangers.discard(sock)
-            self._clients.discard(sock)
+            self._clients.pop(sock, None)
         sock.close()
 
     def _serve(self, sock: socket.socket) -> None:
         try:
             _keep_alive(sock)
             link = secured(sock, self.access, time.monotonic() + GREETING, answering=True)
-            with self._lock:
-                self._strangers.discard(sock)
-                self._clients.add(sock)
+            self._welcome(sock, link.peer)
             while not self._closed.is_set():
                 self._answer(link)
         except (OSError, ValueError, RecursionError):
             pass  # it has left, or is nobody to be listened to
         finally:
             self._forget(sock)
+
+    def _welcome(self, sock: socket.socket, peer: int | None) -> None:
+        """It has shown who it is; where there are too many of this worker, the oldest goes."""
+        with self._lock:
+            self._strangers.discard(sock)
+            self._clients[sock] = peer
+            own = [other for other, number in self._clients.items() if number == peer]
+            if peer is not None and len(own) > MOST_OF_ONE:
+                with contextlib.suppress(OSError):
+                    own[0].shutdown(socket.SHUT_RDWR)
 
     def _answer(self, link: Link) -> None:
         answer = answered(self.table, question_from(link.receive(None)), link.peer)

@@ -44,7 +44,7 @@ class Table:
         self._rewritten = rewritten
         self._entries: dict[str, str] = {}
         self._slots, self._floors = deque[str](), dict[str, Place]()
-        self._slot_bytes = self._other_bytes = self._num_ahead = 0
+        self._slot_bytes = self._other_bytes = self._ahead_bytes = self._num_ahead = 0
         self.shares = Shares()
         self._lock = threading.Lock()
         for key, value in journal.entries() if journal is not None else ():
@@ -91,7 +91,7 @@ class Table:
 
     def _tidy(self) -> None:
         """Write the journal anew where most of it is of decisions of long ago."""
-        journal, used = self._journal, self._slot_bytes + self._other_bytes
+        journal, used = self._journal, self._slot_bytes + self._other_bytes + self._ahead_bytes
         if journal is not None and journal.size > max(self._rewritten, 4 * used):
             floors = [(FLOOR + group, f"{step}/{attempt}") for group, (step, attempt) in self._floors.items()]
             try:
@@ -115,6 +115,7 @@ class Table:
     def _asked(self, key: str, by: int | None) -> None:
         for passed in self.shares.asked(key, by):
             self._num_ahead -= 1
+            self._ahead_bytes -= len(self._entries[passed])
             self._pass(passed)
 
     def _keep(self, key: str, value: str, by: int | None = None) -> None:
@@ -122,6 +123,7 @@ class Table:
         slot = _slot(key)
         if self.shares.keeps(key, slot, len(value), by):
             self._num_ahead += 1
+            self._ahead_bytes += len(value)
         elif slot is None:
             self._other_bytes += len(value)
         else:

@@ -24,7 +24,7 @@ from gradvote.engines.elastic.net.connections import ROOM, Arrived, Closed, Conn
 from gradvote.engines.elastic.net.frames import STATE_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.net.gate import OFFENCES, PENDING
 from gradvote.engines.elastic.net.greetings import Hello, hear
-from gradvote.engines.elastic.net.mesh import Mesh
+from gradvote.engines.elastic.net.mesh import MOST_OF_ONE, Mesh
 from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.strangers import STRANGERS, Attacker, announcing, enrol, half_open
 
@@ -152,6 +152,20 @@ def test_running_out_of_descriptors_is_survived(place: Place) -> None:
     until(lambda: left[0] == 0)
     with member(place):
         pass
+
+
+def test_connections_of_one_worker_take_nobodys_place(place: Place) -> None:
+    """Each as another process of it, which the register knows."""
+    with ExitStack() as stack:
+        refused = 0
+        for _ in range(MOST_OF_ONE + 3):
+            with suppress(OSError):
+                stack.enter_context(place.as_worker(1).enrolled(enrol(place.register, 1), ME.ticket))
+                continue
+            refused += 1
+        with member(place, 2):
+            until(lambda: sum(c.peer.number == 2 for c in place.mesh.connections.values()) == 1)
+        assert refused == 3 == place.mesh.gate.refused["too many connections"]
 
 
 def test_who_announces_too_much_again_and_again_stays_away(place: Place) -> None:

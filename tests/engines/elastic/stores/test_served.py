@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,14 @@ from gradvote.engines.elastic.consensus.presence import Presence
 from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.register import PREFIX, Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast
+from gradvote.engines.elastic.net.authentication import Credentials
+from gradvote.engines.elastic.net.certificates import write_certificates
 from gradvote.engines.elastic.stores import server as serving
 from gradvote.engines.elastic.stores import shares
 from gradvote.engines.elastic.stores.client import ServedStore
 from gradvote.engines.elastic.stores.journal import FIRST_LINE, Journal
 from gradvote.engines.elastic.stores.messages import DENIED, FIRST, GET, PAST, REFUSED, VALUE, Question
-from gradvote.engines.elastic.stores.server import OwnTable, RegisterServer, answered, serve
+from gradvote.engines.elastic.stores.server import MOST_OF_ONE, OwnTable, RegisterServer, answered, serve
 from gradvote.engines.elastic.stores.table import NoRoom, Table
 
 KEY = "gradvote/elastic//tickets/1"
@@ -122,12 +125,71 @@ def test_what_is_asked_for_by_others_uses_up_no_share(monkeypatch: pytest.Monkey
     assert len(table._entries) == 50 and not table.shares.refused
 
 
+def test_decisions_far_ahead_make_no_journal_be_written_again_and_again(tmp_path: Path) -> None:
+    journal, rewritten = Journal(tmp_path / "journal"), []
+    table = Table(journal, rewritten=500)
+    journal.rewrite = lambda entries: rewritten.append(list(entries))  # type: ignore[method-assign]
+    for step in range(50):
+        table.first(f"g/slots/1/{10**6 + step}/0", "decided" * 10, 3)
+    assert not rewritten
+    table.get(f"g/slots/1/{10**6 + 49}/0", 2)
+    assert (table._ahead_bytes, table._num_ahead, len(table._slots)) == (0, 0, 50)
+    table.close()
+
+
 def test_tickets_and_addresses_of_one_worker_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "OTHERS", 5)
     table = Table()
     kinds = [answered(table, Question(FIRST, f"{PREFIX}//tickets/{k}", "x"), 3).kind for k in range(1, 9)]
     assert kinds == [VALUE] * 5 + [REFUSED] * 3
     assert answered(table, Question(FIRST, f"{PREFIX}//tickets/6", "y"), 2).kind == VALUE
+
+
+@pytest.mark.parametrize("how", ["no certificate", "another run's", "a secret"])
+def test_with_certificates_strangers_are_not_heard(tmp_path: Path, how: str) -> None:
+    """Nor told anything: neither writes a decision in advance, nor deletes, nor reads."""
+    for run in ("own", "others"):
+        write_certificates(tmp_path / run, 2)
+    server = serve("127.0.0.1", keys=tmp_path / "own")
+    try:
+        key, stop = f"{PREFIX}//slots/1/9/0", Record(Slot(9), Outcome.STOP, text="a stranger says so").to_json()
+        if how == "no certificate":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with (
+                pytest.raises(OSError),
+                context.wrap_socket(socket.create_connection((server.host, server.port), 5)) as sock,
+            ):
+                message = Question(FIRST, key, stop).pack()
+                sock.sendall(len(message).to_bytes(4, "little") + message)
+                assert not sock.recv(1)
+                raise ConnectionResetError
+        else:
+            access = b"a secret of 16 bytes" if how == "a secret" else Credentials.load(tmp_path / "others", 0)
+            with pytest.raises(RegisterLost):
+                ServedStore(server.host, server.port, access).first(key, stop, 2.0)
+        assert server.table.get(key) is None
+        member = ServedStore(server.host, server.port, Credentials.load(tmp_path / "own", 0))
+        assert member.first(KEY, "mine", 5.0) == "mine"
+    finally:
+        server.close()
+
+
+def test_connections_of_one_worker_take_nobodys_place(tmp_path: Path) -> None:
+    write_certificates(tmp_path, 2)
+    server = serve("127.0.0.1", keys=tmp_path)
+    bad = [ServedStore(server.host, server.port, Credentials.load(tmp_path, 1)) for _ in range(MOST_OF_ONE + 5)]
+    try:
+        other = ServedStore(server.host, server.port, Credentials.load(tmp_path, 0))
+        for store in (other, *bad):
+            assert store.get(KEY, 5.0) is None
+        end = time.monotonic() + 5
+        while server.num_connections[0] > MOST_OF_ONE + 1 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert server.num_connections[0] == MOST_OF_ONE + 1
+        assert other.first(KEY, "mine", 5.0) == bad[0].get(KEY, 5.0) == "mine"  # who was sent away comes again
+    finally:
+        server.close()
 
 
 def test_silent_strangers_keep_nobody_out(server: RegisterServer, monkeypatch: pytest.MonkeyPatch) -> None:
