@@ -79,7 +79,7 @@ def test_a_forbidden_folder(mode: int, tmp_path: Path) -> None:
 def test_kept_code_is_loaded_without_all_that_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """numba's own method first makes its compiler ready, which takes each process longer than the rest of a step."""
     ready: list[object] = []
-    monkeypatch.setattr(kept_code.rtsys, "initialize", ready.append)
+    monkeypatch.setattr(kept_code.runtime.rtsys, "initialize", ready.append)
     cache = SimpleNamespace(_load_overload=lambda signature, target: (signature, target))
     assert Kept(cache).load_overload("signature", "target") == ("signature", "target")
     assert ready == ["target"]

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from numba.core.runtime import rtsys
+from numba.core import runtime
 
 LOG = logging.getLogger("gradvote.kernels")
 _said: set[str] = set()
@@ -39,7 +39,8 @@ class Kept:
 
         That takes two thirds of a process's first step, scipy among it. Where numba has changed, its own method serves.
         """
-        load, ready = getattr(self._cache, "_load_overload", None), getattr(rtsys, "initialize", None)
+        load = getattr(self._cache, "_load_overload", None)
+        ready = getattr(getattr(runtime, "rtsys", None), "initialize", None)
         if load is None or ready is None or os.name == "nt":  # there numba also looks after files in use
             return self._cache.load_overload(signature, target)
         ready(target)
