@@ -121,7 +121,7 @@ def body_of(message: bytes, expected: Header) -> memoryview:
     """
     if len(message) < HEADER_BYTES:
         raise WireError(f"A message needs {HEADER_BYTES} bytes of header; this one has {len(message)} in all.")
-    fixed, body = message[: FIXED.size], memoryview(message)[HEADER_BYTES:]
+    fixed, body = bytes(message[: FIXED.size]), memoryview(message)[HEADER_BYTES:]
     magic, kind, sender, attempt, step, recipe, length = FIXED.unpack(fixed)
     if magic != MAGIC:
         raise WireError(f"A message begins with {MAGIC!r}; this one begins with {magic!r}.")

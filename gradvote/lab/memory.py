@@ -35,6 +35,8 @@ MASKS = 3
 """A worker's own, those of the ballots for its share, and that of the decision: a bit per coordinate each."""
 BALLOTS = 6
 """Of the ballots of an elastic step at once, as measured: as they came, opened, beside each other, and counted."""
+HOLDERS = 2
+"""Workers that hold a shard of an elastic run."""
 BLOCK = 16384
 
 
@@ -66,20 +68,32 @@ def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits
 
 
 def elastic_memory(
-    algorithm: Algorithm, params: int, workers: int, bits: tuple[float, float], steps: int = LOGGED
+    algorithm: Algorithm,
+    params: int,
+    workers: int,
+    bits: tuple[float, float],
+    steps: int = LOGGED,
+    placement: str = "replicated",
 ) -> Memory:
-    """The same of a member of an elastic run, placement `replicated`, after so many steps.
+    """The same of a member of an elastic run, after so many steps.
 
-    kept   d(w + s)  +  the ballots of the latest steps, for those who are behind: at most 32 steps and 64 MB
-    peak   kept  +  d·w, as a slot may be given up  +  six copies of the M ballots of a step  +  masks
+    kept   d(w + σs)  +  what of the latest steps is kept for those who are behind: at most 32 steps and 64 MB
+    peak   kept  +  d·w, as a slot may be given up  +  six copies of the ballots that it counts  +  masks
 
-    As measured with two workers and 10M parameters (docs/memory.md).
+    Where the placement is "replicated" σ is 1, all M ballots are counted and kept; where it is "sharded" each shard has
+    two holders, so σ is 2/M and two ballots' bytes are counted, decisions are kept, and at the peak d·σs, too, is there
+    twice. As measured with two and three workers and 10M parameters (docs/memory.md).
     """
+    sharded = placement == "sharded"
     worker, server = state_bytes(algorithm.up), state_bytes(algorithm.down)
-    ballots = workers * bits[0] / 8 * params
+    share = min(1.0, HOLDERS / workers) if sharded else 1.0
+    ballots, decision = (own / 8 * params for own in (workers * share * bits[0], bits[1]))
     masked = any(isinstance(_innermost(half), Masked) for half in (algorithm.up, algorithm.down))
-    kept = params * (worker + server) + min(min(steps, LOGGED) * ballots, max(float(LOGGED_BYTES), ballots))
-    return Memory(kept, kept + worker * params + BALLOTS * ballots + masked * MASKS / 8 * params)
+    logged = decision if sharded else ballots
+    log = min(min(steps, LOGGED) * logged, max(float(LOGGED_BYTES), logged))
+    kept = params * (worker + share * server) + log
+    anew = params * (worker + sharded * share * server)
+    return Memory(kept, kept + anew + BALLOTS * ballots + masked * MASKS / 8 * params)
 
 
 def state_bytes(part: Part) -> float:

@@ -74,3 +74,27 @@ def test_a_forbidden_folder(mode: int, tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[-1]"
+
+
+def test_kept_code_is_loaded_without_all_that_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba's own method first makes its compiler ready, which takes each process longer than the rest of a step."""
+    ready: list[object] = []
+    monkeypatch.setattr(kept_code.runtime.rtsys, "initialize", ready.append)
+    cache = SimpleNamespace(_load_overload=lambda signature, target: (signature, target))
+    assert Kept(cache).load_overload("signature", "target") == ("signature", "target")
+    assert ready == ["target"]
+
+
+@pytest.mark.slow
+def test_a_process_that_finds_code_imports_no_compiler_and_counts_alike(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; from gradvote import kernels; x = torch.arange(-640.0, 640.0).view(5, 256) % 7 - 3;"
+        "words = kernels.pack_signs(x, True); valid = torch.ones(5, 1, dtype=torch.bool);"
+        "won, _ = kernels.majority(words[:, None], None, valid, words[:1]); print(words.tolist(), won.tolist());"
+        "print('numba.np.arraymath' in sys.modules)"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]
+    cold, warm = (run.stdout.splitlines() for run in runs)
+    assert cold[0] == warm[0] and (cold[1], warm[1]) == ("True", "False")

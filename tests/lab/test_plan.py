@@ -56,6 +56,13 @@ def test_memory_of_states_in_bfloat16_is_what_was_measured(name: str) -> None:
     assert (row.memory.kept / 25.6e6, row.memory.peak / 25.6e6) == pytest.approx(HALVED[name], rel=0.15)
 
 
+def test_memory_of_an_elastic_member_that_holds_shards_is_what_was_measured() -> None:
+    """Three workers, 10M parameters, after seven steps."""
+    algorithm = algorithms.create("dropsignsgd")
+    found = elastic_memory(algorithm, 10_000_000, 3, plan.bits_of(algorithm), steps=7, placement="sharded")
+    assert (found.kept / 1e7, found.peak / 1e7) == pytest.approx((10.15, 22.87), rel=0.15)
+
+
 @pytest.mark.parametrize("name", ELASTIC)
 def test_memory_of_an_elastic_member_is_what_was_measured(name: str) -> None:
     algorithm = algorithms.create(name)

@@ -84,8 +84,10 @@ class FederatedServer:
         """The decision's message. The ballots are read for as long as it takes, and not beside the step."""
         ballots = parsed(self.protocol, bodies, self.protocol.planes(Kind.BALLOT, ctxs), CPU)
         weighed = self.protocol if weights is None else _weighed(self.protocol, workers, weights)
-        decision, self.memory = weighed.combine(ballots, self.memory, ctxs)
-        return self.protocol.send(Kind.DECISION, decision, self.protocol.planes(Kind.DECISION, ctxs), ctxs[0])
+        decision, memory = weighed.combine(ballots, self.memory, ctxs)
+        message = self.protocol.send(Kind.DECISION, decision, self.protocol.planes(Kind.DECISION, ctxs), ctxs[0])
+        self.memory = memory
+        return message
 
     def close_undecided(self, lr: float) -> None:
         """Close the round without a decision: nobody's ballot counted."""

@@ -1,9 +1,12 @@
 """Machine code on disk: a cache that cannot be read or written costs time, and never a run."""
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from numba.core import runtime
 
 LOG = logging.getLogger("gradvote.kernels")
 _said: set[str] = set()
@@ -21,7 +24,7 @@ class Kept:
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The machine code for a signature, or None if it is to be compiled."""
         try:
-            found = self._cache.load_overload(signature, target)
+            found = self._load(signature, target)
         except OSError as error:
             self._warn("read", error.strerror or str(error))
             found = None
@@ -30,6 +33,18 @@ class Kept:
         if found is None:
             _once("compiling", lambda: LOG.info("Compiling kernels for this processor, which takes some seconds."))
         return found
+
+    def _load(self, signature: Any, target: Any) -> Any:
+        """What numba's own method does, without first loading all that it can compile: the code is there already.
+
+        That takes two thirds of a process's first step, scipy among it. Where numba has changed, its own method serves.
+        """
+        load = getattr(self._cache, "_load_overload", None)
+        ready = getattr(getattr(runtime, "rtsys", None), "initialize", None)
+        if load is None or ready is None or os.name == "nt":  # there numba also looks after files in use
+            return self._cache.load_overload(signature, target)
+        ready(target)
+        return load(signature, target)
 
     def save_overload(self, signature: Any, code: Any) -> None:
         """Keep machine code, if there is room."""
