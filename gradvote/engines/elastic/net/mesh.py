@@ -29,6 +29,7 @@ from gradvote.engines.elastic.signing.names import SIGNED
 PAUSE, SWEEP = 0.05, 0.25
 MOST, MOST_OF_ONE = 1024, 4
 """Connections at a time, and those of one worker: its processes of before may not be known to have ended yet."""
+CROWDED = "too many connections"
 
 
 class Mesh:
@@ -160,9 +161,12 @@ class Mesh:
                 if place is None or place.number != member.number:
                     raise ConnectionAbortedError("unknown process")
                 self._numbers[member.ticket] = member.number
+        if self._crowded(member):
+            raise ConnectionAbortedError(CROWDED)
+
+    def _crowded(self, member: Member) -> bool:
         others = [c for c in list(self.connections.values()) if c.peer.ticket != member.ticket]
-        if len(others) >= MOST or sum(c.peer.number == member.number for c in others) >= MOST_OF_ONE:
-            raise ConnectionAbortedError("too many connections")
+        return len(others) >= MOST or sum(c.peer.number == member.number for c in others) >= MOST_OF_ONE
 
     def _greet(self, channel: Channel, asked: Hello) -> None:
         """Answer a greeting; the recipe is told to who knows it, or knows it but for the signatures."""
@@ -262,7 +266,10 @@ class Mesh:
             return
         connection = Connection(channel, peer, self._inbox, self.limits)
         with self._lock:
-            if self._stopped.is_set():
+            crowded = self._crowded(peer)  # anew: handshakes side by side have all found room
+            if crowded or self._stopped.is_set():
+                if crowded:
+                    self.gate.refuse(CROWDED)
                 channel.close()
                 return
             old = self.connections.get(peer.ticket)

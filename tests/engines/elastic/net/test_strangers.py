@@ -24,7 +24,7 @@ from gradvote.engines.elastic.net.connections import ROOM, Arrived, Closed, Conn
 from gradvote.engines.elastic.net.frames import STATE_FRAMES, Frame, FrameKind
 from gradvote.engines.elastic.net.gate import OFFENCES, PENDING
 from gradvote.engines.elastic.net.greetings import Hello, hear
-from gradvote.engines.elastic.net.mesh import MOST_OF_ONE, Mesh
+from gradvote.engines.elastic.net.mesh import CROWDED, MOST_OF_ONE, Mesh
 from gradvote.engines.elastic.stores.opening import storage_on
 from tests.engines.elastic.strangers import STRANGERS, Attacker, announcing, enrol, half_open
 
@@ -155,17 +155,27 @@ def test_running_out_of_descriptors_is_survived(place: Place) -> None:
 
 
 def test_connections_of_one_worker_take_nobodys_place(place: Place) -> None:
-    """Each as another process of it, which the register knows."""
+    """Each as another process of it, which the register knows; all shake hands before the first is counted."""
+    together = threading.Barrier(MOST_OF_ONE + 3)
+    greet = place.mesh._greet
+
+    def greets_together(channel: Channel, asked: Hello) -> None:
+        greet(channel, asked)
+        if asked.member.number == 1:
+            together.wait(5)
+
     with ExitStack() as stack:
-        refused = 0
-        for _ in range(MOST_OF_ONE + 3):
-            with suppress(OSError):
-                stack.enter_context(place.as_worker(1).enrolled(enrol(place.register, 1), ME.ticket))
-                continue
-            refused += 1
+        place.mesh._greet = greets_together  # type: ignore[method-assign]
+        for _ in range(together.parties):
+            stack.enter_context(place.as_worker(1).enrolled(enrol(place.register, 1), ME.ticket))
+        until(lambda: place.mesh.gate.refused[CROWDED] == 3)
+        with suppress(OSError):  # one after them is not even greeted
+            stack.enter_context(place.as_worker(1).enrolled(enrol(place.register, 1), ME.ticket))
+            raise AssertionError("it was greeted")
         with member(place, 2):
             until(lambda: sum(c.peer.number == 2 for c in place.mesh.connections.values()) == 1)
-        assert refused == 3 == place.mesh.gate.refused["too many connections"]
+        assert sum(c.peer.number == 1 for c in place.mesh.connections.values()) == MOST_OF_ONE
+        assert place.mesh.gate.refused[CROWDED] == 4
 
 
 def test_who_announces_too_much_again_and_again_stays_away(place: Place) -> None:
@@ -205,10 +215,13 @@ def test_what_is_not_taken_is_not_read() -> None:
     thread.start()
     time.sleep(1.0)
     assert inbox.qsize() * len(body) <= connection._room + len(body) < 3 * ROOM and thread.is_alive()
-    while thread.is_alive() or not inbox.empty():
-        event = inbox.get(timeout=5)
-        if isinstance(event, Arrived):
-            connection.taken(event.frame)
+    taken = 0
+    while thread.is_alive() or taken * len(raw) < sent[0]:
+        with suppress(queue.Empty):  # the sender's last word may have been taken before it ends
+            event = inbox.get(timeout=0.1)
+            if isinstance(event, Arrived):
+                connection.taken(event.frame)
+                taken += 1
     far.close()
 
 
