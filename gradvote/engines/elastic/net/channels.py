@@ -14,6 +14,9 @@ from typing import Any
 from gradvote.engines.elastic.net.frames import BrokenStream, Frame, FrameKind, read
 
 _PIECE = 1 << 18
+"""Bytes that are written, or read, at once."""
+_SHORT = 1 << 16
+"""A frame of so many bytes at most is sent as one piece: two wake its reader twice, and TLS seals each."""
 _ANSWERS = 1 << 14
 """Bytes that TLS may want to answer by itself before this end writes again: a few changes of keys."""
 
@@ -60,9 +63,10 @@ class Channel:
     def send_frame(self, frame: Frame) -> int:
         """Send a frame: how many bytes that were."""
         parts = frame.pack()
-        for part in parts:
+        length = sum(map(len, parts))
+        for part in parts if length > _SHORT else [b"".join(parts)]:
             self.sendall(part)
-        return sum(map(len, parts))
+        return length
 
     def recv_frame(self, limits: dict[FrameKind, int]) -> Frame:
         """The next frame; see `frames.read`."""
@@ -98,6 +102,7 @@ class SecureChannel(Channel):
         self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._came, self._goes, server_side=server_side)
         self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._sealed = memoryview(bytearray(_PIECE))
 
     def handshake(self) -> dict[str, Any]:
         """Prove to each other who both are: the other end's certificate, verified.
@@ -133,7 +138,8 @@ class SecureChannel(Channel):
         while True:
             with self._lock:
                 try:
-                    return self._tls.read(len(view), view)  # type: ignore[return-value]  # an int where there is a buffer
+                    if self._came.pending or self._tls.pending():  # else an exception would be all that comes
+                        return self._tls.read(len(view), view)  # type: ignore[return-value]  # an int where there is a buffer
                 except ssl.SSLWantReadError:
                     pass
                 except ssl.SSLZeroReturnError:
@@ -147,10 +153,10 @@ class SecureChannel(Channel):
 
     def _receive(self) -> bool:
         self._wait()
-        data = self.sock.recv(_PIECE)
+        got = self.sock.recv_into(self._sealed)
         with self._lock:
-            self._came.write(data)
-        return bool(data)
+            self._came.write(self._sealed[:got])
+        return bool(got)
 
     def _flush(self) -> None:
         with self._lock:
