@@ -127,6 +127,53 @@ def test_memories_are_rescaled_when_asked_to() -> None:
     assert_same(dropsignsgd(track_lr=True), Tracking(3), 3)
 
 
+@pytest.mark.parametrize("zero", ["abstain", "random"])
+@pytest.mark.parametrize("num_workers", [1, 3, 5, 6, 7])
+def test_ties_of_the_server_are_exact(num_workers: int, zero: str) -> None:
+    """With `workers` the server's memory is a whole number of c/M: that of a server that counts in integers."""
+
+    class Whole(DropSign):
+        """P = ΣΔ_i + E; each sign(P) kept with probability β̃; E ← P − MΔ̃."""
+
+        ties = 0
+
+        def step(self, g: list[Tensors], t: int, lr: float) -> Tensors:
+            whole, scaled = self.e_server, self.c
+            direction = super().step(g, t, lr)
+            decided = [d_k / scaled for d_k in direction]
+            p = [s_k + e_k for s_k, e_k in zip(self.sums, whole, strict=True)]
+            self.ties += sum(int((p_k == 0).sum()) for p_k in p)
+            self.e_server = [p_k - num_workers * d_k for p_k, d_k in zip(p, decided, strict=True)]
+            return direction
+
+        def mean(self, deltas: Tensors) -> torch.Tensor:
+            return torch.stack(deltas).sum(0)
+
+        def drop(self, p: Tensors, t: int, sender: int, keep: float) -> Tensors:
+            if sender == SERVER:
+                self.sums = [p_k - e_k for p_k, e_k in zip(p, self.e_server, strict=True)]
+            return super().drop(p, t, sender, keep)
+
+    algorithm = dropsignsgd(zero=zero, workers=num_workers)
+    c = algorithm.down.codec.codec.scale  # type: ignore[attr-defined]
+    paper = Whole(num_workers, c=c, zero=zero)
+    rounds = assert_same(algorithm, paper, num_workers)
+    assert abs(c / 6e-3 - 1) < 2e-3 and paper.ties > 0
+    unit = c / num_workers
+    assert_equal(rounds.unsent(rounds.algorithm.down, rounds.server), [unit * e_k for e_k in paper.e_server])
+
+
+@pytest.mark.parametrize(
+    ("about", "what"),
+    [({"c": "l1"}, "one constant"), ({"c_down": 0.1}, "one constant"), ({"c": 0.0}, "one constant"),
+     ({"c": Step(1.0, (1,), (2.0,))}, "one constant"),
+     ({"track_lr": True}, "leave out one"), ({"workers": 0}, "whole number"), ({"workers": 7.0}, "whole number")],
+)  # fmt: skip
+def test_what_workers_cannot_make_exact_is_refused(about: dict[str, object], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        dropsignsgd(**{"workers": 3, **about})  # type: ignore[arg-type]
+
+
 def test_masks_of_the_transcription_are_the_librarys() -> None:
     """A mask that kept everything would make these tests blind to masks."""
     kept = torch.cat(Generator().kept(3, 1, 0.3))
