@@ -83,5 +83,6 @@ def test_cut_hung_and_slow_links_and_turned_bits(tmp_path: Path) -> None:
         run.finish()
         assert len(run.check_alike()) == 150 and {run.at(worker) for worker in range(3)} == {150}
         found = [standing["corrupted"] for w in range(3) for standing in run.lines(w, "stats")[0].values()]
-        assert relay.counts["altered"] == 6 and sum(found) >= 1
+        assert 6 <= relay.counts["altered"] <= 12, "three chunks on each leg, of which one carries the connection"
+        assert sum(found) >= 1
     relay.close()
