@@ -44,7 +44,7 @@ WORKERS, QUORUM, PATIENCE, TICK = 5, 3, 90.0, 0.02
 QUOTAS = {"kill": 100, "stop": 100, "ballots": 300, "link": 100, "nan": 100, "checkpoint": 50, "everybody": 10,
           "stranger": 150, "gone bad": 150, "register": 60, "halves": 60, "flip": 40}  # fmt: skip
 YIELD = {"ballots": 4}
-GROWTH_KB, SETTLED = 40_000, 100
+GROWTH_KB, SETTLED = 20_000, 100
 """How much a process may grow, measured from so many steps of its life on."""
 BORN, CHECKED_EVERY = 2.0, 20
 """Seconds after which a worker that was started is at work; steps within which all parameters are compared."""

@@ -76,9 +76,10 @@ def nan(soak: "Soak", worker: int) -> str:
 def flip(soak: "Soak", worker: int) -> str:
     """A bit turns in a worker's memory while all are there, so that nobody learns from it: it is found, and healed."""
     kinds = ["weight", "momentum"] + (["server's memory"] if soak.run.options["placement"] == "replicated" else [])
-    what, life = soak.random.choice(kinds), f"{worker}.{soak.run.lives[worker]}"
+    what = soak.random.choice(kinds)
     if not soak.settles():
         return "not all were there"
+    life = f"{worker}.{soak.run.lives[worker]}"  # not before: it may have been started again meanwhile
     soak.tell(worker, flip=what)
     before = soak.invariants.turned[life]
     soak.wait(lambda: soak.invariants.turned[life] > before, "the bit to turn")
