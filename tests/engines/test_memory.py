@@ -16,7 +16,7 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # documen
 from gradvote import algorithms
 from gradvote.distributed import Exchange
 from gradvote.engines.common.protocol import Protocol
-from gradvote.engines.distributed import slices
+from gradvote.engines.distributed import chunking, slices
 from gradvote.engines.distributed import states as states_of
 from gradvote.engines.distributed.part_round import PartRound
 
@@ -37,7 +37,7 @@ def alone() -> Iterator[None]:
 
 def exchange_of(name: str, **options: Any) -> tuple[nn.Parameter, Exchange]:
     p = nn.Parameter(torch.zeros(D))
-    return p, Exchange([p], replace(algorithms.create(name), block_size=BLOCK), chunks=1, **options)
+    return p, Exchange([p], replace(algorithms.create(name), block_size=BLOCK), **{"chunks": 1, **options})
 
 
 def step(p: nn.Parameter, exchange: Exchange, seed: int) -> None:
@@ -84,6 +84,27 @@ def test_states_exist_once_but_for_a_slice(name: str, state_dtype: torch.dtype |
         step(p, exchange, 2)
     assert len(calls) > 3 * (STATES[name] > 0)
     assert max(found) - before - own <= states + WITHIN[name]
+
+
+@pytest.mark.parametrize("name", ["mediansgd", "sgd", "ef-signsgd"])
+def test_of_dense_ballots_and_decisions_only_a_few_chunks_are_there(name: str) -> None:
+    """Sent, received, counted and read, eight copies of a chunk at the most; what was sent or read is let go."""
+    gc.collect()
+    before = live()
+    with mock.patch.object(chunking, "DENSE", SLICE):
+        p, exchange = exchange_of(name, chunks=None)
+    step(p, exchange, 0)
+    kept, found, all_to_all = live(), [], dist.all_to_all_single
+
+    def watched(*args: Any, **options: Any) -> Any:
+        found.append(live())
+        return all_to_all(*args, **options)
+
+    with mock.patch.object(dist, "all_to_all_single", watched):
+        step(p, exchange, 1)
+    assert len(found) == 2 * D / SLICE
+    assert kept - before < 8 + 4 * (name == "ef-signsgd") + 0.5
+    assert max(found) - kept < 8 * 4 * SLICE / D
 
 
 @pytest.mark.parametrize("state_dtype", [None, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gradvote.core import Payload, Plane, State
 from gradvote.engines.common.all_groups import Payloads
-from gradvote.staging import to_device, to_host
+from gradvote.kernels.cpu.spare import spare
+from gradvote.staging import CPU, to_device, to_host
 
 
 def plane_of(plane: Plane, i: int) -> Plane:
@@ -44,8 +45,12 @@ def stack(payloads: Sequence[Payload]) -> Payload:
 
 def empty(planes: Sequence[Plane], num_blocks: int, device: torch.device | None = None) -> Payload:
     """A payload of abstentions, to be written to."""
-    arrays = {p.name: torch.zeros(num_blocks, _width(p), dtype=p.dtype, device=device) for p in planes}
+    arrays = {p.name: _zeros((num_blocks, _width(p)), p.dtype, device or CPU) for p in planes}
     return Payload(torch.zeros(num_blocks, dtype=torch.bool, device=device), arrays)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.zeros(shape, dtype=dtype, device=device) if device.type != "cpu" else spare.empty(shape, dtype).zero_()
 
 
 def where(mask: Tensor, new: Any, old: Any) -> Any:
