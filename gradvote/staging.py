@@ -12,7 +12,7 @@ from torch import Tensor
 
 CPU = torch.device("cpu")
 APART = (1 << 25) + 1
-"""Bytes for which the C library asks the system each time (glibc's largest threshold); what is not used costs nothing."""
+"""Bytes for which the C library asks the system each time (glibc's largest threshold); unused pages cost nothing."""
 
 
 class Leaving:

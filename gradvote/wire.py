@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradvote.core import Payload, Plane
-from gradvote.kernels.cpu.spare import spare
 from gradvote.staging import to_device
 
 MAGIC = b"GVT2"
@@ -183,15 +182,8 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
             return torch.from_numpy(_raw(array)[mask].view(np.uint8))
         if mask is not None:
             return array.reshape(-1).index_select(0, _places(rows, width, array.device)).view(torch.uint8)
-    flat: Tensor = _contiguous(array).flatten(-2)
+    flat: Tensor = array.contiguous().flatten(-2)
     return flat.view(torch.uint8)
-
-
-def _contiguous(array: Tensor) -> Tensor:
-    """Copied where it has to be, into memory that is used again."""
-    if array.is_contiguous() or not array.is_cpu:
-        return array.contiguous()
-    return spare.empty(array.shape, array.dtype).copy_(array)
 
 
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:

@@ -8,7 +8,8 @@ bits per coordinate up and down, and σ the share of the coordinates that a work
 
 States in bfloat16 have half of w and s; 2¹⁸ coordinates of them at a time are float32, old and new.
 
-Dense ballots and decisions (32 bits) are most of a peak; of packed ones there are a few tenths of a byte. Measured on
+Of packed ballots and decisions there are about three copies, a few tenths of a byte. Of dense ones (32 bits) only a
+few chunks of about a million coordinates are there at once, six copies of each direction's bytes. Measured on
 the processor in `Exchange`, where a tensor is not larger than a slice or has smaller blocks (docs/memory.md).
 """
 
@@ -21,7 +22,9 @@ from gradvote.codecs import rounded
 from gradvote.codecs.masked import Masked
 from gradvote.codecs.wrapper import WrapperCodec
 from gradvote.core import Aggregator, Algorithm, Part
-from gradvote.engines.distributed.pipeline import is_wide
+from gradvote.engines.common.part import largest_share
+from gradvote.engines.distributed.chunking import numbers_for
+from gradvote.engines.distributed.pipeline import AHEAD, is_wide
 from gradvote.engines.distributed.slices import SLICE
 from gradvote.engines.distributed.states import leaves
 from gradvote.engines.elastic.snapshots import LOGGED, LOGGED_BYTES
@@ -29,8 +32,10 @@ from gradvote.kernels.cpu.spare import READY
 
 COPIES = 3
 """Of a packed ballot or decision at once, as measured: as it was made, as it is sent, and as it arrives."""
-FEW = 1.1
-"""Of dense ballots, of which not all are on their way at once."""
+FEW = 6
+"""Of one chunk of dense ballots or decisions, as measured: two on their way, there and back, and what is read."""
+ON_THEIR_WAY = 1 + AHEAD
+"""Of those, what is with the server: M ballots for its share, or M copies of the decision on that."""
 MASKS = 3
 """A worker's own, those of the ballots for its share, and that of the decision: a bit per coordinate each."""
 BALLOTS = 6
@@ -61,9 +66,12 @@ def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits
     waiting = min(float(READY), worker * SLICE + up)
     kept = params * (worker + share * server) + up * workers * share * tied + waiting
     masked = any(isinstance(own, Masked) for own in (_innermost(algorithm.up), _innermost(algorithm.down)))
-    copies = FEW if is_wide(algorithm) and placement != "replicated" else COPIES
+    copies = COPIES * (up + down)
+    if is_wide(algorithm) and placement != "replicated":
+        served = 1 + ON_THEIR_WAY * (workers * share - 1) / FEW
+        copies = FEW * served * (up + down) * largest_share(numbers_for(params, wide=True)[0])
     wide = 4 * worker * min(rounded.SLICE, params) if isinstance(algorithm.up, rounded.Rounded) else 0.0
-    within = worker * min(SLICE, params) + wide + copies * (up + down) + masked * MASKS / 8 * params
+    within = worker * min(SLICE, params) + wide + copies + masked * MASKS / 8 * params
     return Memory(kept, kept + within)
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from gradvote import algorithms
 from gradvote.lab import advice, plan, quantities
-from gradvote.lab.memory import elastic_memory
+from gradvote.lab.memory import elastic_memory, memory
 from gradvote.lab.plan import Link, Work
 from gradvote.rounding import with_state_dtype
 
@@ -32,6 +32,7 @@ MEASURED = {
     "signum": (4.46, 5.14),
     "dist-ef-sgdm": (9.47, 10.6),
     "dropsignsgd": (9.12, 10.8),
+    "mediansgd": (0.45, 2.53),
 }
 """Bytes per parameter of `benchmarks/memory.py`, 25.6M parameters, `Exchange`, four ranks (docs/memory.md)."""
 
@@ -54,6 +55,14 @@ def test_memory_of_states_in_bfloat16_is_what_was_measured(name: str) -> None:
     made = {name: with_state_dtype(algorithms.create(name), "bfloat16")}
     row = _row(plan.predict(25_600_000, 4, Link(1e8), names=made, work={name: Work(0.0, 0.0)}), name, "sharded")
     assert (row.memory.kept / 25.6e6, row.memory.peak / 25.6e6) == pytest.approx(HALVED[name], rel=0.15)
+
+
+def test_dense_ballots_need_a_few_chunks_whatever_the_size_of_the_model() -> None:
+    algorithm = algorithms.create("mediansgd")
+    small, large = (memory(algorithm, d, 4, "sharded", plan.bits_of(algorithm)) for d in (25_600_000, 7_000_000_000))
+    assert large.peak == pytest.approx(small.peak, rel=0.1) and large.peak < 80e6
+    central = memory(algorithm, 25_600_000, 4, "central", plan.bits_of(algorithm))
+    assert 1.5 < central.peak / small.peak < 2.5, "its server has the ballots of all, and sends as many decisions"
 
 
 def test_memory_of_an_elastic_member_that_holds_shards_is_what_was_measured() -> None:

@@ -29,7 +29,8 @@ def numbers_for(size: int, wide: bool = False, home: torch.device = CPU) -> list
 class Chunking:
     """The chunks of each step. Where their number is open, one, some and many take turns, and all choose the fastest.
 
-    Results do not depend on it, as a block is never split. Dense ballots always travel in many: they fill memory.
+    Results do not depend on it, as a block is never split. Dense ballots and decisions (`wide`) always travel in many,
+    of which few are there at once: they fill memory.
     """
 
     def __init__(self, layout: Layout, transport: Transport, chunks: int | None, wide: bool = False) -> None:

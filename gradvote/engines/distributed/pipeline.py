@@ -73,7 +73,7 @@ def _few_at_once(
 
     def room_of(kind: str, k: int) -> Room | None:
         """Memory that every `AHEAD` + 1st part has had, and needs no more."""
-        if transport.home != CPU or (kind == "up" and not forgets):
+        if transport.home != CPU or transport.device != CPU or (kind == "up" and not forgets):
             return None
         return lambda use, size: rooms.take((kind, use, k % (AHEAD + 1)), size)
 

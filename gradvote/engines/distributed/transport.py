@@ -61,7 +61,8 @@ class Transport:
     def start(self, mails: Iterable[Mail], room: Room | None = None) -> list["Delivered"]:
         """Send messages off, one mail after another; `wait` gives those of the others.
 
-        `room` gives memory for what is sent and received, which is that of one mail. What a card is still at work on is not waited for before the next mail is asked for.
+        `room` gives memory for what one mail sends and receives. What a card is still at work on is not waited for
+        before the next mail is asked for.
         """
         packed, started = deque[Parcel](), list[Delivered]()
         for mail in mails:
@@ -74,17 +75,17 @@ class Transport:
         """A mail's messages behind each other, on their way to where the group sends from."""
         sizes = [_whole(sum(map(len, m))) for m in mail.messages]
         pieces = [piece for message in mail.messages for piece in _filled(message)]
-        if room is None or not all(piece.is_cpu for piece in pieces):
-            whole = torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.uint8, device=self.device)
-        else:
-            whole = room("send", sum(sizes))
-            torch.cat(pieces, out=whole)
+        whole = None if room is None else room("send", sum(sizes))
+        if pieces:
+            whole = torch.cat(pieces, out=whole)
+        elif whole is None:
+            whole = torch.empty(0, dtype=torch.uint8, device=self.device)
         return Parcel(Leaving([whole], self.device), sizes, mail.expected)
 
     def _send(self, parcel: Parcel, room: Room | None = None) -> "Delivered":
         (send,), sizes, expected = parcel.leaving.arrived(), parcel.sizes, [_whole(n) for n in parcel.expected]
-        known = None if room is None or self.device != CPU else room("receive", sum(expected))
-        receive = new_bytes(sum(expected), self.device, self.home) if known is None else known
+        size = sum(expected)
+        receive = new_bytes(size, self.device, self.home) if room is None else room("receive", size)
         with _links():
             work = dist.all_to_all_single(receive, send, expected, sizes, group=self.group, async_op=True)
         passed = sum(sizes) - sizes[self.rank], sum(expected) - expected[self.rank]

@@ -72,8 +72,9 @@ def plan(
     found = plan_of(Way(local_steps, fragments, delay))
     console.print(_table(found))
     console.print(_sizes(TITLE, {(p.name, p.placement): p.memory for p in found.predictions if p.memory.peak}))
-    if shards == 1:
-        console.print(_sizes(ELASTIC, _of_members(made, d, workers)))
+    members = _of_members(made, d, workers) if shards == 1 else {}  # such a run takes no sharded models
+    if members:
+        console.print(_sizes(ELASTIC, members))
     console.print(_verdict(found))
     console.print(sentence(advise(plan_of, seconds), seconds, shards, _seconds))
 
