@@ -28,7 +28,7 @@ from gradvote.engines.distributed.pipeline import AHEAD, is_wide
 from gradvote.engines.distributed.slices import SLICE
 from gradvote.engines.distributed.states import leaves
 from gradvote.engines.elastic.snapshots import LOGGED, LOGGED_BYTES
-from gradvote.kernels.cpu.spare import READY
+from gradvote.kernels.cpu.spare import LARGE, READY
 
 COPIES = 3
 """Of a packed ballot or decision at once, as measured: as it was made, as it is sent, and as it arrives."""
@@ -40,6 +40,10 @@ MASKS = 3
 """A worker's own, those of the ballots for its share, and that of the decision: a bit per coordinate each."""
 BALLOTS = 6
 """Of the ballots of an elastic step at once, as measured: as they came, opened, beside each other, and counted."""
+CUT = 2
+"""Of its own ballot in a sharded run beside these: as it was made, and as it was cut."""
+WAITING = 7
+"""Packed ballots and decisions whose memory waits for another use, as measured, where nothing larger needed it."""
 HOLDERS = 2
 """Workers that hold a shard of an elastic run."""
 BLOCK = 16384
@@ -86,22 +90,27 @@ def elastic_memory(
     """The same of a member of an elastic run, after so many steps.
 
     kept   d(w + σs)  +  what of the latest steps is kept for those who are behind: at most 32 steps and 64 MB
-    peak   kept  +  d·w, as a slot may be given up  +  six copies of the ballots that it counts  +  masks
+           +  at most 12 MB that wait for another use, of ballots that are larger than a megabyte
+    peak   the same but for what waits  +  d·w, as a slot may be given up  +  six copies of the ballots that it counts
+           +  masks
 
     Where the placement is "replicated" σ is 1, all M ballots are counted and kept; where it is "sharded" each shard has
-    two holders, so σ is 2/M and two ballots' bytes are counted, decisions are kept, and at the peak d·σs, too, is there
-    twice. As measured with two and three workers and 10M parameters (docs/memory.md).
+    two holders, so σ is 2/M and two ballots' bytes are counted, beside two copies of its own; decisions are kept, and
+    at the peak d·σs, too, is there twice. As measured with two and three workers and 10M parameters (docs/memory.md).
     """
     sharded = placement == "sharded"
     worker, server = state_bytes(algorithm.up), state_bytes(algorithm.down)
     share = min(1.0, HOLDERS / workers) if sharded else 1.0
-    ballots, decision = (own / 8 * params for own in (workers * share * bits[0], bits[1]))
+    up, decision = (own / 8 * params for own in bits)
+    ballots = workers * share * up
     masked = any(isinstance(_innermost(half), Masked) for half in (algorithm.up, algorithm.down))
     logged = decision if sharded else ballots
     log = min(min(steps, LOGGED) * logged, max(float(LOGGED_BYTES), logged))
+    waiting = min(float(READY), WAITING * up) if up >= LARGE and not worker else 0.0
     kept = params * (worker + share * server) + log
     anew = params * (worker + sharded * share * server)
-    return Memory(kept, kept + anew + BALLOTS * ballots + masked * MASKS / 8 * params)
+    within = anew + BALLOTS * ballots + sharded * CUT * up + masked * MASKS / 8 * params
+    return Memory(kept + waiting, kept + max(within, waiting))
 
 
 def state_bytes(part: Part) -> float:

@@ -236,7 +236,7 @@ def _posted(mails: Sequence[Mail]) -> list[list[Tensor]]:
 
 
 def _joined(message: Sequence[Tensor]) -> Tensor:
-    return torch.cat([*message]) if message else torch.empty(0, dtype=torch.uint8)
+    return torch.cat([piece.flatten() for piece in message]) if message else torch.empty(0, dtype=torch.uint8)
 
 
 def _voted(

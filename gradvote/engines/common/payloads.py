@@ -49,17 +49,6 @@ def empty(planes: Sequence[Plane], num_blocks: int, device: torch.device | None 
     return Payload(torch.zeros(num_blocks, dtype=torch.bool, device=device), arrays)
 
 
-def together(payload: Payload) -> Payload:
-    """A payload whose planes are contiguous: rows that are not are copied into memory that is used again."""
-    return Payload(payload.valid, {name: _contiguous(plane) for name, plane in payload.planes.items()})
-
-
-def _contiguous(plane: Tensor) -> Tensor:
-    if plane.is_contiguous() or not plane.is_cpu:
-        return plane
-    return spare.empty(plane.shape, plane.dtype).copy_(plane)
-
-
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.zeros(shape, dtype=dtype, device=device) if device.type != "cpu" else spare.empty(shape, dtype).zero_()
 

@@ -20,7 +20,7 @@ from gradvote.engines.common.all_groups import Payloads, flags_of
 from gradvote.engines.common.all_groups import Planes as AllPlanes
 from gradvote.engines.common.cuts import Cut
 from gradvote.engines.common.part import Shard
-from gradvote.engines.common.payloads import empty, moved, plane_of, stack, together
+from gradvote.engines.common.payloads import empty, moved, plane_of, stack
 from gradvote.engines.common.protocol import Planes
 from gradvote.engines.distributed import digests
 from gradvote.engines.distributed.mail import Mail
@@ -244,10 +244,7 @@ class PartRound:
         return [self._tag, *cut.pieces(payloads)] if len(cut.chosen) else []
 
     def _message(self, payloads: Sequence[Payload], planes: Planes) -> list[Tensor]:
-        if not payloads:
-            return []
-        tag = to_device(self._tag, payloads[0].valid.device)
-        return [tag, *wire.pieces([together(own) for own in payloads], planes)]
+        return [to_device(self._tag, payloads[0].valid.device), *wire.pieces(payloads, planes)] if payloads else []
 
     def _open(self, message: Tensor, shard: Shard, planes: Planes) -> Sequence[Payload]:
         return wire.unpack(message[TAG.size :], planes, shard.num_blocks) if shard.groups else []

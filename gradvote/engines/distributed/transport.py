@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -73,12 +73,14 @@ class Transport:
 
     def pack(self, mail: Mail, room: Room | None = None) -> Parcel:
         """A mail's messages behind each other, on their way to where the group sends from."""
-        sizes = [_whole(sum(map(len, m))) for m in mail.messages]
+        sizes = [_whole(_length(m)) for m in mail.messages]
         pieces = [piece for message in mail.messages for piece in _filled(message)]
-        whole = None if room is None else room("send", sum(sizes))
-        if pieces:
-            whole = torch.cat(pieces, out=whole)
-        elif whole is None:
+        if room is not None:
+            whole = room("send", sum(sizes))
+            _write(pieces, whole)
+        elif pieces:
+            whole = torch.cat([piece.flatten() for piece in pieces])
+        else:
             whole = torch.empty(0, dtype=torch.uint8, device=self.device)
         return Parcel(Leaving([whole], self.device), sizes, mail.expected)
 
@@ -144,8 +146,19 @@ def _whole(size: int) -> int:
     return size + -size % ALIGNMENT
 
 
+def _length(message: list[Tensor]) -> int:
+    return sum(piece.numel() for piece in message)
+
+
+def _write(pieces: Sequence[Tensor], whole: Tensor) -> None:
+    at = 0
+    for piece in pieces:
+        whole[at : at + piece.numel()].view(piece.shape).copy_(piece)
+        at += piece.numel()
+
+
 def _filled(message: list[Tensor]) -> list[Tensor]:
-    missing = -sum(map(len, message)) % ALIGNMENT
+    missing = -_length(message) % ALIGNMENT
     return [*message, message[0].new_zeros(missing)] if missing else message
 
 
