@@ -1,6 +1,7 @@
 """What an exchange keeps between steps and needs within one: counted in bytes of live tensors, for each parameter."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
+import gradvote
 from gradvote import algorithms, staging
 from gradvote.distributed import Exchange
+from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.protocol import Protocol
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed import chunking, slices
 from gradvote.engines.distributed import states as states_of
 from gradvote.engines.distributed.part_round import PartRound
@@ -199,3 +204,27 @@ def test_an_overflow_changes_no_state_and_sends_nothing() -> None:
         for name, tensor in before[side]["0"].items():
             assert torch.equal(tensor, after[side]["0"][name]), name
     assert exchange.stats().steps == sent and after["step"] == before["step"] + 1
+
+
+def test_an_elastic_worker_lets_go_of_a_rounds_ballots() -> None:
+    """What those who are behind may ask for is kept as bytes, not as the ballots of the round."""
+    model, made, vote_on = nn.Linear(8, 8), list[weakref.ref[Ballot]](), Replica.vote
+
+    def watched(replica: Replica, slot: Slot) -> Ballot:
+        ballot = vote_on(replica, slot)
+        made.append(weakref.ref(ballot))
+        return ballot
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    options: dict[str, Any] = {"min_workers": 1, "worker": 0, "workers": 1, "store": HashStore()}
+    for placement in ("replicated", "sharded"):
+        with (
+            mock.patch.object(Replica, "vote", watched),
+            gradvote.elastic.attach(model, optimizer, algorithms.signsgd(), placement=placement, **options) as vote,
+        ):
+            model(torch.ones(1, 8)).sum().backward()
+            vote.step()
+            gc.collect()
+            assert made.pop()() is None
+        options["store"] = HashStore()
+        optimizer.zero_grad()
