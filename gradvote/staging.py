@@ -79,9 +79,10 @@ class Rooms:
 
     def take(self, name: object, size: int) -> Tensor:
         """Memory (size,) uint8, which holds anything."""
-        if len(self._rooms.get(name, ())) < size:
-            self._rooms[name] = torch.empty(max(size, APART), dtype=torch.uint8, device=CPU)
-        return self._rooms[name][:size]
+        room = self._rooms.get(name)
+        if room is None or len(room) < size:
+            room = self._rooms[name] = torch.empty(max(size, APART), dtype=torch.uint8, device=CPU)
+        return room[:size]
 
 
 def device_of(tensors: Sequence[Tensor], default: torch.device = CPU) -> torch.device:

@@ -37,6 +37,7 @@ from gradvote.engines.distributed.seat import seat_of
 from gradvote.lab.memory import NOTHING, Memory, memory
 from gradvote.layout import Layout, layout_of
 from gradvote.staging import CPU
+from gradvote.wire import joined
 
 GOODPUT = 1448 / 1514
 BACKWARD = 2 / 3
@@ -236,7 +237,7 @@ def _posted(mails: Sequence[Mail]) -> list[list[Tensor]]:
 
 
 def _joined(message: Sequence[Tensor]) -> Tensor:
-    return torch.cat([piece.flatten() for piece in message]) if message else torch.empty(0, dtype=torch.uint8)
+    return joined(message) if message else torch.empty(0, dtype=torch.uint8)
 
 
 def _voted(

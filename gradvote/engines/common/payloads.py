@@ -1,5 +1,6 @@
 """Payloads of several senders: pick one, stack all, choose block by block. M senders, B blocks."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from gradvote.core import Payload, Plane, State
 from gradvote.engines.common.all_groups import Payloads
-from gradvote.kernels.cpu.spare import spare
+from gradvote.kernels.cpu.spare import LARGE, spare
 from gradvote.staging import CPU, to_device, to_host
 
 
@@ -50,7 +51,10 @@ def empty(planes: Sequence[Plane], num_blocks: int, device: torch.device | None 
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.zeros(shape, dtype=dtype, device=device) if device.type != "cpu" else spare.empty(shape, dtype).zero_()
+    """Large ones on the host in memory that is used again."""
+    if device.type != "cpu" or dtype.itemsize * math.prod(shape) < LARGE:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return spare.empty(shape, dtype).zero_()
 
 
 def where(mask: Tensor, new: Any, old: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gradvote import wire
 from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.distributed.mail import Mail
 from gradvote.staging import CPU, Leaving, new_bytes, to_device, to_host
@@ -79,7 +80,7 @@ class Transport:
             whole = room("send", sum(sizes))
             _write(pieces, whole)
         elif pieces:
-            whole = torch.cat([piece.flatten() for piece in pieces])
+            whole = wire.joined(pieces)
         else:
             whole = torch.empty(0, dtype=torch.uint8, device=self.device)
         return Parcel(Leaving([whole], self.device), sizes, mail.expected)
