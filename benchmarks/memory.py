@@ -31,6 +31,8 @@ from gradvote.lab.bench.exchange import CHOOSING
 from gradvote.rounding import with_state_dtype
 
 D, SMALL, LAYERS, STEPS = 25_600_000, 1_000_000, 10, 3
+LATEST = 7
+"""Steps of an elastic run before what is kept is measured: ballots or decisions of the latest ones are kept, too."""
 NAMES = ("signsgd", "signum", "dist-ef-sgdm", "dropsignsgd", "mediansgd")
 NAMES += ("signum in bfloat16", "dist-ef-sgdm in bfloat16", "dropsignsgd in bfloat16")
 PLAIN, POWER, ADAM = "ddp alone", "power-sgd, rank 1", "AdamW's states"
@@ -155,7 +157,7 @@ def _elastic(name: str, d: int, placement: Any = "replicated") -> tuple[float, f
         vote.step()
 
     with vote:
-        return meter.of(step, 4)
+        return meter.of(step, LATEST)
 
 
 ENGINES: dict[str, Callable[[str, int], tuple[float, float]]] = {

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 CPU = torch.device("cpu")
+APART = (1 << 25) + 1
+"""Bytes for which the C library asks the system each time (glibc's largest threshold); unused pages cost nothing."""
 
 
 class Leaving:
@@ -63,6 +65,24 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 def new_bytes(size: int, device: torch.device, home: torch.device) -> Tensor:
     """Memory (size,) uint8 on a device for what goes on to another one."""
     return torch.empty(size, dtype=torch.uint8, device=device, pin_memory=(device.type, home.type) == ("cpu", "cuda"))
+
+
+class Rooms:
+    """Memory on the host that is used again and again, by name: for what has been sent, or read, before the next use.
+
+    It is not from the heap: there small things that stay settle in the holes that messages leave, so that the next one
+    does not fit, and a step of many chunks takes as much memory as all of them together.
+    """
+
+    def __init__(self) -> None:
+        self._rooms: dict[object, Tensor] = {}
+
+    def take(self, name: object, size: int) -> Tensor:
+        """Memory (size,) uint8, which holds anything."""
+        room = self._rooms.get(name)
+        if room is None or len(room) < size:
+            room = self._rooms[name] = torch.empty(max(size, APART), dtype=torch.uint8, device=CPU)
+        return room[:size]
 
 
 def device_of(tensors: Sequence[Tensor], default: torch.device = CPU) -> torch.device:

@@ -60,13 +60,23 @@ def pack(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> Tens
 
     Leading axes are allowed where every row has the same length for all of them.
     """
-    return torch.cat(pieces(payloads, planes), -1) if payloads else torch.zeros(0, dtype=torch.uint8, device="cpu")
+    return joined(pieces(payloads, planes)) if payloads else torch.zeros(0, dtype=torch.uint8, device="cpu")
 
 
 def pieces(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> list[Tensor]:
-    """The same in pieces that stand behind each other: what is contiguous is not copied."""
-    parts = [_plane_bytes(x[p.name], p) for x, group in zip(payloads, planes, strict=True) for p in group]
+    """The same in pieces that stand behind each other: what is sent as it lies is not copied.
+
+    A piece is (..., bytes), or (B, bytes) of one sender's rows that lie apart; the last one is none of these.
+    """
+    pairs = [(x[p.name], p) for x, group in zip(payloads, planes, strict=True) for p in group]
+    parts = [x.view(torch.uint8) if _lies_apart(x, p) else _plane_bytes(x, p) for x, p in pairs]
     return [*parts, _pack_flags(torch.cat([x.valid for x in payloads], -1))]
+
+
+def joined(pieces: Sequence[Tensor]) -> Tensor:
+    """Pieces as one (..., bytes)."""
+    leading = pieces[-1].dim()
+    return torch.cat([piece.flatten(-2) if piece.dim() > leading else piece for piece in pieces], -1)
 
 
 def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence[int]) -> list[Payload]:
@@ -184,6 +194,12 @@ def _plane_bytes(array: Tensor, plane: Plane) -> Tensor:
             return array.reshape(-1).index_select(0, _places(rows, width, array.device)).view(torch.uint8)
     flat: Tensor = array.contiguous().flatten(-2)
     return flat.view(torch.uint8)
+
+
+def _lies_apart(array: Tensor, plane: Plane) -> bool:
+    """Whether whole rows (B, width) of numbers that lie side by side are sent, with something else between the rows."""
+    whole = isinstance(plane.row, int) and array.dim() == 2 and array.shape[-1] > 1
+    return whole and not array.is_contiguous() and array.stride(-1) == 1
 
 
 def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:

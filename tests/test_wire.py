@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gradvote.core import SERVER, Payload, Plane
-from gradvote.wire import HEADER_BYTES, Header, Kind, WireError, body_bytes, frame, pack, unframe, unpack
+from gradvote.wire import (
+    HEADER_BYTES,
+    Header,
+    Kind,
+    WireError,
+    body_bytes,
+    frame,
+    joined,
+    pack,
+    pieces,
+    unframe,
+    unpack,
+)
 
 HEADER = Header(Kind.BALLOT, 3, 10**12, 2, 0xDEADBEEFCAFEF00D)
 DTYPES = (torch.int64, torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -192,3 +204,13 @@ def test_a_read_only_or_mutable_message() -> None:
     body = unframe(message(), HEADER)
     body.zero_()
     assert bytes(unframe(message(), HEADER).tolist()) == b"some body"
+
+
+def test_rows_that_lie_apart_are_sent_from_where_they_lie() -> None:
+    values, planes = torch.arange(48.0).view(6, 8), [(Plane("values", torch.float32, 8),)]
+    payload = Payload(torch.tensor([True, False, True]), {"values": values[::2]})
+    found = pieces([payload], planes)
+    assert found[0].data_ptr() == values.data_ptr() and found[0].shape == (3, 32)
+    copied = Payload(payload.valid, {"values": values[::2].contiguous()})
+    assert torch.equal(joined(found), pack([copied], planes))
+    assert torch.equal(pack([payload], planes), pack([copied], planes))

@@ -16,6 +16,9 @@ from gradvote import kernels
 from gradvote.aggregators.bounded_mean import BoundedMean
 from gradvote.aggregators.majority_vote import MajorityVote
 from gradvote.aggregators.mean import Mean
+from gradvote.aggregators.median import Median
+from gradvote.aggregators.trimmed_mean import TrimmedMean
+from gradvote.codecs.dense import Dense
 from gradvote.codecs.error_feedback import ErrorFeedback, rate_of, ratio_of
 from gradvote.codecs.masked import Masked
 from gradvote.codecs.sign import Sign
@@ -108,6 +111,18 @@ def elect(codec: Signs, rule: MajorityVote, down: Sign, payload: Payload, ctx: C
     return Payload(payload.valid.any(0), planes)
 
 
+def numbers(codec: Dense, rule: Mean | Median | TrimmedMean, payload: Payload, ctx: Context, n: int) -> Tensor:
+    """Numbers read where they lie: these rules look at no block that abstains, so there is nothing to clear."""
+    return rule(kernels.at_least_float32(payload["values"]), payload.valid, ctx)
+
+
+def numbers_into(codec: Dense, payload: Payload, ctx: Context, n: int, out: Tensor) -> Tensor:
+    """Numbers copied to where they are wanted; a card is not asked whether all blocks are valid."""
+    out.copy_(payload["values"])
+    valid = payload.valid
+    return out if valid.is_cpu and bool(valid.all()) else out.masked_fill_(~valid[..., None], 0)
+
+
 def decode_into(codec: Signs, payload: Payload, ctx: Context, n: int, out: Tensor) -> Tensor | None:
     """Signs written where they are wanted."""
     if isinstance(codec, Masked):
@@ -129,10 +144,14 @@ TABLE: dict[tuple[object, ...], Callable[..., Any]] = {
     ("reduce", Masked, Mean): mean,
     ("reduce", Sign, BoundedMean): mean,
     ("reduce", Masked, BoundedMean): mean,
+    ("reduce", Dense, Mean): numbers,
+    ("reduce", Dense, Median): numbers,
+    ("reduce", Dense, TrimmedMean): numbers,
     ("combine", Sign, MajorityVote, Sign): elect,
     ("combine", Masked, MajorityVote, Sign): elect,
     ("decode into", Sign): decode_into,
     ("decode into", Masked): decode_into,
+    ("decode into", Dense): numbers_into,
 }
 SHORTCUTS.update(TABLE)
 

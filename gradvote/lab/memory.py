@@ -8,7 +8,8 @@ bits per coordinate up and down, and σ the share of the coordinates that a work
 
 States in bfloat16 have half of w and s; 2¹⁸ coordinates of them at a time are float32, old and new.
 
-Dense ballots and decisions (32 bits) are most of a peak; of packed ones there are a few tenths of a byte. Measured on
+Of packed ballots and decisions there are about three copies, a few tenths of a byte. Of dense ones (32 bits) only a
+few chunks of about two million coordinates are there at once, six copies of each direction's bytes. Measured on
 the processor in `Exchange`, where a tensor is not larger than a slice or has smaller blocks (docs/memory.md).
 """
 
@@ -21,20 +22,28 @@ from gradvote.codecs import rounded
 from gradvote.codecs.masked import Masked
 from gradvote.codecs.wrapper import WrapperCodec
 from gradvote.core import Aggregator, Algorithm, Part
-from gradvote.engines.distributed.pipeline import is_wide
+from gradvote.engines.common.part import largest_share
+from gradvote.engines.distributed.chunking import numbers_for
+from gradvote.engines.distributed.pipeline import AHEAD, is_wide
 from gradvote.engines.distributed.slices import SLICE
 from gradvote.engines.distributed.states import leaves
 from gradvote.engines.elastic.snapshots import LOGGED, LOGGED_BYTES
-from gradvote.kernels.cpu.spare import READY
+from gradvote.kernels.cpu.spare import LARGE, READY
 
 COPIES = 3
 """Of a packed ballot or decision at once, as measured: as it was made, as it is sent, and as it arrives."""
-FEW = 1.1
-"""Of dense ballots, of which not all are on their way at once."""
+FEW = 6
+"""Of one chunk of dense ballots or decisions, as measured: two on their way, there and back, and what is read."""
+ON_THEIR_WAY = 1 + AHEAD
+"""Of those, what is with the server: M ballots for its share, or M copies of the decision on that."""
 MASKS = 3
 """A worker's own, those of the ballots for its share, and that of the decision: a bit per coordinate each."""
 BALLOTS = 6
 """Of the ballots of an elastic step at once, as measured: as they came, opened, beside each other, and counted."""
+CUT = 2
+"""Of its own ballot in a sharded run beside these: as it was made, and as it was cut."""
+WAITING = 7
+"""Packed ballots and decisions whose memory waits for another use, as measured, where nothing larger needed it."""
 HOLDERS = 2
 """Workers that hold a shard of an elastic run."""
 BLOCK = 16384
@@ -61,9 +70,12 @@ def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits
     waiting = min(float(READY), worker * SLICE + up)
     kept = params * (worker + share * server) + up * workers * share * tied + waiting
     masked = any(isinstance(own, Masked) for own in (_innermost(algorithm.up), _innermost(algorithm.down)))
-    copies = FEW if is_wide(algorithm) and placement != "replicated" else COPIES
+    copies = COPIES * (up + down)
+    if is_wide(algorithm) and placement != "replicated":
+        served = 1 + ON_THEIR_WAY * (workers * share - 1) / FEW
+        copies = FEW * served * (up + down) * largest_share(numbers_for(params, wide=True)[0])
     wide = 4 * worker * min(rounded.SLICE, params) if isinstance(algorithm.up, rounded.Rounded) else 0.0
-    within = worker * min(SLICE, params) + wide + copies * (up + down) + masked * MASKS / 8 * params
+    within = worker * min(SLICE, params) + wide + copies + masked * MASKS / 8 * params
     return Memory(kept, kept + within)
 
 
@@ -78,22 +90,27 @@ def elastic_memory(
     """The same of a member of an elastic run, after so many steps.
 
     kept   d(w + σs)  +  what of the latest steps is kept for those who are behind: at most 32 steps and 64 MB
-    peak   kept  +  d·w, as a slot may be given up  +  six copies of the ballots that it counts  +  masks
+           +  at most 12 MB that wait for another use, of ballots that are larger than a megabyte
+    peak   the same but for what waits  +  d·w, as a slot may be given up  +  six copies of the ballots that it counts
+           +  masks
 
     Where the placement is "replicated" σ is 1, all M ballots are counted and kept; where it is "sharded" each shard has
-    two holders, so σ is 2/M and two ballots' bytes are counted, decisions are kept, and at the peak d·σs, too, is there
-    twice. As measured with two and three workers and 10M parameters (docs/memory.md).
+    two holders, so σ is 2/M and two ballots' bytes are counted, beside two copies of its own; decisions are kept, and
+    at the peak d·σs, too, is there twice. As measured with two and three workers and 10M parameters (docs/memory.md).
     """
     sharded = placement == "sharded"
     worker, server = state_bytes(algorithm.up), state_bytes(algorithm.down)
     share = min(1.0, HOLDERS / workers) if sharded else 1.0
-    ballots, decision = (own / 8 * params for own in (workers * share * bits[0], bits[1]))
+    up, decision = (own / 8 * params for own in bits)
+    ballots = workers * share * up
     masked = any(isinstance(_innermost(half), Masked) for half in (algorithm.up, algorithm.down))
     logged = decision if sharded else ballots
     log = min(min(steps, LOGGED) * logged, max(float(LOGGED_BYTES), logged))
+    waiting = min(float(READY), WAITING * up) if up >= LARGE and not worker else 0.0
     kept = params * (worker + share * server) + log
     anew = params * (worker + sharded * share * server)
-    return Memory(kept, kept + anew + BALLOTS * ballots + masked * MASKS / 8 * params)
+    within = anew + BALLOTS * ballots + sharded * CUT * up + masked * MASKS / 8 * params
+    return Memory(kept + waiting, kept + max(within, waiting))
 
 
 def state_bytes(part: Part) -> float:

@@ -32,10 +32,12 @@ from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.distributed.chunking import numbers_for
 from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
+from gradvote.engines.distributed.pipeline import is_wide
 from gradvote.engines.distributed.seat import seat_of
 from gradvote.lab.memory import NOTHING, Memory, memory
 from gradvote.layout import Layout, layout_of
 from gradvote.staging import CPU
+from gradvote.wire import joined
 
 GOODPUT = 1448 / 1514
 BACKWARD = 2 / 3
@@ -147,7 +149,8 @@ def predict(
         up, down = bits_of(algorithm)
         for placement in placements:
             busy = _work(work[name], placement, part, workers) * slowdown, work[name].chunk * slowdown
-            row = _voted(name, placement, (up, down), part, workers, link, busy, compute)
+            wide = placement != "replicated" and is_wide(algorithm)
+            row = _voted(name, placement, (up, down), part, workers, link, busy, compute, wide)
             waited = max(row.exchange - delay * compute, 0.0) * fragments / every
             row = row if every == 1 else replace(row, step=compute + waited)
             rows.append(replace(row, memory=memory(algorithm, params, workers, placement, (up, down))))
@@ -234,7 +237,7 @@ def _posted(mails: Sequence[Mail]) -> list[list[Tensor]]:
 
 
 def _joined(message: Sequence[Tensor]) -> Tensor:
-    return torch.cat([*message]) if message else torch.empty(0, dtype=torch.uint8)
+    return joined(message) if message else torch.empty(0, dtype=torch.uint8)
 
 
 def _voted(
@@ -246,13 +249,14 @@ def _voted(
     link: Link,
     work: tuple[float, float],
     compute: float,
+    wide: bool = False,
 ) -> Prediction:
-    """`work` are the seconds for all coordinates, and those of each chunk."""
+    """`work` are the seconds for all coordinates, and those of each chunk; `wide`: few chunks are there at once."""
     peers = workers - 1
     share = peers / workers if placement == "sharded" else peers
     sent = params * (bits[0] * peers if placement == "replicated" else share * sum(bits))
     wire = sent / (link.bandwidth * GOODPUT)
-    exchange, busy = min(_overlapped(wire, work, chunks) for chunks in numbers_for(params))
+    exchange, busy = min(_overlapped(wire, work, chunks) for chunks in numbers_for(params, wide))
     exchange += 2 * link.latency
     step = _step(exchange, compute) if link.overlaps else compute + exchange
     return Prediction(name, placement, sent / 8, wire, busy, exchange, step)

@@ -64,11 +64,11 @@ def _two_faced(rank: int) -> None:
         transport = exchange._session.transport
         honest, lies = transport.pack, [1]
 
-        def pack(mail: Any) -> Any:
+        def pack(mail: Any, *room: Any) -> Any:
             if lies.pop() if lies else False:
                 mail.messages[2] = [torch.cat(mail.messages[2])]
                 mail.messages[2][0][10] ^= 1
-            return honest(mail)
+            return honest(mail, *room)
 
         transport.pack = pack  # type: ignore[method-assign]
     exchange.step()

@@ -1,6 +1,7 @@
 """What an exchange keeps between steps and needs within one: counted in bytes of live tensors, for each parameter."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # documented, but not in its `__all__`
 
-from gradvote import algorithms
+import gradvote
+from gradvote import algorithms, staging
 from gradvote.distributed import Exchange
+from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.protocol import Protocol
-from gradvote.engines.distributed import slices
+from gradvote.engines.common.replica import Replica
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.distributed import chunking, slices
 from gradvote.engines.distributed import states as states_of
 from gradvote.engines.distributed.part_round import PartRound
 
@@ -37,7 +42,7 @@ def alone() -> Iterator[None]:
 
 def exchange_of(name: str, **options: Any) -> tuple[nn.Parameter, Exchange]:
     p = nn.Parameter(torch.zeros(D))
-    return p, Exchange([p], replace(algorithms.create(name), block_size=BLOCK), chunks=1, **options)
+    return p, Exchange([p], replace(algorithms.create(name), block_size=BLOCK), **{"chunks": 1, **options})
 
 
 def step(p: nn.Parameter, exchange: Exchange, seed: int) -> None:
@@ -84,6 +89,28 @@ def test_states_exist_once_but_for_a_slice(name: str, state_dtype: torch.dtype |
         step(p, exchange, 2)
     assert len(calls) > 3 * (STATES[name] > 0)
     assert max(found) - before - own <= states + WITHIN[name]
+
+
+@pytest.mark.parametrize("name", ["mediansgd", "sgd", "ef-signsgd"])
+def test_of_dense_ballots_and_decisions_only_a_few_chunks_are_there(name: str) -> None:
+    """Of ballots and decisions two each are sent and two received, beside what is read: ten copies of a chunk."""
+    gc.collect()
+    before = live()
+    with mock.patch.object(chunking, "DENSE", SLICE):
+        p, exchange = exchange_of(name, chunks=None)
+    step(p, exchange, 0)
+    kept, found, all_to_all = live(), list[float](), dist.all_to_all_single
+
+    def watched(*args: Any, **options: Any) -> Any:
+        found.append(live())
+        return all_to_all(*args, **options)
+
+    with mock.patch.object(dist, "all_to_all_single", watched), mock.patch.object(staging, "APART", 1):
+        step(p, exchange, 1)
+    assert len(found) == 2 * D / SLICE
+    assert kept - before < 8 + 4 * (name == "ef-signsgd") + 0.5
+    chunk = 4 * 3 / 20  # of eight, the first and the last are a third of the others
+    assert max(found) - kept < 10 * chunk
 
 
 @pytest.mark.parametrize("state_dtype", [None, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
@@ -177,3 +204,27 @@ def test_an_overflow_changes_no_state_and_sends_nothing() -> None:
         for name, tensor in before[side]["0"].items():
             assert torch.equal(tensor, after[side]["0"][name]), name
     assert exchange.stats().steps == sent and after["step"] == before["step"] + 1
+
+
+def test_an_elastic_worker_lets_go_of_a_rounds_ballots() -> None:
+    """What those who are behind may ask for is kept as bytes, not as the ballots of the round."""
+    model, made, vote_on = nn.Linear(8, 8), list[weakref.ref[Ballot]](), Replica.vote
+
+    def watched(replica: Replica, slot: Slot) -> Ballot:
+        ballot = vote_on(replica, slot)
+        made.append(weakref.ref(ballot))
+        return ballot
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    options: dict[str, Any] = {"min_workers": 1, "worker": 0, "workers": 1, "store": HashStore()}
+    for placement in ("replicated", "sharded"):
+        with (
+            mock.patch.object(Replica, "vote", watched),
+            gradvote.elastic.attach(model, optimizer, algorithms.signsgd(), placement=placement, **options) as vote,
+        ):
+            model(torch.ones(1, 8)).sum().backward()
+            vote.step()
+            gc.collect()
+            assert made.pop()() is None
+        options["store"] = HashStore()
+        optimizer.zero_grad()

@@ -159,7 +159,7 @@ def bodies_are_seen() -> Iterator[None]:
         found = pieces(payloads, planes)
         book: Book | None = getattr(_here, "book", None)
         if book is not None and book.now is not None:
-            book.body(_here.what, torch.cat(found, -1))
+            book.body(_here.what, wire.joined(found))
         return found
 
     with mock.patch.object(wire, "pieces", seen):

@@ -2,7 +2,7 @@ import pytest
 
 from gradvote import algorithms
 from gradvote.lab import advice, plan, quantities
-from gradvote.lab.memory import elastic_memory
+from gradvote.lab.memory import elastic_memory, memory
 from gradvote.lab.plan import Link, Work
 from gradvote.rounding import with_state_dtype
 
@@ -32,6 +32,7 @@ MEASURED = {
     "signum": (4.46, 5.14),
     "dist-ef-sgdm": (9.47, 10.6),
     "dropsignsgd": (9.12, 10.8),
+    "mediansgd": (0.45, 4.78),
 }
 """Bytes per parameter of `benchmarks/memory.py`, 25.6M parameters, `Exchange`, four ranks (docs/memory.md)."""
 
@@ -45,8 +46,15 @@ def test_memory_is_what_was_measured(name: str) -> None:
 
 HALVED = {"signum": (2.48, 3.92), "dist-ef-sgdm": (4.54, 5.75)}
 """The same with states in bfloat16."""
-ELASTIC = {"signsgd": (1.91, 3.44), "dropsignsgd": (11.7, 20.7)}
-"""Of a member of an elastic run of two, 10M parameters, after seven steps."""
+ELASTIC = {
+    ("signsgd", 2, 10): (2.67, 4.07),
+    ("signsgd", 3, 10): (2.03, 3.35),
+    ("signsgd", 3, 24): (1.56, 2.84),
+    ("dropsignsgd", 2, 10): (11.9, 20.9),
+    ("dropsignsgd", 3, 10): (10.2, 23.1),
+}
+"""Of a member of an elastic run, kept after seven steps and the peak of the next three: replicated with two workers,
+sharded with three; millions of parameters."""
 
 
 @pytest.mark.parametrize("name", HALVED)
@@ -56,18 +64,23 @@ def test_memory_of_states_in_bfloat16_is_what_was_measured(name: str) -> None:
     assert (row.memory.kept / 25.6e6, row.memory.peak / 25.6e6) == pytest.approx(HALVED[name], rel=0.15)
 
 
-def test_memory_of_an_elastic_member_that_holds_shards_is_what_was_measured() -> None:
-    """Three workers, 10M parameters, after seven steps."""
-    algorithm = algorithms.create("dropsignsgd")
-    found = elastic_memory(algorithm, 10_000_000, 3, plan.bits_of(algorithm), steps=7, placement="sharded")
-    assert (found.kept / 1e7, found.peak / 1e7) == pytest.approx((10.15, 22.87), rel=0.15)
+def test_dense_ballots_need_a_few_chunks_whatever_the_size_of_the_model() -> None:
+    algorithm = algorithms.create("mediansgd")
+    small, large = (memory(algorithm, d, 4, "sharded", plan.bits_of(algorithm)) for d in (25_600_000, 7_000_000_000))
+    assert large.peak == pytest.approx(small.peak, rel=0.1) and large.peak < 130e6
+    central = memory(algorithm, 25_600_000, 4, "central", plan.bits_of(algorithm))
+    assert 1.5 < central.peak / small.peak < 2.5, "its server has the ballots of all, and sends as many decisions"
 
 
-@pytest.mark.parametrize("name", ELASTIC)
-def test_memory_of_an_elastic_member_is_what_was_measured(name: str) -> None:
-    algorithm = algorithms.create(name)
-    found = elastic_memory(algorithm, 10_000_000, 2, plan.bits_of(algorithm), steps=7)
-    assert (found.kept / 1e7, found.peak / 1e7) == pytest.approx(ELASTIC[name], rel=0.15)
+@pytest.mark.parametrize("case", ELASTIC, ids=str)
+def test_memory_of_an_elastic_member_is_what_was_measured(case: tuple[str, int, float]) -> None:
+    (name, workers, millions), (kept, peak) = case, ELASTIC[case]
+    placement = "sharded" if workers == 3 else "replicated"
+    algorithm, d = algorithms.create(name), int(millions * 1e6)
+    after, within = (
+        elastic_memory(algorithm, d, workers, plan.bits_of(algorithm), steps, placement) for steps in (7, 10)
+    )
+    assert (after.kept / d, within.peak / d) == pytest.approx((kept, peak), rel=0.15)
 
 
 def test_compression_pays_on_slow_links_and_not_where_work_or_computation_decides() -> None:

@@ -109,6 +109,11 @@ def edge_share(num_chunks: int) -> float:
     return 1 / (3 * num_chunks - 4) if num_chunks > 2 else 1 / num_chunks
 
 
+def largest_share(num_chunks: int) -> float:
+    """The share of the coordinates that the largest of some chunks has."""
+    return (3 if num_chunks > 2 else 1) * edge_share(num_chunks)
+
+
 def _cut(layout: Layout, marks: Tensor) -> list[Layout]:
     """The layout cut at the ends of the blocks in which the `marks` are."""
     ends = torch.tensor([0, *accumulate(g.n for g in layout.groups for _ in g.blocks)], device=CPU)

@@ -1,5 +1,6 @@
 """Payloads of several senders: pick one, stack all, choose block by block. M senders, B blocks."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from gradvote.core import Payload, Plane, State
 from gradvote.engines.common.all_groups import Payloads
-from gradvote.staging import to_device, to_host
+from gradvote.kernels.cpu.spare import LARGE, spare
+from gradvote.staging import CPU, to_device, to_host
 
 
 def plane_of(plane: Plane, i: int) -> Plane:
@@ -44,8 +46,15 @@ def stack(payloads: Sequence[Payload]) -> Payload:
 
 def empty(planes: Sequence[Plane], num_blocks: int, device: torch.device | None = None) -> Payload:
     """A payload of abstentions, to be written to."""
-    arrays = {p.name: torch.zeros(num_blocks, _width(p), dtype=p.dtype, device=device) for p in planes}
+    arrays = {p.name: _zeros((num_blocks, _width(p)), p.dtype, device or CPU) for p in planes}
     return Payload(torch.zeros(num_blocks, dtype=torch.bool, device=device), arrays)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Large ones on the host in memory that is used again."""
+    if device.type != "cpu" or dtype.itemsize * math.prod(shape) < LARGE:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return spare.empty(shape, dtype).zero_()
 
 
 def where(mask: Tensor, new: Any, old: Any) -> Any:

@@ -10,28 +10,31 @@ from gradvote.staging import CPU
 CHUNK = 3_000_000
 """Coordinates that are worth a chunk of their own."""
 MAX_CHUNKS = 8
+DENSE = 2_000_000
+"""Of dense ballots or decisions, which are most of what an exchange needs in memory, on the processor."""
 NUMBERS = 3
 """Numbers of chunks that are tried, at most: one, many, and one between them."""
 TRIALS = 3
 """Steps with each number of chunks; the first of them does not count, and of the others the fastest."""
 
 
-def numbers_for(size: int) -> list[int]:
-    """The numbers of chunks that are tried for so many coordinates, many first."""
+def numbers_for(size: int, wide: bool = False, home: torch.device = CPU) -> list[int]:
+    """The numbers of chunks that are tried for so many coordinates of a gradient at `home`, many first; `wide`: one."""
     many = min(max(size // CHUNK, 1), MAX_CHUNKS)
+    if wide:
+        return [max(-(-size // DENSE), many) if home == CPU else many]
     return sorted({1, round(many**0.5), many}, reverse=True)
 
 
 class Chunking:
     """The chunks of each step. Where their number is open, one, some and many take turns, and all choose the fastest.
 
-    Results do not depend on it, as a block is never split. Dense ballots always travel in many: they fill memory.
+    Results do not depend on it, as a block is never split. Dense ballots and decisions (`wide`) always travel in many,
+    of which few are there at once: they fill memory.
     """
 
     def __init__(self, layout: Layout, transport: Transport, chunks: int | None, wide: bool = False) -> None:
-        tried = numbers_for(layout.size)
-        chunks = tried[0] if wide and chunks is None else chunks
-        numbers = tried if chunks is None else [chunks]
+        numbers = numbers_for(layout.size, wide, transport.home) if chunks is None else [chunks]
         self._transport = transport
         self._open = [chunks_of(layout, number) for number in numbers]
         self._seconds: list[list[float]] = [[] for _ in numbers]

@@ -116,7 +116,8 @@ class Exchange:
                 check_whole("chunks", chunks, 1, "the number of parts in which a gradient travels")
             chunks = chunks if algorithm.aggregate.separable else 1
             self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch.ranks)
-            self._chunking = Chunking(self._session.protocol.layout, transport, chunks, pipeline.is_wide(algorithm))
+            wide = placement != "replicated" and pipeline.is_wide(algorithm)
+            self._chunking = Chunking(self._session.protocol.layout, transport, chunks, wide)
         self.params = parameters.tensors
         own = {"check_parameters_every": check_parameters_every, "chunks": chunks, "init_sync": init_sync}
         self._session.check_alike(parameters, own | self._terms(check_parameters_every is not None))

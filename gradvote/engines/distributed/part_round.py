@@ -91,6 +91,12 @@ class PartRound:
         """What is voted by."""
         return self.part.protocol.algorithm
 
+    @property
+    def counts_ties(self) -> bool:
+        """Whether ballots are kept after the step, to be looked at."""
+        rule = self.algorithm.aggregate
+        return type(rule).ties is not Aggregator.ties
+
     def vote(self, update: Update) -> Mail:
         """The ballot on the part's update, cut into shards."""
         self.moved = self.moved or (not self.keep and self.seat.worker.remembers)
@@ -114,7 +120,7 @@ class PartRound:
         self.moved = self.moved or (not self.keep and self.seat.server.remembers)
         decided = self._theirs.combine(ballots, self.server, self._server_ctxs)
         self._counts = [(~valid).sum(-1) for valid in flags_of(ballots)]
-        if _can_tie(protocol.algorithm.aggregate):
+        if self.counts_ties:
             self.ballots = ballots
         else:
             self._server_ctxs = []
@@ -271,10 +277,6 @@ def _stacked(messages: list[Tensor]) -> Tensor:
     if len(places) == 1 and distance >= 0 and offsets == [offsets[0] + i * distance for i in range(len(messages))]:
         return messages[0].as_strided((len(messages), len(messages[0])), (distance, 1))
     return torch.stack(messages)
-
-
-def _can_tie(rule: Aggregator) -> bool:
-    return type(rule).ties is not Aggregator.ties
 
 
 def _bytes(planes: Planes, shard: Shard) -> int:

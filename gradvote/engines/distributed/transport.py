@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gradvote import wire
 from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.distributed.mail import Mail
 from gradvote.staging import CPU, Leaving, new_bytes, to_device, to_host
@@ -17,6 +18,10 @@ from gradvote.staging import CPU, Leaving, new_bytes, to_device, to_host
 ALIGNMENT = 8
 SERVER_HALF = "GRADVOTE_SERVER_HALF"
 """The environment variable that, as "card", has votes counted on the card also where ballots arrive on the host."""
+
+
+Room = Callable[[str, int], Tensor]
+"""Memory (size,) uint8 on the host to "send" from, or to "receive" in."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +59,36 @@ class Transport:
             return self.home
         return CPU
 
-    def start(self, mails: Iterable[Mail]) -> list["Delivered"]:
+    def start(self, mails: Iterable[Mail], room: Room | None = None) -> list["Delivered"]:
         """Send messages off, one mail after another; `wait` gives those of the others.
 
-        What a card is still at work on is not waited for before the next mail is asked for.
+        `room` gives memory for what one mail sends and receives. What a card is still at work on is not waited for
+        before the next mail is asked for.
         """
         packed, started = deque[Parcel](), list[Delivered]()
         for mail in mails:
-            packed.append(self.pack(mail))
+            packed.append(self.pack(mail, room))
             while packed and packed[0].leaving.ready:
-                started.append(self._send(packed.popleft()))
-        return [*started, *map(self._send, packed)]
+                started.append(self._send(packed.popleft(), room))
+        return [*started, *(self._send(parcel, room) for parcel in packed)]
 
-    def pack(self, mail: Mail) -> Parcel:
+    def pack(self, mail: Mail, room: Room | None = None) -> Parcel:
         """A mail's messages behind each other, on their way to where the group sends from."""
-        sizes = [_whole(sum(map(len, m))) for m in mail.messages]
+        sizes = [_whole(_length(m)) for m in mail.messages]
         pieces = [piece for message in mail.messages for piece in _filled(message)]
-        whole = torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.uint8, device=self.device)
+        if room is not None:
+            whole = room("send", sum(sizes))
+            _write(pieces, whole)
+        elif pieces:
+            whole = wire.joined(pieces)
+        else:
+            whole = torch.empty(0, dtype=torch.uint8, device=self.device)
         return Parcel(Leaving([whole], self.device), sizes, mail.expected)
 
-    def _send(self, parcel: Parcel) -> "Delivered":
+    def _send(self, parcel: Parcel, room: Room | None = None) -> "Delivered":
         (send,), sizes, expected = parcel.leaving.arrived(), parcel.sizes, [_whole(n) for n in parcel.expected]
-        receive = new_bytes(sum(expected), self.device, self.home)
+        size = sum(expected)
+        receive = new_bytes(size, self.device, self.home) if room is None else room("receive", size)
         with _links():
             work = dist.all_to_all_single(receive, send, expected, sizes, group=self.group, async_op=True)
         passed = sum(sizes) - sizes[self.rank], sum(expected) - expected[self.rank]
@@ -99,13 +112,13 @@ class Transport:
         return 2 * int(said.sum()) > len(said)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Delivered:
-    """Messages on their way; the buffers live until they have arrived."""
+    """Messages on their way: what is sent lives until it has gone, what arrives as long as somebody has a message."""
 
-    work: dist.Work
-    send: Tensor
-    receive: Tensor
+    work: dist.Work | None
+    send: Tensor | None
+    receive: Tensor | None
     sizes: list[int]
     bytes_sent: int
     bytes_received: int
@@ -116,14 +129,16 @@ class Delivered:
         return self.bytes_sent, self.bytes_received
 
     def wait(self) -> list[Tensor]:
-        """One message from each rank, where the group has brought it.
+        """One message from each rank, where the group has brought it: given once, and not kept.
 
         Raises:
             LinkBroken: a rank is gone, or did not answer in time.
         """
+        assert self.work is not None and self.receive is not None, "messages are given once"
         with _links():
             self.work.wait()
         messages = self.receive.split([_whole(n) for n in self.sizes])
+        self.work = self.send = self.receive = None
         return [message[:n] for message, n in zip(messages, self.sizes, strict=True)]
 
 
@@ -132,8 +147,19 @@ def _whole(size: int) -> int:
     return size + -size % ALIGNMENT
 
 
+def _length(message: list[Tensor]) -> int:
+    return sum(piece.numel() for piece in message)
+
+
+def _write(pieces: Sequence[Tensor], whole: Tensor) -> None:
+    at = 0
+    for piece in pieces:
+        whole[at : at + piece.numel()].view(piece.shape).copy_(piece)
+        at += piece.numel()
+
+
 def _filled(message: list[Tensor]) -> list[Tensor]:
-    missing = -sum(map(len, message)) % ALIGNMENT
+    missing = -_length(message) % ALIGNMENT
     return [*message, message[0].new_zeros(missing)] if missing else message
 
 

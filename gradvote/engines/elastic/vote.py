@@ -137,6 +137,8 @@ class ElasticVote:
             if record is None:
                 return self._learn(vote.ballot)
             if record.applied:
+                del vote
+                self._round = None  # its ballots are not kept until the next one
                 return self._go_on()
 
     def _open_round(self) -> VotingRound | None:

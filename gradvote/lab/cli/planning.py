@@ -1,5 +1,7 @@
 """`gradvote plan`: what an exchange will cost, and whether compression pays."""
 
+import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -10,7 +12,14 @@ from gradvote import algorithms as catalogue
 from gradvote.lab import quantities
 
 if TYPE_CHECKING:
+    from gradvote.core import Algorithm
+    from gradvote.lab.memory import Memory
     from gradvote.lab.plan import Plan, Prediction
+
+Sizes = Mapping[tuple[str, str], "Memory"]
+"""What is needed, by algorithm and placement."""
+TITLE = "GB of memory beside parameters and gradients, kept / peak"
+ELASTIC = "The same for a member of an elastic run"
 
 
 def register(app: App) -> None:
@@ -62,7 +71,10 @@ def plan(
 
     found = plan_of(Way(local_steps, fragments, delay))
     console.print(_table(found))
-    console.print(_memory(found))
+    console.print(_sizes(TITLE, {(p.name, p.placement): p.memory for p in found.predictions if p.memory.peak}))
+    members = _of_members(made, d, workers) if shards == 1 else {}  # such a run takes no sharded models
+    if members:
+        console.print(_sizes(ELASTIC, members))
     console.print(_verdict(found))
     console.print(sentence(advise(plan_of, seconds), seconds, shards, _seconds))
 
@@ -79,19 +91,31 @@ def _table(found: "Plan") -> Table:
     return table
 
 
-def _memory(found: "Plan") -> Table:
-    title = "GB of memory beside parameters and gradients, kept / peak"
+def _of_members(made: Mapping[str, "Algorithm"], params: int, workers: int) -> Sizes:
+    """What a member of an elastic run needs, of those that such a run can have."""
+    from gradvote.engines.common.arguments import check_members, check_rule
+    from gradvote.lab.memory import elastic_memory
+    from gradvote.lab.plan import bits_of
+
+    found: dict[tuple[str, str], Memory] = {}
+    for name, algorithm in made.items():
+        for place in ("replicated", "sharded"):
+            with contextlib.suppress(ValueError):  # such a run refuses it
+                check_members(algorithm)
+                check_rule(algorithm, place)
+                found[name, place] = elastic_memory(algorithm, params, workers, bits_of(algorithm), placement=place)
+    return found
+
+
+def _sizes(title: str, sizes: Sizes) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 1), title=title, title_justify="left")
     table.add_column("Algorithm", no_wrap=True)
-    sizes: dict[str, dict[str, str]] = {}
-    for p in found.predictions:
-        if p.memory.peak:
-            sizes.setdefault(p.name, {})[p.placement] = f"{p.memory.kept / 1e9:.3g} / {p.memory.peak / 1e9:.3g}"
-    places = sorted({place for own in sizes.values() for place in own})
+    places = sorted({place for _, place in sizes})
     for place in places:
         table.add_column(place, justify="right")
-    for name, own in sizes.items():
-        table.add_row(name, *(own.get(place, "") for place in places))
+    for name in dict.fromkeys(name for name, _ in sizes):
+        own = (sizes.get((name, place)) for place in places)
+        table.add_row(name, *("" if m is None else f"{m.kept / 1e9:.3g} / {m.peak / 1e9:.3g}" for m in own))
     return table
 
 
