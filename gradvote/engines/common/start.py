@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote.engines.common.arguments import check_steps_alone
+from gradvote.engines.common.optimizers import load_exactly
 from gradvote.engines.common.parameters import Parameters, parameters_of
 from gradvote.engines.common.payloads import check_alike
 
@@ -56,7 +57,7 @@ class Start(nn.Module):
     def load(self, saved: Mapping[str, Any], outer: Optimizer) -> None:
         """Take over what was saved and has been checked."""
         self.load_state_dict(saved["start"])
-        outer.load_state_dict(deepcopy(saved["outer"]))
+        load_exactly(outer, deepcopy(saved["outer"]))
 
     def place(self, name: str, value: Tensor, kept: bool, share: bool = False) -> None:
         """Keep a copy, or the tensor itself, under a dotted name; `kept`: the model's `state_dict` has it, too."""
