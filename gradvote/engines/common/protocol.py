@@ -171,7 +171,7 @@ class Protocol:
     ) -> tuple[Tensor, Sequence[State]]:
         """Worker: decision -> direction (..., d), written into `out` where it is given."""
         if isinstance(ctxs, Contexts) and isinstance(decision, Payloads):
-            target = torch.empty(self.layout.size, device=CPU) if out is None else out
+            target = torch.empty(self.layout.size, device=CPU, dtype=torch.float32) if out is None else out
             given = decision.whole, ctxs.whole.as_server(), target, self.layout.ragged
             if is_plain(target) and shortcut("decode all", (self.algorithm.down.reader,), *given) is not None:
                 return target, states

@@ -281,7 +281,7 @@ class Replica:
                 group["lr"] = old
 
     def _zeros(self, device: torch.device) -> Tensor:
-        return torch.zeros(self.protocol.layout.size, device=device)
+        return torch.zeros(self.protocol.layout.size, device=device, dtype=torch.float32)
 
     def _shared(self) -> dict[str, Any]:
         model = dict(self.model.state_dict())

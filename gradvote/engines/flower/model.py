@@ -90,7 +90,8 @@ class Model:
         for p in self.params:
             p.grad = None
         buffers = [optimizer.state[p].get("momentum_buffer") for p in self.params]
-        return [torch.zeros(0) if own is None else own.detach() for own in buffers] if outer.momentum else []
+        none = torch.zeros(0, dtype=torch.float32, device=CPU)
+        return [none if own is None else own.detach() for own in buffers] if outer.momentum else []
 
     def _alike(self, arrays: Mapping[str, NDArray[np.generic]]) -> list[Tensor]:
         found = []
