@@ -147,3 +147,11 @@ def test_a_step_within_inference_mode_is_an_ordinary_step(ranks: list[Any]) -> N
 
 def test_constants_among_the_buffers_stay_to_the_bit(ranks: list[Any]) -> None:
     assert all(own["constants"] == [True] * 4 for own in ranks)
+
+
+def test_votes_that_a_scaler_skipped_are_counted_where_they_were_sent(ranks: list[Any]) -> None:
+    """Their bytes belong to votes: mixed precision often begins with skipped steps. `Exchange` sends nothing then."""
+    for own in ranks:
+        assert own["skipped_votes"]["exchange"] == (0, 0, 0.0)
+        steps, skipped, bits = own["skipped_votes"]["ddp"]
+        assert (steps, skipped) == (0, 2) and 0 < bits < 1.5

@@ -298,6 +298,29 @@ def in_inference_mode() -> tuple[Tensor, Tensor]:
     return ends[0], ends[1]
 
 
+def skipped_votes() -> dict[str, tuple[int, int, float]]:
+    """Steps, skipped votes and bits per coordinate, where a scaler skips every step."""
+    found = {}
+    for name in ("exchange", "ddp"):
+        model, scaler = nn.Linear(300, 20), torch.amp.GradScaler("cpu")
+        net: nn.Module = model if name == "exchange" else DistributedDataParallel(model)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        options: dict[str, Any] = {"optimizer": optimizer, "scaler": scaler, "timeout": 60}
+        if name == "exchange":
+            exchange = Exchange(model.named_parameters(), algorithms.signsgd(), **options)
+            step, stats = exchange.step, exchange.stats
+        else:
+            step, stats = nothing, gradvote.ddp.attach(net, algorithms.signsgd(), **options).stats  # type: ignore[arg-type]
+        for _ in range(2):
+            scaler.scale(net(torch.ones(2, 300)).sum() * float("inf")).backward()
+            step()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        found[name] = stats().steps, stats().skipped, stats().bits_per_coordinate
+    return found
+
+
 def constants() -> list[bool]:
     """Whether buffers that are alike on all ranks stay to the bit while others are averaged, also without memory."""
     model = nn.Module()
@@ -325,6 +348,7 @@ def everything() -> dict[str, Any]:
         one_of_two_optimizers,
         copies,
         in_inference_mode,
+        skipped_votes,
         constants,
         uneven,
     )

@@ -8,7 +8,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
-from numbers import Real
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ class Outer:
     def __post_init__(self) -> None:
         for name in ("lr", "momentum", "weight_decay"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real):
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{name} is a number; got {value!r}.")
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and not negative; got {value}.")
