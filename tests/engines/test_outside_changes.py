@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -190,10 +191,16 @@ def test_finish_gives_what_all_agreed_on() -> None:
 
 
 def test_a_round_within_inference_mode_is_an_ordinary_round() -> None:
+    """So is what was attached within it."""
     ends = []
     for inference in (True, False):
         torch.manual_seed(0)
-        model, inner, local = started()
+        model = nn.Linear(3, 2)
+        inner = SGD(model.parameters(), 0.1)
+        with torch.inference_mode(inference):
+            local = local_steps.attach(
+                model, inner, algorithms.diloco(), every=2, outer=lambda p: SGD(p, 0.5), engine=Alone
+            )
         steps(model, inner, local, 4, inference)
         steps(model, inner, local, 3)
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
@@ -221,3 +228,10 @@ def _fragments(classes: int) -> local_steps.Fragments:
     return local_steps.attach_fragments(
         model, inner, algorithms.diloco(), every=4, fragments=2, outer=lambda params: SGD(params, 0.7)
     )
+
+
+def test_a_rate_of_numpys_is_saved_as_a_number() -> None:
+    """torch.load reads plain values only, unless it is told otherwise."""
+    *_, local = started()
+    local.outer.param_groups[0]["lr"] = np.interp(3, [0, 10], [0.5, 0.1])
+    assert type(local.state_dict()["outer"]["param_groups"][0]["lr"]) is float

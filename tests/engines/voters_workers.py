@@ -285,7 +285,8 @@ def in_inference_mode() -> tuple[Tensor, Tensor]:
     for inference in (True, False):
         model = new_model()
         optimizer = torch.optim.SGD(model.parameters(), 0.01)
-        exchange = Exchange(model.named_parameters(), algorithms.dist_ef_sgdm(), optimizer=optimizer, timeout=60)
+        with torch.inference_mode(inference):
+            exchange = Exchange(model.named_parameters(), algorithms.dist_ef_sgdm(), optimizer=optimizer, timeout=60)
         for step in range(4):
             optimizer.zero_grad(set_to_none=step % 2 == 0)
             if step != 1 or dist.get_rank() == 0:

@@ -257,7 +257,7 @@ def _watched(p: Tensor, number: int, directions: "weakref.ref[Directions]") -> A
         if found is not None:
             what(found, number)
 
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         node = get_gradient_edge(p).node
     node.register_prehook(lambda _: tell(Directions.before))  # unlike the tensor's, silent under torch.autograd.grad
     p.register_post_accumulate_grad_hook(lambda _: tell(Directions.after))

@@ -77,6 +77,7 @@ class Exchange:
         ValueError: nothing to train, what cannot be exchanged, or the ranks differ in what they were given.
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         params: Named,
