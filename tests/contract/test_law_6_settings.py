@@ -1,13 +1,16 @@
 """Law 6: the same bits, whatever type and device a script has set for the tensors that it makes itself."""
 
+import ast
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+import gradvote
 from gradvote import algorithms
 from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.simulation import Simulation
@@ -65,3 +68,24 @@ def test_what_a_script_sets_for_its_own_tensors_changes_no_bit(name: str, gradie
             found = run(name, gradients, params)
         for a, b in zip(expected, found, strict=True):
             assert a.dtype == b.dtype and a.device == b.device and torch.equal(a, b), setting
+
+
+MAKERS = {"zeros", "ones", "empty", "full", "tensor", "arange", "linspace", "as_tensor", "asarray", "eye", "randperm"}
+OF_FLOATS = {"zeros", "ones", "empty", "linspace"}
+ROOMS = ("aggregators", "algorithms", "codecs", "engines", "faults", "kernels", "privacy", "transforms")
+
+
+def test_every_tensor_that_is_made_names_its_device_and_its_type() -> None:
+    """What a call leaves open, a script's defaults decide: on a card of its own, or in half the bits."""
+    root, loose = Path(gradvote.__file__).parent, []
+    files = [*root.glob("*.py"), *(path for room in ROOMS for path in (root / room).rglob("*.py"))]
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or path.parent.name == "cuda":
+                continue
+            of_torch = isinstance(node.func.value, ast.Name) and node.func.value.id == "torch"
+            if of_torch and node.func.attr in MAKERS:
+                told = {keyword.arg for keyword in node.keywords}
+                needed = {"device", "dtype"} if node.func.attr in OF_FLOATS else {"device"}
+                loose += [f"{path.relative_to(root)}:{node.lineno}"] if needed - told else []
+    assert loose == []

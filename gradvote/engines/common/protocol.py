@@ -188,7 +188,8 @@ class Protocol:
 
     def decided_by(self, flags: Sequence[Tensor]) -> frozenset[int]:
         """The same from the decision's flags of all blocks in the order of the groups, on the CPU."""
-        valid = flags[0] if len(flags) == 1 else torch.cat([*flags]) if flags else torch.zeros(0, device=CPU)
+        none = torch.zeros(0, dtype=torch.bool, device=CPU)
+        valid = flags[0] if len(flags) == 1 else torch.cat([*flags, none])
         if bool(valid.all()):
             return self._params
         return frozenset(self.layout.ragged.owners[valid.numpy()].tolist())
