@@ -227,7 +227,7 @@ class Algorithm:
     @property
     def mirrors(self) -> bool:
         """Whether the server adds up what each worker sent, so that workers may not come and go."""
-        return self.up.mirrored(self.up.init(torch.zeros(1, 1))) is not None
+        return self.up.mirrored(self.up.init(torch.zeros(1, 1, dtype=torch.float32, device="cpu"))) is not None
 
     def merge(self, own: State, other: State) -> State:
         """Worker: its state after it took over what a leaving one has not sent."""

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from gradvote.codecs.after_steps import AfterSteps
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
+from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameters import check_modules
@@ -71,6 +72,7 @@ def attach(
     return _attached(model, optimizer, algorithm, **own)
 
 
+@ordinary_tensors()
 def _attached(
     model: nn.Module,
     optimizer: Optimizer | Sequence[Optimizer] | None,

@@ -8,6 +8,7 @@ from torch import Tensor
 from gradvote.codecs import Rounded
 from gradvote.codecs.rounded import DTYPES, Rounding
 from gradvote.core import Algorithm, Codec, State
+from gradvote.staging import CPU
 
 StateDtype = torch.dtype | str | None
 
@@ -32,7 +33,7 @@ def _rounded(codec: Codec, dtype: str, rounding: Rounding) -> Codec:
     while isinstance(codec, Rounded):
         codec = codec.codec
     found = Rounded(codec, dtype, rounding)
-    kept = [own.dtype for own in _tensors(found.init(torch.zeros(1, 1)))]
+    kept = [own.dtype for own in _tensors(found.init(torch.zeros(1, 1, dtype=torch.float32, device=CPU)))]
     return found if DTYPES[dtype] in kept else codec
 
 

@@ -96,7 +96,7 @@ class MajorityVote(Aggregator):
 
     def _tie_values(self, ctx: Context, n: int) -> Tensor:
         if self.tie == "abstain":
-            return torch.zeros((), device=ctx.block.device)
+            return torch.zeros((), device=ctx.block.device, dtype=torch.float32)
         return kernels.unpack_signs(self._tie_words(ctx, n), n)
 
 

@@ -13,7 +13,7 @@ from gradvote.codecs.wrapper import WrapperCodec
 from gradvote.core import SERVER, Context, Payload, Plane, State
 from gradvote.rng import Stream, draw
 from gradvote.schedules import PerWorker, Schedule, evaluate
-from gradvote.staging import to_device, to_host
+from gradvote.staging import CPU, to_device, to_host
 
 UNITS = 65536
 KEPT = ("bits", "nonzero")
@@ -35,7 +35,7 @@ class Masked(WrapperCodec):
 
     def __post_init__(self) -> None:
         if not isinstance(self.keep, Schedule):
-            threshold_of(torch.tensor(float(self.keep)))
+            threshold_of(torch.tensor(float(self.keep), device=CPU))
         if self.granularity not in (1, 64):
             raise ValueError(f"The granularity of a mask must be 1 or 64; got {self.granularity}.")
 

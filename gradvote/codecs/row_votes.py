@@ -11,6 +11,7 @@ from gradvote.codecs.sign import Sign
 from gradvote.core import Codec, Context, Payload
 from gradvote.ragged import Ragged
 from gradvote.rng import Stream, draw
+from gradvote.staging import CPU
 
 
 def elect(
@@ -40,9 +41,9 @@ def vote(rule: MajorityVote, bits: Tensor, spoken: Tensor | None, valid: Tensor,
     keep = kernels.ragged_outside_units(silent, rows) if bool(silent.any()) else None
     if rule.tie == "abstain":
         keep = ~tied if keep is None else keep & ~tied
-    out = torch.empty(rows.size)
+    out = torch.empty(rows.size, dtype=torch.float32, device=CPU)
     scale = torch.where(valid.any(0), 1.0, torch.nan)
-    kernels.ragged_unpack(won, keep, torch.ones(rows.num_rows), out, rows)
+    kernels.ragged_unpack(won, keep, torch.ones(rows.num_rows, dtype=torch.float32, device=CPU), out, rows)
     for row in scale.isnan().nonzero()[:, 0].tolist():
         out[int(rows.offsets[row]) : int(rows.offsets[row + 1])] = torch.nan
     return out

@@ -88,7 +88,7 @@ class Sign(Codec):
 
     def decode_kept(self, payload: Payload, keep: Tensor | None, ctx: Context, n: int) -> Tensor:
         """`decode`, zero outside `keep`."""
-        out = torch.empty(*payload.valid.shape, n, device=payload.valid.device)
+        out = torch.empty(*payload.valid.shape, n, device=payload.valid.device, dtype=torch.float32)
         self.decode_kept_into(payload, keep, ctx, n, out)
         return out
 

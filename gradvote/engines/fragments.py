@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.recipe import check_mapping
 from gradvote.engines.common.start import Start
 from gradvote.engines.local_steps import LocalSteps
 
@@ -59,10 +60,13 @@ class Fragments:
         """Continue, bit for bit, where `state_dict` was taken.
 
         Raises:
-            ValueError: it was saved for something else.
+            ValueError: it was saved for something else; nothing has been changed.
         """
+        check_mapping(state)
         saved = state.get("fragments", ())
         if len(saved) != len(self.parts):
             raise ValueError(f"The state to load has {len(saved)} fragments; here there are {len(self.parts)}.")
+        for part, own in zip(self.parts, saved, strict=True):
+            part.check(own)
         for part, own in zip(self.parts, saved, strict=True):
             part.load_state_dict(own)

@@ -50,8 +50,8 @@ def loop_gradients(
     One model serves all workers, or each has its own. Dropout and the like draw from (seed, step, worker).
     """
     device = device_of(trainable(models[0]))
-    losses = torch.zeros(len(batches), device=device)
-    flat = torch.zeros(len(batches), layout.size, device=device)
+    losses = torch.zeros(len(batches), device=device, dtype=torch.float32)
+    flat = torch.zeros(len(batches), layout.size, device=device, dtype=torch.float32)
     with own_randomness(device) as begin:
         for i, (x, y) in enumerate(batches):
             begin(worker_seed(seed, step, i))
@@ -176,7 +176,7 @@ def _unused(model: nn.Module, x: Tensor, y: Tensor) -> frozenset[str]:
 def _flatten(gradients: Sequence[Tensor | None], layout: Layout) -> Tensor:
     tensors = [None if g is None else g.flatten(1) for g in gradients]
     like = next(g for g in tensors if g is not None)
-    flat = torch.empty(len(like), layout.size, device=like.device)
+    flat = torch.empty(len(like), layout.size, device=like.device, dtype=torch.float32)
     for p in layout.pieces:
         own = tensors[p.param]
         flat[:, p.offset : p.offset + p.length] = torch.nan if own is None else own[:, p.start : p.start + p.length]

@@ -5,6 +5,7 @@ They meet by a file in a folder of their user alone: a store with a port would h
 
 import os
 import pickle
+import sys
 import tempfile
 import time
 import traceback
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -77,10 +79,12 @@ def spawn(
 
     Raises:
         KeyboardInterrupt: Ctrl-C; with `graceful`, only where not all have returned.
+        ValueError: there is no process to start, or `fn` is nothing that a new process could import.
         WorkerFailed: a rank raised an exception or died; where several did, the one that was at fault.
     """
     if num_ranks < 1:
         raise ValueError(f"There must be at least one process; got {num_ranks}.")
+    _check_importable(fn)
     ranks, ends = _Ranks(), list[Connection]()
     patience = 0.0
     with tempfile.TemporaryDirectory(prefix="gradvote-", ignore_cleanup_errors=True) as folder, ExitStack() as signals:
@@ -95,6 +99,23 @@ def spawn(
             ranks.end(patience)
     _raise_first(outcomes, ranks)
     return [outcomes[rank].value for rank in range(num_ranks)]
+
+
+def _check_importable(fn: Callable[..., object]) -> None:
+    """New processes import a function by its name: one of a notebook, of stdin, or within another one has no place."""
+    name, home = getattr(fn, "__qualname__", repr(fn)), getattr(fn, "__module__", None)
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    typed = home == "__main__" and not (file and Path(file).exists())
+    try:
+        pickle.dumps(fn)
+    except (AttributeError, TypeError, pickle.PicklingError):
+        typed = True
+    if typed:
+        raise ValueError(
+            f"spawn starts new processes, which import what they run, but {name} cannot be imported: it is a lambda, "
+            "stands within another function, or was typed into a notebook, a shell or stdin. Put it at the top of a "
+            "file, and import it from there."
+        )
 
 
 def _started(ranks: _Ranks, *job: Any) -> Connection:

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import check_optimizer_state
 from gradvote.engines.common.outside_changes import OutsideChanges
+from gradvote.engines.common.recipe import check_mapping
 from gradvote.engines.common.start import Pair, Start
 from gradvote.engines.common.trained import Trained
 from gradvote.engines.common.ways import forget_spoilt, join, ways_between
@@ -93,6 +95,7 @@ class LocalSteps:
         """The optimizer's steps that are still to come in this round."""
         return self.every - self._taken
 
+    @ordinary_tensors()
     def step(self) -> bool:
         """Count a step of the optimizer; after the last of a round vote on the way since its start. True where voted.
 
@@ -127,6 +130,7 @@ class LocalSteps:
             return False
         return self._vote()
 
+    @ordinary_tensors()
     def finish(self) -> bool:
         """Wait for a round that is under way, and let the model be what all agreed on; True where there was one.
 
@@ -187,14 +191,9 @@ class LocalSteps:
             own |= {"delay": self._delay.steps, "under_way": self._delay.under_way}
         return {**own, **self._start.saved(self.outer), "vote": self._rounds.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue, bit for bit, where `state_dict` was taken; load model and inner optimizer as well, in any order.
-
-        Where the model is another one than was saved with it, the next step of an inner optimizer raises ValueError.
-
-        Raises:
-            ValueError: it was saved for something else; nothing has been changed.
-        """
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Raise ValueError for a state that was saved for something else, but for the engine's own part of it."""
+        check_mapping(state)
         if state.get("version") != VERSION or state.get("every") != self.every:
             raise ValueError(
                 f"The state to load is of version {state.get('version')} with {state.get('every')} steps to a round; "
@@ -206,9 +205,19 @@ class LocalSteps:
                 f"The state to load was saved with a delay of {state.get('delay', 0)} steps; here it is {delay}. "
                 "Attach with the delay of the run that saved it."
             )
-        self._settle()
         self._start.check(state)
         check_optimizer_state(state["outer"], self.outer, state.get("outer_kind"), "outer optimizer")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue, bit for bit, where `state_dict` was taken; load model and inner optimizer as well, in any order.
+
+        Where the model is another one than was saved with it, the next step of an inner optimizer raises ValueError.
+
+        Raises:
+            ValueError: it was saved for something else; nothing has been changed.
+        """
+        self.check(state)
+        self._settle()
         self._rounds.load_state_dict(state["vote"])
         self._start.load(state, self.outer)
         if self._delay is not None:

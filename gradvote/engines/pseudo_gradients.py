@@ -47,7 +47,8 @@ class LocalWorkers:
         Dropout and the like draw from (seed, step·H + k, worker). A parameter that has not moved abstains: NaN.
         """
         device, num = device_of(self._starts), len(self.optimizers)
-        losses, flat = torch.zeros(num, device=device), torch.empty(num, self._layout.size, device=device)
+        losses = torch.zeros(num, device=device, dtype=torch.float32)
+        flat = torch.empty(num, self._layout.size, device=device, dtype=torch.float32)
         with own_randomness(device) as begin:
             for i, optimizer in enumerate(self.optimizers):
                 self._begin(i)

@@ -70,9 +70,11 @@ class Simulation:
         check_max_norm(self.max_norm, self.protocol.algorithm)
         d = self.protocol.layout.size
         self._releases = releases_of(self.privacy, d, self.protocol.algorithm, max_norm=self.max_norm)
-        self.device = torch.empty(0, device=self.device).device  # "cuda" is one of the cards
-        self.workers = self.protocol.init_worker(torch.zeros(self.num_workers, d, device=self.device))
-        self.server = self.protocol.init_server(torch.zeros(d, device=self.device))
+        self.device = torch.empty(0, device=self.device, dtype=torch.float32).device  # "cuda" is one of the cards
+        self.workers = self.protocol.init_worker(
+            torch.zeros(self.num_workers, d, device=self.device, dtype=torch.float32)
+        )
+        self.server = self.protocol.init_server(torch.zeros(d, device=self.device, dtype=torch.float32))
         self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64, device=self.device))
         self._senders = torch.arange(self.num_workers, device=CPU)[:, None]
 

@@ -159,7 +159,7 @@ def mean_signs(words: Tensor, keep: Tensor | None, n: int, scales: Tensor, count
 
     A ballot adds nothing outside `keep` (M, ..., W). Summed in order of the senders, from zero.
     """
-    total = torch.zeros(*words.shape[1:-1], n, device=words.device)
+    total = torch.zeros(*words.shape[1:-1], n, device=words.device, dtype=torch.float32)
     for i, own in enumerate(words):
         total = total + (unpack_signs(own, n, scales[i]) if keep is None else unpack_kept(own, keep[i], n, scales[i]))
     return total / counts[..., None]

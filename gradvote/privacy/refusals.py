@@ -8,6 +8,7 @@ import torch
 
 from gradvote.codecs import Chain, WrapperCodec
 from gradvote.core import Algorithm, Codec
+from gradvote.staging import CPU
 from gradvote.transforms import Noise
 
 MEND = "Leave it out of the algorithm: the noise of privacy= comes before everything, and is the one that is accounted"
@@ -40,7 +41,7 @@ def _noises(codec: Codec, remembers: bool) -> list[tuple[Noise, bool]]:
     found: list[tuple[Noise, bool]] = []
     if not isinstance(codec, WrapperCodec):
         return found
-    like = torch.zeros(1, 1)
+    like = torch.zeros(1, 1, dtype=torch.float32, device=CPU)
     if isinstance(codec, Chain):
         for transform in codec.transforms:
             if isinstance(transform, Noise):

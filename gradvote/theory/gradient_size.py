@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gradvote.staging import CPU
+
 COMPANY = ("GRADVOTE_WORKERS", "TORCHFT_LIGHTHOUSE")
 """What `gradvote launch` and torchft set for workers that have no process group in common."""
 
@@ -26,7 +28,7 @@ def gradient_rms(optimizer: Optimizer, max_norm: float | None = None) -> float:
         p.grad.detach().to_dense() for group in optimizer.param_groups for p in group["params"] if p.grad is not None
     ]
     count = sum(g.numel() for g in gradients)
-    found = torch.zeros(3)
+    found = torch.zeros(3, dtype=torch.float32, device=CPU)
     if count:
         found[0] = 1
         square = sum(float(g.double().square().sum()) for g in gradients)

@@ -171,7 +171,12 @@ def _kind(optimizer: Optimizer) -> str:
 
 def _movement(group: dict[str, Any], kind: str) -> float:
     """η̂ of SGD, u of the others."""
-    lr = float(group.get("initial_lr", group["lr"]))
+    told = group.get("initial_lr", group.get("lr"))
+    if told is None:
+        raise ValueError(
+            "A group of the optimizer has no learning rate (lr=None). Give it the rate that is good there."
+        )
+    lr = float(told)
     if not (math.isfinite(lr) and lr >= 0):
         raise ValueError(f"The optimizer's rate must be finite and not negative; got {lr}.")
     if kind == "Lion":

@@ -137,3 +137,21 @@ def test_what_may_differ_is_let_be(ranks: list[Any]) -> None:
 def test_one_rank_may_bound_or_hide_its_gradient_behind_ddp(ranks: list[Any]) -> None:
     first, second = (own["bounded_on_one_rank"] for own in ranks)
     assert all(torch.equal(first[name], second[name]) for name in ("max_norm", "privacy"))
+
+
+def test_a_step_within_inference_mode_is_an_ordinary_step(ranks: list[Any]) -> None:
+    for own in ranks:
+        found, expected = own["in_inference_mode"]
+        assert torch.equal(found, expected)
+
+
+def test_constants_among_the_buffers_stay_to_the_bit(ranks: list[Any]) -> None:
+    assert all(own["constants"] == [True] * 4 for own in ranks)
+
+
+def test_votes_that_a_scaler_skipped_are_counted_where_they_were_sent(ranks: list[Any]) -> None:
+    """Their bytes belong to votes: mixed precision often begins with skipped steps. `Exchange` sends nothing then."""
+    for own in ranks:
+        assert own["skipped_votes"]["exchange"] == (0, 0, 0.0)
+        steps, skipped, bits = own["skipped_votes"]["ddp"]
+        assert (steps, skipped) == (0, 2) and 0 < bits < 1.5

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 import torch
@@ -77,3 +78,13 @@ def test_ranks_are_asked_once_and_never_outlive_their_parent(tmp_path: Path, how
         assert out.strip() == ("" if how == signal.SIGKILL else "['asked 1 times', 'asked 1 times']")
     finally:
         parent.kill()
+
+
+def test_what_a_new_process_cannot_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever types into a notebook was told an exit code."""
+    typed = FunctionType(rank_and_tensor.__code__, {}, "typed")
+    typed.__module__ = "__main__"
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>", raising=False)
+    for fn in (typed, lambda: 1):
+        with pytest.raises(ValueError, match=r"cannot be imported.*Put it at the top of a file"):
+            spawn(fn, 2)

@@ -3,7 +3,9 @@
 import copy
 import warnings
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ from gradvote.core import Algorithm
 class Alone:
     """An engine of a single worker: the outer optimizer steps with its way."""
 
-    def __init__(self, start: nn.Module, outer: Optimizer, algorithm: Algorithm) -> None:
+    def __init__(self, start: nn.Module, outer: Optimizer, algorithm: Algorithm, **options: Any) -> None:
         self.outer = outer
 
     def step(self) -> bool:
@@ -36,12 +38,15 @@ def started(every: int = 2) -> tuple[nn.Module, Optimizer, local_steps.LocalStep
     return model, inner, local_steps.attach(model, inner, algorithms.diloco(), every=every, outer=outer, engine=Alone)
 
 
-def steps(model: nn.Module, inner: Optimizer, local: local_steps.LocalSteps, number: int) -> None:
+def steps(
+    model: nn.Module, inner: Optimizer, local: local_steps.LocalSteps, number: int, inference: bool = False
+) -> None:
     for _ in range(number):
         inner.zero_grad()
         model(torch.ones(4, 3)).square().mean().backward()
-        inner.step()
-        local.step()
+        with torch.inference_mode(inference):
+            inner.step()
+            local.step()
 
 
 def moved(model: nn.Module) -> None:
@@ -183,3 +188,50 @@ def test_finish_gives_what_all_agreed_on() -> None:
     steps(model, inner, local, 2)
     assert not local.finish() and local.left == 3
     assert all(torch.equal(value, agreed[name]) for name, value in model.state_dict().items())
+
+
+def test_a_round_within_inference_mode_is_an_ordinary_round() -> None:
+    """So is what was attached within it."""
+    ends = []
+    for inference in (True, False):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        inner = SGD(model.parameters(), 0.1)
+        with torch.inference_mode(inference):
+            local = local_steps.attach(
+                model, inner, algorithms.diloco(), every=2, outer=lambda p: SGD(p, 0.5), engine=Alone
+            )
+        steps(model, inner, local, 4, inference)
+        steps(model, inner, local, 3)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*ends)
+
+
+def test_fragments_load_a_state_whole_or_not_at_all() -> None:
+    """The first fragment of another model fits, the second does not."""
+    with mock.patch.dict(local_steps.ENGINES, {"distributed": Alone}):
+        made = [_fragments(classes) for classes in (4, 5)]
+    state = made[0].state_dict()
+    for part in state["fragments"]:
+        part["round"] = 3
+    with pytest.raises(ValueError, match=r"of shape \(4, 3\); torch.float32 of shape \(5, 3\) was expected"):
+        made[1].load_state_dict(state)
+    assert [part.round for part in made[1].parts] == [0, 0]
+    with pytest.raises(TypeError, match="takes what state_dict gave, a dictionary; got a NoneType"):
+        made[1].load_state_dict(None)  # type: ignore[arg-type]
+
+
+def _fragments(classes: int) -> local_steps.Fragments:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, classes))
+    inner = SGD(model.parameters(), 0.1)
+    return local_steps.attach_fragments(
+        model, inner, algorithms.diloco(), every=4, fragments=2, outer=lambda params: SGD(params, 0.7)
+    )
+
+
+def test_a_rate_of_numpys_is_saved_as_a_number() -> None:
+    """torch.load reads plain values only, unless it is told otherwise."""
+    *_, local = started()
+    local.outer.param_groups[0]["lr"] = np.interp(3, [0, 10], [0.5, 0.1])
+    assert type(local.state_dict()["outer"]["param_groups"][0]["lr"]) is float

@@ -276,3 +276,9 @@ def test_of_a_rate_of_zero_nothing_is_made() -> None:
         gradvote.suggest_lr(AdamW(fresh(), lr=0.0), a.signum())
     groups = [{"params": fresh(), "lr": 0.0}, {"params": fresh(), "lr": 0.01}]
     assert gradvote.suggest_lr(AdamW(groups), a.signum()) == [0.0, pytest.approx(0.002)]
+
+
+def test_an_optimizer_without_a_rate_is_answered_by_a_sentence() -> None:
+    optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(2))], "lr": None}], 0.1)
+    with pytest.raises(ValueError, match=r"no learning rate \(lr=None\)"):
+        gradvote.suggest_lr(optimizer, a.signum())

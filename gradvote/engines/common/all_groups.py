@@ -14,6 +14,7 @@ from torch import Tensor
 from gradvote.core import Context, Payload, Plane, State
 from gradvote.layout import Layout
 from gradvote.ragged import Ragged, RaggedPlane
+from gradvote.staging import CPU
 
 T = TypeVar("T")
 
@@ -94,8 +95,8 @@ class Payloads(Views[Payload]):
     @classmethod
     def empty(cls, rows: Ragged, planes: Sequence[RaggedPlane], *leading: int) -> "Payloads":
         """Abstentions, to be written to."""
-        arrays = {p.name: torch.zeros((*leading, int(p.starts[-1])), dtype=p.dtype) for p in planes}
-        return cls(rows, Payload(torch.zeros((*leading, rows.num_rows), dtype=torch.bool), arrays), planes)
+        arrays = {p.name: torch.zeros((*leading, int(p.starts[-1])), dtype=p.dtype, device=CPU) for p in planes}
+        return cls(rows, Payload(torch.zeros((*leading, rows.num_rows), dtype=torch.bool, device=CPU), arrays), planes)
 
 
 class States(Views[State]):

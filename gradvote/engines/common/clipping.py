@@ -72,7 +72,7 @@ def clipped(layout: Layout, flat: Tensor, max_norm: float | None) -> Tensor:
 
 def minds_length(up: Codec) -> bool:
     """Whether a bound matters to a worker half: it remembers something, or says more of a gradient than its signs."""
-    x = torch.linspace(-1.0, 2.0, 64, device=CPU)[None]
+    x = torch.linspace(-1.0, 2.0, 64, device=CPU, dtype=torch.float32)[None]
     state, ctx = up.init(x), Context(0, 0, torch.zeros(1, dtype=torch.int64, device=CPU), 0)
     if state:
         return True

@@ -15,6 +15,7 @@ from torch import Tensor
 from gradvote import kernels
 from gradvote.engines.common.all_groups import Payloads
 from gradvote.ragged import Numbers, Ragged, RaggedPlane, numbers, starts_of
+from gradvote.staging import CPU
 from gradvote.wire import WireError
 
 Places = tuple[Numbers, Numbers, int]
@@ -40,7 +41,7 @@ class Cut:
     def pieces(self, payloads: Payloads) -> list[Tensor]:
         """The body of the rows' payloads (B, ...), in pieces."""
         places, sizes, total = self._places(payloads.planes)
-        body, whole = torch.empty(total, dtype=torch.uint8), payloads.whole
+        body, whole = torch.empty(total, dtype=torch.uint8, device=CPU), payloads.whole
         for k, plane in enumerate(payloads.planes):
             begins = plane.starts[self.chosen] * plane.dtype.itemsize
             kernels.ragged_copy(whole[plane.name].contiguous(), begins, body, places[k], sizes[k])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
+from gradvote.engines.common.flat_buffer import gradient_dtype
 from gradvote.engines.common.kept import Kept
 from gradvote.staging import asked
 
@@ -107,7 +108,8 @@ class Directions:
                 setattr(given, MARK, Mark(given._version, True))
                 self._samples[i] = _sample(given).clone()
         for i, value in filled.items():
-            self._params[i].grad = given = torch.full_like(self._params[i], value)
+            p = self._params[i]
+            p.grad = given = torch.full_like(p, value, dtype=gradient_dtype(p))
             setattr(given, MARK, Mark(given._version, False, fills_in=True))
         self._fresh.difference_update(targets)
         self._voted.update(targets)
@@ -170,7 +172,7 @@ class Directions:
         """`before` was called for these parameters, but nothing was accumulated: the direction is back in its place."""
         for i in set(numbers) & self._aside.keys() - self._fresh:
             self._held[i] = kept = self._aside.pop(i)
-            self._params[i].grad = given = torch.zeros_like(self._params[i])
+            self._params[i].grad = given = torch.zeros_like(self._params[i], dtype=gradient_dtype(self._params[i]))
             kept.add_to(given)
             setattr(given, MARK, Mark(given._version, True))
 
@@ -255,7 +257,7 @@ def _watched(p: Tensor, number: int, directions: "weakref.ref[Directions]") -> A
         if found is not None:
             what(found, number)
 
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         node = get_gradient_edge(p).node
     node.register_prehook(lambda _: tell(Directions.before))  # unlike the tensor's, silent under torch.autograd.grad
     p.register_post_accumulate_grad_hook(lambda _: tell(Directions.after))

@@ -21,8 +21,14 @@ def flat_dtype(params: Sequence[Tensor]) -> torch.dtype:
 def target_of(p: Tensor, gradient: Tensor | None) -> Tensor:
     """Where a direction is written: into the gradient itself, but for one without memory of its own for each number."""
     if gradient is None or gradient.is_inference() or _overlaps(gradient):
-        return torch.empty_like(p)
+        return torch.empty_like(p, dtype=gradient_dtype(p))
     return gradient.detach()
+
+
+def gradient_dtype(p: Tensor) -> torch.dtype:
+    """The type that torch asks of a parameter's gradient: `p.grad_dtype`, where a script has set it, or its own."""
+    told = getattr(p, "grad_dtype", None)
+    return told if isinstance(told, torch.dtype) else p.dtype
 
 
 class FlatBuffer:

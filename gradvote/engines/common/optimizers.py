@@ -33,20 +33,52 @@ def check_optimizer_state(state: Mapping[str, Any], own: Optimizer, kind: str | 
     )
 
 
+def rate_of(group: Mapping[str, Any]) -> float:
+    """The learning rate of a group.
+
+    Raises:
+        ValueError: it has none.
+    """
+    rate = group.get("lr")
+    if rate is None:
+        raise ValueError(
+            "A group of the optimizer has no learning rate (lr=None), as where it makes rates of its own; memories are "
+            "rescaled by the rates. Give it one (transformers' Adafactor: relative_step=False, lr=1e-3)."
+        )
+    return float(rate)
+
+
+def load_exactly(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """`optimizer.load_state_dict`, after which states have the types they were saved with.
+
+    Torch makes all of them the parameter's type: float32 averages of bfloat16 parameters would lose half their bits.
+    """
+    optimizer.load_state_dict(dict(state))
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, p in zip(numbers, params, strict=True):
+        for key, saved in state["state"].get(number, {}).items():
+            own = optimizer.state[p].get(key)
+            if isinstance(saved, Tensor) and isinstance(own, Tensor) and own.dtype != saved.dtype:
+                optimizer.state[p][key] = saved.detach().to(own.device, copy=True)
+
+
 class Optimizers:
     """The user's optimizers. `rates()` is one number where all parameters have the same, else a list by parameter.
 
     Without an optimizer all rates are 1.0. Rates are read anew at each call: schedules change them.
 
     Raises:
-        ValueError: a parameter is in no optimizer, or in two.
+        ValueError: a parameter is in no optimizer, or in two, or a group has no learning rate.
     """
 
     def __init__(self, params: Sequence[Tensor], names: Sequence[str], optimizers: Sequence[Optimizer]) -> None:
         self.all = tuple(optimizers)
-        self._ids = [id(p) for p in params]
+        self._ids, self._names = [id(p) for p in params], tuple(names)
         if not self.all:
             return
+        for group in self.groups:
+            rate_of(group)
         places = Counter(id(p) for group in self.groups for p in group["params"])
         absent = [name for name, key in zip(names, self._ids, strict=True) if not places[key]]
         if absent:
@@ -65,10 +97,20 @@ class Optimizers:
         return [group for optimizer in self.all for group in optimizer.param_groups]
 
     def rates(self) -> float | list[float]:
-        """The learning rates of now."""
+        """The learning rates of now.
+
+        Raises:
+            ValueError: a parameter has been taken out of its optimizer, or a group has no rate.
+        """
         if not self.all:
             return 1.0
-        known = {id(p): float(group["lr"]) for group in self.groups for p in group["params"]}
+        known = {id(p): rate_of(group) for group in self.groups for p in group["params"]}
+        gone = [name for name, key in zip(self._names, self._ids, strict=True) if key not in known]
+        if gone:
+            raise ValueError(
+                f"The parameter {gone[0]!r} was taken out of its optimizer after the votes had begun, so it has no "
+                "learning rate. Leave it there: one that is frozen (requires_grad_(False)) only abstains."
+            )
         rates = [known[key] for key in self._ids]
         return rates[0] if len(set(rates)) == 1 else rates
 
@@ -92,4 +134,4 @@ class Optimizers:
         """The inverse of `state_dict`."""
         states = [state] if len(self.all) == 1 else state
         for optimizer, own in zip(self.all, states, strict=True):
-            optimizer.load_state_dict(own)
+            load_exactly(optimizer, own)

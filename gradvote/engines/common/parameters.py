@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
@@ -45,10 +46,16 @@ def parameters_of(given: Named, where: str) -> Parameters:
 
     Raises:
         TypeError: these are no parameters.
-        ValueError: a tensor is sparse, complex, or a shard of a larger one, or they are on several devices.
+        ValueError: a tensor is sparse, complex, computed, without values, or a shard of a larger one, or they are on
+            several devices.
     """
     if isinstance(given, nn.Module):
         raise TypeError(f"{where} takes parameters; got {in_words(given)}. Give model.named_parameters().")
+    if isinstance(given, set | frozenset):
+        raise TypeError(
+            f"{where} takes parameters in an order that is the same on all workers; got a {type(given).__name__}, "
+            "whose order differs from process to process, so that layers would be taken for each other. Give a list."
+        )
     if isinstance(given, Tensor | str) or not isinstance(given, Iterable):
         order = " The arguments are in another order than expected." if hasattr(given, "aggregate") else ""
         raise TypeError(f"{where} takes parameters, such as model.named_parameters(); got {in_words(given)}.{order}")
@@ -101,6 +108,21 @@ def _check_together(trained: Sequence[tuple[str, Tensor]]) -> None:
 
 
 def _check_dense(name: str, p: Tensor) -> None:
+    if is_lazy(p):
+        raise ValueError(
+            f"The parameter {name!r} has no shape yet, as its layer is lazy (LazyLinear). Send a batch through the "
+            "model first, on all workers."
+        )
+    if p.is_meta:
+        raise ValueError(
+            f"The parameter {name!r} is on the meta device, without values. Give it some first: "
+            "model.to_empty(device=...) and its initialisation, or a checkpoint."
+        )
+    if not p.is_leaf:
+        raise ValueError(
+            f"The parameter {name!r} is computed from others (a layer's weight under a parametrization, a view), so it "
+            "never gets a gradient. Give what it is computed from: model.named_parameters()."
+        )
     if isinstance(p, DTensor):
         raise ValueError(
             f"The parameter {name!r} is a DTensor: its model is sharded (FSDP2, tensor parallel), so no rank has the "

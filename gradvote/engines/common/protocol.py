@@ -171,7 +171,7 @@ class Protocol:
     ) -> tuple[Tensor, Sequence[State]]:
         """Worker: decision -> direction (..., d), written into `out` where it is given."""
         if isinstance(ctxs, Contexts) and isinstance(decision, Payloads):
-            target = torch.empty(self.layout.size, device=CPU) if out is None else out
+            target = torch.empty(self.layout.size, device=CPU, dtype=torch.float32) if out is None else out
             given = decision.whole, ctxs.whole.as_server(), target, self.layout.ragged
             if is_plain(target) and shortcut("decode all", (self.algorithm.down.reader,), *given) is not None:
                 return target, states
@@ -188,7 +188,8 @@ class Protocol:
 
     def decided_by(self, flags: Sequence[Tensor]) -> frozenset[int]:
         """The same from the decision's flags of all blocks in the order of the groups, on the CPU."""
-        valid = flags[0] if len(flags) == 1 else torch.cat([*flags]) if flags else torch.zeros(0, device=CPU)
+        none = torch.zeros(0, dtype=torch.bool, device=CPU)
+        valid = flags[0] if len(flags) == 1 else torch.cat([*flags, none])
         if bool(valid.all()):
             return self._params
         return frozenset(self.layout.ragged.owners[valid.numpy()].tolist())

@@ -5,13 +5,21 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
+from gradvote.engines.common.arguments import in_words
 from gradvote.engines.common.protocol import Named, Protocol
 
 SHOWN = 300
 
 
+def check_mapping(state: Any) -> None:
+    """Raise TypeError for what is no state at all, as where a checkpoint has none."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"load_state_dict takes what state_dict gave, a dictionary; got {in_words(state)}.")
+
+
 def check_saved(state: Mapping[str, Any], own: Protocol, facts: Mapping[str, Any], advice: str) -> None:
     """Raise ValueError, with `advice`, for a saved state of another recipe, or with other values of these `facts`."""
+    check_mapping(state)
     other = difference(state.get("recipe"), own)
     for name, value in facts.items():
         if other is None and state.get(name) != value:

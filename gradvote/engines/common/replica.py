@@ -19,6 +19,7 @@ from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_byte
 from gradvote.engines.common.clipping import clipped
 from gradvote.engines.common.digests import Bytes
 from gradvote.engines.common.flat_buffer import FlatBuffer, flat_dtype, target_of
+from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.numbers import check_secret
 from gradvote.engines.common.own_step import OwnStep
 from gradvote.engines.common.parameter_check import EVERY, ParameterCheck
@@ -46,6 +47,7 @@ class Replica:
     Ballots arrive on the host, so that votes are counted there, and the server's memory is there.
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         model: nn.Module,
@@ -281,7 +283,7 @@ class Replica:
                 group["lr"] = old
 
     def _zeros(self, device: torch.device) -> Tensor:
-        return torch.zeros(self.protocol.layout.size, device=device)
+        return torch.zeros(self.protocol.layout.size, device=device, dtype=torch.float32)
 
     def _shared(self) -> dict[str, Any]:
         model = dict(self.model.state_dict())

@@ -11,7 +11,8 @@ from torch.amp.grad_scaler import GradScaler, OptState
 from torch.optim import Optimizer
 
 from gradvote.engines.common.arguments import in_words
-from gradvote.staging import to_host
+from gradvote.engines.common.flat_buffer import gradient_dtype
+from gradvote.staging import CPU, to_host
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class Scaling:
             if _is_unscaled(state):
                 flags = state["found_inf_per_device"]
                 if not flags:
-                    flags[torch.device("cpu")] = torch.zeros(())
+                    flags[torch.device("cpu")] = torch.zeros((), dtype=torch.float32, device=CPU)
                 for found in flags.values():
                     found.fill_(float(skipped))
 
@@ -151,7 +152,7 @@ def _some_gradient(optimizer: Optimizer) -> Iterator[None]:
     params = [p for group in optimizer.param_groups for p in group["params"]]
     alone = params[0] if params and all(p.grad is None for p in params) else None
     if alone is not None:
-        alone.grad = torch.zeros_like(alone)
+        alone.grad = torch.zeros_like(alone, dtype=gradient_dtype(alone))
     yield
     if alone is not None:
         alone.grad = None

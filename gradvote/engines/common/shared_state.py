@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,12 +19,13 @@ LENGTH = struct.Struct("<Q")
 def to_bytes(state: Any, before: bytes = b"", sized: bool = False) -> bytes:
     """`state` as `torch.save` writes it, behind some other bytes and, if `sized`, its length (`LENGTH`).
 
-    It is written into the memory from which it is sent.
+    It is written into the memory from which it is sent. A rate that numpy has worked out is sent as a plain number: a
+    peer that reads tensors and plain values only would refuse numpy's.
     """
     file = io.BytesIO()
     file.write(before + LENGTH.pack(0) * sized)
     start = file.tell()
-    torch.save(state, file)
+    torch.save(plain(state), file)
     if sized:
         size = file.tell() - start
         file.seek(len(before))
@@ -42,6 +44,15 @@ def digest_of_state(state: Any) -> str:
     for piece in _bytes_of(state):
         hasher.update(piece)
     return hasher.hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """A state with Python's numbers in place of numpy's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {plain(key): plain(own) for key, own in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
 
 
 def copied(value: Any) -> Any:
@@ -78,6 +89,7 @@ class _Reader(io.RawIOBase):
 
 
 def _bytes_of(value: Any) -> Iterator[Any]:
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, dict):
         for key in sorted(value, key=str):
             yield str(key).encode()

@@ -30,15 +30,19 @@ _PLAIN: Mapping[signal.Signals, tuple[Handler, ...]] = {
 def signals_call(stop: Callable[[], None]) -> Iterator[None]:
     """Within, the first SIGTERM or SIGINT calls `stop`; a second one does what it would have done without this.
 
-    Nothing changes outside the main thread, or for a signal that the program handles in its own way.
+    Nothing changes outside the main thread, for a signal that the program handles in its own way, or for processes
+    that are forked meanwhile: the first signal ends a pool's workers.
     """
-    main = threading.current_thread() is threading.main_thread()
+    main, process = threading.current_thread() is threading.main_thread(), os.getpid()
     before = {number: signal.getsignal(number) for number in _PLAIN}
     ours = {number: handler for number, handler in before.items() if main and handler in _PLAIN[number]}
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(number, ours[signal.Signals(number)])
-        stop()
+        if os.getpid() == process:
+            stop()
+        else:  # a fork of it, as a pool's worker: nobody looks there whether it was asked to stop
+            os.kill(os.getpid(), number)
 
     for number in ours:
         signal.signal(number, first)

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote.engines.common.arguments import check_steps_alone
+from gradvote.engines.common.optimizers import load_exactly
 from gradvote.engines.common.parameters import Parameters, parameters_of
 from gradvote.engines.common.payloads import check_alike
+from gradvote.engines.common.shared_state import plain
 
 START = "the start of the round"
 
@@ -47,7 +49,7 @@ class Start(nn.Module):
     def saved(self, outer: Optimizer) -> dict[str, Any]:
         """The values of the start, and the outer optimizer's state."""
         start = {name: value.detach().clone() for name, value in self.state_dict().items()}
-        return {"start": start, "outer": deepcopy(outer.state_dict())}
+        return {"start": start, "outer": plain(deepcopy(outer.state_dict()))}
 
     def check(self, saved: Mapping[str, Any]) -> None:
         """Raise ValueError for the values of another model."""
@@ -56,7 +58,7 @@ class Start(nn.Module):
     def load(self, saved: Mapping[str, Any], outer: Optimizer) -> None:
         """Take over what was saved and has been checked."""
         self.load_state_dict(saved["start"])
-        outer.load_state_dict(deepcopy(saved["outer"]))
+        load_exactly(outer, deepcopy(saved["outer"]))
 
     def place(self, name: str, value: Tensor, kept: bool, share: bool = False) -> None:
         """Keep a copy, or the tensor itself, under a dotted name; `kept`: the model's `state_dict` has it, too."""

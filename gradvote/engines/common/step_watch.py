@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.dropped import Dropped
+from gradvote.engines.common.idle import Idle
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.scaling import Strangers
@@ -47,11 +48,12 @@ class StepWatch:
         knows_scaler: bool,
         newcomers: Newcomers,
         dropped: Dropped,
+        idle: Idle,
         optimized: Sequence[Tensor] | None = None,
         optimizers: Optimizers | None = None,
     ) -> None:
         self._optimizers = optimizers
-        self._newcomers, self._dropped = newcomers, dropped
+        self._newcomers, self._dropped, self._idle = newcomers, dropped, idle
         self._params, self._directions, self._knows_scaler = params, directions, knows_scaler
         self._numbers = {id(p): i for i, p in enumerate(params if optimized is None else optimized)}
         self._mine: weakref.WeakKeyDictionary[Optimizer, frozenset[int]] = weakref.WeakKeyDictionary()
@@ -84,6 +86,7 @@ class StepWatch:
         self._directions.unfill(mine)
         if mine:
             self._dropped.stepped()
+            self._look_for_any(mine)
         if not mine or self._warned:
             return
         unvoted = self._directions.unvoted(mine)
@@ -104,13 +107,20 @@ class StepWatch:
             known = self._knows_scaler or Strangers().scale() != (1 / ratio if ratio else None)
             self._warn(_text(ratio, scaled, known))
 
+    def _look_for_any(self, numbers: frozenset[int]) -> None:
+        """Whether the optimizer finds any gradient; one whose layers are frozen, or that has a part, is not asked."""
+        whole = len(numbers) == len(self._params) and any(p.requires_grad for p in self._params)
+        if whole:
+            self._idle.stepped(any(p.grad is not None for p in self._params))
+
     def _compare_rates(self, optimizer: Optimizer) -> None:
         """Memories are rescaled by the rates of the optimizers that were given, and by no other one's."""
         given = () if self._optimizers is None else self._optimizers.all
         if self._optimizers is None or not given or any(optimizer is own for own in given):
             return
         rates = self._optimizers.rates()
-        groups = ((float(g["lr"]), self._numbers.get(id(p))) for g in optimizer.param_groups for p in g["params"])
+        rated = (g for g in optimizer.param_groups if g.get("lr") is not None)
+        groups = ((float(g["lr"]), self._numbers.get(id(p))) for g in rated for p in g["params"])
         for rate, i in groups:
             known = rates if isinstance(rates, float) or i is None else rates[i]
             if i is not None and rate != known:

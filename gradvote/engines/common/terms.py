@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.protocol import Protocol
@@ -15,8 +15,10 @@ Terms = Mapping[str, object]
 """Names of arguments, in the words of the caller, and their values, which are compared by their `repr`."""
 SHOWN, BEFORE = 120, 40
 """Letters of a value that an error shows; and of what is before the first difference of longer ones."""
-OWN = frozenset({"params", "param_names", "foreach", "fused", "capturable", "differentiable", "initial_lr"})
-"""Settings of a group that each worker may have its own way: they change no result, or say what it was."""
+HOW = ("foreach", "fused", "capturable", "differentiable")
+"""How an optimizer does its work: of SGD to the same bits, of Adam, NAdam and others to other ones."""
+OWN = frozenset({"params", "param_names", "initial_lr", *HOW})
+"""Settings of a group that are not compared by themselves: `HOW` stands beside the kind, where it matters."""
 
 
 def mark_of(terms: Terms) -> int:
@@ -41,8 +43,8 @@ def differences(one: Mapping[str, str], other: Mapping[str, str], whose: str) ->
 
 
 def kinds(optimizers: Sequence[Optimizer]) -> str:
-    """The names of their classes."""
-    return ", ".join(type(o).__name__ for o in optimizers) or "None"
+    """The names of their classes; and what else decides to which bits they step, if it is not what torch chooses."""
+    return ", ".join(map(_kind, optimizers)) or "None"
 
 
 def optimizer_terms(
@@ -76,6 +78,15 @@ def member_terms(protocol: Protocol, optimizers: Optimizers, check_every: int | 
         "number of parameter groups": len(optimizers.groups),
         "check_parameters_every": check_every,
     }
+
+
+def _kind(optimizer: Optimizer) -> str:
+    name, groups = type(optimizer).__name__, optimizer.param_groups
+    if type(optimizer) is SGD:
+        return name
+    told = {f"{how}={group[how]}" for group in groups for how in HOW if group.get(how) not in (None, False)}
+    told |= {"its lr a tensor" for group in groups if isinstance(group.get("lr"), Tensor)}
+    return f"{name} with {', '.join(sorted(told))}" if told else name
 
 
 def _plain(value: Any) -> str | None:

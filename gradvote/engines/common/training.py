@@ -13,6 +13,7 @@ from gradvote.core import Algorithm
 from gradvote.engines.common.clipping import check_max_norm
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.dropped import Dropped
+from gradvote.engines.common.idle import Idle
 from gradvote.engines.common.kept import Kept
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import Optimizers
@@ -21,6 +22,7 @@ from gradvote.engines.common.scaling import Scaling, Strangers
 from gradvote.engines.common.step_watch import StepWatch
 from gradvote.engines.common.terms import optimizer_terms
 from gradvote.engines.common.trained import Trained
+from gradvote.staging import CPU
 
 
 class Training:
@@ -50,11 +52,13 @@ class Training:
         self.scaling = Scaling(scaler, optimizers)
         self.trained = Trained(parameters, optimizers, again)
         self.directions = Directions(self.params, self.names, advice)
-        self._dropped = Dropped(self.params, bool(algorithm.up.init(torch.zeros(1, 1))))
-        newcomers = Newcomers(modules, again)
+        remembers = bool(algorithm.up.init(torch.zeros(1, 1, dtype=torch.float32, device=CPU)))
+        self._dropped = Dropped(self.params, remembers)
+        newcomers, self._idle = Newcomers(modules, again), Idle()
         known = self.scaling.active
         rated = self.optimizers if _remembers(algorithm) else None
-        self._watch = StepWatch(self.params, self.directions, known, newcomers, self._dropped, self._optimized, rated)
+        looks = newcomers, self._dropped, self._idle
+        self._watch = StepWatch(self.params, self.directions, known, *looks, self._optimized, rated)
         self._strangers = Strangers()
         self._warned = self._overflowed = False
 
@@ -75,6 +79,7 @@ class Training:
         Where the scaler shall take no step (`skipped`, or nothing was decided) it finds an overflow.
         """
         self._dropped.gave(() if skipped else decided, self.directions.kept)
+        self._idle.gave(bool(decided) and not skipped, skipped or self.scaling.active)
         self.directions.give(targets, frozenset() if skipped else decided, self._filled(decided, skipped))
         self._overflowed = False
         self._watch.gave(targets, scale)
@@ -120,7 +125,7 @@ class Training:
 
 def _remembers(algorithm: Algorithm) -> bool:
     """Whether workers or server keep back what is still to be sent."""
-    like = torch.zeros(1, 1)
+    like = torch.zeros(1, 1, dtype=torch.float32, device=CPU)
     return any(codec.unsent(codec.init(like)) is not None for codec in (algorithm.up, algorithm.down))
 
 

@@ -17,7 +17,7 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     """Parts (..., d_k) behind each other; a single one is not copied."""
     if len(parts) == 1:
         return parts[0]
-    return torch.cat(tuple(parts), -1) if parts else torch.zeros(0, device=CPU)
+    return torch.cat(tuple(parts), -1) if parts else torch.zeros(0, device=CPU, dtype=torch.float32)
 
 
 def rates_of(

@@ -14,6 +14,7 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
 from gradvote.engines.common.clipping import factor, shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
+from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
@@ -76,6 +77,7 @@ class Exchange:
         ValueError: nothing to train, what cannot be exchanged, or the ranks differ in what they were given.
     """
 
+    @ordinary_tensors()
     def __init__(
         self,
         params: Named,
@@ -126,6 +128,7 @@ class Exchange:
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
         self._buffer = FlatBuffer(flat_dtype(self.params), parameters.device)
 
+    @ordinary_tensors()
     def step(self) -> None:
         """One round.
 

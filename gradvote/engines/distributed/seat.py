@@ -58,7 +58,7 @@ def _half(slices: Slices, verb: str, device: torch.device, rows: StateRows) -> H
     """Slice by slice, so that what is copied need not be there twice."""
     states: States = []
     for own in slices.protocols:
-        zeros = torch.zeros(own.layout.size, device=device)
+        zeros = torch.zeros(own.layout.size, device=device, dtype=torch.float32)
         fresh = own.init_worker(zeros) if verb == "worker" else own.init_server(zeros)
         states.append(states_of(own.layout, fresh, rows))
         forget(own.layout, rows)

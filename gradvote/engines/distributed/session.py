@@ -111,7 +111,7 @@ class Session:
 
     def skip(self, deliveries: Sequence[Traffic] = ()) -> None:
         """Count a step whose decisions nobody applies; the states stay, and the next step draws anew."""
-        self._next(self.counts, deliveries)
+        self._next(replace(self.counts, skipped=self.counts.skipped + bool(deliveries)), deliveries)
 
     def _next(self, counts: ExchangeStats, deliveries: Sequence[Traffic]) -> None:
         for up, down in deliveries:

@@ -110,7 +110,7 @@ def states_by_size(
         grouped.setdefault(sizes[block], []).append(block)
     found = []
     for size, own in grouped.items():
-        fresh = part.init(torch.zeros(len(own), size, device=CPU))
+        fresh = part.init(torch.zeros(len(own), size, device=CPU, dtype=torch.float32))
         _check_names(part, {name for name, _ in leaves(fresh)}, rows.keys())
         found.append((own, _filled(fresh, own, rows)))
     return found
@@ -142,7 +142,7 @@ def leaves(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def has_state(part: Part) -> bool:
     """Whether a part remembers anything."""
-    return next(leaves(part.init(torch.zeros(1, 1, device=CPU))), None) is not None
+    return next(leaves(part.init(torch.zeros(1, 1, device=CPU, dtype=torch.float32))), None) is not None
 
 
 def _check_names(part: Part, own: Set[str], saved: Set[str]) -> None:

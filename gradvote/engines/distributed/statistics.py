@@ -26,13 +26,15 @@ installed torch has for it."""
 def average_statistics(module: nn.Module, group: dist.ProcessGroup | None = None) -> None:
     """Replace every floating-point buffer by its mean over the ranks; all ranks must call it.
 
-    A rank whose statistics are not finite does not count; where none is finite, each keeps its own. Counters (integer
-    buffers) stay as they are. One all-gather in float32; the same result on every rank.
+    A rank whose statistics are not finite does not count; where none is finite, each keeps its own. What is alike on
+    all ranks (tables, constants) and counters (integer buffers) stay as they are, to the bit. One all-gather in
+    float32, or float64 where a buffer is; the same result on every rank.
     """
     buffers = [b for b in module.buffers() if b.is_floating_point()]
     if not buffers:
         return
-    own = torch.cat([b.flatten().float() for b in buffers])
+    dtype = torch.float64 if any(b.dtype == torch.float64 for b in buffers) else torch.float32
+    own = torch.cat([b.flatten().to(dtype) for b in buffers])
     own = own if dist.get_backend(group) == "nccl" else to_host([own])[0]  # gloo gathers on the host only
     everyone = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
     dist.all_gather(everyone, own, group=group)
@@ -40,7 +42,8 @@ def average_statistics(module: nn.Module, group: dist.ProcessGroup | None = None
     for buffer in buffers:
         rows = torch.stack([x[start : start + buffer.numel()] for x in everyone])
         start += buffer.numel()
-        _set(buffer, kernels.mean(rows, kernels.finite(rows)))
+        if not asked((rows == rows[:1]).all()):
+            _set(buffer, kernels.mean(rows, kernels.finite(rows)))
 
 
 def _set(buffer: Tensor, mean: Tensor) -> None:

@@ -16,7 +16,8 @@ class ExchangeStats:
     """Counts of one rank since its start. Bytes are those of messages to and from other ranks.
 
     `abstentions[i]` counts the blocks of rank i that were not valid, among the blocks that this rank serves. `ties`
-    counts the coordinates, among those served here, on which the last vote was split evenly.
+    counts the coordinates, among those served here, on which the last vote was split evenly. `skipped` counts the votes
+    that were sent and not applied, as a `GradScaler` skipped the step.
     """
 
     rank: int
@@ -29,6 +30,7 @@ class ExchangeStats:
     received_down: int = 0
     abstentions: tuple[int, ...] = ()
     ties: int = 0
+    skipped: int = 0
 
     @property
     def bytes_sent(self) -> int:
@@ -42,8 +44,8 @@ class ExchangeStats:
 
     @property
     def bits_per_coordinate(self) -> float:
-        """Bits sent per coordinate and step, both directions together."""
-        return 8 * self.bytes_sent / max(self.steps * self.coordinates, 1)
+        """Bits sent per coordinate and vote, both directions together."""
+        return 8 * self.bytes_sent / max((self.steps + self.skipped) * self.coordinates, 1)
 
     @property
     def compression_rate(self) -> float:
@@ -62,17 +64,19 @@ class ExchangeStats:
         )
 
     def as_row(self) -> Tensor:
-        """The counts (6 + M,) int64, to be gathered."""
-        counts = (self.steps, self.sent_up, self.received_up, self.sent_down, self.received_down, self.ties)
-        return torch.tensor((*counts, *self.abstentions), dtype=torch.int64, device=CPU)
+        """The counts (7 + M,) int64, to be gathered."""
+        sent = self.sent_up, self.received_up, self.sent_down, self.received_down
+        return torch.tensor(
+            (self.steps, *sent, self.ties, self.skipped, *self.abstentions), dtype=torch.int64, device=CPU
+        )
 
 
 def from_rows(rows: Tensor, coordinates: int) -> list[ExchangeStats]:
-    """The counts of all ranks from their rows (M, 6 + M)."""
+    """The counts of all ranks from their rows (M, 7 + M)."""
     return [_from_row(rank, row, coordinates) for rank, row in enumerate(rows.tolist())]
 
 
 def _from_row(rank: int, row: Sequence[int], coordinates: int) -> ExchangeStats:
-    steps, sent_up, received_up, sent_down, received_down, ties, *abstentions = row
-    counts = (steps, sent_up, received_up, sent_down, received_down, tuple(abstentions), ties)
+    steps, sent_up, received_up, sent_down, received_down, ties, skipped, *abstentions = row
+    counts = (steps, sent_up, received_up, sent_down, received_down, tuple(abstentions), ties, skipped)
     return ExchangeStats(rank, len(abstentions), coordinates, *counts)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.errors import Equivocation, ParametersDiffer
+from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import VERSION
@@ -103,6 +104,7 @@ class ElasticVote:
         while self.step_number < until and not self.stopping:
             yield self.step_number
 
+    @ordinary_tensors()
     def step(self) -> None:
         """One vote on the gradients of now, and the optimizer's step with what was agreed on.
 

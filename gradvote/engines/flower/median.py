@@ -76,7 +76,12 @@ class _Robust(FedAvg):
                 len(given),
                 name,
             )
-        ctx = Context(0, server_round, torch.zeros(1, dtype=torch.int64, device=CPU), torch.arange(len(given))[:, None])
+        ctx = Context(
+            0,
+            server_round,
+            torch.zeros(1, dtype=torch.int64, device=CPU),
+            torch.arange(len(given), device=CPU)[:, None],
+        )
         found = self._rule(rows, valid, ctx)[0].reshape(own.shape).numpy()
         return found.round().astype(own.dtype) if np.issubdtype(own.dtype, np.integer) else found.astype(own.dtype)
 

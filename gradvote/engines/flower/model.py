@@ -35,6 +35,8 @@ class Outer:
     def __post_init__(self) -> None:
         for name in ("lr", "momentum", "weight_decay"):
             value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name} is a number; got {value!r}.")
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and not negative; got {value}.")
 
@@ -90,7 +92,8 @@ class Model:
         for p in self.params:
             p.grad = None
         buffers = [optimizer.state[p].get("momentum_buffer") for p in self.params]
-        return [torch.zeros(0) if own is None else own.detach() for own in buffers] if outer.momentum else []
+        none = torch.zeros(0, dtype=torch.float32, device=CPU)
+        return [none if own is None else own.detach() for own in buffers] if outer.momentum else []
 
     def _alike(self, arrays: Mapping[str, NDArray[np.generic]]) -> list[Tensor]:
         found = []

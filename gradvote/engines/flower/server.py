@@ -68,7 +68,7 @@ class FederatedServer:
     def decide(self, ballots: Mapping[int, memoryview], lr: float, weights: Mapping[int, float] | None) -> Decided:
         """Close the round with the bodies of these workers' ballots, at least one, and take the step."""
         workers = sorted(ballots)
-        senders = torch.tensor(workers, dtype=torch.int64)[:, None]
+        senders = torch.tensor(workers, dtype=torch.int64, device=CPU)[:, None]
         ctxs = self.protocol.contexts(self.version, senders, lr)
         message = self._decision([ballots[n] for n in workers], ctxs, workers, weights)
         self._step(message, lr, ctxs)

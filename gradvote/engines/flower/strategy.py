@@ -104,7 +104,7 @@ class GradVote(Strategy):
                 f"{fraction_train}, {fraction_evaluate} and {cap}."
             )
         self.algorithm, self.update, self.local_steps = algorithm, update, local_steps
-        self.lr = lr if isinstance(lr, Schedule) else Constant(lr)
+        self.lr = lr if isinstance(lr, Schedule) else Constant(_plain(lr))
         self.outer = Outer(self.lr(0, 0), momentum, nesterov, weight_decay)
         self.voted, self.weights, self.cap, self.min_voters = voted, weights, cap, min_voters
         self.shares = {"train": (fraction_train, min_train_nodes), "evaluate": (fraction_evaluate, min_evaluate_nodes)}
@@ -251,6 +251,11 @@ class GradVote(Strategy):
                 took,
                 self._timeout,
             )
+
+
+def _plain(lr: float) -> float:
+    """A rate as Flower's records take it: numpy's numbers are none. What is no number is refused where it is used."""
+    return lr.item() if isinstance(lr, np.generic) else lr
 
 
 def _check_untouched(arrays: ArrayRecord, server: FederatedServer) -> None:

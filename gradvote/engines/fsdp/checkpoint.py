@@ -90,7 +90,7 @@ class Checkpoints:
     def _flat(self, rows: Mapping[int, Tensor]) -> Tensor:
         """All coordinates of this shard, parameter by parameter; zero where another rank has them."""
         home = self._session.transport.home
-        flat = torch.zeros(sum(self._sizes), device=home)
+        flat = torch.zeros(sum(self._sizes), device=home, dtype=torch.float32)
         places = flat.split(self._sizes)
         for block, row in rows.items():
             places[block].copy_(to_device(row, home))
@@ -126,7 +126,7 @@ class Checkpoints:
 
 def _leaves_of(part: Part) -> Iterator[tuple[str, bool]]:
     """The names of a part's memories, and whether a block has only one number of it."""
-    for name, leaf in leaves(part.init(torch.zeros(1, 2, device=CPU))):
+    for name, leaf in leaves(part.init(torch.zeros(1, 2, device=CPU, dtype=torch.float32))):
         yield name, leaf.dim() == 1
 
 

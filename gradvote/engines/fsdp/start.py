@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from gradvote.engines.common.optimizers import load_exactly
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.payloads import check_alike
 from gradvote.engines.common.start import START, Pair, Start
@@ -89,7 +90,7 @@ class ShardedStart(Start):
         self.load_state_dict(_parts_of(saved["start"]))
         places = {self._name(p): i for i, p in enumerate(p for group in outer.param_groups for p in group["params"])}
         state = {places[name]: _parts_of(own) for name, own in saved["outer"]["state"].items()}
-        outer.load_state_dict(deepcopy({"param_groups": saved["outer"]["param_groups"], "state": state}))
+        load_exactly(outer, deepcopy({"param_groups": saved["outer"]["param_groups"], "state": state}))
 
     def _name(self, p: Tensor) -> str:
         return next(name for name, own in self.named_parameters() if own is p)

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.errors import LinkBroken
+from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_given
@@ -124,6 +125,7 @@ class TorchftVote:
         """This worker's number: it keeps it over restarts."""
         return self._replica.number
 
+    @ordinary_tensors()
     def step(self) -> bool:
         """One vote on the gradients of now, after `manager.start_quorum()`; whether the step was taken.
 

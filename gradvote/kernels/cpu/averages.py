@@ -26,7 +26,7 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
     """`reference.moving_average`; one tensor twice where all of it is finite."""
     if x.dtype != torch.float32 or old.dtype != torch.float32 or x.shape != old.shape:
         return reference.moving_average(old, beta, x, gain)
-    new, whole = spare.empty(x.shape), torch.ones(x.shape[:-1], dtype=torch.bool)
+    new, whole = spare.empty(x.shape), torch.ones(x.shape[:-1], dtype=torch.bool, device="cpu")
     sources, target = [rows_of(t, LANES) for t in (old, x)], result_rows(new, LANES)
     places = (rows.place for rows in (*sources, target))
     job = (np.float32(beta), np.float32(gain), *places, whole.data_ptr(), target.groups)

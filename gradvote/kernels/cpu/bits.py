@@ -42,7 +42,7 @@ def unpack_signs(
 ) -> Tensor:
     """`reference.unpack_signs`."""
     shape = words.shape[:-1]
-    scale = torch.as_tensor(scale, dtype=torch.float32)
+    scale = torch.as_tensor(scale, dtype=torch.float32, device="cpu")
     if scale.dim() and scale.shape != shape:
         shape = torch.broadcast_shapes(shape, scale.shape)
     if out is None:
@@ -55,9 +55,9 @@ def unpack_signs(
 
 def unpack_bits(words: Tensor, n: int) -> Tensor:
     """`reference.unpack_bits`."""
-    out = torch.empty(*words.shape[:-1], n, dtype=torch.bool)
+    out = torch.empty(*words.shape[:-1], n, dtype=torch.bool, device="cpu")
     shape = words.shape[:-1]
-    _unpack(words, out, shape, per_row(torch.ones(()), shape), FLAGS)
+    _unpack(words, out, shape, per_row(torch.ones((), dtype=torch.float32, device="cpu"), shape), FLAGS)
     return out
 
 
@@ -73,7 +73,7 @@ def pack_bits(flags: Tensor) -> Tensor:
 def count_bits(words: Tensor) -> Tensor:
     """`reference.count_bits`."""
     rows = rows_of(words, 1)
-    counts = torch.empty(words.shape[:-1], dtype=torch.int64)
+    counts = torch.empty(words.shape[:-1], dtype=torch.int64, device="cpu")
     target = counts.view(-1).numpy()
     split(lambda start, stop: _count(rows.place, target, start, stop), counts.numel(), GRAIN // max(rows.n, 1))
     return counts

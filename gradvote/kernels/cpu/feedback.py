@@ -85,11 +85,12 @@ def feedback_step(
         return feedback_reference.feedback_step(x, memory, ratio, inertia, keep, zeros, scale)
     shape = x.shape[:-1]
     words = spare.empty((*shape, reference.num_words(x.shape[-1])), torch.int64)
-    valid, new = torch.ones(shape, dtype=torch.bool), [spare.empty(x.shape) for _ in state]
+    valid, new = torch.ones(shape, dtype=torch.bool, device="cpu"), [spare.empty(x.shape) for _ in state]
     sources, targets = [rows_of(t, WORD) for t in (x, *state)], [result_rows(t, WORD) for t in new]
     apart = scale is None and words.shape[-1] > TILES * TILE
     rule = GIVEN if apart or scale is not None else MEAN
-    found = torch.zeros(shape) if scale is None else scale.float()  # per_row gives a view, in which MEAN writes
+    none = torch.zeros(shape, dtype=torch.float32, device="cpu")
+    found = none if scale is None else scale.float()  # per_row gives a view, in which MEAN writes
     rules = rule, per_row(ratio.float(), shape), per_row(found, shape), zeros_of(zeros, shape)
     _advance_rows(sources, targets, inertia, rules, _masks(keep, shape, 0 if apart else -1), words, valid)
     if apart:

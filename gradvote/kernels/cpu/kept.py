@@ -31,7 +31,7 @@ Kind = tuple[None, ...]
 
 def unpack_kept(words: Tensor, keep: Tensor, n: int, scale: float | Tensor, out: Tensor | None = None) -> Tensor:
     """`reference.unpack_kept`."""
-    shape, scale = words.shape[:-1], torch.as_tensor(scale, dtype=torch.float32)
+    shape, scale = words.shape[:-1], torch.as_tensor(scale, dtype=torch.float32, device="cpu")
     if out is None:
         out = spare.empty((*shape, n))
     elif out.dtype != torch.float32 or out.shape != (*shape, n) or not out.is_contiguous():

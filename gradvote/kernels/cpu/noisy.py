@@ -62,7 +62,7 @@ def noisy_pack_signs(
     n, shape = x.shape[-1], shape_with(_shape(x, std, draw), zeros)
     rows = rows_of(x, GROUP, shape)
     words = spare.empty((*shape, reference.num_words(n)), torch.int64)
-    valid = torch.ones(shape, dtype=torch.bool)
+    valid = torch.ones(shape, dtype=torch.bool, device="cpu")
     job = (FORMATS[x.dtype], kind, rows.place, n, _scales(std, shape), position(draw, shape), zeros_of(zeros, shape))
     results = words.data_ptr(), valid.data_ptr()
     split(lambda start, stop: _pack(*job, *results, start, stop), rows.total, GRAIN // GROUP)
@@ -89,7 +89,7 @@ def _shape(x: Tensor, std: float | Tensor, draw: Draw) -> torch.Size:
 
 
 def _scales(std: float | Tensor, shape: torch.Size) -> Any:
-    return per_row(torch.as_tensor(std, dtype=torch.float32), shape)
+    return per_row(torch.as_tensor(std, dtype=torch.float32, device="cpu"), shape)
 
 
 def _noisy(

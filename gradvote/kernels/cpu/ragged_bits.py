@@ -78,7 +78,7 @@ def ragged_mean(words: Tensor, keep: Tensor | None, scales: Tensor, counts: Tens
 
 def ragged_whole_units(words: Tensor, rows: Ragged) -> Tensor:
     """`ragged_reference.ragged_whole_units`."""
-    flags = torch.zeros((*words.shape[:-1], int(rows.unit_words[-1])), dtype=torch.int64)
+    flags = torch.zeros((*words.shape[:-1], int(rows.unit_words[-1])), dtype=torch.int64, device="cpu")
     mark_units(words, rows, flags, np.ones(rows.num_rows, np.bool_))
     return flags
 

@@ -37,8 +37,8 @@ def ragged_feedback_step(
     """`ragged_reference.ragged_feedback_step`."""
     state = [memory] if inertia is None else [memory, inertia.momentum]
     words, num = words_of(rows), rows.num_rows
-    valid, new = torch.ones(num, dtype=torch.bool), [spare.empty(x.shape) for _ in state]
-    found = torch.zeros(num) if scale is None else scale.float()
+    valid, new = torch.ones(num, dtype=torch.bool, device="cpu"), [spare.empty(x.shape) for _ in state]
+    found = torch.zeros(num, dtype=torch.float32, device="cpu") if scale is None else scale.float()
     long = int((rows.lengths > WHOLE).sum()) if scale is None else num
     job = _job(rows, inertia, (x, *state), new, zeros, per_row(ratio.float(), (num,)), per_row(found, (num,)))
     results = words.data_ptr(), valid.data_ptr()

@@ -23,8 +23,8 @@ NOTHING, UNITS, WORDS = signs.NOTHING, signs.UNITS, signs.WORDS
 
 def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
     """`ragged_reference.ragged_signs`."""
-    words, valid = words_of(rows), torch.ones(rows.num_rows, dtype=torch.bool)
-    flags = torch.zeros(int(rows.unit_words[-1]) if still else 0, dtype=torch.int64)
+    words, valid = words_of(rows), torch.ones(rows.num_rows, dtype=torch.bool, device="cpu")
+    flags = torch.zeros(int(rows.unit_words[-1]) if still else 0, dtype=torch.int64, device="cpu")
     apart = still and not rows.are_words.all()
     blank = words_of(rows).zero_() if apart else flags
     found = np.zeros(1, np.int64)
@@ -41,8 +41,8 @@ def ragged_noisy_signs(
     x: Tensor, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
 ) -> tuple[Tensor, Tensor]:
     """`ragged_reference.ragged_noisy_signs`."""
-    words, valid, num = words_of(rows), torch.ones(rows.num_rows, dtype=torch.bool), rows.num_rows
-    stds, starts = per_row(torch.as_tensor(std, dtype=torch.float32), (num,)), rows.starts(noisy.GROUP)
+    words, valid, num = words_of(rows), torch.ones(rows.num_rows, dtype=torch.bool, device="cpu"), rows.num_rows
+    stds, starts = per_row(torch.as_tensor(std, dtype=torch.float32, device="cpu"), (num,)), rows.starts(noisy.GROUP)
     draws = position_of(draw, num), zeros_of_rows(zeros, num)
     job = (noisy._kind_of(distribution), x.data_ptr(), _table(rows, starts), stds, *draws, rows.words)
     results = words.data_ptr(), valid.data_ptr()
@@ -53,7 +53,7 @@ def ragged_noisy_signs(
 
 def ragged_average(old: Tensor, beta: float, x: Tensor, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
     """`ragged_reference.ragged_average`; one tensor twice where all of it is finite."""
-    new, whole = spare.empty(x.shape), torch.ones(rows.num_rows, dtype=torch.bool)
+    new, whole = spare.empty(x.shape), torch.ones(rows.num_rows, dtype=torch.bool, device="cpu")
     places = old.data_ptr(), x.data_ptr(), new.data_ptr()
     job = (np.float32(beta), np.float32(gain), places, _table(rows, rows.words), whole.data_ptr())
     split(lambda start, stop: _average_rows(*job, start, stop), int(rows.words[-1]), averages.GRAIN)

@@ -68,19 +68,19 @@ def still_pack_signs(x: Tensor, zeros: Draw | bool, units: Units) -> tuple[Tenso
         return units_reference.still_pack_signs(x, zeros, units)
     n, shape = x.shape[-1], shape_with(x.shape[:-1], zeros)
     if units.are_words:
-        flags = torch.zeros((*shape, num_words(units.count(n))), dtype=torch.int64)
+        flags = torch.zeros((*shape, num_words(units.count(n))), dtype=torch.int64, device="cpu")
         return *_checked(x, zeros, shape, (UNITS, flags.data_ptr(), flags.shape[-1])), flags
     blank = spare.empty((shape.numel() * num_words(n) + 1,), torch.int64).zero_()
     words, valid = _checked(x, zeros, shape, (WORDS, blank.data_ptr(), num_words(n)))
     if not blank.numpy()[-1]:
-        return words, valid, torch.zeros((*shape, num_words(units.count(n))), dtype=torch.int64)
+        return words, valid, torch.zeros((*shape, num_words(units.count(n))), dtype=torch.int64, device="cpu")
     return words, valid, whole_units(blank[:-1].view(*shape, num_words(n)), n, units)
 
 
 def _checked(x: Tensor, zeros: Draw | bool, shape: torch.Size, told: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Words and flags of rows of this shape; what, where and how many words a row to write about exact zeros."""
     rows = rows_of(x, WORD, shape)
-    words, valid = spare.empty((*shape, rows.groups), torch.int64), torch.ones(shape, dtype=torch.bool)
+    words, valid = spare.empty((*shape, rows.groups), torch.int64), torch.ones(shape, dtype=torch.bool, device="cpu")
     about = (*told, told[1] + 8 * told[2] * shape.numel())
     job = (FORMATS[x.dtype], rows.place, rows.n, zeros_of(zeros, shape), about, words.data_ptr(), valid.data_ptr())
     split(lambda start, stop: _pack(*job, start, stop), words.numel(), GRAIN)

@@ -46,7 +46,7 @@ class Spare:
         """`torch.empty` of a type that numpy has."""
         size = dtype.itemsize * math.prod(shape)
         if size < LARGE:
-            return torch.empty(tuple(shape), dtype=dtype)
+            return torch.empty(tuple(shape), dtype=dtype, device="cpu")
         memory = self._take(size)
         lent = memory[:size]
         weakref.finalize(lent, self._give_back, memory).atexit = False

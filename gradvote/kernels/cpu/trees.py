@@ -48,8 +48,10 @@ def _tree_sum(x: Tensor, keep: Tensor | None, kind: tuple[None, ...]) -> Tensor:
     shape = x.shape[:-1] if keep is None else common_shape(x.shape[:-1], keep.shape[:-1])
     rows = rows_of(x, TILE, shape)
     kept = rows if keep is None else rows_of(keep, TILE // 64, shape)
-    tiles = torch.empty(rows.body.shape[0], rows.groups, dtype=torch.promote_types(x.dtype, torch.float32))
-    sums = torch.zeros(shape, dtype=tiles.dtype)
+    tiles = torch.empty(
+        rows.body.shape[0], rows.groups, dtype=torch.promote_types(x.dtype, torch.float32), device="cpu"
+    )
+    sums = torch.zeros(shape, dtype=tiles.dtype, device="cpu")
     job = (FORMATS[x.dtype], kind, rows.place, kept.place, tiles.data_ptr(), rows.groups)
     split(lambda start, stop: _sum_tiles(*job, start, stop), rows.total, GRAIN)
     _fold_rows(tiles.numpy(), sums.view(-1).numpy())

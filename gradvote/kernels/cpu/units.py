@@ -37,7 +37,7 @@ def _each_row(run: Callable[..., None], words: Tensor, n: int, units: Units, wid
     if units.phase is not None and units.phase.dim():
         shape = common_shape(shape, units.phase.shape)
     source = words.expand(*shape, -1).reshape(shape.numel(), words.shape[-1]).contiguous().numpy()
-    phases = per_row(torch.zeros((), dtype=torch.int64) if units.phase is None else units.phase, shape)
+    phases = per_row(torch.zeros((), dtype=torch.int64, device="cpu") if units.phase is None else units.phase, shape)
     out = spare.empty((*shape, width), torch.int64)
     job = (source, n, units.length, phases, out.view(shape.numel(), width).numpy())
     split(lambda start, stop: run(*job, start, stop), shape.numel(), GRAIN // max(num_words(n), 1))

@@ -38,7 +38,7 @@ def majority(words: Tensor, counted: Tensor | None, valid: Tensor, ties: Tensor)
 def _new_ties(full: tuple[int, ...], can_tie: list[bool]) -> Tensor:
     if all(can_tie):
         return spare.empty(full, torch.int64)
-    return torch.zeros(full if any(can_tie) else (), dtype=torch.int64).expand(full)
+    return torch.zeros(full if any(can_tie) else (), dtype=torch.int64, device="cpu").expand(full)
 
 
 def _can_tie(part: Group, streams: int) -> bool:

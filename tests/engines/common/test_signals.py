@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+import time
+from multiprocessing import get_context
 
 import pytest
 
@@ -53,3 +55,16 @@ def test_in_another_thread_nothing_happens():
     thread.start()
     thread.join()
     assert failures == []
+
+
+def test_a_process_that_was_forked_meanwhile_ends_at_the_first():
+    """A pool's workers would stay for ever, and whoever ends the pool with them."""
+    noted = []
+    with signals_call(lambda: noted.append(1)):
+        child = get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join(20)
+        ended = child.exitcode
+        child.kill()
+    assert ended == -signal.SIGTERM and noted == []

@@ -7,6 +7,7 @@ from torch import nn
 
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.dropped import Dropped
+from gradvote.engines.common.idle import Idle
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.step_watch import StepWatch
@@ -21,8 +22,8 @@ class Loop:
         self.directions = Directions(self.params, ["a", "b"], "")
         self.dropped = Dropped(self.params, has_state=True)
         given = Optimizers(self.params, ["a", "b"], [self.optimizer])
-        none = Newcomers([], "")
-        self.watch = StepWatch(self.params, self.directions, knows_scaler, none, self.dropped, optimizers=given)
+        looks = Newcomers([], ""), self.dropped, Idle()
+        self.watch = StepWatch(self.params, self.directions, knows_scaler, *looks, optimizers=given)
 
     def vote(self, scale: float = 1.0) -> None:
         self.optimizer.zero_grad()

@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, Adam, AdamW
 
 from gradvote.engines.common.terms import differences, mark_of, optimizer_terms, texts_of
 
@@ -27,3 +27,13 @@ def test_terms_of_an_optimizer_are_what_changes_its_steps() -> None:
     assert optimizer_terms([tensor], [a]) == optimizer_terms([SGD([a], 0.5, foreach=True)], [a])
     assert optimizer_terms([AdamW([a])], [a])["betas of the optimizer"] == "(0.9, 0.999)"
     assert optimizer_terms([], [a]) == {"optimizer": "None"}
+
+
+def test_how_an_optimizer_works_is_compared_where_it_rounds_otherwise() -> None:
+    """Adam's fused step, and one at a rate that is a tensor, end on other bits: ranks would part."""
+    p = nn.Parameter(torch.zeros(1))
+    told = [
+        optimizer_terms([Adam([p], 0.5, **how)], [p])["optimizer"] for how in ({}, {"foreach": False}, {"fused": True})
+    ]
+    assert told == ["Adam", "Adam", "Adam with fused=True"]
+    assert optimizer_terms([Adam([p], torch.tensor(0.5))], [p])["optimizer"] == "Adam with its lr a tensor"

@@ -23,3 +23,23 @@ def test_a_vote_is_entered_once_and_steps_inside() -> None:
     assert vote.step_number == 1
     with pytest.raises(RuntimeError, match="after its `with` block"):
         vote.step()
+
+
+def test_a_step_within_inference_mode_is_an_ordinary_step() -> None:
+    """As a script's optimizer step may be. What it leaves can be written to: memories, momenta, gradients."""
+    ends = []
+    for within in (True, False):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        algorithm, store = algorithms.dist_ef_sgdm(), HashStore()
+        with attach(model, optimizer, algorithm, min_workers=1, worker=0, store=store, deadline=0.2) as vote:
+            for k in range(3):
+                model(torch.ones(4, 3)).sum().backward()
+                if k == 1:
+                    model.bias.grad = None
+                with torch.inference_mode(within):
+                    vote.step()
+                optimizer.zero_grad(set_to_none=False)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*ends)

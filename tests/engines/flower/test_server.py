@@ -11,6 +11,7 @@ from gradvote.core import Algorithm
 from gradvote.engines.common.payloads import stack
 from gradvote.engines.flower.model import Model, Outer
 from gradvote.engines.flower.server import FederatedServer
+from gradvote.engines.flower.strategy import GradVote
 from gradvote.wire import Kind, WireError
 
 WORKERS = (0, 2, 5)
@@ -62,3 +63,10 @@ def test_a_ballot_of_another_length_is_refused_whoever_came_before(algorithm: Al
     longer = wire.frame(torch.cat([wire.unframe(messages[5], header), torch.zeros(1, dtype=torch.uint8)]), header)
     with pytest.raises(WireError, match=r"has \d+ bytes; \d+ were expected"):
         server.open(5, longer, 0.1)
+
+
+def test_a_rate_is_a_number_and_numpys_is_sent_as_pythons() -> None:
+    """Flower's records take plain numbers only, and say so in the first round."""
+    assert type(GradVote(algorithms.signum(), lr=np.float32(0.5)).lr(0, 0)) is float  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="lr is a number; got None"):
+        GradVote(algorithms.signum(), lr=None)  # type: ignore[arg-type]

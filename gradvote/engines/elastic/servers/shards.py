@@ -203,7 +203,7 @@ class Shards:
 
     def _empty(self, shard: int) -> Sequence[State]:
         own = self.part.shards[shard].protocol
-        return own.init_server(torch.zeros(own.layout.size, device=CPU))
+        return own.init_server(torch.zeros(own.layout.size, device=CPU, dtype=torch.float32))
 
 
 def agreed(rates: Sequence[bytes]) -> list[float]:
