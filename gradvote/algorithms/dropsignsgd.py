@@ -53,9 +53,7 @@ def dropsignsgd(
 
     if workers is not None:
         if track_lr:
-            raise ValueError(
-                "dropsignsgd(workers=) keeps a memory exact, track_lr=True rescales it; leave out one."
-            )
+            raise ValueError("dropsignsgd(workers=) keeps a memory exact, track_lr=True rescales it; leave out one.")
         c = c_down = _divisible(c, c_down, workers)
     c_down = c if c_down is None else c_down
     for value in (keep_down, c_down):
