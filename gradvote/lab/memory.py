@@ -9,7 +9,7 @@ bits per coordinate up and down, and σ the share of the coordinates that a work
 States in bfloat16 have half of w and s; 2¹⁸ coordinates of them at a time are float32, old and new.
 
 Of packed ballots and decisions there are about three copies, a few tenths of a byte. Of dense ones (32 bits) only a
-few chunks of about two million coordinates are there at once, six copies of each direction's bytes. Measured on
+few chunks of 1.5 million coordinates are there at once, six copies of each direction's bytes. Measured on
 the processor in `Exchange`, where a tensor is not larger than a slice or has smaller blocks (docs/memory.md).
 """
 

@@ -32,7 +32,7 @@ MEASURED = {
     "signum": (4.46, 5.14),
     "dist-ef-sgdm": (9.47, 10.6),
     "dropsignsgd": (9.12, 10.8),
-    "mediansgd": (0.45, 4.78),
+    "mediansgd": (0.49, 3.21),
 }
 """Bytes per parameter of `benchmarks/memory.py`, 25.6M parameters, `Exchange`, four ranks (docs/memory.md)."""
 
@@ -67,7 +67,7 @@ def test_memory_of_states_in_bfloat16_is_what_was_measured(name: str) -> None:
 def test_dense_ballots_need_a_few_chunks_whatever_the_size_of_the_model() -> None:
     algorithm = algorithms.create("mediansgd")
     small, large = (memory(algorithm, d, 4, "sharded", plan.bits_of(algorithm)) for d in (25_600_000, 7_000_000_000))
-    assert large.peak == pytest.approx(small.peak, rel=0.1) and large.peak < 130e6
+    assert large.peak == pytest.approx(small.peak, rel=0.1) and large.peak < 100e6
     central = memory(algorithm, 25_600_000, 4, "central", plan.bits_of(algorithm))
     assert 1.5 < central.peak / small.peak < 2.5, "its server has the ballots of all, and sends as many decisions"
 

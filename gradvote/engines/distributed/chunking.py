@@ -10,7 +10,7 @@ from gradvote.staging import CPU
 CHUNK = 3_000_000
 """Coordinates that are worth a chunk of their own."""
 MAX_CHUNKS = 8
-DENSE = 2_000_000
+DENSE = 1_500_000
 """Of dense ballots or decisions, which are most of what an exchange needs in memory, on the processor."""
 NUMBERS = 3
 """Numbers of chunks that are tried, at most: one, many, and one between them."""
