@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engines import habit_workers, terms_workers, test_terms, voters_workers
+from tests.engines import habit_workers, script_workers, terms_workers, test_terms, voters_workers
 from tests.forked import spawn
 
 
@@ -15,7 +15,8 @@ def ranks() -> list[Any]:
 
 
 def everything() -> dict[str, Any]:
-    return habit_workers.everything() | voters_workers.everything() | terms_workers.everything()
+    kinds = (habit_workers, voters_workers, script_workers, terms_workers)
+    return {name: found for kind in kinds for name, found in kind.everything().items()}
 
 
 def test_several_votes_for_one_step_add_up(ranks: list[Any]) -> None:

@@ -105,6 +105,12 @@ def _check_together(trained: Sequence[tuple[str, Tensor]]) -> None:
                 f"The parameter {first!r} is on {at.device}, but {name!r} on {p.device}; the parameters of one vote "
                 "must be on one device. Move the model to one device, or build an Exchange for those of each device."
             )
+    for name, p in trained:
+        if p.is_meta and type(p) in (Tensor, nn.Parameter):  # another type may say so of a device of its own
+            raise ValueError(
+                f"The parameter {name!r} is on the meta device, without values. Give it some first: "
+                "model.to_empty(device=...) and its initialisation, or a checkpoint."
+            )
 
 
 def _check_dense(name: str, p: Tensor) -> None:
@@ -112,11 +118,6 @@ def _check_dense(name: str, p: Tensor) -> None:
         raise ValueError(
             f"The parameter {name!r} has no shape yet, as its layer is lazy (LazyLinear). Send a batch through the "
             "model first, on all workers."
-        )
-    if p.is_meta:
-        raise ValueError(
-            f"The parameter {name!r} is on the meta device, without values. Give it some first: "
-            "model.to_empty(device=...) and its initialisation, or a checkpoint."
         )
     if not p.is_leaf:
         raise ValueError(

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 
 import pytest
 
@@ -57,12 +58,19 @@ def test_in_another_thread_nothing_happens():
     assert failures == []
 
 
-def test_a_process_that_was_forked_meanwhile_ends_at_the_first():
+def _waits(begun: Event) -> None:
+    begun.set()
+    time.sleep(60)
+
+
+def test_a_process_that_was_forked_meanwhile_ends_at_the_first() -> None:
     """A pool's workers would stay for ever, and whoever ends the pool with them."""
-    noted = []
+    noted, fork = [], get_context("fork")
     with signals_call(lambda: noted.append(1)):
-        child = get_context("fork").Process(target=time.sleep, args=(60,))
+        begun = fork.Event()
+        child = fork.Process(target=_waits, args=(begun,))
         child.start()
+        assert begun.wait(20), "a signal that comes while Python prepares the fork is lost, to every program"
         child.terminate()
         child.join(20)
         ended = child.exitcode

@@ -1,0 +1,100 @@
+"""What scripts do with models and votes beside training them, as two spawned ranks run it."""
+
+import copy
+import pickle
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+import gradvote
+from gradvote import algorithms
+from gradvote.distributed import Exchange
+from tests.engines.failing_workers import text_of
+from tests.engines.habit_workers import nothing
+from tests.engines.workers import batch, flat, new_model
+
+
+def copies() -> list[bool]:
+    """Whether a copy of a DDP model that votes is a model."""
+    net = DistributedDataParallel(new_model())
+    gradvote.ddp.attach(net, algorithms.signsgd())
+    own = copy.deepcopy(net)
+    return [torch.equal(flat(own), flat(net)), isinstance(pickle.dumps(net), bytes)]
+
+
+def uneven() -> str:
+    """What is said where a rank has more batches than the others."""
+    net = DistributedDataParallel(new_model())
+    gradvote.ddp.attach(net, algorithms.signsgd(), timeout=5)
+    return text_of(lambda: _join(net))
+
+
+def _join(net: DistributedDataParallel) -> None:
+    with net.join():
+        for step in range(1 + dist.get_rank()):
+            cross_entropy(net(batch(dist.get_rank(), step)[0]), batch(dist.get_rank(), step)[1]).backward()
+
+
+def in_inference_mode() -> tuple[Tensor, Tensor]:
+    """Parameters after steps within `torch.inference_mode`, in some of which a rank has no gradient; and without it."""
+    ends = []
+    for inference in (True, False):
+        model = new_model()
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        with torch.inference_mode(inference):
+            exchange = Exchange(model.named_parameters(), algorithms.dist_ef_sgdm(), optimizer=optimizer, timeout=60)
+        for step in range(4):
+            optimizer.zero_grad(set_to_none=step % 2 == 0)
+            if step != 1 or dist.get_rank() == 0:
+                x, y = batch(dist.get_rank(), step)
+                cross_entropy(model(x), y).backward()
+            with torch.inference_mode(inference):
+                exchange.step()
+                optimizer.step()
+        ends.append(flat(model))
+    return ends[0], ends[1]
+
+
+def skipped_votes() -> dict[str, tuple[int, int, float]]:
+    """Steps, skipped votes and bits per coordinate, where a scaler skips every step."""
+    found = {}
+    for name in ("exchange", "ddp"):
+        model, scaler = nn.Linear(300, 20), torch.amp.GradScaler("cpu")
+        net: nn.Module = model if name == "exchange" else DistributedDataParallel(model)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        options: dict[str, Any] = {"optimizer": optimizer, "scaler": scaler, "timeout": 60}
+        if name == "exchange":
+            exchange = Exchange(model.named_parameters(), algorithms.signsgd(), **options)
+            step, stats = exchange.step, exchange.stats
+        else:
+            step, stats = nothing, gradvote.ddp.attach(net, algorithms.signsgd(), **options).stats  # type: ignore[arg-type]
+        for _ in range(2):
+            scaler.scale(net(torch.ones(2, 300)).sum() * float("inf")).backward()
+            step()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        found[name] = stats().steps, stats().skipped, stats().bits_per_coordinate
+    return found
+
+
+def constants() -> list[bool]:
+    """Whether buffers that are alike on all ranks stay to the bit while others are averaged, also without memory."""
+    model = nn.Module()
+    table = torch.arange(1.0, 40.0).reciprocal()
+    kept = {"table": table, "exact": table.double() / 3, "one": table[:1].clone().expand(5)}
+    for name, buffer in kept.items():
+        model.register_buffer(name, buffer)
+    model.register_buffer("own", torch.full((2,), float(dist.get_rank())))
+    before = {name: buffer.clone() for name, buffer in kept.items()}
+    gradvote.distributed.average_statistics(model)
+    same = [torch.equal(model.get_buffer(name), own) for name, own in before.items()]
+    return [*same, torch.equal(model.get_buffer("own"), torch.full((2,), (dist.get_world_size() - 1) / 2))]
+
+
+def everything() -> dict[str, Any]:
+    return {f.__name__: f() for f in (copies, in_inference_mode, skipped_votes, constants, uneven)}
