@@ -107,7 +107,7 @@ def check(line: str, mention: bool = False) -> None:
         case ["sbatch", script, *arguments]:
             assert (ROOT / script).is_file()
             check_gradvote(["train", *arguments], mention)
-        case ["pytest", *places]:
+        case ["pytest", "-m", "slow", *places] | ["pytest", *places]:
             assert places and all((ROOT / place).exists() for place in places)
         case [first, *_] if first.startswith("examples/"):
             assert (ROOT / first).is_file()
