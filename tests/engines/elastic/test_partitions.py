@@ -13,8 +13,10 @@ import pytest
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.agreement import Agreement
 from gradvote.engines.elastic.consensus.members import Member
+from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.net.addresses import listening
 from gradvote.engines.elastic.round_clock import RoundClock
+from gradvote.engines.elastic.stores.opening import storage_on
 from gradvote.engines.elastic.stores.server import serve
 from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
 from tests.engines.elastic.namespaces import HUB, Namespaces, namespaces, needs_root
@@ -121,6 +123,8 @@ def test_a_number_that_is_taken_goes_to_the_newest_process(tmp_path: Path, place
     with processes(tmp_path, 0, 2, FOREVER, workers=3, timeout=60.0, placement=placement) as run:
         for worker in (0, 1, 2):
             run.start(worker)
+        register = Register(storage_on(run.store))
+        run.until(lambda: register.num_tickets() >= 3, "the tickets, which say who is newer")
         for _ in range(2):
             old, life = run.processes[2], run.lives[2]
             run.start(2)

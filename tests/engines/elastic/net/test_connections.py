@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from signal import SIGTERM
 
 import pytest
 
@@ -39,6 +40,27 @@ def test_a_cable_is_pulled_out_and_put_back(tmp_path: Path) -> None:
             and "worker 1 joined" in notes
         )
         assert run.lines(0, "steps") == [100] and run.lines(0, "retried") == [0]
+
+
+@needs_root
+def test_a_worker_that_hears_and_is_not_heard(tmp_path: Path) -> None:
+    """More cuts, one way and both: `tests/engines/elastic/test_partitions.py`, which takes minutes."""
+    with (
+        namespaces(3) as place,
+        processes(tmp_path, 0, 2, 10**6, workers=3, store=place.store(), deadline=0.5, grace=0.1) as run,
+    ):
+        begin(run, place)
+        run.until(lambda: run.at(0) >= 10)
+        place.cut(1, [0, 2])
+        before = run.at(0)
+        run.until(lambda: min(run.at(0), run.at(2)) >= before + 10, "the others going on")
+        place.mend()
+        mended = run.at(0)
+        run.until(lambda: min(map(run.at, range(3))) >= mended + 5, "all three going on")
+        for worker in range(3):
+            run.signal(worker, SIGTERM)
+        run.finish()
+        run.check_alike()
 
 
 @needs_root
