@@ -1,0 +1,1 @@
+"""Flower's nodes in one process, for `benchmarks/flower.py`."""
