@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradvote.nouns import SERVER, UNITS, Context, Payload, Plane, State, Units
+from gradvote.nouns import LEAST_RATE, SERVER, UNITS, Context, Payload, Plane, State, Units
 
 __all__ = [
+    "LEAST_RATE",
     "SERVER",
     "SHORTCUTS",
     "UNITS",

@@ -16,6 +16,8 @@ from torch import Tensor
 
 State = dict[str, Any]
 SERVER = 2**32 - 1
+LEAST_RATE = "least rate"
+"""Under which name `Context.memo` has the least of several learning rates, on the CPU."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,15 @@ parts see of a group is a view of the one result. B rows of n_b coordinates, W_b
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from gradvote.nouns import Units
+from gradvote.staging import to_device
 
 Numbers = NDArray[np.int64]
 WORD = 64
@@ -91,6 +95,22 @@ class Ragged:
         found: NDArray[np.bool_] = (self.units == WORD) & (self.phases < 0)
         return found
 
+    def units_on(self, device: torch.device) -> "list[Units]":
+        """The units of zeros of each group, for work on a device."""
+        if device not in self._units:
+            with torch.inference_mode(False):
+                phases = [torch.from_numpy(self.phases[a:b]) for a, b in pairwise(self.groups.tolist())]
+            lengths = self.units[self.groups[:-1]].tolist()
+            self._units[device] = [
+                Units(length, None if int(own[0]) < 0 else to_device(own, device))
+                for length, own in zip(lengths, phases, strict=True)
+            ]
+        return self._units[device]
+
+    @cached_property
+    def _units(self) -> "dict[torch.device, list[Units]]":
+        return {}
+
     @cached_property
     def block(self) -> Tensor:
         """The numbers of the blocks, as a tensor (B,)."""
@@ -140,6 +160,11 @@ class Ragged:
         left = self.lengths % WORD
         short = left > 0
         return (self.words[1:] - 1)[short], (np.int64(1) << left[short]) - 1
+
+    def wide(self, values: Tensor) -> Tensor:
+        """A value of each row (B,) for each of its coordinates (d,): on a card too, without waiting for it."""
+        pairs = pairwise(self.groups.tolist())
+        return torch.cat([values[a:b, None].expand(b - a, int(self.lengths[a])).reshape(-1) for a, b in pairs])
 
     def of_words(self, values: NDArray[np.bool_]) -> Numbers:
         """Words (..., W) with all bits set in the rows (..., B) where a flag is, none elsewhere."""

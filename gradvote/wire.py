@@ -70,7 +70,7 @@ def pieces(payloads: Sequence[Payload], planes: Sequence[Sequence[Plane]]) -> li
     """
     pairs = [(x[p.name], p) for x, group in zip(payloads, planes, strict=True) for p in group]
     parts = [x.view(torch.uint8) if _lies_apart(x, p) else _plane_bytes(x, p) for x, p in pairs]
-    return [*parts, _pack_flags(torch.cat([x.valid for x in payloads], -1))]
+    return [*parts, pack_flags(torch.cat([x.valid for x in payloads], -1))]
 
 
 def joined(pieces: Sequence[Tensor]) -> Tensor:
@@ -87,7 +87,7 @@ def unpack(body: Tensor, planes: Sequence[Sequence[Plane]], num_blocks: Sequence
     """
     expected = body_bytes(planes, num_blocks)
     check_length(body.shape[-1], expected)
-    flags = _unpack_flags(body[..., expected - -(-sum(num_blocks) // 8) :], sum(num_blocks)).split(list(num_blocks), -1)
+    flags = unpack_flags(body[..., expected - -(-sum(num_blocks) // 8) :], sum(num_blocks)).split(list(num_blocks), -1)
     payloads, at = [], 0
     for group, blocks, valid in zip(planes, num_blocks, flags, strict=True):
         arrays = {}
@@ -224,7 +224,8 @@ def _plane_from(raw: Tensor, plane: Plane, num_blocks: int) -> Tensor:
     return array
 
 
-def _pack_flags(valid: Tensor) -> Tensor:
+def pack_flags(valid: Tensor) -> Tensor:
+    """Flags (..., B) as bytes, eight to a byte, the first in the lowest bit."""
     if valid.is_cpu:
         return torch.from_numpy(np.packbits(valid.numpy(), axis=-1, bitorder="little"))
     padded = torch.nn.functional.pad(valid, (0, -valid.shape[-1] % 8)).unflatten(-1, (-1, 8))
@@ -232,7 +233,8 @@ def _pack_flags(valid: Tensor) -> Tensor:
     return packed
 
 
-def _unpack_flags(raw: Tensor, num_blocks: int) -> Tensor:
+def unpack_flags(raw: Tensor, num_blocks: int) -> Tensor:
+    """The inverse: bytes as flags (..., B)."""
     if raw.is_cpu:
         flags = np.unpackbits(raw.numpy(), axis=-1, count=num_blocks, bitorder="little")
         return torch.from_numpy(flags.view(np.bool_))

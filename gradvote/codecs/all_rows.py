@@ -3,7 +3,8 @@
 Parts are asked group by group for rectangles (..., B, n). Where an algorithm is made of the parts below, all groups
 are rows of unequal length (`gradvote.ragged`), and a round takes a handful of calls whatever the sizes are, with the
 bits of the plain way. x (d,), states (d,) or (B,), planes with the rows of all groups; a context has all block numbers.
-An entry is asked only for what `covers` says it can do, and for float32 on the CPU.
+An entry is asked only for what `covers` says it can do, and for float32. On a card it is asked for the worker's half
+only, which it does without waiting but for the length of masked messages.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from gradvote.codecs.row_memory import one_pass
 from gradvote.codecs.row_states import encode_rounded
 from gradvote.codecs.row_votes import elect, vote
 from gradvote.codecs.sign import Sign
+from gradvote.codecs.wrapper import WrapperCodec
 from gradvote.core import SHORTCUTS, Algorithm, Codec, Context, Payload, State, Transform, shortcut
 from gradvote.kernels import Inertia
 from gradvote.ragged import WORD, Ragged, RaggedPlane
@@ -50,6 +52,16 @@ def covers(algorithm: Algorithm, longest: int) -> bool:
     if type(rule) is MajorityVote:
         return rule.weights is None and isinstance(sign, Sign) and sign.scale != "l1"
     return type(rule) is Mean and rule.weights is None
+
+
+def covers_on_a_card(algorithm: Algorithm) -> bool:
+    """Whether a card has the kernels for it, too: those that round to fewer bits it has not."""
+    up: object = algorithm.up
+    while isinstance(up, Chain | WrapperCodec):
+        if isinstance(up, Rounded):
+            return False
+        up = up.codec
+    return True
 
 
 def encode_chain(codec: Chain, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
@@ -138,6 +150,7 @@ def planes(codec: Codec, ctx: Context, rows: Ragged) -> tuple[RaggedPlane, ...]:
 
 TABLE: dict[tuple[object, ...], Callable[..., Any]] = {
     ("covers", Algorithm): covers,
+    ("covers on a card", Algorithm): covers_on_a_card,
     ("encode all", Chain): encode_chain,
     ("encode all", ErrorFeedback): encode_memory,
     ("encode all", Rounded): encode_rounded,

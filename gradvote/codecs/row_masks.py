@@ -13,6 +13,7 @@ from gradvote.core import Codec, Context, Payload
 from gradvote.ragged import Numbers, Ragged
 from gradvote.rng import Stream, draw
 from gradvote.schedules import Schedule, evaluate
+from gradvote.staging import to_device, to_host
 
 
 def mask_key(codec: Masked) -> tuple[object, ...]:
@@ -25,18 +26,19 @@ def mask_of(codec: Masked, ctx: Context, rows: Ragged) -> Tensor:
     key = mask_key(codec)
     if key not in ctx.memo:
         keep = codec.keep
-        threshold = (
-            threshold_of(evaluate(keep, ctx, on_host=True)) if isinstance(keep, Schedule) else round(keep * UNITS)
-        )
+        if isinstance(keep, Schedule):
+            threshold: int | Tensor = to_device(threshold_of(evaluate(keep, ctx, on_host=True)), ctx.block.device)
+        else:
+            threshold = round(keep * UNITS)
         ctx.memo[key] = kernels.ragged_keep_bits(draw(ctx, Stream.MASK), threshold, codec.granularity, rows)
     return ctx.memo[key]
 
 
 def lengths_of(codec: Masked, ctx: Context, rows: Ragged) -> Numbers:
-    """How many words the kept bits of each row fill (..., B)."""
+    """How many words the kept bits of each row fill (..., B): a card is waited for, as messages have known lengths."""
     key = ("all", codec.keep, codec.granularity, "words")
     if key not in ctx.memo:
-        ctx.memo[key] = (kernels.ragged_counts(mask_of(codec, ctx, rows), rows) + 63) >> 6
+        (ctx.memo[key],) = to_host([(kernels.ragged_counts(mask_of(codec, ctx, rows), rows) + 63) >> 6])
     return np.asarray(ctx.memo[key])
 
 

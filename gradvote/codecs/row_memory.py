@@ -1,6 +1,5 @@
 """Error memories of rows of unequal length: momentum, memory and signs of all groups in one pass."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +9,7 @@ from gradvote.codecs.fast_paths import LEAST, sign_of
 from gradvote.codecs.masked import Masked
 from gradvote.codecs.row_masks import mask_of
 from gradvote.codecs.sign import Sign
-from gradvote.core import Context, Payload, State
+from gradvote.core import LEAST_RATE, Context, Payload, State
 from gradvote.kernels import Inertia
 from gradvote.ragged import Ragged
 
@@ -29,7 +28,7 @@ def one_pass(
     step = kernels.ragged_feedback_step(x, state["memory"], ratio, inertia, keep, sign.zeros(ctx), scale, rows)
     bits = step.bits if keep is None else kernels.ragged_compact(step.bits, keep, rows)
     planes = {"bits": bits} if scale is not None else {"bits": bits, "scale": step.scale}
-    settled = not memory.track_lr or (not isinstance(ctx.lr, Tensor) and ctx.lr > LEAST)
+    settled = not memory.track_lr or _least_rate(ctx) > LEAST
     new = _written(memory, state, (step.valid, step.memory, lr), rows, settled)
     return Payload(step.valid, planes), new, step.momentum
 
@@ -40,9 +39,16 @@ def _written(
     """`ErrorFeedback.written` with flags and rates (B,), memory (d,)."""
     valid, memory, lr = found
     written = valid & (lr > 0) if codec.track_lr else valid
-    if not bool(written.all()):
+    if not written.is_cpu or not bool(written.all()):  # a card is not asked: the answer would be waited for
         if not settled:
-            wide = torch.from_numpy(np.repeat(written.numpy(), rows.lengths))
-            memory = torch.where(wide, memory, state["memory"])
+            memory = torch.where(rows.wide(written), memory, state["memory"])
         lr = torch.where(written, lr, state["lr"])
     return {"memory": memory, "lr": lr, "inner": state["inner"]}
+
+
+def _least_rate(ctx: Context) -> float:
+    """The least rate of a round, or zero where only a card knows it."""
+    if not isinstance(ctx.lr, Tensor):
+        return ctx.lr
+    known = ctx.memo.get(LEAST_RATE)
+    return 0.0 if known is None else float(known)

@@ -21,7 +21,7 @@ from gradvote.rng import Draw
 def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
     """Words (W,) of signs, validity flags (B,), and words (U,) that mark units of zeros, if they are asked for."""
     found = []
-    for own, g in zip(_rectangles(x, rows.offsets, rows), _each(rows), strict=True):
+    for own, g in zip(_rectangles(x, rows.offsets, rows), _each(rows, x.device), strict=True):
         if still:
             found.append(units_reference.still_pack_signs(own, g.of(zeros), g.units))
         else:
@@ -36,7 +36,7 @@ def ragged_noisy_signs(
     """Words (W,) of the signs of x + b·ξ and validity flags (B,); b is a number or one for each row."""
     pairs = [
         reference.noisy_pack_signs(own, g.of(std), g.of(draw), distribution, g.of(zeros))
-        for own, g in zip(_rectangles(x, rows.offsets, rows), _each(rows), strict=True)
+        for own, g in zip(_rectangles(x, rows.offsets, rows), _each(rows, x.device), strict=True)
     ]
     return _flat([words for words, _ in pairs]), torch.cat([valid for _, valid in pairs])
 
@@ -62,7 +62,8 @@ def ragged_feedback_step(
 ) -> Feedback:
     """`feedback_step` with ratio and scale (B,) or (), keep (W,)."""
     steps = []
-    for g, own, e in zip(_each(rows), *(_rectangles(t, rows.offsets, rows) for t in (x, memory)), strict=True):
+    pairs = zip(*(_rectangles(t, rows.offsets, rows) for t in (x, memory)), strict=True)
+    for g, (own, e) in zip(_each(rows, x.device), pairs, strict=True):
         moving = None if inertia is None else Inertia(g.coordinates(inertia.momentum), inertia.mu, inertia.nesterov)
         mask = None if keep is None else g.words(keep)
         steps.append(feedback_step(own, e, g.of(ratio), moving, mask, g.of(zeros), g.of(scale)))
@@ -77,39 +78,40 @@ def ragged_mean_abs(x: Tensor, keep: Tensor | None, rows: Ragged) -> Tensor:
     return torch.cat(
         [
             reference.mean_abs(g.coordinates(x), None if keep is None else g.words(keep)).expand(g.stop - g.start)
-            for g in _each(rows)
+            for g in _each(rows, x.device)
         ]
     )
 
 
 def ragged_random_bits(draw: Draw, rows: Ragged) -> Tensor:
     """Fair bits for each coordinate of each row."""
-    return _flat([reference.random_bits(g.of(draw), g.n) for g in _each(rows)])
+    return _flat([reference.random_bits(g.of(draw), g.n) for g in _each(rows, draw.block.device)])
 
 
 def ragged_keep_bits(draw: Draw, threshold: int | Tensor, granularity: int, rows: Ragged) -> Tensor:
     """Masks of each row: `reference.keep_bits`."""
-    return _flat([reference.keep_bits(g.of(draw), g.n, g.of(threshold), granularity) for g in _each(rows)])
+    each = _each(rows, draw.block.device)
+    return _flat([reference.keep_bits(g.of(draw), g.n, g.of(threshold), granularity) for g in each])
 
 
 def ragged_counts(words: Tensor, rows: Ragged) -> Tensor:
     """How many bits of each row are set."""
-    return torch.cat([reference.count_bits(g.words(words)) for g in _each(rows)], -1)
+    return torch.cat([reference.count_bits(g.words(words)) for g in _each(rows, words.device)], -1)
 
 
 def ragged_compact(words: Tensor, keep: Tensor, rows: Ragged) -> Tensor:
     """The kept bits of each row, moved to its beginning; zeros behind them."""
-    return _flat([reference.compact(g.words(words), g.words(keep), g.width) for g in _each(rows)])
+    return _flat([reference.compact(g.words(words), g.words(keep), g.width) for g in _each(rows, words.device)])
 
 
 def ragged_expand(words: Tensor, keep: Tensor, rows: Ragged) -> Tensor:
     """The inverse: bits outside `keep` are zero."""
-    return _flat([reference.expand(g.words(words), g.words(keep)) for g in _each(rows)])
+    return _flat([reference.expand(g.words(words), g.words(keep)) for g in _each(rows, words.device)])
 
 
 def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Tensor, rows: Ragged) -> None:
     """Writes ±scale of each row for words (W,) into `out` (d,), zero outside `keep`."""
-    for g in _each(rows):
+    for g in _each(rows, words.device):
         target = g.coordinates(out)
         if keep is None:
             target.copy_(reference.unpack_signs(g.words(words), g.n, g.of(scales)))
@@ -128,25 +130,25 @@ def ragged_mean(words: Tensor, keep: Tensor | None, scales: Tensor, counts: Tens
                 scales[..., g.start : g.stop],
                 counts[g.start : g.stop],
             )
-            for g in _each(rows)
+            for g in _each(rows, words.device)
         ]
     )
 
 
 def ragged_whole_units(words: Tensor, rows: Ragged) -> Tensor:
     """Words (..., U) that mark the units of which all bits are set."""
-    return _flat([units_reference.whole_units(g.words(words), g.n, g.units) for g in _each(rows)])
+    return _flat([units_reference.whole_units(g.words(words), g.n, g.units) for g in _each(rows, words.device)])
 
 
 def ragged_outside_units(flags: Tensor, rows: Ragged) -> Tensor:
     """Words (..., W) with the bits set outside the marked units."""
-    marked = zip(_each(rows), _rectangles(flags, rows.unit_words, rows), strict=True)
+    marked = zip(_each(rows, flags.device), _rectangles(flags, rows.unit_words, rows), strict=True)
     return _flat([units_reference.outside_units(own, g.n, g.units) for g, own in marked])
 
 
 def ragged_narrow(x: Tensor, draw: Draw, rows: Ragged) -> Tensor:
     """`rounding_reference.narrow` of all rows (d,)."""
-    pairs = zip(_rectangles(x, rows.offsets, rows), _each(rows), strict=True)
+    pairs = zip(_rectangles(x, rows.offsets, rows), _each(rows, x.device), strict=True)
     return _flat([rounding_reference.narrow(own, g.of(draw)) for own, g in pairs])
 
 
@@ -160,12 +162,10 @@ def ragged_copy(source: Tensor, begins: Numbers, target: Tensor, places: Numbers
 class _Rectangle:
     """The rows from `start` to `stop`, which are equal, as a group."""
 
-    def __init__(self, rows: Ragged, start: int, stop: int) -> None:
-        self.rows, self.start, self.stop = rows, start, stop
+    def __init__(self, rows: Ragged, start: int, stop: int, units: Units) -> None:
+        self.rows, self.start, self.stop, self.units = rows, start, stop, units
         self.n = int(rows.lengths[start])
         self.width = reference.num_words(self.n)
-        phases = torch.from_numpy(rows.phases[start:stop])
-        self.units = Units(int(rows.units[start]), None if rows.phases[start] < 0 else phases)
 
     def of(self, given: Any) -> Any:
         """The own share of what is said for all rows."""
@@ -194,8 +194,9 @@ def rectangle(flat: Tensor, starts: Numbers, start: int, stop: int) -> Tensor:
     return rows
 
 
-def _each(rows: Ragged) -> Iterator[_Rectangle]:
-    return (_Rectangle(rows, int(a), int(b)) for a, b in pairwise(rows.groups))
+def _each(rows: Ragged, device: torch.device) -> Iterator[_Rectangle]:
+    pairs = zip(pairwise(rows.groups.tolist()), rows.units_on(device), strict=True)
+    return (_Rectangle(rows, a, b, units) for (a, b), units in pairs)
 
 
 def _rectangles(flat: Tensor, starts: Numbers, rows: Ragged) -> Iterator[Tensor]:

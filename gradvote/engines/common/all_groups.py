@@ -14,7 +14,7 @@ from torch import Tensor
 from gradvote.core import Context, Payload, Plane, State
 from gradvote.layout import Layout
 from gradvote.ragged import Ragged, RaggedPlane
-from gradvote.staging import CPU
+from gradvote.staging import CPU, to_device, to_host
 
 T = TypeVar("T")
 
@@ -93,10 +93,21 @@ class Payloads(Views[Payload]):
         return Payload(self.whole.valid[..., first:last], arrays)
 
     @classmethod
-    def empty(cls, rows: Ragged, planes: Sequence[RaggedPlane], *leading: int) -> "Payloads":
+    def empty(
+        cls, rows: Ragged, planes: Sequence[RaggedPlane], *leading: int, device: torch.device = CPU
+    ) -> "Payloads":
         """Abstentions, to be written to."""
-        arrays = {p.name: torch.zeros((*leading, int(p.starts[-1])), dtype=p.dtype, device=CPU) for p in planes}
-        return cls(rows, Payload(torch.zeros((*leading, rows.num_rows), dtype=torch.bool, device=CPU), arrays), planes)
+        arrays = {p.name: torch.zeros((*leading, int(p.starts[-1])), dtype=p.dtype, device=device) for p in planes}
+        valid = torch.zeros((*leading, rows.num_rows), dtype=torch.bool, device=device)
+        return cls(rows, Payload(valid, arrays), planes)
+
+    def on(self, device: torch.device) -> "Payloads":
+        """The same on a device: from a card to the host with one wait for all of them."""
+        if self.whole.valid.device == device:
+            return self
+        tensors = [self.whole.valid, *self.whole.planes.values()]
+        valid, *arrays = to_host(tensors) if device.type == "cpu" else [to_device(x, device) for x in tensors]
+        return Payloads(self.rows, Payload(valid, dict(zip(self.whole.planes, arrays, strict=True))), self.planes)
 
 
 class States(Views[State]):
@@ -140,12 +151,12 @@ def _mapped(change: Callable[[Tensor], Tensor], state: Mapping[str, Any]) -> Sta
 
 
 def _fits(state: Mapping[str, Any], num_blocks: int, n: int) -> bool:
-    """Whether all tensors of a state are of known types, on the CPU, with a number for each block, or coordinate."""
+    """Whether all tensors of a state are of known types, with a number for each block, or each coordinate."""
     shapes = ((num_blocks,), (num_blocks, n))
     return all(
         _fits(v, num_blocks, n)
         if isinstance(v, dict)
-        else v.is_cpu and v.dtype in (torch.float32, torch.bfloat16) and tuple(v.shape) in shapes
+        else v.dtype in (torch.float32, torch.bfloat16) and tuple(v.shape) in shapes
         for v in state.values()
     )
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradvote import kernels
+from gradvote import kernels, wire
 from gradvote.engines.common.all_groups import Payloads
 from gradvote.ragged import Numbers, Ragged, RaggedPlane, numbers, starts_of
-from gradvote.staging import CPU
+from gradvote.staging import to_device
 from gradvote.wire import WireError
 
 Places = tuple[Numbers, Numbers, int]
@@ -41,11 +41,12 @@ class Cut:
     def pieces(self, payloads: Payloads) -> list[Tensor]:
         """The body of the rows' payloads (B, ...), in pieces."""
         places, sizes, total = self._places(payloads.planes)
-        body, whole = torch.empty(total, dtype=torch.uint8, device=CPU), payloads.whole
+        whole = payloads.whole
+        body = torch.empty(total, dtype=torch.uint8, device=whole.valid.device)
         for k, plane in enumerate(payloads.planes):
             begins = plane.starts[self.chosen] * plane.dtype.itemsize
             kernels.ragged_copy(whole[plane.name].contiguous(), begins, body, places[k], sizes[k])
-        return [body, torch.from_numpy(np.packbits(whole.valid.numpy()[self.chosen], bitorder="little"))]
+        return [body, wire.pack_flags(whole.valid[self._on(body.device)])]
 
     def read(self, body: Tensor, planes: Sequence[RaggedPlane], into: Payloads, sender: int | None = None) -> None:
         """Write the rows of a body (bytes,) into payloads (B, ...), or into those of one of several senders.
@@ -61,9 +62,18 @@ class Cut:
             target = into.whole[plane.name] if sender is None else into.whole[plane.name][sender]
             begins = plane.starts[self.chosen] * plane.dtype.itemsize
             kernels.ragged_copy(body, places[k], target, begins, sizes[k])
-        flags = np.unpackbits(body.numpy()[total:], count=len(self.chosen), bitorder="little").view(np.bool_)
         valid = into.whole.valid if sender is None else into.whole.valid[sender]
-        valid.numpy()[self.chosen] = flags
+        valid[self._on(body.device)] = wire.unpack_flags(body[total:], len(self.chosen))
+
+    def _on(self, device: torch.device) -> Tensor:
+        """The numbers of the rows, to index tensors of a device with: copied to it once."""
+        if device not in self._indices:
+            self._indices[device] = to_device(torch.from_numpy(self.chosen), device)
+        return self._indices[device]
+
+    @cached_property
+    def _indices(self) -> dict[torch.device, Tensor]:
+        return {}
 
     def _places(self, planes: Sequence[RaggedPlane]) -> Places:
         """Where all rows stand; planes whose lengths are the arrays of last time are not looked at again."""

@@ -31,8 +31,8 @@ def for_all(payload: Payload, num: int) -> Payload:
 
 def moved(payloads: Sequence[Payload], device: torch.device) -> Sequence[Payload]:
     """Payloads on a device: from a card to the host with one wait for all of them."""
-    if isinstance(payloads, Payloads) and device.type == "cpu":
-        return payloads
+    if isinstance(payloads, Payloads):
+        return payloads.on(device)
     tensors = [x for p in payloads for x in (p.valid, *p.planes.values())]
     found = iter(to_host(tensors) if device.type == "cpu" else [to_device(x, device) for x in tensors])
     return [Payload(next(found), {name: next(found) for name in p.planes}) for p in payloads]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradvote import wire
-from gradvote.core import SERVER, SHORTCUTS, Algorithm, Codec, Context, Payload, Plane, State, shortcut
+from gradvote.core import LEAST_RATE, SERVER, SHORTCUTS, Algorithm, Codec, Context, Payload, Plane, State, shortcut
 from gradvote.engines.common import whole_vectors
 from gradvote.engines.common.all_groups import Contexts, Payloads, States, flags_of
 from gradvote.engines.common.all_groups import Planes as AllPlanes
@@ -68,13 +68,15 @@ class Protocol:
 
         `sender` is a number or a tensor of the CPU, `lr` one rate, or one for each parameter of the whole layout. With
         `at_once`, which an engine sets that keeps states as sequences, all groups are worked on in one call if that
-        can be: what these contexts are given to then returns `Payloads` and `States`, else lists.
+        can be: what these contexts are given to then returns `Payloads` and `States`, else lists. Many senders' ballots
+        are worked on in one call on the CPU only.
         """
-        if not at_once or not self.at_once or device.type != "cpu":
+        together = device.type == "cpu" or (isinstance(sender, int) and self.on_card_at_once)
+        if not at_once or not self.at_once or not together:
             return self._contexts(step, sender, lr, attempt, secret, device)
-        rows = self.layout.ragged
-        rate = lr if isinstance(lr, int | float) else torch.tensor(lr, dtype=torch.float32, device=CPU)[rows.owner]
-        whole = Context(self.seed, step, self._row_keys, sender, rate, attempt, secret)
+        rate, known = self._row_rates(lr, device)
+        whole = Context(self.seed, step, self._row_keys(device), sender, rate, attempt, secret)
+        whole.memo.update(known)
         each = partial(self._contexts, step, sender, lr, attempt, secret, device)
         return Contexts(whole, each, len(self.layout.groups))
 
@@ -87,10 +89,28 @@ class Protocol:
         return bool(shortcut("covers", (self.algorithm,), rows.longest))
 
     @cached_property
-    def _row_keys(self) -> Tensor:
-        """The numbers of all blocks, as randomness is keyed by them, on the CPU."""
-        rows = self.layout.ragged
-        return rows.block + torch.tensor(self.shifts, device=CPU)[rows.owner] if self.shifts else rows.block
+    def on_card_at_once(self) -> bool:
+        """Whether a card has what is needed for that, too."""
+        return bool(shortcut("covers on a card", (self.algorithm,)))
+
+    def _row_rates(self, lr: float | Sequence[float], device: torch.device) -> tuple[float | Tensor, dict[str, Tensor]]:
+        """The rate of all rows, or of each, on a device; and the least, which nobody needs to ask a card for then."""
+        if isinstance(lr, int | float):
+            return lr, {}
+        rates = torch.tensor(lr, dtype=torch.float32, device=CPU)[self.layout.ragged.owner]
+        return to_device(rates, device), {LEAST_RATE: rates.amin()}
+
+    def _row_keys(self, device: torch.device) -> Tensor:
+        """The numbers of all blocks, as randomness is keyed by them: copied to a device once."""
+        if device not in self._all_keys:
+            rows = self.layout.ragged
+            keys = rows.block + torch.tensor(self.shifts, device=CPU)[rows.owner] if self.shifts else rows.block
+            self._all_keys[device] = to_device(keys, device)
+        return self._all_keys[device]
+
+    @cached_property
+    def _all_keys(self) -> dict[torch.device, Tensor]:
+        return {}
 
     @cached_property
     def cut(self) -> Cut:
@@ -171,7 +191,8 @@ class Protocol:
     ) -> tuple[Tensor, Sequence[State]]:
         """Worker: decision -> direction (..., d), written into `out` where it is given."""
         if isinstance(ctxs, Contexts) and isinstance(decision, Payloads):
-            target = torch.empty(self.layout.size, device=CPU, dtype=torch.float32) if out is None else out
+            home = decision.whole.valid.device
+            target = torch.empty(self.layout.size, device=home, dtype=torch.float32) if out is None else out
             given = decision.whole, ctxs.whole.as_server(), target, self.layout.ragged
             if is_plain(target) and shortcut("decode all", (self.algorithm.down.reader,), *given) is not None:
                 return target, states

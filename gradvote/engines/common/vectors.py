@@ -10,7 +10,7 @@ from gradvote.staging import CPU, to_device
 
 def is_plain(x: Tensor) -> bool:
     """Whether numbers are written here as they are made."""
-    return x.is_cpu and x.dtype == torch.float32 and x.dim() == 1 and x.is_contiguous()
+    return x.dtype == torch.float32 and x.dim() == 1 and x.is_contiguous()
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.seat import Seat
 from gradvote.engines.distributed.slices import Update, Write
 from gradvote.faults import Faulty
-from gradvote.staging import CPU, to_device, to_host
+from gradvote.staging import CPU, device_of, to_device, to_host
 from gradvote.wire import Kind, WireError
 
 TAG = struct.Struct("<II")
@@ -144,7 +144,7 @@ class PartRound:
             digests.compare(received)
             self.decision = moved(self.decision, r.home)
         else:
-            self.decision = self._gather(self._taken(received, r.home))
+            self.decision = self._gather(received)
         decision = self._through("downlink", protocol.check(Kind.DECISION, self.decision))
         self.decision = protocol.check(Kind.DECISION, decision)
         self._look()
@@ -220,15 +220,19 @@ class PartRound:
         return [[tuple(plane_of(p, i) for p in group) for group in planes] for i in range(self.round.num_ranks)]
 
     def _gather(self, received: list[Tensor]) -> Sequence[Payload]:
+        """The decision on the part's home. All groups at once are put together where the messages arrive."""
+        home = self.round.home
         if isinstance(self._down, AllPlanes):
-            whole = Payloads.empty(self.part.layout.ragged, self._down.whole)
-            for message, cut in zip(received, self.part.cuts, strict=True):
+            there = device_of(received, home)
+            whole = Payloads.empty(self.part.layout.ragged, self._down.whole, device=there)
+            for message, cut in zip(self._taken(received, there), self.part.cuts, strict=True):
                 if len(cut.chosen):
                     cut.read(message[TAG.size :], self._down.whole, whole)
-            return whole
+            return whole.on(home)
         groups = self.part.layout.groups
         pairs = zip(self._down, groups, strict=True)
-        decision = [empty(planes, len(group.blocks), self.round.home) for planes, group in pairs]
+        received = self._taken(received, home)
+        decision = [empty(planes, len(group.blocks), home) for planes, group in pairs]
         for message, shard in zip(received, self.part.shards, strict=True):
             shard.place(self._open(message, shard, shard.planes(self._down)), decision)
         return decision
@@ -241,7 +245,9 @@ class PartRound:
         return _bytes(self.part.shards[i].planes(self._down), self.part.shards[i])
 
     def _tagged(self, cut: Cut, payloads: Payloads) -> list[Tensor]:
-        return [self._tag, *cut.pieces(payloads)] if len(cut.chosen) else []
+        if not len(cut.chosen):
+            return []
+        return [to_device(self._tag, payloads.whole.valid.device), *cut.pieces(payloads)]
 
     def _message(self, payloads: Sequence[Payload], planes: Planes) -> list[Tensor]:
         return [to_device(self._tag, payloads[0].valid.device), *wire.pieces(payloads, planes)] if payloads else []
