@@ -5,10 +5,11 @@ kernel with a table of where each row begins does in one call what groups of equ
 parts see of a group is a view of the one result. B rows of n_b coordinates, W_b words and U_b words of marked units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from gradvote.staging import to_device
 
 Numbers = NDArray[np.int64]
 WORD = 64
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +167,18 @@ class Ragged:
         """A value of each row (B,) for each of its coordinates (d,): on a card too, without waiting for it."""
         pairs = pairwise(self.groups.tolist())
         return torch.cat([values[a:b, None].expand(b - a, int(self.lengths[a])).reshape(-1) for a, b in pairs])
+
+    def kept(self, key: object, made: "Callable[[], T]") -> T:
+        """What is made once and kept with these rows, such as their tables on a card."""
+        if key not in self._kept:
+            with torch.inference_mode(False):
+                self._kept[key] = made()
+        found: T = self._kept[key]
+        return found
+
+    @cached_property
+    def _kept(self) -> dict[object, Any]:
+        return {}
 
     def of_words(self, values: NDArray[np.bool_]) -> Numbers:
         """Words (..., W) with all bits set in the rows (..., B) where a flag is, none elsewhere."""

@@ -1,0 +1,182 @@
+"""Signs and averages of rows of unequal length: `ragged_reference` on a CUDA device."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gradvote.kernels import ragged_reference
+from gradvote.kernels.cuda import averages, noisy_signs, philox, tables, units
+from gradvote.kernels.cuda.averages import average_tile, repair_tile
+from gradvote.kernels.cuda.formulas import kind_of
+from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.noisy_signs import noisy_tile
+from gradvote.kernels.cuda.rows import number_of
+from gradvote.kernels.cuda.tables import (
+    OFFSET, PHASE, ROW, TILE_NUMBER, UNIT_LENGTH, at, entry, halves_of, length, small, third_at, units_in, word_at,
+)  # fmt: skip
+from gradvote.kernels.cuda.tiles import before, is_finite, load, packed, special
+from gradvote.kernels.cuda.units import mark_zeros_tile, whole_tile
+from gradvote.ragged import Ragged
+from gradvote.rng import Draw
+
+TILE = 2048
+"""Coordinates of a row that one program takes: its units of 64 fill one word of 32 bits."""
+_ZEROS = ("zero_low", "zero_high")
+
+
+def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`ragged_reference.ragged_signs`."""
+    rule = tables.zeros_of(zeros, rows, x)
+    if rule is None or x.dtype != torch.float32:
+        return ragged_reference.ragged_signs(x, zeros, still, rows)
+    out = _words(x, int(rows.words[-1]))
+    valid = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
+    marks = _words(x, int(rows.unit_words[-1])) if still else None
+    table = tables.coordinates(rows, TILE, x.device)
+    launch(
+        _signs, table.programs, x, table.x, x, out.view(torch.int32), out if marks is None else marks.view(torch.int32),
+        valid, *rule[1], UNIT=table.unit, TILE=TILE, ZEROS=rule[0], STILL=still,
+    )  # fmt: skip
+    if marks is not None and not rows.are_words.all():
+        mark_others(x, marks, rows)
+    return out, valid, marks
+
+
+def mark_others(x: Tensor, marks: Tensor, rows: Ragged) -> None:
+    """Mark the units of zeros that are no words, in words (U,)."""
+    zero = _words(x, int(rows.words[-1]))
+    table = tables.others(tables.coordinates, rows, units.TILE, x.device)
+    launch(_zero_marks, table.programs, x, table.x, x, zero.view(torch.int32), UNIT=table.unit, TILE=units.TILE)
+    whole_units(zero, marks, tables.others(tables.units, rows, units.TILE, x.device))
+
+
+def whole_units(words: Tensor, marks: Tensor, table: tables.Table) -> None:
+    """Mark in words (U,) which units of a table's rows have all their bits set in words (W,)."""
+    own, out = words.view(torch.int32), marks.view(torch.int32)
+    launch(_whole, table.programs, words, table.x, own, out, TILE=units.TILE)
+
+
+def ragged_noisy_signs(
+    x: Tensor, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
+) -> tuple[Tensor, Tensor]:
+    """`ragged_reference.ragged_noisy_signs`."""
+    kind, rule, position = kind_of(distribution), tables.zeros_of(zeros, rows, x), tables.position_of(draw, rows)
+    if rule is None or position is None or x.dtype != torch.float32:
+        return ragged_reference.ragged_noisy_signs(x, std, draw, distribution, zeros, rows)
+    out = _words(x, int(rows.words[-1]))
+    valid = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
+    scale = number_of(std, valid.shape, x)
+    table = tables.coordinates(rows, 64 * noisy_signs.TILES * noisy_signs.PARTS, x.device)
+    launch(
+        _noisy, table.programs, x, table.x, x, out.view(torch.int32), valid, scale.x, scale.inner_stride, scale.plain,
+        *position, *rule[1], GIVEN=isinstance(std, Tensor), KIND=kind, ZEROS=rule[0], UNIT=table.unit,
+        TILES=noisy_signs.TILES, PARTS=noisy_signs.PARTS, num_warps=1,
+    )  # fmt: skip
+    return out, valid
+
+
+def ragged_average(old: Tensor, beta: float, x: Tensor, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
+    """`ragged_reference.ragged_average`."""
+    if x.dtype != torch.float32 or old.dtype != torch.float32:
+        return ragged_reference.ragged_average(old, beta, x, gain, rows)
+    new, kept = torch.empty_like(old), torch.empty_like(old)
+    whole = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
+    table = tables.coordinates(rows, averages.TILE, x.device)
+    launch(
+        _average, table.programs, x, table.x, old, x, new, kept, whole, float(beta), float(gain),
+        UNIT=table.unit, TILE=averages.TILE,
+    )  # fmt: skip
+    repair(old, kept, whole, rows)
+    return new, kept
+
+
+def repair(old: Tensor, new: Tensor, whole: Tensor, rows: Ragged) -> None:
+    """Gives the rows of `new` (d,) that are not `whole` (B,) what they were in `old`."""
+    table = tables.coordinates(rows, averages.REPAIR, new.device)
+    launch(_repair, table.programs, new, table.x, old, new, whole, UNIT=table.unit, TILE=averages.REPAIR)
+
+
+def _words(like: Tensor, number: int) -> Tensor:
+    return torch.empty(number, dtype=torch.int64, device=like.device)
+
+
+@triton.jit(do_not_specialize=("low", "high"))
+def _signs(
+    table, x, out, marks, valid, low, high, block, sender,
+    UNIT: tl.constexpr, TILE: tl.constexpr, ZEROS: tl.constexpr, STILL: tl.constexpr,
+):  # fmt: skip
+    """Signs, and marks of the units that are words, in one pass: most tiles have no zero at all."""
+    n, tile, row = length(table, UNIT), small(table, TILE_NUMBER), entry(table, ROW)
+    j, place = tile * TILE + tl.arange(0, TILE), tile * (TILE // 32) + tl.arange(0, TILE // 32)
+    values = load(at(x, table, OFFSET, UNIT), j, n)
+    result, units_of_zeros = packed(values > 0, TILE), tile * 0
+    if tl.max(special(values).to(tl.int32)) > 0:
+        if tl.min(is_finite(values).to(tl.int32)) == 0:
+            tl.store(valid + row, False)
+        zero = packed((values == 0) & (j < n), TILE)
+        if STILL:
+            full = tl.reshape((zero == before(n, 32 * place)).to(tl.int32), (TILE // 64, 2))
+            lower, upper = tl.split(full)
+            unit = tl.arange(0, TILE // 64)
+            units_of_zeros = tl.sum((lower & upper & (tile * TILE + 64 * unit < n).to(tl.int32)) << unit)
+        if ZEROS > 0:
+            if ZEROS == 2:
+                zero &= philox.word(place, tl.load(block + row), tl.load(sender), low, high)
+            result |= zero
+    tl.store(word_at(out, table) + place, result, mask=place < halves_of(n))
+    if STILL:
+        words_are_units = (entry(table, UNIT_LENGTH) == 64) & (entry(table, PHASE) < 0)
+        target = third_at(marks, table) + tile
+        tl.store(target, units_of_zeros, mask=words_are_units)
+        beyond = ((tile + 1) * TILE >= n) & (tile % 2 == 0)  # the upper half of the last word
+        tl.store(target + 1, tile * 0, mask=words_are_units & beyond)
+
+
+@triton.jit
+def _zero_marks(table, x, out, UNIT: tl.constexpr, TILE: tl.constexpr):
+    n = length(table, UNIT)
+    start = at(x, table, OFFSET, UNIT)
+    mark_zeros_tile(start, word_at(out, table), n, halves_of(n), small(table, TILE_NUMBER), TILE)
+
+
+@triton.jit
+def _whole(table, words, marks, TILE: tl.constexpr):
+    n, size, phase = length(table, 1), small(table, UNIT_LENGTH), small(table, PHASE)
+    number = units_in(n, size, phase)
+    whole_tile(
+        word_at(words, table), third_at(marks, table), n, number, halves_of(number), small(table, TILE_NUMBER),
+        size, tl.maximum(phase, 0), TILE,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=("low", "high", *_ZEROS))
+def _noisy(
+    table, x, out, valid, std, std_step, plain, low, high, block, sender, zero_low, zero_high, zero_block, zero_sender,
+    GIVEN: tl.constexpr, KIND: tl.constexpr, ZEROS: tl.constexpr, UNIT: tl.constexpr,
+    TILES: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    n, row = length(table, UNIT), entry(table, ROW)
+    if GIVEN:
+        plain = tl.load(std + row * std_step).to(tl.float32)
+    noisy_tile(
+        at(x, table, OFFSET, UNIT), word_at(out, table), valid + row, n, halves_of(n), small(table, TILE_NUMBER),
+        plain * tl.full((), 1.0, tl.float32), low, high, tl.load(block + row), tl.load(sender),
+        zero_low, zero_high, zero_block + row, zero_sender, KIND, ZEROS, TILES, PARTS,
+    )  # fmt: skip
+
+
+@triton.jit
+def _average(table, old, x, new, kept, whole, beta, gain, UNIT: tl.constexpr, TILE: tl.constexpr):
+    place = entry(table, OFFSET) // UNIT * UNIT
+    average_tile(
+        old + place, x + place, new + place, kept + place, whole + entry(table, ROW), beta, gain,
+        length(table, UNIT), small(table, TILE_NUMBER), TILE,
+    )  # fmt: skip
+
+
+@triton.jit
+def _repair(table, old, new, whole, UNIT: tl.constexpr, TILE: tl.constexpr):
+    place = entry(table, OFFSET) // UNIT * UNIT
+    n, tile = length(table, UNIT), small(table, TILE_NUMBER)
+    repair_tile(old + place, new + place, whole + entry(table, ROW), n, tile, TILE)

@@ -1,0 +1,163 @@
+"""Rows of unequal length on a card: which row each program works on, and where that stands.
+
+A kernel takes one program for each tile of each row. Its line of the table has all that it must know, so that it waits
+for memory once: the row, the number of the tile in it, n, and where in their vectors the row's coordinates, its words
+and its share of a third one begin; the length of its units of zeros, and how far into one it begins (−1: with one).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gradvote.kernels.cuda.launch import halves
+from gradvote.kernels.cuda.rows import VECTOR
+from gradvote.ragged import Numbers, Ragged
+from gradvote.rng import Draw
+from gradvote.staging import to_device
+
+ROW, TILE_NUMBER, LENGTH, OFFSET, WORD, THIRD, UNIT_LENGTH, PHASE = (tl.constexpr(i) for i in range(8))
+COLUMNS = tl.constexpr(8)
+
+
+class Table(NamedTuple):
+    """Its lines (programs, COLUMNS), and how many programs there are.
+
+    `unit`: every row begins at a multiple of so many coordinates, and has a multiple of as many.
+    """
+
+    x: Tensor
+    programs: int
+    unit: int
+
+
+class Position(NamedTuple):
+    """A draw as arguments of a kernel: the key, the block of each row, and the sender."""
+
+    low: int
+    high: int
+    block: Tensor
+    sender: Tensor
+
+
+POSITION = ("low", "high")
+"""Arguments that no kernel is compiled for by value."""
+
+
+def coordinates(rows: Ragged, tile: int, device: torch.device, third: str = "unit_words") -> Table:
+    """A program for each tile of so many coordinates; `third`: "unit_words", or "sums", one for each 1,024."""
+    return _table(rows, ("coordinates", tile, third), device, lambda: (rows.lengths, tile, _thirds(rows, third)))
+
+
+def words(rows: Ragged, tile: int, device: torch.device) -> Table:
+    """A program for each tile of so many words of 32 bits."""
+    return _table(rows, ("words", tile), device, lambda: (2 * rows.widths, tile, rows.unit_words))
+
+
+def units(rows: Ragged, tile: int, device: torch.device) -> Table:
+    """A program for each tile of so many units of zeros."""
+    return _table(rows, ("units", tile), device, lambda: (rows.unit_counts, tile, rows.unit_words))
+
+
+def others(table: Callable[..., Table], rows: Ragged, tile: int, device: torch.device) -> Table:
+    """The lines of a table of rows whose units are no words."""
+
+    def made() -> Table:
+        whole = table(rows, tile, device)
+        chosen = np.flatnonzero(~rows.are_words[whole.x[:, ROW.value].cpu().numpy()])
+        lines = whole.x[to_device(torch.from_numpy(chosen), device)]
+        return Table(lines, len(lines), whole.unit)
+
+    return rows.kept((table.__name__, "others", tile, device), made)
+
+
+def position_of(draw: Draw, rows: Ragged) -> Position | None:
+    """A draw of one sender for each row; None where there are more senders."""
+    if draw.sender.numel() != 1 or draw.block.numel() != rows.num_rows:
+        return None
+    return Position(*halves(draw.key), draw.block.contiguous(), draw.sender)
+
+
+def zeros_of(zeros: Draw | bool, rows: Ragged, like: Tensor) -> tuple[int, Position] | None:
+    """The rule for exact zeros, as a kernel's ZEROS and the position of what is drawn."""
+    if not isinstance(zeros, Draw):
+        return int(zeros), Position(0, 0, like, like)
+    position = position_of(zeros, rows)
+    return None if position is None else (2, position)
+
+
+def each_of(value: Tensor) -> tuple[Tensor, int]:
+    """A number of each row (B,), or one for all (): it and its stride."""
+    return value, value.stride(0) if value.numel() > 1 else 0
+
+
+def _thirds(rows: Ragged, third: str) -> Numbers:
+    return rows.unit_words if third == "unit_words" else rows.starts(1024)
+
+
+def _table(
+    rows: Ragged, key: tuple[object, ...], device: torch.device, how: Callable[[], tuple[Numbers, int, Numbers]]
+) -> Table:
+    def made() -> Table:
+        items, tile, third = how()
+        tiles = -(-items // tile)
+        row = np.repeat(np.arange(rows.num_rows), tiles)
+        first = np.concatenate((np.zeros(1, np.int64), np.cumsum(tiles)))[row]
+        ends = (rows.lengths, rows.offsets[:-1], rows.words[:-1], third[:-1], rows.units, rows.phases)
+        lines = np.stack([row, np.arange(len(row)) - first, *(own[row] for own in ends)], 1)
+        aligned = not ((rows.lengths % VECTOR).any() or (rows.offsets % VECTOR).any())
+        return Table(to_device(torch.from_numpy(lines), device), len(lines), VECTOR if aligned else 1)
+
+    return rows.kept((*key, device), made)
+
+
+@triton.jit
+def entry(table, column: tl.constexpr):
+    """A number of the program's own line."""
+    return tl.load(table + tl.program_id(0).to(tl.int64) * COLUMNS + column)
+
+
+@triton.jit
+def small(table, column: tl.constexpr):
+    """One that an int32 holds."""
+    return entry(table, column).to(tl.int32)
+
+
+@triton.jit
+def at(x, table, column: tl.constexpr, UNIT: tl.constexpr):
+    """The address in x where the program's row begins, which is a multiple of UNIT."""
+    return x + entry(table, column) // UNIT * UNIT
+
+
+@triton.jit
+def word_at(words, table):
+    """The address of the row's first word of 32 bits."""
+    return words + 2 * entry(table, WORD)
+
+
+@triton.jit
+def third_at(words, table):
+    """The address of the row's first word of 32 bits that marks its units."""
+    return words + 2 * entry(table, THIRD)
+
+
+@triton.jit
+def length(table, UNIT: tl.constexpr):
+    """n of the program's row, in a form that shows that it is a multiple of UNIT."""
+    return small(table, LENGTH) // UNIT * UNIT
+
+
+@triton.jit
+def halves_of(n):
+    """Words of 32 bits that a row of n coordinates fills, in whole words of 64."""
+    return tl.cdiv(n, 64) * 2
+
+
+@triton.jit
+def units_in(n, size, phase):
+    """The most units of so many coordinates that a row of n has (`core.Units.count`)."""
+    return tl.where(phase < 0, tl.cdiv(n, size), (n + size - 2) // size + 1)
