@@ -79,15 +79,21 @@ def _average(
     n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    old = row_start(old, row, inner, outer_stride, inner_stride, UNIT)
+    x, place = row_start(x, row, inner, x_outer_stride, x_inner_stride, UNIT), row.to(tl.int64) * n
+    average_tile(old, x, new + place, kept + place, whole + row, beta, gain, n, tile, TILE)
+
+
+@triton.jit
+def average_tile(old, x, new, kept, whole, beta, gain, n, tile, TILE: tl.constexpr):
+    """A tile of the average of the rows at `old` and x (n,), to `new` and `kept`; if not finite, `whole` is false."""
     j = tile * TILE + tl.arange(0, TILE)
-    before = load(row_start(old, row, inner, outer_stride, inner_stride, UNIT), j, n)
-    added = load(row_start(x, row, inner, x_outer_stride, x_inner_stride, UNIT), j, n)
+    before, added = load(old, j, n), load(x, j, n)
     result = before * beta + bounded(added) * gain
-    place = row.to(tl.int64) * n + j
-    tl.store(new + place, result, mask=j < n)
-    tl.store(kept + place, result, mask=j < n)
+    tl.store(new + j, result, mask=j < n)
+    tl.store(kept + j, result, mask=j < n)
     if tl.min((is_finite(result) | (j >= n)).to(tl.int32)) == 0:
-        tl.store(whole + row, False)
+        tl.store(whole, False)
 
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
@@ -95,12 +101,19 @@ def _copy(x, out, whole, n, inner, outer_stride, inner_stride, UNIT: tl.constexp
     n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    x = row_start(x, row, inner, outer_stride, inner_stride, UNIT)
+    copy_tile(x, out + row.to(tl.int64) * n, whole + row, n, tile, TILE)
+
+
+@triton.jit
+def copy_tile(x, out, whole, n, tile, TILE: tl.constexpr):
+    """A tile of the row at x (n,) to `out`; `whole` is false if it is not finite."""
     j = tile * TILE + tl.arange(0, TILE)
-    values = tl.load(row_start(x, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n, other=0)
-    tl.store(out + row.to(tl.int64) * n + j, values, mask=j < n)
+    values = tl.load(x + j, mask=j < n, other=0)
+    tl.store(out + j, values, mask=j < n)
     wide = values if values.dtype.primitive_bitwidth >= 32 else values.to(tl.float32)
     if tl.min(is_finite(wide).to(tl.int32)) == 0:
-        tl.store(whole + row, False)
+        tl.store(whole, False)
 
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
@@ -108,7 +121,13 @@ def _repair(old, new, whole, n, inner, outer_stride, inner_stride, UNIT: tl.cons
     n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
-    if tl.load(whole + row) == 0:
+    old = row_start(old, row, inner, outer_stride, inner_stride, UNIT)
+    repair_tile(old, new + row.to(tl.int64) * n, whole + row, n, tile, TILE)
+
+
+@triton.jit
+def repair_tile(old, new, whole, n, tile, TILE: tl.constexpr):
+    """A tile of the row at `old` (n,) to `new`, if that is not `whole`."""
+    if tl.load(whole) == 0:
         j = tile * TILE + tl.arange(0, TILE)
-        before = tl.load(row_start(old, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n)
-        tl.store(new + row.to(tl.int64) * n + j, before, mask=j < n)
+        tl.store(new + j, tl.load(old + j, mask=j < n), mask=j < n)

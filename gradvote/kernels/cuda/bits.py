@@ -94,20 +94,34 @@ def _unpack(
     n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    size = 0.0
+    if not FLAGS:
+        size = number(scale, row, inner, scale_outer, scale_inner, plain, GIVEN)
+    unpack_tile(
+        row_start(words, row, inner, words_outer, words_inner, UNITS),
+        row_start(keep, row, inner, keep_outer, keep_inner, KEEP_UNIT),
+        row_start(out, row, inner, out_outer, out_inner, UNIT), n, tile, size, KEPT, FLAGS, ADDS, TILE, VECTOR,
+    )  # fmt: skip
+
+
+@triton.jit
+def unpack_tile(
+    words, keep, out, n, tile, size,
+    KEPT: tl.constexpr, FLAGS: tl.constexpr, ADDS: tl.constexpr, TILE: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """A tile of ±size for the row of words (int32) at `words`, to `out` (n,); zero outside the words at `keep`."""
     first = tile * TILE + tl.arange(0, TILE // VECTOR) * VECTOR
-    place = row_start(words, row, inner, words_outer, words_inner, UNITS)
-    own = tl.load(place + first // 32, mask=first < n, other=0)
+    own = tl.load(words + first // 32, mask=first < n, other=0)
     j = first[:, None] + tl.arange(0, VECTOR)[None, :]
     bits = topmost(own, first, VECTOR)
     if FLAGS:
         values = (bits < 0).to(tl.int32)
     else:
-        values = signed(bits, number(scale, row, inner, scale_outer, scale_inner, plain, GIVEN))
+        values = signed(bits, size)
     if KEPT:
-        place = row_start(keep, row, inner, keep_outer, keep_inner, KEEP_UNIT)
-        kept = tl.load(place + first // 32, mask=first < n, other=0)
+        kept = tl.load(keep + first // 32, mask=first < n, other=0)
         values = tl.where(topmost(kept, first, VECTOR) < 0, values, 0.0)
-    target = row_start(out, row, inner, out_outer, out_inner, UNIT) + j
+    target = out + j
     if ADDS == 1:
         old = tl.load(target, mask=j < n)
         values = old.to(tl.float64) + values if old.dtype == tl.float64 else old.to(tl.float32) + values
@@ -132,10 +146,17 @@ def _pack(flags, out, n, halves, inner, outer_stride, inner_stride, UNIT: tl.con
     n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    flags = row_start(flags, row, inner, outer_stride, inner_stride, UNIT)
+    pack_flags_tile(flags, out + row.to(tl.int64) * halves, n, halves, tile, TILE)
+
+
+@triton.jit
+def pack_flags_tile(flags, out, n, halves, tile, TILE: tl.constexpr):
+    """A tile of the row of flags at `flags` (n,) to its words at `out` (halves,)."""
     j = tile * TILE + tl.arange(0, TILE)
-    own = tl.load(row_start(flags, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n, other=0)
+    own = tl.load(flags + j, mask=j < n, other=0)
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    tl.store(out + row.to(tl.int64) * halves + place, packed(own != 0, TILE), mask=place < halves)
+    tl.store(out + place, packed(own != 0, TILE), mask=place < halves)
 
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
@@ -143,6 +164,12 @@ def _count(words, counts, n, inner, outer_stride, inner_stride, UNIT: tl.constex
     n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    count_tile(row_start(words, row, inner, outer_stride, inner_stride, UNIT), counts + row, n, tile, TILE)
+
+
+@triton.jit
+def count_tile(words, counts, n, tile, TILE: tl.constexpr):
+    """Adds the bits that are set in a tile of the row at `words` (n,) to its number at `counts`."""
     j = tile * TILE + tl.arange(0, TILE)
-    own = tl.load(row_start(words, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n, other=0)
-    tl.atomic_add(counts + row, tl.sum(count(own)).to(tl.int64))
+    own = tl.load(words + j, mask=j < n, other=0)
+    tl.atomic_add(counts, tl.sum(count(own)).to(tl.int64))

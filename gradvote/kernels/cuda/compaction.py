@@ -56,9 +56,15 @@ def _starts(kept: Rows, parts: int) -> Tensor:
 def _count_parts(keep, counts, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, PART: tl.constexpr):
     parts = tl.cdiv(n, PART)
     row, part = tl.program_id(0) // parts, tl.program_id(0) % parts
+    keep = row_start(keep, row, inner, outer_stride, inner_stride, UNIT)
+    count_part(keep, counts + tl.program_id(0), n, part, PART)
+
+
+@triton.jit
+def count_part(keep, counts, n, part, PART: tl.constexpr):
+    """How many bits a part of the row at `keep` (n,) has, to the number at `counts`."""
     i = part * PART + tl.arange(0, PART)
-    kept = tl.load(row_start(keep, row, inner, outer_stride, inner_stride, UNIT) + i, mask=i < n, other=0)
-    tl.store(counts + tl.program_id(0), tl.sum(count(kept)))
+    tl.store(counts, tl.sum(count(tl.load(keep + i, mask=i < n, other=0))))
 
 
 @triton.jit(do_not_specialize=_SCALARS)
@@ -68,15 +74,24 @@ def _compact(
 ):  # fmt: skip
     parts = tl.cdiv(n, PART)
     row, part = tl.program_id(0) // parts, tl.program_id(0) % parts
+    words = row_start(words, row, inner, outer_stride, inner_stride, UNIT)
+    keep = row_start(keep, row, inner, keep_outer, keep_inner, KEEP_UNIT)
+    target = out + row.to(tl.int64) * available
+    compact_part(words, keep, starts + tl.program_id(0), target, n, available, part, SEVERAL, PART)
+
+
+@triton.jit
+def compact_part(words, keep, start, out, n, available, part, SEVERAL: tl.constexpr, PART: tl.constexpr):
+    """A part of the rows at `words` and `keep` (n,) to the row at `out` (available,); `start` tells where it begins."""
     i = part * PART + tl.arange(0, PART)
-    kept = tl.load(row_start(keep, row, inner, keep_outer, keep_inner, KEEP_UNIT) + i, mask=i < n, other=0)
-    own = tl.load(row_start(words, row, inner, outer_stride, inner_stride, UNIT) + i, mask=i < n, other=0)
-    place = _places(kept, starts, SEVERAL)
+    kept = tl.load(keep + i, mask=i < n, other=0)
+    own = tl.load(words + i, mask=i < n, other=0)
+    place = _places(kept, start, SEVERAL)
     bits = _together(own.to(tl.uint32, bitcast=True), kept.to(tl.uint32, bitcast=True))
     shift = (place % 32).to(tl.uint32)
     near, far = bits << shift, (bits >> 1) >> (31 - shift)
     index = (place // 32).to(tl.int32)
-    target = out + row.to(tl.int64) * available + index
+    target = out + index
     tl.atomic_or(target, near.to(tl.int32, bitcast=True), mask=(near != 0) & (index < available), sem="relaxed")
     tl.atomic_or(target + 1, far.to(tl.int32, bitcast=True), mask=(far != 0) & (index + 1 < available), sem="relaxed")
 
@@ -88,24 +103,33 @@ def _expand(
 ):  # fmt: skip
     parts = tl.cdiv(n, PART)
     row, part = tl.program_id(0) // parts, tl.program_id(0) % parts
-    i = part * PART + tl.arange(0, PART)
-    kept = tl.load(row_start(keep, row, inner, keep_outer, keep_inner, KEEP_UNIT) + i, mask=i < n, other=0)
-    place = _places(kept, starts, SEVERAL)
-    index, shift = (place // 32).to(tl.int32), (place % 32).to(tl.uint32)
-    source = row_start(words, row, inner, outer_stride, inner_stride, UNIT) + index
-    near = tl.load(source, mask=index < available, other=0).to(tl.uint32, bitcast=True)
-    far = tl.load(source + 1, mask=index + 1 < available, other=0).to(tl.uint32, bitcast=True)
-    bits = _apart((near >> shift) | ((far << 1) << (31 - shift)), kept.to(tl.uint32, bitcast=True))
-    tl.store(out + row.to(tl.int64) * n + i, bits.to(tl.int32, bitcast=True), mask=i < n)
+    words = row_start(words, row, inner, outer_stride, inner_stride, UNIT)
+    keep = row_start(keep, row, inner, keep_outer, keep_inner, KEEP_UNIT)
+    target = out + row.to(tl.int64) * n
+    expand_part(words, keep, starts + tl.program_id(0), target, n, available, part, SEVERAL, PART)
 
 
 @triton.jit
-def _places(kept, starts, SEVERAL: tl.constexpr):
+def expand_part(words, keep, start, out, n, available, part, SEVERAL: tl.constexpr, PART: tl.constexpr):
+    """What `compact_part` moved together in the row at `words` (available,), apart to the row at `out` (n,)."""
+    i = part * PART + tl.arange(0, PART)
+    kept = tl.load(keep + i, mask=i < n, other=0)
+    place = _places(kept, start, SEVERAL)
+    index, shift = (place // 32).to(tl.int32), (place % 32).to(tl.uint32)
+    source = words + index
+    near = tl.load(source, mask=index < available, other=0).to(tl.uint32, bitcast=True)
+    far = tl.load(source + 1, mask=index + 1 < available, other=0).to(tl.uint32, bitcast=True)
+    bits = _apart((near >> shift) | ((far << 1) << (31 - shift)), kept.to(tl.uint32, bitcast=True))
+    tl.store(out + i, bits.to(tl.int32, bitcast=True), mask=i < n)
+
+
+@triton.jit
+def _places(kept, start, SEVERAL: tl.constexpr):
     """Where in its row's compacted bits the bits of each word begin."""
     counts = count(kept)
     place = tl.cumsum(counts, 0) - counts
     if SEVERAL:
-        place = place + tl.load(starts + tl.program_id(0))
+        place = place + tl.load(start)
     return place
 
 

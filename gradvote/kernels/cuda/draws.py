@@ -74,17 +74,23 @@ def _words(
     BITS: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     groups = tl.cdiv(width, 64 * TILES)
-    row, first = tl.program_id(0) // groups, tl.program_id(0) % groups * TILES
+    row, group = tl.program_id(0) // groups, tl.program_id(0) % groups
     own_block = drawn(block, row, inner, block_outer, block_inner)
     own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
-    lower, upper = philox.pairs(first, own_block, own_sender, low, high, TILES)
+    words_tile(out + row.to(tl.int64) * width, n, width, group, own_block, own_sender, low, high, BITS, TILES)
+
+
+@triton.jit
+def words_tile(out, n, width, tile, block, sender, low, high, BITS: tl.constexpr, TILES: tl.constexpr):
+    """A tile of 64·TILES words of a stream to `out` (width,); as bits, those of coordinates below n."""
+    first = tile * TILES
+    lower, upper = philox.pairs(first, block, sender, low, high, TILES)
     i = philox.places(first, TILES)
-    target = out + row.to(tl.int64) * width + i
     if BITS:
         lower &= before(n, 32 * i)
         upper &= before(n, 32 * i + 1024)
-    tl.store(target, _unsigned(lower, out), mask=i < width)
-    tl.store(target + 32, _unsigned(upper, out), mask=i + 32 < width)
+    tl.store(out + i, _unsigned(lower, out), mask=i < width)
+    tl.store(out + i + 32, _unsigned(upper, out), mask=i + 32 < width)
 
 
 @triton.jit(do_not_specialize=_MASKS)
@@ -93,18 +99,24 @@ def _fine_mask(
     limit, limit_outer, limit_inner, plain, GIVEN: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     groups = tl.cdiv(halves, 4 * TILES)
-    row, first = tl.program_id(0) // groups, tl.program_id(0) % groups * TILES
+    row, group = tl.program_id(0) // groups, tl.program_id(0) % groups
     own_block = drawn(block, row, inner, block_outer, block_inner)
     own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
     least = _limit(limit, row, inner, limit_outer, limit_inner, plain, GIVEN)
-    w0, w1, w2, w3 = philox.four(first * 16 + tl.arange(0, 16 * TILES), own_block, own_sender, low, high)
+    fine_mask_tile(out + row.to(tl.int64) * halves, n, halves, group, own_block, own_sender, low, high, least, TILES)
+
+
+@triton.jit
+def fine_mask_tile(out, n, halves, tile, block, sender, low, high, least, TILES: tl.constexpr):
+    """A tile of 4·TILES words of a mask of n coordinates, to `out` (halves,)."""
+    first = tile * TILES
+    w0, w1, w2, w3 = philox.four(first * 16 + tl.arange(0, 16 * TILES), block, sender, low, high)
     i = tl.arange(0, 2 * TILES)
     place = first * 4 + 4 * (i // 2) + i % 2
-    target = out + row.to(tl.int64) * halves + place
     lower = _eights(_kept(w0, least) | _kept(w1, least) << 2, TILES) & before(n, 32 * place)
     upper = _eights(_kept(w2, least) | _kept(w3, least) << 2, TILES) & before(n, 32 * place + 64)
-    tl.store(target, lower, mask=place < halves)
-    tl.store(target + 2, upper, mask=place + 2 < halves)
+    tl.store(out + place, lower, mask=place < halves)
+    tl.store(out + place + 2, upper, mask=place + 2 < halves)
 
 
 @triton.jit(do_not_specialize=_MASKS)
@@ -113,19 +125,30 @@ def _coarse_mask(
     limit, limit_outer, limit_inner, plain, granularity,
     GIVEN: tl.constexpr, EVEN: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    groups = tl.cdiv(n, TILE)
-    row, tile = tl.program_id(0) // groups, tl.program_id(0) % groups
+    tiles = tl.cdiv(n, TILE)
+    row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     own_block = drawn(block, row, inner, block_outer, block_inner)
     own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
     least = _limit(limit, row, inner, limit_outer, limit_inner, plain, GIVEN)
+    coarse_mask_tile(
+        out + row.to(tl.int64) * halves, n, halves, tile, own_block, own_sender, low, high, least, granularity,
+        EVEN, TILE,
+    )  # fmt: skip
+
+
+@triton.jit
+def coarse_mask_tile(
+    out, n, halves, tile, block, sender, low, high, least, granularity, EVEN: tl.constexpr, TILE: tl.constexpr
+):  # fmt: skip
+    """A tile of a mask of n coordinates in units of `granularity`, to `out` (halves,)."""
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
     if EVEN:
         unit = 32 * place // granularity
-        kept = -_is_kept(unit, own_block, own_sender, low, high, least)
+        kept = -_is_kept(unit, block, sender, low, high, least)
     else:
         unit = (tile * TILE + tl.arange(0, TILE)) // granularity
-        kept = packed(_is_kept(unit, own_block, own_sender, low, high, least) == 1, TILE)
-    tl.store(out + row.to(tl.int64) * halves + place, kept & before(n, 32 * place), mask=place < halves)
+        kept = packed(_is_kept(unit, block, sender, low, high, least) == 1, TILE)
+    tl.store(out + place, kept & before(n, 32 * place), mask=place < halves)
 
 
 @triton.jit

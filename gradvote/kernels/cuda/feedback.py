@@ -16,7 +16,7 @@ from gradvote.kernels.cuda.averages import NARROW, bounded, repair
 from gradvote.kernels.cuda.columns import strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows, rows_of, values_of
-from gradvote.kernels.cuda.tiles import appended, drawn, is_finite, load, row_start
+from gradvote.kernels.cuda.tiles import appended, drawn, is_finite, load, row_start, value_start
 from gradvote.kernels.cuda.trees import fold, folded, near
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
@@ -110,14 +110,10 @@ def _flags(words):
 
 
 @triton.jit
-def _drawn_bits(
-    zero, place, row, inner, low, high, block, block_outer, block_inner, sender, sender_outer, sender_inner
-):  # fmt: skip
+def _drawn_bits(zero, place, low, high, block, sender):
     """The draw's bits of the marked coordinates of words; made only if there are any."""
     if tl.max((zero != 0).to(tl.int32)) > 0:
-        own_block = drawn(block, row, inner, block_outer, block_inner)
-        own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
-        zero &= philox.word(place, own_block, own_sender, low, high)
+        zero &= philox.word(place, tl.load(block), tl.load(sender), low, high)
     return zero
 
 
@@ -145,22 +141,36 @@ def _advance_rows(
     UNIT: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, PARTS: tl.constexpr,
     KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
-    """A part stands as (tiles, words, 32), so that words and coordinates lie together in the registers of a thread.
-
-    Where the momentum is not finite, p is not either: so the greatest of the two flags' sums tells of both.
-    """
     n = n // UNIT * UNIT
     programs = tl.cdiv(n, SIZE * TILES)
     row, program = tl.program_id(0) // programs, tl.program_id(0) % programs
-    tile = program * TILES + tl.arange(0, TILES)
-    ratio, scale = drawn(ratios, row, inner, ratio_outer, ratio_inner), 0.0
+    ratio, scale, place = drawn(ratios, row, inner, ratio_outer, ratio_inner), 0.0, row.to(tl.int64)
     if not SUMMED:
         scale = drawn(scales, row, inner, scale_outer, scale_inner)
-    x = row_start(x, row, inner, outer_stride, inner_stride, UNIT)
-    memory = row_start(memory, row, inner, old_outer, old_inner, UNIT)
-    momentum = row_start(momentum, row, inner, moving_outer, moving_inner, UNIT)
-    marks, bits = row_start(marks, row, inner, mark_outer, mark_inner, 2), bits + row.to(tl.int64) * 2 * width
-    new_memory, new_momentum = new_memory + row.to(tl.int64) * n, new_momentum + row.to(tl.int64) * n
+    advance_tile(
+        row_start(x, row, inner, outer_stride, inner_stride, UNIT),
+        row_start(memory, row, inner, old_outer, old_inner, UNIT),
+        row_start(momentum, row, inner, moving_outer, moving_inner, UNIT), new_memory + place * n,
+        new_momentum + place * n, bits + place * 2 * width, valid + row, moved + row, sums + place * sum_tiles,
+        counts + row, row_start(marks, row, inner, mark_outer, mark_inner, 2), ratio, scale, mu,
+        n, 2 * width, sum_tiles, program, low, high, value_start(block, row, inner, block_outer, block_inner),
+        value_start(sender, row, inner, sender_outer, sender_inner), SIZE, TILES, PARTS, KIND, ZEROS, MASKED, SUMMED,
+    )  # fmt: skip
+
+
+@triton.jit
+def advance_tile(
+    x, memory, momentum, new_memory, new_momentum, bits, valid, moved, sums, counts, marks, ratio, scale, mu,
+    n, halves, sum_tiles, program, low, high, block, sender,
+    SIZE: tl.constexpr, TILES: tl.constexpr, PARTS: tl.constexpr,
+    KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr, SUMMED: tl.constexpr,
+):  # fmt: skip
+    """TILES tiles of SIZE coordinates of the row at x (n,); all that is not of every coordinate is the row's own.
+
+    A part stands as (tiles, words, 32), so that words and coordinates lie together in the registers of a thread. Where
+    the momentum is not finite, p is not either: so the greatest of the two flags' sums tells of both.
+    """
+    tile = program * TILES + tl.arange(0, TILES)
     WORDS: tl.constexpr = SIZE // PARTS // 32
     magnitudes, wrong = (), tl.zeros((TILES, WORDS, 32), tl.int32)
     sent_count = wrong
@@ -179,14 +189,11 @@ def _advance_rows(
         wrong = tl.maximum(wrong, (inside & ~is_finite(p)).to(tl.int32))
         word = _packed(inside & ((p >= 0) if ZEROS == 1 else (p > 0)))
         if ZEROS == 2:
-            word |= _drawn_bits(
-                _packed(inside & (p == 0)), place, row, inner,
-                low, high, block, block_outer, block_inner, sender, sender_outer, sender_inner,
-            )  # fmt: skip
-        tl.store(bits + place, word, mask=place < 2 * width)
+            word |= _drawn_bits(_packed(inside & (p == 0)), place, low, high, block, sender)
+        tl.store(bits + place, word, mask=place < halves)
         marked = inside
         if MASKED:
-            mark = tl.load(marks + place, mask=place < 2 * width, other=0)
+            mark = tl.load(marks + place, mask=place < halves, other=0)
             marked = inside & _flags(mark)
         if SUMMED:
             tl.store(new_memory + j, p, mask=inside)
@@ -195,13 +202,13 @@ def _advance_rows(
         else:
             tl.store(new_memory + j, _sent(p, _flags(word), marked, scale, MASKED), mask=inside)
     worst = tl.max(wrong)
-    tl.store(valid + row, False, mask=worst > 0)
-    tl.store(moved + row, False, mask=worst > 1)
+    tl.store(valid, False, mask=worst > 0)
+    tl.store(moved, False, mask=worst > 1)
     if SUMMED:
         total = fold(tl.reshape(near(magnitudes), (TILES, SIZE // 8)), TILES, SIZE // 8, 7)
-        tl.store(sums + row.to(tl.int64) * sum_tiles + tile, total, mask=tile < sum_tiles)
+        tl.store(sums + tile, total, mask=tile < sum_tiles)
         if MASKED:
-            tl.atomic_add(counts + row, tl.sum(sent_count))
+            tl.atomic_add(counts, tl.sum(sent_count))
 
 
 @triton.jit(
@@ -211,24 +218,32 @@ def _drain(
     memory, new_memory, bits, marks, scales, valid, n, width, inner, outer_stride, inner_stride, mark_outer, mark_inner,
     UNIT: tl.constexpr, TILE: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """p in the new memory without what is sent; the old memory where p or the scale is not finite."""
     n = n // UNIT * UNIT
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    drain_tile(
+        row_start(memory, row, inner, outer_stride, inner_stride, UNIT), new_memory + row.to(tl.int64) * n,
+        bits + row.to(tl.int64) * 2 * width, row_start(marks, row, inner, mark_outer, mark_inner, 2),
+        tl.load(scales + row), valid + row, n, 2 * width, tile, TILE, MASKED,
+    )  # fmt: skip
+
+
+@triton.jit
+def drain_tile(
+    memory, new_memory, bits, marks, scale, valid, n, halves, tile, TILE: tl.constexpr, MASKED: tl.constexpr
+):  # fmt: skip
+    """p at `new_memory` (n,) without what is sent; the row at `memory` where p or the scale is not finite."""
     place, lanes = tile * (TILE // 32) + tl.arange(0, TILE // 32), tl.arange(0, 32)[None, :]
     j = place[:, None] * 32 + lanes
-    out = new_memory + row.to(tl.int64) * n + j
-    scale = tl.load(scales + row)
-    if (tl.load(valid + row) != 0) & is_finite(scale):
+    out = new_memory + j
+    if (tl.load(valid) != 0) & is_finite(scale):
         p = tl.load(out, mask=j < n, other=0)
-        word = tl.load(bits + row.to(tl.int64) * 2 * width + place, mask=place < 2 * width, other=0)
+        word = tl.load(bits + place, mask=place < halves, other=0)
         positive = ((word[:, None] >> lanes) & 1) != 0
         kept = positive
         if MASKED:
-            start = row_start(marks, row, inner, mark_outer, mark_inner, 2)
-            mark = tl.load(start + place, mask=place < 2 * width, other=0)
+            mark = tl.load(marks + place, mask=place < halves, other=0)
             kept = ((mark[:, None] >> lanes) & 1) != 0
         tl.store(out, _sent(p, positive, kept, scale, MASKED), mask=j < n)
     else:
-        old = tl.load(row_start(memory, row, inner, outer_stride, inner_stride, UNIT) + j, mask=j < n, other=0)
-        tl.store(out, old, mask=j < n)
+        tl.store(out, tl.load(memory + j, mask=j < n, other=0), mask=j < n)

@@ -9,7 +9,7 @@ from gradvote.kernels import reference
 from gradvote.kernels.cuda.bits import OVERWRITE, TILE, in_rows, signed, topmost, unpack
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, rows_of, values_of, words_of
-from gradvote.kernels.cuda.tiles import drawn, row_start, whole
+from gradvote.kernels.cuda.tiles import drawn, row_start, value_start, whole
 
 FEW = 8
 """Ballots up to which their number is compiled in."""
@@ -57,39 +57,51 @@ def _mean(
     n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    mean_tile(
+        row_start(words, row, inner, outer_stride, inner_stride, UNITS),
+        row_start(keep, row, inner, keep_outer, keep_inner, KEEP_UNIT),
+        value_start(scales, row, inner, scale_outer, scale_inner),
+        _step(rows, inner, outer_stride, inner_stride) * UNITS, _step(rows, inner, keep_outer, keep_inner) * KEEP_UNIT,
+        _step(rows, inner, scale_outer, scale_inner), senders, drawn(counts, row, inner, count_outer, count_inner),
+        out + row.to(tl.int64) * (n // UNIT) * UNIT, n, tile, FEW, KEPT, TILE, VECTOR,
+    )  # fmt: skip
+
+
+@triton.jit
+def _step(rows, inner, outer_stride, inner_stride):
+    """From a row of a sender to that of the next, who is `rows` rows further; a sender's only row may be inner."""
+    return tl.where(rows < inner, inner_stride, (rows // inner).to(tl.int64) * outer_stride)
+
+
+@triton.jit
+def mean_tile(
+    words, keep, scales, step, keep_step, scale_step, senders, count, out, n, tile,
+    FEW: tl.constexpr, KEPT: tl.constexpr, TILE: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """A tile of the mean over senders of the rows at `words`, each a step behind the last, to `out` (n,)."""
     first = tile * TILE + tl.arange(0, TILE // VECTOR) * VECTOR
     j = first[:, None] + tl.arange(0, VECTOR)[None, :]
     total = tl.zeros((TILE // VECTOR, VECTOR), tl.float32)
     if FEW > 0:
-        for sender in tl.static_range(FEW):  # where there is no loop, numbers stay in the threads that store them
-            total += _term(
-                words, keep, scales, sender * rows + row, first, n, inner, outer_stride, inner_stride,
-                keep_outer, keep_inner, scale_outer, scale_inner, KEPT, UNITS, KEEP_UNIT, VECTOR,
-            )  # fmt: skip
+        for _ in tl.static_range(FEW):  # where there is no loop, numbers stay in the threads that store them
+            total += _term(words, keep, scales, first, n, KEPT, VECTOR)
+            words, keep, scales = words + step, keep + keep_step, scales + scale_step
     else:
-        sender = tl.program_id(0) * 0
+        sender = senders * 0
         while sender < senders:  # Triton's interpreter has no `range` of a number that is no constant
-            total += _term(
-                words, keep, scales, sender * rows + row, first, n, inner, outer_stride, inner_stride,
-                keep_outer, keep_inner, scale_outer, scale_inner, KEPT, UNITS, KEEP_UNIT, VECTOR,
-            )  # fmt: skip
+            total += _term(words, keep, scales, first, n, KEPT, VECTOR)
+            words, keep, scales = words + step, keep + keep_step, scales + scale_step
             sender += 1
-    number = drawn(counts, row, inner, count_outer, count_inner).to(tl.float32)
-    mean = tl.div_rn(total, tl.zeros_like(total) + number)
-    tl.store(out + row.to(tl.int64) * (n // UNIT) * UNIT + j, mean, mask=j < n)
+    mean = tl.div_rn(total, tl.zeros_like(total) + count.to(tl.float32))
+    tl.store(out + j, mean, mask=j < n)
 
 
 @triton.jit
-def _term(
-    words, keep, scales, ballot, first, n, inner, outer_stride, inner_stride, keep_outer, keep_inner,
-    scale_outer, scale_inner, KEPT: tl.constexpr, UNITS: tl.constexpr, KEEP_UNIT: tl.constexpr, VECTOR: tl.constexpr,
-):  # fmt: skip
+def _term(words, keep, scales, first, n, KEPT: tl.constexpr, VECTOR: tl.constexpr):
     """What a ballot adds: (TILE / VECTOR, VECTOR)."""
-    own = tl.load(row_start(words, ballot, inner, outer_stride, inner_stride, UNITS) + first // 32, mask=first < n)
-    scale = drawn(scales, ballot, inner, scale_outer, scale_inner).to(tl.float32)
-    term = signed(topmost(own, first, VECTOR), scale)
+    own = tl.load(words + first // 32, mask=first < n)
+    term = signed(topmost(own, first, VECTOR), tl.load(scales).to(tl.float32))
     if KEPT:
-        place = row_start(keep, ballot, inner, keep_outer, keep_inner, KEEP_UNIT)
-        kept = tl.load(place + first // 32, mask=first < n)
+        kept = tl.load(keep + first // 32, mask=first < n)
         term = tl.where(topmost(kept, first, VECTOR) < 0, term, 0.0)
     return term

@@ -56,19 +56,30 @@ def _add_rows(
 ):  # fmt: skip
     n = n // OUT_UNIT * OUT_UNIT
     groups = tl.cdiv(n, 64 * TILES)
-    row, first = tl.program_id(0) // groups, tl.program_id(0) % groups * TILES
+    row, group = tl.program_id(0) // groups, tl.program_id(0) % groups
     own_block = drawn(block, row, inner, block_outer, block_inner)
     own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
-    lower, upper = philox.pairs(first, own_block, own_sender, low, high, TILES)
+    scale = 0.0
+    if SUM:
+        scale = number(std, row, inner, std_outer, std_inner, plain, GIVEN)
+        x = row_start(x, row, inner, outer_stride, inner_stride, UNIT)
+    target = out + row.to(tl.int64) * (n // OUT_UNIT) * OUT_UNIT
+    noise_tile(x, target, n, group, scale, own_block, own_sender, low, high, KIND, SUM, TILES)
+
+
+@triton.jit
+def noise_tile(
+    x, out, n, tile, scale, block, sender, low, high, KIND: tl.constexpr, SUM: tl.constexpr, TILES: tl.constexpr
+):  # fmt: skip
+    """A tile of 64·TILES draws, alone or times `scale` added to the row at x (n,), to `out`."""
+    first = tile * TILES
+    lower, upper = philox.pairs(first, block, sender, low, high, TILES)
     lower, upper = quantile(lower, KIND), quantile(upper, KIND)
     j = philox.places(first, TILES)
     if SUM:
-        scale = number(std, row, inner, std_outer, std_inner, plain, GIVEN)
-        start = row_start(x, row, inner, outer_stride, inner_stride, UNIT)
-        lower, upper = _sum(load(start, j, n), lower * scale), _sum(load(start, j + 32, n), upper * scale)
-    target = out + row.to(tl.int64) * (n // OUT_UNIT) * OUT_UNIT + j
-    tl.store(target, lower, mask=j < n)
-    tl.store(target + 32, upper, mask=j + 32 < n)
+        lower, upper = _sum(load(x, j, n), lower * scale), _sum(load(x, j + 32, n), upper * scale)
+    tl.store(out + j, lower, mask=j < n)
+    tl.store(out + j + 32, upper, mask=j + 32 < n)
 
 
 @triton.jit

@@ -12,7 +12,7 @@ from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of
 from gradvote.kernels.cuda.settled import lesser, settled
 from gradvote.kernels.cuda.signs import FLOATS
-from gradvote.kernels.cuda.tiles import before, drawn, is_finite, load, number, row_start, whole
+from gradvote.kernels.cuda.tiles import before, drawn, is_finite, load, number, row_start, value_start, whole
 from gradvote.rng import Draw
 
 TILES, PARTS = 4, 16
@@ -57,21 +57,33 @@ def _pack_rows(
 ):  # fmt: skip
     n = whole(n, UNIT)
     groups = tl.cdiv(n, 64 * TILES * PARTS)
-    row, tile = tl.program_id(0) // groups, tl.program_id(0) % groups * TILES * PARTS
-    last = tl.minimum(tile + TILES * PARTS, tl.cdiv(n, 64))
-    scale = number(std, row, inner, std_outer, std_inner, plain, GIVEN)
-    own_block = drawn(block, row, inner, block_outer, block_inner)
-    own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
-    start, target = row_start(x, row, inner, outer_stride, inner_stride, UNIT), out + row.to(tl.int64) * halves
-    fair_block, fair_sender = own_block, own_sender
-    if ZEROS == 2:
-        fair_block = drawn(zero_block, row, inner, zero_block_outer, zero_block_inner)
-        fair_sender = drawn(zero_sender, row, inner, zero_sender_outer, zero_sender_inner)
-    while tile < last:
-        j = philox.places(tile, TILES)
-        lower_x, upper_x = load(start, j, n), load(start, j + 32, n)
-        lower, upper = philox.pairs(tile, own_block, own_sender, low, high, TILES)
-        place = 2 * (tile + tl.arange(0, TILES))
+    row, group = tl.program_id(0) // groups, tl.program_id(0) % groups
+    noisy_tile(
+        row_start(x, row, inner, outer_stride, inner_stride, UNIT), out + row.to(tl.int64) * halves, valid + row,
+        n, halves, group, number(std, row, inner, std_outer, std_inner, plain, GIVEN),
+        low, high, drawn(block, row, inner, block_outer, block_inner),
+        drawn(sender, row, inner, sender_outer, sender_inner),
+        zero_low, zero_high, value_start(zero_block, row, inner, zero_block_outer, zero_block_inner),
+        value_start(zero_sender, row, inner, zero_sender_outer, zero_sender_inner), KIND, ZEROS, TILES, PARTS,
+    )  # fmt: skip
+
+
+@triton.jit
+def noisy_tile(
+    x, out, valid, n, halves, tile, scale, low, high, block, sender, zero_low, zero_high, zero_block, zero_sender,
+    KIND: tl.constexpr, ZEROS: tl.constexpr, TILES: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """A tile of 64·TILES·PARTS coordinates of the row at x (n,) to its words at `out` (halves,).
+
+    What draws for zeros, zero_block and zero_sender, and `valid` are addresses of the row's numbers.
+    """
+    at = tile * TILES * PARTS
+    end = tl.minimum(at + TILES * PARTS, tl.cdiv(n, 64))
+    while at < end:
+        j = philox.places(at, TILES)
+        lower_x, upper_x = load(x, j, n), load(x, j + 32, n)
+        lower, upper = philox.pairs(at, block, sender, low, high, TILES)
+        place = 2 * (at + tl.arange(0, TILES))
         lower_words, upper_words, unsure = place * 0, place * 0, True
         if KIND == 0:
             lower_sum, lower_margin = settled(lower_x, lower, scale)
@@ -86,17 +98,18 @@ def _pack_rows(
                 if ZEROS > 0:
                     lower_zero, upper_zero = _halves(lower_noisy == 0, TILES), _halves(upper_noisy == 0, TILES)
                     if ZEROS == 2:
+                        fair_block, fair_sender = tl.load(zero_block), tl.load(zero_sender)
                         lower_zero &= philox.word(place, fair_block, fair_sender, zero_low, zero_high)
                         upper_zero &= philox.word(place + 1, fair_block, fair_sender, zero_low, zero_high)
                     lower_words, upper_words = lower_words | lower_zero, upper_words | upper_zero
                 finite = (is_finite(lower_noisy) | (j >= n)) & (is_finite(upper_noisy) | (j + 32 >= n))
                 if tl.min(finite.to(tl.int32)) == 0:
-                    tl.store(valid + row, False)
-        if (tile + TILES) * 64 > n:
+                    tl.store(valid, False)
+        if (at + TILES) * 64 > n:
             lower_words, upper_words = lower_words & before(n, 32 * place), upper_words & before(n, 32 * place + 32)
-        tl.store(target + place, lower_words, mask=place < halves)
-        tl.store(target + place + 1, upper_words, mask=place < halves)
-        tile += TILES
+        tl.store(out + place, lower_words, mask=place < halves)
+        tl.store(out + place + 1, upper_words, mask=place < halves)
+        at += TILES
 
 
 @triton.jit

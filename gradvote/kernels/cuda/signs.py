@@ -9,7 +9,7 @@ from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import rows_of
-from gradvote.kernels.cuda.tiles import drawn, is_finite, load, packed, row_start, special, whole
+from gradvote.kernels.cuda.tiles import is_finite, load, packed, row_start, special, value_start, whole
 from gradvote.rng import Draw
 
 TILE = 4096
@@ -63,32 +63,48 @@ def _pack_rows(
     low, high, block, block_outer, block_inner, sender, sender_outer, sender_inner,
     UNIT: tl.constexpr, TILE: tl.constexpr, ZEROS: tl.constexpr, CHECK: tl.constexpr,
 ):  # fmt: skip
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    pack_tile(
+        row_start(x, row, inner, outer_stride, inner_stride, UNIT), out + row.to(tl.int64) * 2 * words, valid + row,
+        n, 2 * words, tile, low, high, value_start(block, row, inner, block_outer, block_inner),
+        value_start(sender, row, inner, sender_outer, sender_inner), TILE, ZEROS, CHECK,
+    )  # fmt: skip
+
+
+@triton.jit
+def pack_tile(
+    x, out, valid, n, halves, tile, low, high, block, sender,
+    TILE: tl.constexpr, ZEROS: tl.constexpr, CHECK: tl.constexpr,
+):  # fmt: skip
+    """A tile of the row at x (n,) to its words at `out` (halves,); `valid`, block and sender are at addresses."""
     j = tile * TILE + tl.arange(0, TILE)
-    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, whole(n, UNIT))
+    values = load(x, j, n)
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
     result = packed(values > 0, TILE)
     if tl.max(special(values).to(tl.int32)) > 0:
         if CHECK and tl.min(is_finite(values).to(tl.int32)) == 0:
-            tl.store(valid + row, False)
+            tl.store(valid, False)
         if ZEROS:
             zero = packed((values == 0) & (j < n), TILE)
             if ZEROS == 2:
-                own_block = drawn(block, row, inner, block_outer, block_inner)
-                own_sender = drawn(sender, row, inner, sender_outer, sender_inner)
-                zero &= philox.word(place, own_block, own_sender, low, high)
+                zero &= philox.word(place, tl.load(block), tl.load(sender), low, high)
             result |= zero
-    tl.store(out + row.to(tl.int64) * 2 * words + place, result, mask=place < 2 * words)
+    tl.store(out + place, result, mask=place < halves)
 
 
 @triton.jit(do_not_specialize=("n", "inner", "outer_stride", "inner_stride"))
 def _check_rows(x, valid, n, inner, outer_stride, inner_stride, UNIT: tl.constexpr, TILE: tl.constexpr):
-    n = n // UNIT * UNIT
+    n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
-    j = tile * TILE + tl.arange(0, TILE)
-    values = load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, whole(n, UNIT))
+    check_tile(row_start(x, row, inner, outer_stride, inner_stride, UNIT), valid + row, n, tile, TILE)
+
+
+@triton.jit
+def check_tile(x, valid, n, tile, TILE: tl.constexpr):
+    """Takes `valid` from the row at x (n,) if a number of this tile is not finite."""
+    values = load(x, tile * TILE + tl.arange(0, TILE), n)
     if tl.min(is_finite(values).to(tl.int32)) == 0:
-        tl.store(valid + row, False)
+        tl.store(valid, False)

@@ -27,9 +27,15 @@ def load(row, j, n):
 
 
 @triton.jit
+def value_start(values, row, inner, outer_stride, inner_stride):
+    """The address of the number that belongs to a row (see `rows.Values`)."""
+    return values + (row // inner).to(tl.int64) * outer_stride + (row % inner).to(tl.int64) * inner_stride
+
+
+@triton.jit
 def drawn(values, row, inner, outer_stride, inner_stride):
     """The number that belongs to a row (see `rows.Values`)."""
-    return tl.load(values + (row // inner).to(tl.int64) * outer_stride + (row % inner).to(tl.int64) * inner_stride)
+    return tl.load(value_start(values, row, inner, outer_stride, inner_stride))
 
 
 @triton.jit

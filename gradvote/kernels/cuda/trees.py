@@ -102,38 +102,50 @@ def _sum_tiles(
     UNIT: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, ABSOLUTE: tl.constexpr,
     MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Eight parts of each tile are loaded apart, so that the first three folds are of one thread's own numbers."""
     n = n // UNIT * UNIT
     tiles = tl.cdiv(n, SIZE)
     unit = tl.program_id(0) * TILES + tl.arange(0, TILES)
     row, within = unit // tiles, unit < units
-    first = (unit % tiles) * SIZE
-    padded = tl.where(tiles > 1, SIZE, 1)
-    while padded < n and padded < SIZE:
-        padded *= 2
-    start = row_start(x, row, inner, outer_stride, inner_stride, UNIT)[:, None]
-    mark_start = row_start(marks, row, inner, mark_outer, mark_inner, 1)[:, None]
+    sum_tiles(
+        row_start(x, row, inner, outer_stride, inner_stride, UNIT)[:, None],
+        row_start(marks, row, inner, mark_outer, mark_inner, 1)[:, None], sums + unit, counts + row,
+        n, unit % tiles, within, SIZE, TILES, ABSOLUTE, MASKED,
+    )  # fmt: skip
+
+
+@triton.jit
+def sum_tiles(
+    x, marks, sums, counts, n, tile, within,
+    SIZE: tl.constexpr, TILES: tl.constexpr, ABSOLUTE: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """The sums of tiles (TILES,), each of the row at x (TILES, 1) of n items, a number or (TILES, 1), to `sums`.
+
+    Eight parts of each tile are loaded apart, so that the first three folds are of one thread's own numbers.
+    """
+    first, padded = tile * SIZE, n * 0 + 1
+    for level in tl.static_range(10):
+        padded = tl.where(n > (1 << level), 2 << level, padded)
     parts = ()
     kept = tl.zeros((TILES, SIZE // 8), tl.int32)
     for k in tl.static_range(8):
         lane = k * (SIZE // 8) + tl.arange(0, SIZE // 8)[None, :]
         j = first[:, None] + lane
         here = within[:, None] & (j < n)
-        values = tl.load(start + j, mask=here, other=0)
+        values = tl.load(x + j, mask=here, other=0)
         if values.dtype.primitive_bitwidth < 32:
             values = values.to(tl.float32)
         if ABSOLUTE:
             values = tl.abs(values)
         if MASKED:
-            word = tl.load(mark_start + j // 64, mask=here, other=0)
+            word = tl.load(marks + j // 64, mask=here, other=0)
             marked = here & (((word >> (j % 64).to(tl.int64)) & 1) != 0)
             values = tl.where(marked, values, 0.0)
             kept += marked.to(tl.int32)
         parts = appended(parts, tl.where(here | (lane < padded), values, _minus_zero(values)))
     total = fold(near(parts), TILES, SIZE // 8, 7)
-    tl.store(sums + unit, total, mask=within)
+    tl.store(sums, total, mask=within)
     if MASKED:
-        tl.atomic_add(counts + row, tl.sum(kept, axis=1), mask=within)
+        tl.atomic_add(counts, tl.sum(kept, axis=1), mask=within)
 
 
 @triton.jit

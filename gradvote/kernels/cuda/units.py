@@ -73,10 +73,17 @@ def _mark_zeros(x, out, n, halves, inner, outer_stride, inner_stride, UNIT: tl.c
     n = whole(n, UNIT)
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
+    x = row_start(x, row, inner, outer_stride, inner_stride, UNIT)
+    mark_zeros_tile(x, out + row.to(tl.int64) * halves, n, halves, tile, TILE)
+
+
+@triton.jit
+def mark_zeros_tile(x, out, n, halves, tile, TILE: tl.constexpr):
+    """Marks the zeros of a tile of the row at x (n,) in its words at `out` (halves,)."""
     j = tile * TILE + tl.arange(0, TILE)
-    zero = (load(row_start(x, row, inner, outer_stride, inner_stride, UNIT), j, n) == 0) & (j < n)
+    zero = (load(x, j, n) == 0) & (j < n)
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    tl.store(out + row.to(tl.int64) * halves + place, packed(zero, TILE), mask=place < halves)
+    tl.store(out + place, packed(zero, TILE), mask=place < halves)
 
 
 @triton.jit(do_not_specialize=(*_SCALARS, "number"))
@@ -86,23 +93,30 @@ def _whole(
 ):  # fmt: skip
     tiles = tl.cdiv(number, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
-    unit = tile * TILE + tl.arange(0, TILE)
-    begin = tl.where(unit < number, unit, 0) * length
+    own = 0
     if CUT:
-        begin -= drawn(phase, row, inner, phase_outer, phase_inner).to(tl.int32)
+        own = drawn(phase, row, inner, phase_outer, phase_inner).to(tl.int32)
+    words = row_start(words, row, inner, outer_stride, inner_stride, UNIT)
+    whole_tile(words, out + row.to(tl.int64) * halves, n, number, halves, tile, length, own, TILE)
+
+
+@triton.jit
+def whole_tile(words, out, n, number, halves, tile, length, phase, TILE: tl.constexpr):
+    """Marks which of a tile of the `number` units of n coordinates have all their bits in the row at `words`."""
+    unit = tile * TILE + tl.arange(0, TILE)
+    begin = tl.where(unit < number, unit, 0) * length - phase
     end = tl.minimum(begin + length, n)
     begin = tl.maximum(begin, 0)
-    start = row_start(words, row, inner, outer_stride, inner_stride, UNIT)
     whole, index = (begin < end) & (unit < number), begin // 32
     left = whole
     while tl.max(left.to(tl.int32)) == 1:
-        own = tl.load(start + index, mask=left, other=0)
+        own = tl.load(words + index, mask=left, other=0)
         asked = before(end, 32 * index) & ~before(begin, 32 * index)
         whole &= ~left | ((own & asked) == asked)
         index += 1
         left = whole & (32 * index < end)
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    tl.store(out + row.to(tl.int64) * halves + place, packed(whole, TILE), mask=place < halves)
+    tl.store(out + place, packed(whole, TILE), mask=place < halves)
 
 
 @triton.jit(do_not_specialize=(*_SCALARS, "number"))
@@ -112,12 +126,19 @@ def _outside(
 ):  # fmt: skip
     tiles = tl.cdiv(n, TILE)
     row, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
-    j = tile * TILE + tl.arange(0, TILE)
-    unit = j
+    own = 0
     if CUT:
-        unit += drawn(phase, row, inner, phase_outer, phase_inner).to(tl.int32)
-    unit = unit // length
-    marked = tl.load(row_start(flags, row, inner, outer_stride, inner_stride, UNIT) + unit // 32, mask=j < n, other=0)
+        own = drawn(phase, row, inner, phase_outer, phase_inner).to(tl.int32)
+    flags = row_start(flags, row, inner, outer_stride, inner_stride, UNIT)
+    outside_tile(flags, out + row.to(tl.int64) * halves, n, halves, tile, length, own, TILE)
+
+
+@triton.jit
+def outside_tile(flags, out, n, halves, tile, length, phase, TILE: tl.constexpr):
+    """Marks which of a tile of n coordinates are in no unit that the row at `flags` marks, in the words at `out`."""
+    j = tile * TILE + tl.arange(0, TILE)
+    unit = (j + phase) // length
+    marked = tl.load(flags + unit // 32, mask=j < n, other=0)
     outside = ((marked >> (unit % 32)) & 1 == 0) & (j < n)
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    tl.store(out + row.to(tl.int64) * halves + place, packed(outside, TILE), mask=place < halves)
+    tl.store(out + place, packed(outside, TILE), mask=place < halves)
