@@ -77,7 +77,7 @@ RAGGED_ROOMS = {
     "ragged_unpack": "ragged_bits",
     "ragged_whole_units": "ragged_bits",
 }
-"""The same for rows of unequal length. On a card, where nothing is done to all groups at once, there are none."""
+"""The same for rows of unequal length."""
 
 CUDA_ROOMS = {
     "add_noise": "noisy",
@@ -112,7 +112,14 @@ CUDA_ROOMS = {
 }
 """The file of `gradvote.kernels.cuda` that holds it."""
 
-ROOMS = {"cpu": CPU_ROOMS | RAGGED_ROOMS, "cuda": CUDA_ROOMS}
+CUDA_RAGGED_ROOMS = {
+    name: room
+    for name, room in RAGGED_ROOMS.items()
+    if name not in ("ragged_mean", "ragged_narrow", "ragged_random_bits")
+}
+"""The same for rows of unequal length, for what a worker does."""
+
+ROOMS = {"cpu": CPU_ROOMS | RAGGED_ROOMS, "cuda": CUDA_ROOMS | CUDA_RAGGED_ROOMS}
 """The fast forms by the type of device."""
 
 

@@ -71,8 +71,8 @@ class Protocol:
         can be: what these contexts are given to then returns `Payloads` and `States`, else lists. Many senders' ballots
         are worked on in one call on the CPU only.
         """
-        together = device.type == "cpu" or (isinstance(sender, int) and self.on_card_at_once)
-        if not at_once or not self.at_once or not together:
+        together = self.at_once if device.type == "cpu" else isinstance(sender, int) and self.at_once_on_a_card
+        if not at_once or not together:
             return self._contexts(step, sender, lr, attempt, secret, device)
         rate, known = self._row_rates(lr, device)
         whole = Context(self.seed, step, self._row_keys(device), sender, rate, attempt, secret)
@@ -83,15 +83,17 @@ class Protocol:
     @cached_property
     def at_once(self) -> bool:
         """Whether the groups are more than one, and all of them can be worked on in one call."""
-        rows = self.layout.ragged
-        if len(self.layout.groups) < 2 or rows.size == rows.num_rows:
-            return False
-        return bool(shortcut("covers", (self.algorithm,), rows.longest))
+        return len(self.layout.groups) > 1 and self._covered
 
     @cached_property
-    def on_card_at_once(self) -> bool:
-        """Whether a card has what is needed for that, too."""
-        return bool(shortcut("covers on a card", (self.algorithm,)))
+    def at_once_on_a_card(self) -> bool:
+        """Whether a card, for which each call counts, can do so: with one group, too."""
+        return self._covered and bool(shortcut("covers on a card", (self.algorithm,)))
+
+    @cached_property
+    def _covered(self) -> bool:
+        rows = self.layout.ragged
+        return rows.size > rows.num_rows and bool(shortcut("covers", (self.algorithm,), rows.longest))
 
     def _row_rates(self, lr: float | Sequence[float], device: torch.device) -> tuple[float | Tensor, dict[str, Tensor]]:
         """The rate of all rows, or of each, on a device; and the least, which nobody needs to ask a card for then."""

@@ -12,9 +12,6 @@ from gradvote.kernels.cuda.formulas import kind_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.noisy_signs import noisy_tile
 from gradvote.kernels.cuda.rows import number_of
-from gradvote.kernels.cuda.tables import (
-    OFFSET, PHASE, ROW, TILE_NUMBER, UNIT_LENGTH, at, entry, halves_of, length, small, third_at, units_in, word_at,
-)  # fmt: skip
 from gradvote.kernels.cuda.tiles import before, is_finite, load, packed, special
 from gradvote.kernels.cuda.units import mark_zeros_tile, whole_tile
 from gradvote.ragged import Ragged
@@ -107,9 +104,9 @@ def _signs(
     UNIT: tl.constexpr, TILE: tl.constexpr, ZEROS: tl.constexpr, STILL: tl.constexpr,
 ):  # fmt: skip
     """Signs, and marks of the units that are words, in one pass: most tiles have no zero at all."""
-    n, tile, row = length(table, UNIT), small(table, TILE_NUMBER), entry(table, ROW)
+    n, tile, row = tables.length(table, UNIT), tables.tile(table), tables.row(table)
     j, place = tile * TILE + tl.arange(0, TILE), tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    values = load(at(x, table, OFFSET, UNIT), j, n)
+    values = load(x + tables.offset(table, UNIT), j, n)
     result, units_of_zeros = packed(values > 0, TILE), tile * 0
     if tl.max(special(values).to(tl.int32)) > 0:
         if tl.min(is_finite(values).to(tl.int32)) == 0:
@@ -124,10 +121,10 @@ def _signs(
             if ZEROS == 2:
                 zero &= philox.word(place, tl.load(block + row), tl.load(sender), low, high)
             result |= zero
-    tl.store(word_at(out, table) + place, result, mask=place < halves_of(n))
+    tl.store(out + 2 * tables.word(table) + place, result, mask=place < tables.halves_of(n))
     if STILL:
-        words_are_units = (entry(table, UNIT_LENGTH) == 64) & (entry(table, PHASE) < 0)
-        target = third_at(marks, table) + tile
+        words_are_units = tables.units_are_words(table)
+        target = marks + 2 * tables.third(table) + tile
         tl.store(target, units_of_zeros, mask=words_are_units)
         beyond = ((tile + 1) * TILE >= n) & (tile % 2 == 0)  # the upper half of the last word
         tl.store(target + 1, tile * 0, mask=words_are_units & beyond)
@@ -135,18 +132,18 @@ def _signs(
 
 @triton.jit
 def _zero_marks(table, x, out, UNIT: tl.constexpr, TILE: tl.constexpr):
-    n = length(table, UNIT)
-    start = at(x, table, OFFSET, UNIT)
-    mark_zeros_tile(start, word_at(out, table), n, halves_of(n), small(table, TILE_NUMBER), TILE)
+    n = tables.length(table, UNIT)
+    start = x + tables.offset(table, UNIT)
+    mark_zeros_tile(start, out + 2 * tables.word(table), n, tables.halves_of(n), tables.tile(table), TILE)
 
 
 @triton.jit
 def _whole(table, words, marks, TILE: tl.constexpr):
-    n, size, phase = length(table, 1), small(table, UNIT_LENGTH), small(table, PHASE)
-    number = units_in(n, size, phase)
+    n, size, phase = tables.length(table, 1), tables.unit(table), tables.phase(table)
+    number = tables.units_in(n, size, phase)
     whole_tile(
-        word_at(words, table), third_at(marks, table), n, number, halves_of(number), small(table, TILE_NUMBER),
-        size, tl.maximum(phase, 0), TILE,
+        words + 2 * tables.word(table), marks + 2 * tables.third(table), n, number, tables.halves_of(number),
+        tables.tile(table), size, tl.maximum(phase, 0), TILE,
     )  # fmt: skip
 
 
@@ -156,27 +153,27 @@ def _noisy(
     GIVEN: tl.constexpr, KIND: tl.constexpr, ZEROS: tl.constexpr, UNIT: tl.constexpr,
     TILES: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    n, row = length(table, UNIT), entry(table, ROW)
+    n, row = tables.length(table, UNIT), tables.row(table)
     if GIVEN:
         plain = tl.load(std + row * std_step).to(tl.float32)
     noisy_tile(
-        at(x, table, OFFSET, UNIT), word_at(out, table), valid + row, n, halves_of(n), small(table, TILE_NUMBER),
-        plain * tl.full((), 1.0, tl.float32), low, high, tl.load(block + row), tl.load(sender),
+        x + tables.offset(table, UNIT), out + 2 * tables.word(table), valid + row, n, tables.halves_of(n),
+        tables.tile(table), plain * tl.full((), 1.0, tl.float32), low, high, tl.load(block + row), tl.load(sender),
         zero_low, zero_high, zero_block + row, zero_sender, KIND, ZEROS, TILES, PARTS,
     )  # fmt: skip
 
 
 @triton.jit
 def _average(table, old, x, new, kept, whole, beta, gain, UNIT: tl.constexpr, TILE: tl.constexpr):
-    place = entry(table, OFFSET) // UNIT * UNIT
+    place = tables.offset(table, UNIT)
     average_tile(
-        old + place, x + place, new + place, kept + place, whole + entry(table, ROW), beta, gain,
-        length(table, UNIT), small(table, TILE_NUMBER), TILE,
+        old + place, x + place, new + place, kept + place, whole + tables.row(table), beta, gain,
+        tables.length(table, UNIT), tables.tile(table), TILE,
     )  # fmt: skip
 
 
 @triton.jit
 def _repair(table, old, new, whole, UNIT: tl.constexpr, TILE: tl.constexpr):
-    place = entry(table, OFFSET) // UNIT * UNIT
-    n, tile = length(table, UNIT), small(table, TILE_NUMBER)
-    repair_tile(old + place, new + place, whole + entry(table, ROW), n, tile, TILE)
+    place = tables.offset(table, UNIT)
+    n, tile = tables.length(table, UNIT), tables.tile(table)
+    repair_tile(old + place, new + place, whole + tables.row(table), n, tile, TILE)

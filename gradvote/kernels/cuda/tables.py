@@ -20,7 +20,7 @@ from gradvote.ragged import Numbers, Ragged
 from gradvote.rng import Draw
 from gradvote.staging import to_device
 
-ROW, TILE_NUMBER, LENGTH, OFFSET, WORD, THIRD, UNIT_LENGTH, PHASE = (tl.constexpr(i) for i in range(8))
+ROW, TILE, LENGTH, OFFSET, WORD, THIRD, UNIT_LENGTH, PHASE = (tl.constexpr(i) for i in range(8))
 COLUMNS = tl.constexpr(8)
 
 
@@ -122,42 +122,66 @@ def entry(table, column: tl.constexpr):
 
 
 @triton.jit
-def small(table, column: tl.constexpr):
-    """One that an int32 holds."""
-    return entry(table, column).to(tl.int32)
+def row(table):
+    """The number of the program's row."""
+    return entry(table, ROW)
 
 
 @triton.jit
-def at(x, table, column: tl.constexpr, UNIT: tl.constexpr):
-    """The address in x where the program's row begins, which is a multiple of UNIT."""
-    return x + entry(table, column) // UNIT * UNIT
-
-
-@triton.jit
-def word_at(words, table):
-    """The address of the row's first word of 32 bits."""
-    return words + 2 * entry(table, WORD)
-
-
-@triton.jit
-def third_at(words, table):
-    """The address of the row's first word of 32 bits that marks its units."""
-    return words + 2 * entry(table, THIRD)
+def tile(table):
+    """The number of the program's tile in its row."""
+    return entry(table, TILE).to(tl.int32)
 
 
 @triton.jit
 def length(table, UNIT: tl.constexpr):
     """n of the program's row, in a form that shows that it is a multiple of UNIT."""
-    return small(table, LENGTH) // UNIT * UNIT
+    return entry(table, LENGTH).to(tl.int32) // UNIT * UNIT
+
+
+@triton.jit
+def offset(table, UNIT: tl.constexpr):
+    """Where the row's coordinates begin, in a form that shows that it is a multiple of UNIT."""
+    return entry(table, OFFSET) // UNIT * UNIT
+
+
+@triton.jit
+def word(table):
+    """Where the row's words of 64 bits begin."""
+    return entry(table, WORD)
+
+
+@triton.jit
+def third(table):
+    """Where its share of the third vector begins."""
+    return entry(table, THIRD)
+
+
+@triton.jit
+def unit(table):
+    """The length of the row's units of zeros."""
+    return entry(table, UNIT_LENGTH).to(tl.int32)
+
+
+@triton.jit
+def phase(table):
+    """How far into a unit the row begins; −1: with one, as do all of its group."""
+    return entry(table, PHASE).to(tl.int32)
+
+
+@triton.jit
+def units_are_words(table):
+    """Whether each unit of the row is one of its words."""
+    return (unit(table) == 64) & (phase(table) < 0)
+
+
+@triton.jit
+def units_in(n, size, own_phase):
+    """The most units of so many coordinates that a row of n has (`core.Units.count`)."""
+    return tl.where(own_phase < 0, tl.cdiv(n, size), (n + size - 2) // size + 1)
 
 
 @triton.jit
 def halves_of(n):
     """Words of 32 bits that a row of n coordinates fills, in whole words of 64."""
     return tl.cdiv(n, 64) * 2
-
-
-@triton.jit
-def units_in(n, size, phase):
-    """The most units of so many coordinates that a row of n has (`core.Units.count`)."""
-    return tl.where(phase < 0, tl.cdiv(n, size), (n + size - 2) // size + 1)

@@ -1,0 +1,166 @@
+"""Memory steps and means of rows of unequal length: `ragged_reference` on a CUDA device.
+
+As in `feedback`: with a given scale in one pass; else p is left in the new memory and a second pass takes away what is
+sent. Between them the sums of tiles, which stand behind each other for all rows, are folded, one program for each row.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gradvote.kernels import ragged_reference
+from gradvote.kernels.cuda import tables
+from gradvote.kernels.cuda.feedback import DRAIN, PARTS, SUMMED, TILES, advance_tile, drain_tile
+from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.ragged_signs import repair
+from gradvote.kernels.cuda.tiles import divided
+from gradvote.kernels.cuda.trees import FOLD, fold, sum_tiles
+from gradvote.kernels.feedback_reference import Feedback, Inertia
+from gradvote.kernels.reference import TILE
+from gradvote.ragged import Ragged
+from gradvote.rng import Draw
+from gradvote.staging import to_device
+
+_KINDS = {None: 0, False: 1, True: 2}
+
+
+def ragged_feedback_step(
+    x: Tensor,
+    memory: Tensor,
+    ratio: Tensor,
+    inertia: Inertia | None,
+    keep: Tensor | None,
+    zeros: Draw | bool,
+    scale: Tensor | None,
+    rows: Ragged,
+) -> Feedback:
+    """`ragged_reference.ragged_feedback_step`."""
+    old = [memory] if inertia is None else [memory, inertia.momentum]
+    rule = tables.zeros_of(zeros, rows, x)
+    if rule is None or any(t.dtype != torch.float32 for t in (x, *old)):
+        return ragged_reference.ragged_feedback_step(x, memory, ratio, inertia, keep, zeros, scale, rows)
+    summed, device = scale is None, x.device
+    bits = torch.empty(int(rows.words[-1]), dtype=torch.int64, device=device)
+    new = [torch.empty_like(t) for t in old]
+    valid, moved = torch.ones((2, rows.num_rows), dtype=torch.bool, device=device)
+    sums = torch.empty(int(rows.starts(TILE)[-1]) if summed else 0, dtype=torch.float32, device=device)
+    counts = torch.zeros(rows.num_rows if summed else 0, dtype=torch.int32, device=device)
+    marks = bits if keep is None else keep
+    table = tables.coordinates(rows, SUMMED * TILES[summed], device, "sums")
+    launch(
+        _advance, table.programs, x, table.x, x, old[0], old[-1], new[0], new[-1], bits.view(torch.int32), valid, moved,
+        sums, counts, marks.view(torch.int32), *tables.each_of(ratio.float()),
+        *tables.each_of(ratio if scale is None else scale.float()), 0.0 if inertia is None else float(inertia.mu),
+        *rule[1],
+        UNIT=table.unit, SIZE=SUMMED, TILES=TILES[summed], PARTS=PARTS[summed],
+        KIND=_KINDS[None if inertia is None else inertia.nesterov], ZEROS=rule[0], MASKED=keep is not None,
+        SUMMED=summed,
+    )  # fmt: skip
+    if scale is None:
+        found = _folded(sums, counts, rows, keep is not None)
+        table = tables.coordinates(rows, DRAIN, device)
+        launch(
+            _drain, table.programs, x, table.x, memory, new[0], bits.view(torch.int32), marks.view(torch.int32), found,
+            valid, UNIT=table.unit, TILE=DRAIN, MASKED=keep is not None,
+        )  # fmt: skip
+        valid = valid & found.isfinite()
+    else:
+        found = scale
+        repair(memory, new[0], valid, rows)
+    if inertia is not None:
+        repair(inertia.momentum, new[1], moved, rows)
+    return Feedback(bits, valid, found, new[0], None if inertia is None else new[1])
+
+
+def ragged_mean_abs(x: Tensor, keep: Tensor | None, rows: Ragged) -> Tensor:
+    """`ragged_reference.ragged_mean_abs`."""
+    if x.dtype != torch.float32:
+        return ragged_reference.ragged_mean_abs(x, keep, rows)
+    table = tables.coordinates(rows, TILE, x.device, "sums")
+    sums = torch.empty(table.programs, dtype=torch.float32, device=x.device)
+    counts = torch.zeros(rows.num_rows, dtype=torch.int32, device=x.device)
+    marks = sums if keep is None else keep
+    launch(
+        _sum, table.programs, x, table.x, x, marks, sums, counts, UNIT=table.unit, SIZE=TILE, MASKED=keep is not None
+    )
+    return _folded(sums, counts, rows, keep is not None)
+
+
+def _folded(sums: Tensor, counts: Tensor, rows: Ragged, masked: bool) -> Tensor:
+    """The mean of each row (B,), from the sums of its tiles, which it uses up, and how many numbers each has."""
+    starts = rows.kept(("sums", sums.device), lambda: to_device(torch.from_numpy(rows.starts(TILE)), sums.device))
+    lengths = rows.kept(("lengths", sums.device), lambda: to_device(torch.from_numpy(rows.lengths), sums.device))
+    out = torch.empty(rows.num_rows, dtype=torch.float32, device=sums.device)
+    launch(_fold, rows.num_rows, sums, sums, starts, lengths, counts, out, SIZE=FOLD, MASKED=masked)
+    return out
+
+
+@triton.jit(do_not_specialize=("low", "high", "ratio_step", "scale_step"))
+def _advance(
+    table, x, memory, momentum, new_memory, new_momentum, bits, valid, moved, sums, counts, marks,
+    ratios, ratio_step, scales, scale_step, mu, low, high, block, sender,
+    UNIT: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, PARTS: tl.constexpr,
+    KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr, SUMMED: tl.constexpr,
+):  # fmt: skip
+    n, row, place = tables.length(table, UNIT), tables.row(table), tables.offset(table, UNIT)
+    scale = 0.0
+    if not SUMMED:
+        scale = tl.load(scales + row * scale_step)
+    advance_tile(
+        x + place, memory + place, momentum + place, new_memory + place, new_momentum + place,
+        bits + 2 * tables.word(table), valid + row, moved + row, sums + tables.third(table), counts + row,
+        marks + 2 * tables.word(table),
+        tl.load(ratios + row * ratio_step), scale, mu, n, tables.halves_of(n), tl.cdiv(n, SIZE), tables.tile(table),
+        low, high, block + row, sender, SIZE, TILES, PARTS, KIND, ZEROS, MASKED, SUMMED,
+    )  # fmt: skip
+
+
+@triton.jit
+def _drain(
+    table, memory, new_memory, bits, marks, scales, valid,
+    UNIT: tl.constexpr, TILE: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    n, row, place = tables.length(table, UNIT), tables.row(table), tables.offset(table, UNIT)
+    drain_tile(
+        memory + place, new_memory + place, bits + 2 * tables.word(table), marks + 2 * tables.word(table),
+        tl.load(scales + row), valid + row, n, tables.halves_of(n), tables.tile(table), TILE, MASKED,
+    )  # fmt: skip
+
+
+@triton.jit
+def _sum(table, x, marks, sums, counts, UNIT: tl.constexpr, SIZE: tl.constexpr, MASKED: tl.constexpr):
+    one = tl.arange(0, 1)
+    zero, place = one[:, None].to(tl.int64), tables.offset(table, UNIT)
+    words = marks + tables.word(table) + zero
+    tile = tables.tile(table) + one
+    sum_tiles(
+        x + place + zero, words, sums + tables.third(table) + tile, counts + tables.row(table) + one,
+        tables.length(table, 1), tile, one == 0, SIZE, 1, True, MASKED,
+    )  # fmt: skip
+
+
+@triton.jit
+def _fold(sums, starts, lengths, counts, out, SIZE: tl.constexpr, MASKED: tl.constexpr):
+    """Sums padded to a power of two, halved until SIZE are left: each lane adds what it alone has written."""
+    row, i = tl.program_id(0), tl.arange(0, SIZE)
+    begin = tl.load(starts + row)
+    own, tiles = sums + begin + i, (tl.load(starts + row + 1) - begin).to(tl.int32)
+    size = tiles * 0 + SIZE
+    while size < tiles:
+        size *= 2
+    while size > SIZE:
+        size //= 2
+        k = size * 0
+        while k < size:
+            upper = tl.load(own + k + size, mask=k + size + i < tiles, other=0)
+            lower = tl.load(own + k, mask=k + i < tiles, other=0)
+            tl.store(own + k, lower + upper, mask=k + i < tiles)
+            k += SIZE
+        tiles = tl.minimum(tiles, size)
+    total = fold(tl.reshape(tl.load(own, mask=i < tiles, other=0), (1, SIZE)), 1, SIZE, 10)
+    count = tl.load(lengths + row).to(tl.int32)
+    if MASKED:
+        count = tl.load(counts + row)
+    divisor = tl.maximum(count, 1).to(tl.float32) + tl.zeros((1,), tl.float32)
+    tl.store(out + row + tl.arange(0, 1), divided(total, divisor))
