@@ -31,6 +31,7 @@ from gradvote.core import SHORTCUTS, Algorithm, Codec, Context, Payload, State, 
 from gradvote.kernels import Inertia
 from gradvote.ragged import WORD, Ragged, RaggedPlane
 from gradvote.rng import Stream, draw
+from gradvote.scattered import Vector, vector_of
 from gradvote.transforms.momentum import Ema, LionMomentum, Momentum
 from gradvote.transforms.noise import Noise
 
@@ -64,7 +65,7 @@ def covers_on_a_card(algorithm: Algorithm) -> bool:
     return True
 
 
-def encode_chain(codec: Chain, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
+def encode_chain(codec: Chain, x: Vector, state: State, ctx: Context, rows: Ragged) -> Encoded:
     """Momenta, then noise and signs or a memory with the last momentum in one pass."""
     new, last, end = dict(state), codec.transforms[-1], str(len(codec.transforms) - 1)
     for i, transform in enumerate(codec.transforms[:-1]):
@@ -80,17 +81,17 @@ def encode_chain(codec: Chain, x: Tensor, state: State, ctx: Context, rows: Ragg
     return payload, new
 
 
-def encode_memory(codec: ErrorFeedback, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
+def encode_memory(codec: ErrorFeedback, x: Vector, state: State, ctx: Context, rows: Ragged) -> Encoded:
     """Error memory and signs in one pass."""
     return one_pass(codec, x, None, state, ctx, rows)[:2]
 
 
-def encode_sign(codec: Sign, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
+def encode_sign(codec: Sign, x: Vector, state: State, ctx: Context, rows: Ragged) -> Encoded:
     """Signs, flags, marked units and scales."""
     return _signed(codec, x, None, ctx, rows), state
 
 
-def encode_masked(codec: Masked, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
+def encode_masked(codec: Masked, x: Vector, state: State, ctx: Context, rows: Ragged) -> Encoded:
     """The same of the kept coordinates."""
     keep = mask_of(codec, ctx, rows)
     payload = _signed(codec.codec, x, keep, ctx, rows)
@@ -121,7 +122,7 @@ def combine_means(
     return encoded
 
 
-def decode(codec: Codec, payload: Payload, ctx: Context, out: Tensor, rows: Ragged) -> Tensor:
+def decode(codec: Codec, payload: Payload, ctx: Context, out: Vector, rows: Ragged) -> Vector:
     """Signs written where they are wanted."""
     bits, spoken = bits_of(codec, payload, ctx, rows)
     kernels.ragged_unpack(bits, spoken, _scales(codec, payload, ctx), out, rows)
@@ -202,7 +203,7 @@ def _scales(codec: Codec, payload: Payload, ctx: Context) -> Tensor:
     return torch.where(payload.valid, payload["scale"] if scale is None else scale, 0.0).float()
 
 
-def _signed(sign: Sign, x: Tensor, keep: Tensor | None, ctx: Context, rows: Ragged) -> Payload:
+def _signed(sign: Sign, x: Vector, keep: Tensor | None, ctx: Context, rows: Ragged) -> Payload:
     bits, valid, still = kernels.ragged_signs(x, sign.zeros(ctx), sign.marks, rows)
     planes = {"bits": bits} if still is None else {"bits": bits, "still": still}
     if sign.scale == "l1":
@@ -211,7 +212,7 @@ def _signed(sign: Sign, x: Tensor, keep: Tensor | None, ctx: Context, rows: Ragg
     return Payload(valid, planes)
 
 
-def _noisy(noise: Noise, sign: Sign, x: Tensor, ctx: Context, rows: Ragged) -> Payload:
+def _noisy(noise: Noise, sign: Sign, x: Vector, ctx: Context, rows: Ragged) -> Payload:
     """Signs of x + b·ξ. Units of zeros are looked for where b is zero: noise leaves none."""
     assert isinstance(noise.std, int | float)
     zeros, drawn = sign.zeros(ctx), draw(ctx, Stream.NOISE)
@@ -223,7 +224,7 @@ def _noisy(noise: Noise, sign: Sign, x: Tensor, ctx: Context, rows: Ragged) -> P
     return Payload(valid, {"bits": bits, "still": blank if still is None else still})
 
 
-def _moved(momentum: Transform, x: Tensor, state: State, rows: Ragged) -> tuple[Tensor, State]:
+def _moved(momentum: Transform, x: Vector, state: State, rows: Ragged) -> tuple[Tensor, State]:
     """A momentum of all rows; its formula is that of the transform."""
     m = state["momentum"]
     if isinstance(momentum, LionMomentum):
@@ -235,4 +236,4 @@ def _moved(momentum: Transform, x: Tensor, state: State, rows: Ragged) -> tuple[
         return out, {"momentum": kept}
     assert isinstance(momentum, Momentum)
     out, kept = kernels.ragged_average(m, momentum.mu, x, 1.0, rows)
-    return (x + out * momentum.mu if momentum.nesterov else out), {"momentum": kept}
+    return (vector_of(x) + out * momentum.mu if momentum.nesterov else out), {"momentum": kept}

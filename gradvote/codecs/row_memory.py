@@ -12,10 +12,11 @@ from gradvote.codecs.sign import Sign
 from gradvote.core import LEAST_RATE, Context, Payload, State
 from gradvote.kernels import Inertia
 from gradvote.ragged import Ragged
+from gradvote.scattered import Vector
 
 
 def one_pass(
-    memory: ErrorFeedback, x: Tensor, inertia: Inertia | None, state: State, ctx: Context, rows: Ragged
+    memory: ErrorFeedback, x: Vector, inertia: Inertia | None, state: State, ctx: Context, rows: Ragged
 ) -> tuple[Payload, State, Tensor | None]:
     """The payload of p = momentum(x) + ratio·e, the new memory and momentum."""
     codec, sign = memory.codec, sign_of(memory.codec)

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
+import torch
 from torch import Tensor
 
 from gradvote.kernels import feedback_reference, ragged_reference, reference, rounding_reference, units_reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.kernels.reference import at_least_float32, bounded, num_words
 from gradvote.rng import Draw
+from gradvote.scattered import Scattered
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -169,7 +171,7 @@ def _by_device(definition: Callable[P, T]) -> Callable[P, T]:
 def device_of(*args: object) -> str:
     """The type of device that work on these arguments runs on: that of the tensors that are not on the CPU, if any."""
     for arg in args:
-        x = arg.block if type(arg) is Draw else arg
+        x = arg.block if type(arg) is Draw else arg.base if type(arg) is Scattered else arg
         if isinstance(x, Tensor):
             if not x.is_cpu:
                 return x.device.type
@@ -178,6 +180,11 @@ def device_of(*args: object) -> str:
             if found != "cpu":
                 return found
     return "cpu"
+
+
+def reads_scattered(device: torch.device) -> bool:
+    """Whether kernels for rows of unequal length take a `Scattered` there."""
+    return _fast(device.type, "ragged_unpack") is not None and device.type == "cuda"
 
 
 @functools.cache

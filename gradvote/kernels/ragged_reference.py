@@ -14,44 +14,46 @@ from torch import Tensor
 from gradvote.core import Units
 from gradvote.kernels import reference, rounding_reference, units_reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia, feedback_step
+from gradvote.layout import copy
 from gradvote.ragged import Numbers, Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Scattered, Vector, vector_of
 
 
-def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
+def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
     """Words (W,) of signs, validity flags (B,), and words (U,) that mark units of zeros, if they are asked for."""
     found = []
-    for own, g in zip(_rectangles(x, rows.offsets, rows), _each(rows, x.device), strict=True):
+    for own, g in zip(_rectangles(vector_of(x), rows.offsets, rows), _each(rows, x.device), strict=True):
         if still:
             found.append(units_reference.still_pack_signs(own, g.of(zeros), g.units))
         else:
-            found.append((*reference.checked_pack_signs(own, g.of(zeros)), x.new_zeros(1)))
+            found.append((*reference.checked_pack_signs(own, g.of(zeros)), torch.zeros(1, device=x.device, dtype=torch.int64)))
     words, valid, flags = zip(*found, strict=True)
     return _flat(words), torch.cat(valid), _flat(flags) if still else None
 
 
 def ragged_noisy_signs(
-    x: Tensor, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
+    x: Vector, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
 ) -> tuple[Tensor, Tensor]:
     """Words (W,) of the signs of x + b·ξ and validity flags (B,); b is a number or one for each row."""
     pairs = [
         reference.noisy_pack_signs(own, g.of(std), g.of(draw), distribution, g.of(zeros))
-        for own, g in zip(_rectangles(x, rows.offsets, rows), _each(rows, x.device), strict=True)
+        for own, g in zip(_rectangles(vector_of(x), rows.offsets, rows), _each(rows, x.device), strict=True)
     ]
     return _flat([words for words, _ in pairs]), torch.cat([valid for _, valid in pairs])
 
 
-def ragged_average(old: Tensor, beta: float, x: Tensor, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
+def ragged_average(old: Tensor, beta: float, x: Vector, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
     """β·old + γ·x, and the same with `old` in each row where that is not finite; x `bounded`."""
     pairs = [
         reference.moving_average(before, beta, own, gain)
-        for before, own in zip(*(_rectangles(t, rows.offsets, rows) for t in (old, x)), strict=True)
+        for before, own in zip(*(_rectangles(t, rows.offsets, rows) for t in (old, vector_of(x))), strict=True)
     ]
     return _flat([new for new, _ in pairs]), _flat([kept for _, kept in pairs])
 
 
 def ragged_feedback_step(
-    x: Tensor,
+    x: Vector,
     memory: Tensor,
     ratio: Tensor,
     inertia: Inertia | None,
@@ -62,7 +64,7 @@ def ragged_feedback_step(
 ) -> Feedback:
     """`feedback_step` with ratio and scale (B,) or (), keep (W,)."""
     steps = []
-    pairs = zip(*(_rectangles(t, rows.offsets, rows) for t in (x, memory)), strict=True)
+    pairs = zip(*(_rectangles(t, rows.offsets, rows) for t in (vector_of(x), memory)), strict=True)
     for g, (own, e) in zip(_each(rows, x.device), pairs, strict=True):
         moving = None if inertia is None else Inertia(g.coordinates(inertia.momentum), inertia.mu, inertia.nesterov)
         mask = None if keep is None else g.words(keep)
@@ -73,11 +75,12 @@ def ragged_feedback_step(
     return Feedback(_flat([s.bits for s in steps]), valid, scales, _flat([s.memory for s in steps]), momentum)
 
 
-def ragged_mean_abs(x: Tensor, keep: Tensor | None, rows: Ragged) -> Tensor:
+def ragged_mean_abs(x: Vector, keep: Tensor | None, rows: Ragged) -> Tensor:
     """The mean of |x| of each row, over the marked coordinates."""
+    vector = vector_of(x)
     return torch.cat(
         [
-            reference.mean_abs(g.coordinates(x), None if keep is None else g.words(keep)).expand(g.stop - g.start)
+            reference.mean_abs(g.coordinates(vector), None if keep is None else g.words(keep)).expand(g.stop - g.start)
             for g in _each(rows, x.device)
         ]
     )
@@ -109,14 +112,17 @@ def ragged_expand(words: Tensor, keep: Tensor, rows: Ragged) -> Tensor:
     return _flat([reference.expand(g.words(words), g.words(keep)) for g in _each(rows, words.device)])
 
 
-def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Tensor, rows: Ragged) -> None:
+def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Vector, rows: Ragged) -> None:
     """Writes ±scale of each row for words (W,) into `out` (d,), zero outside `keep`."""
+    vector = vector_of(out)
     for g in _each(rows, words.device):
-        target = g.coordinates(out)
+        target = g.coordinates(vector)
         if keep is None:
             target.copy_(reference.unpack_signs(g.words(words), g.n, g.of(scales)))
         else:
             target.copy_(reference.unpack_kept(g.words(words), g.words(keep), g.n, g.of(scales)))
+    if isinstance(out, Scattered):
+        copy(out.tensors, vector.split([len(piece) for piece in out.tensors]))
 
 
 def ragged_mean(words: Tensor, keep: Tensor | None, scales: Tensor, counts: Tensor, rows: Ragged) -> Tensor:
@@ -148,7 +154,7 @@ def ragged_outside_units(flags: Tensor, rows: Ragged) -> Tensor:
 
 def ragged_narrow(x: Tensor, draw: Draw, rows: Ragged) -> Tensor:
     """`rounding_reference.narrow` of all rows (d,)."""
-    pairs = zip(_rectangles(x, rows.offsets, rows), _each(rows, x.device), strict=True)
+    pairs = zip(_rectangles(vector_of(x), rows.offsets, rows), _each(rows, x.device), strict=True)
     return _flat([rounding_reference.narrow(own, g.of(draw)) for own, g in pairs])
 
 

@@ -1,16 +1,19 @@
 """Gradients in and directions out: parameters of any dtype, device and memory format to flat vectors and back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from gradvote.engines.common.device import check_device
+from gradvote.kernels import reads_scattered
 from gradvote.layout import Layout, Piece, copy
+from gradvote.scattered import Places, Vector
 from gradvote.staging import CPU
 
-Decode = Callable[[Tensor | None], Tensor]
-"""Gives a direction (d,), in the tensor (d,) float32 that it gets, if any."""
+Decode = Callable[[Vector | None], Tensor | None]
+"""Gives a direction (d,), in the tensor (d,) float32 that it gets, if any; None: it is written where it belongs."""
 
 
 def flat_dtype(params: Sequence[Tensor]) -> torch.dtype:
@@ -40,6 +43,7 @@ class FlatBuffer:
     def __init__(self, dtype: torch.dtype, device: torch.device = CPU) -> None:
         self.dtype, self.device = dtype, device
         self._flat = torch.empty(0, dtype=dtype, device=device)
+        self.places, self.targets = Places(), Places()
 
     def gather(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
         """The flat vector (d,) of a layout's gradients, by parameter number; valid until the next call.
@@ -51,8 +55,23 @@ class FlatBuffer:
         """
         check_device(gradients.values(), self.device)
         view = _view(layout, gradients, self.dtype, self.device)
+        return self._copied(layout, gradients) if view is None else view
+
+    def where_they_are(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Vector:
+        """The same, but gradients that are all there are not copied where kernels read them as they are."""
+        check_device(gradients.values(), self.device)
+        view = _view(layout, gradients, self.dtype, self.device)
         if view is not None:
             return view
+        there = [gradients[param] for param in layout.params if param in gradients]
+        if self.dtype != torch.float32 or not reads_scattered(self.device) or any(g is None for g in there):
+            return self._copied(layout, gradients)
+        given = {i: g.detach().reshape(-1) for i, g in gradients.items() if g is not None}
+        pieces = [_stretch(given[p.param], p) for p in layout.pieces]
+        found = self.places.scattered(layout, pieces, lambda: self._copied(layout, gradients))
+        return self._copied(layout, gradients) if found is None else found
+
+    def _copied(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
         flat = self.room(layout.size)
         given = {i: g.detach().reshape(-1) for i, g in gradients.items() if g is not None}
         places = list(zip(layout.pieces, layout.split(flat), strict=True))
@@ -95,9 +114,20 @@ class Outbox:
         if view is not None:
             _scaled(decode(view), self._scale)
             return
-        flat = decode(self._buffer.room(layout.size) if self._buffer.dtype == torch.float32 else None)
-        _scaled(flat, self._scale)
-        copy([_stretch(self._places[p.param].view(-1), p) for p in layout.pieces], layout.split(flat))
+        pieces = [_stretch(self._places[p.param].view(-1), p) for p in layout.pieces]
+        written = decode(self._room(layout, pieces))
+        if written is not None:
+            copy(pieces, layout.split(_scaled(written, self._scale)))
+
+    def _room(self, layout: Layout, pieces: Sequence[Tensor]) -> Vector | None:
+        """Where a direction is to be written: at once where it belongs, if kernels do that."""
+        if self._buffer.dtype != torch.float32:
+            return None
+        room = partial(self._buffer.room, layout.size)
+        found = None
+        if self._scale == 1 and reads_scattered(self._buffer.device):
+            found = self._buffer.targets.scattered(layout, pieces, room)
+        return room() if found is None else found
 
     def finish(self) -> None:
         """All directions are written."""
@@ -116,7 +146,8 @@ def _stretch(whole: Tensor, piece: Piece) -> Tensor:
     return whole if piece.length == len(whole) else whole[piece.start : piece.start + piece.length]
 
 
-def _scaled(flat: Tensor, scale: float) -> Tensor:
+def _scaled(flat: Tensor | None, scale: float) -> Tensor:
+    assert flat is not None, "only what is scattered is written elsewhere"
     return flat if scale == 1 else flat.mul_(scale)
 
 

@@ -19,6 +19,7 @@ from gradvote.engines.common.numbers import check_seed
 from gradvote.engines.common.vectors import is_plain, joined, rates_of
 from gradvote.layout import Layout, layout_of, unit_of
 from gradvote.ragged import RaggedPlane
+from gradvote.scattered import Scattered, Vector, vector_of
 from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Header, Kind
 
@@ -162,14 +163,14 @@ class Protocol:
         return [self.algorithm.down.init(view) for view in self.layout.views(like)]
 
     def encode(
-        self, flat: Tensor, states: Sequence[State], ctxs: Sequence[Context]
+        self, update: Vector, states: Sequence[State], ctxs: Sequence[Context]
     ) -> tuple[Sequence[Payload], Sequence[State]]:
         """Worker: update (..., d) -> ballots."""
-        if isinstance(ctxs, Contexts) and is_plain(flat):
-            found = self._at_once("encode all", (self.algorithm.up,), states, ctxs, flat)
+        if isinstance(ctxs, Contexts) and is_plain(update):
+            found = self._at_once("encode all", (self.algorithm.up,), states, ctxs, update)
             if found is not None:
                 return self._payloads(found[0], self._planes_of(self.algorithm.up, ctxs.whole)), found[1]
-        views = self.layout.views(flat)
+        views = self.layout.views(vector_of(update))
         pairs = [self.algorithm.encode(x, s, c) for x, s, c in zip(views, states, ctxs, strict=True)]
         return [p for p, _ in pairs], [s for _, s in pairs]
 
@@ -192,12 +193,25 @@ class Protocol:
         self, decision: Sequence[Payload], states: Sequence[State], ctxs: Sequence[Context], out: Tensor | None = None
     ) -> tuple[Tensor, Sequence[State]]:
         """Worker: decision -> direction (..., d), written into `out` where it is given."""
+        direction, new = self.decode_to(decision, states, ctxs, out)
+        assert direction is not None, "only what is scattered is written elsewhere"
+        return direction, new
+
+    def decode_to(
+        self,
+        decision: Sequence[Payload],
+        states: Sequence[State],
+        ctxs: Sequence[Context],
+        out: Vector | None,
+    ) -> tuple[Tensor | None, Sequence[State]]:
+        """The same; None in place of a direction that was written where the coordinates of `out` are scattered."""
         if isinstance(ctxs, Contexts) and isinstance(decision, Payloads):
             home = decision.whole.valid.device
             target = torch.empty(self.layout.size, device=home, dtype=torch.float32) if out is None else out
             given = decision.whole, ctxs.whole.as_server(), target, self.layout.ragged
             if is_plain(target) and shortcut("decode all", (self.algorithm.down.reader,), *given) is not None:
-                return target, states
+                return None if isinstance(target, Scattered) else target, states
+        out = None if out is None else vector_of(out)
         groups = self.layout.groups
         places = [None] * len(groups) if out is None else self.layout.views(out)
         parts = zip(decision, states, ctxs, groups, places, strict=True)

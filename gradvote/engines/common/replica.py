@@ -33,6 +33,7 @@ from gradvote.engines.common.terms import member_terms
 from gradvote.engines.common.training import Training
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian
+from gradvote.scattered import Vector
 from gradvote.staging import CPU
 from gradvote.wire import Kind, WireError
 
@@ -260,8 +261,8 @@ class Replica:
     def _read(self, decision: Sequence[Payload], ctxs: Sequence[Context]) -> bool:
         """Make a decision the gradients; whether anything was decided."""
 
-        def decode(out: Tensor | None) -> Tensor:
-            direction, self.worker = self.protocol.decode(decision, self.worker, ctxs, out)
+        def decode(out: Vector | None) -> Tensor | None:
+            direction, self.worker = self.protocol.decode_to(decision, self.worker, ctxs, out)
             return direction
 
         decided = self.protocol.decided(decision)

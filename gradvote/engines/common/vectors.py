@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gradvote.scattered import Scattered, Vector
 from gradvote.staging import CPU, to_device
 
 
-def is_plain(x: Tensor) -> bool:
+def is_plain(x: Vector) -> bool:
     """Whether numbers are written here as they are made."""
-    return x.dtype == torch.float32 and x.dim() == 1 and x.is_contiguous()
+    return isinstance(x, Scattered) or (x.dtype == torch.float32 and x.dim() == 1 and x.is_contiguous())
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.slices import SLICE, Update
 from gradvote.layout import Layout
+from gradvote.scattered import Vector, vector_of
 
 SMALL = 1 << 21
 """Bytes of gradients below which a bucket waits for the next: an exchange has a price whatever it carries."""
@@ -171,11 +172,11 @@ class HookThread(threading.Thread):
             self._exchange([group], 1.0)
         elif self._max_norm is not None:
             update = self._update([group])
-            step.squares += [squares(own, update(own)) for own in evenly_cut(layout, SLICE)]
+            step.squares += [squares(own, vector_of(update(own))) for own in evenly_cut(layout, SLICE)]
 
     def _exchange(self, groups: Sequence[Joined], shrink: float, released: Mapping[int, Tensor] | None = None) -> None:
         update = self._update(groups, released)
-        shorter: Update = update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
+        shorter: Update = update if shrink == 1 else (lambda layout: shortened(vector_of(update(layout)), shrink))
         self._step.traffic += pipeline.run(self._session.transport, [group.round_ for group in groups], shorter)
 
     def _released(self, groups: Sequence[Joined]) -> dict[int, Tensor]:
@@ -190,9 +191,10 @@ class HookThread(threading.Thread):
         scale = self._step.scale
         wanted = _wanted(groups) if released is None else released
 
-        def update(layout: Layout) -> Tensor:
-            flat = self._buffer.gather(layout, wanted)
-            return flat if scale is None else flat / scale
+        def update(layout: Layout) -> Vector:
+            if scale is None:
+                return self._buffer.where_they_are(layout, wanted)
+            return self._buffer.gather(layout, wanted) / scale
 
         return update
 

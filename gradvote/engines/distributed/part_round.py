@@ -27,6 +27,7 @@ from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.seat import Seat
 from gradvote.engines.distributed.slices import Update, Write
 from gradvote.faults import Faulty
+from gradvote.scattered import vector_of
 from gradvote.staging import CPU, device_of, to_device, to_host
 from gradvote.wire import Kind, WireError
 
@@ -183,7 +184,7 @@ class PartRound:
         faults, ctxs, num = self.round.faults, self._ctxs[0], self.round.num_ranks
         if not faults:
             return update
-        return lambda own: worker_faults.spoiled_gradient(faults, self.part.protocol, update(own), ctxs, num)
+        return lambda own: worker_faults.spoiled_gradient(faults, self.part.protocol, vector_of(update(own)), ctxs, num)
 
     def _through(self, place: Literal["uplink", "downlink"], payloads: Sequence[Payload]) -> Sequence[Payload]:
         return worker_faults.through(self.round.faults, place, payloads, self._ctxs[0], self.round.num_ranks)

@@ -19,6 +19,7 @@ from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.distributed.states import has_state
 from gradvote.layout import Layout
+from gradvote.scattered import Vector
 from gradvote.staging import CPU
 from gradvote.wire import Kind
 
@@ -30,7 +31,7 @@ WHOLE = 1 << 23
 States = list[Sequence[State]]
 """Slice by slice, and in each group by group."""
 Contexts = list[Sequence[Context]]
-Update = Callable[[Layout], Tensor]
+Update = Callable[[Layout], Vector]
 """Gives what is voted on (d_k,) for the layout of a slice; valid until the next call."""
 Write = Callable[[Layout, Decode], None]
 """Takes what gives a slice's direction, and the layout of the slice."""
@@ -92,13 +93,13 @@ class Slices:
             chosen = decision if len(self.protocols) == 1 else [_some(decision[g], (at,)) for g, at in rows]
 
             def decode(
-                out: Tensor | None,
+                out: Vector | None,
                 k: int = k,
                 own: Protocol = own,
                 chosen: Sequence[Payload] = chosen,
                 now: Sequence[Context] = now,
-            ) -> Tensor:
-                direction, states[k] = own.decode(chosen, states[k], now, out)
+            ) -> Tensor | None:
+                direction, states[k] = own.decode_to(chosen, states[k], now, out)
                 return direction
 
             write(own.layout, decode)

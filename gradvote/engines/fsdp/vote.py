@@ -155,17 +155,14 @@ class FSDPVote:
         bound = self._training.max_norm
 
         def update(layout: Layout) -> Tensor:
-            return self._gathered(layout, gradients, scale)
+            flat = self._buffer.gather(layout, gradients)
+            return flat if scale == 1 else flat / scale
 
         if bound is None:
-            return update
+            return update if scale != 1 else (lambda layout: self._buffer.where_they_are(layout, gradients))
         slices = (own for layout in layouts for own in evenly_cut(layout, SLICE))
         shrink = self._shards.factor([squares(own, update(own)) for own in slices], bound, self._session.step)
         return update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
-
-    def _gathered(self, layout: Layout, gradients: Mapping[int, Tensor | None], scale: float) -> Tensor:
-        flat = self._buffer.gather(layout, gradients)
-        return flat if scale == 1 else flat / scale
 
 
 def hook(model: torch.nn.Module, wholes: Sequence[Tensor], vote: FSDPVote) -> None:

@@ -16,22 +16,21 @@ from gradvote.kernels.cuda.tiles import before
 from gradvote.kernels.cuda.units import outside_tile
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Vector
 
 WORDS = 1024
 """Words of 32 bits of a row that one program takes, where it is not told by the kernel for equal rows."""
 
 
-def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Tensor, rows: Ragged) -> None:
+def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Vector, rows: Ragged) -> None:
     """`ragged_reference.ragged_unpack`."""
-    if out.dtype != torch.float32 or not out.is_contiguous():
-        return ragged_reference.ragged_unpack(words, keep, scales, out, rows)
     table, (scale, step) = tables.coordinates(rows, bits.TILE, out.device), tables.each_of(scales)
     kept = words if keep is None else keep
+    target, form = tables.source_of(out, table, rows)
     launch(
-        _unpack, table.programs, out, table.x, _halves(words), _halves(kept), out, scale, step,
-        KEPT=keep is not None, UNIT=table.unit, TILE=bits.TILE, VECTOR=4,
+        _unpack, table.programs, words, table.x, _halves(words), _halves(kept), *target, scale, step,
+        KEPT=keep is not None, TILE=bits.TILE, VECTOR=4, **form,
     )  # fmt: skip
-    return None
 
 
 def ragged_keep_bits(draw: Draw, threshold: int | Tensor, granularity: int, rows: Ragged) -> Tensor:
@@ -138,11 +137,12 @@ def _halves(words: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=("step",))
 def _unpack(
-    table, words, keep, out, scales, step,
-    KEPT: tl.constexpr, UNIT: tl.constexpr, TILE: tl.constexpr, VECTOR: tl.constexpr,
+    table, words, keep, out, where, scales, step,
+    KEPT: tl.constexpr, UNIT: tl.constexpr, SCATTERED: tl.constexpr, TILE: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     unpack_tile(
-        words + 2 * tables.word(table), keep + 2 * tables.word(table), out + tables.offset(table, UNIT),
+        words + 2 * tables.word(table), keep + 2 * tables.word(table),
+        tables.start(out, where, table, UNIT, SCATTERED),
         tables.length(table, UNIT), tables.tile(table), tl.load(scales + tables.row(table) * step),
         KEPT, False, 0, TILE, VECTOR,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradvote.kernels import ragged_reference
 from gradvote.kernels.cuda import tables
+from gradvote.kernels.cuda.averages import NARROW
 from gradvote.kernels.cuda.feedback import DRAIN, PARTS, SUMMED, TILES, advance_tile, drain_tile
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.ragged_signs import repair
@@ -20,13 +21,14 @@ from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.kernels.reference import TILE
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Vector, vector_of
 from gradvote.staging import to_device
 
 _KINDS = {None: 0, False: 1, True: 2}
 
 
 def ragged_feedback_step(
-    x: Tensor,
+    x: Vector,
     memory: Tensor,
     ratio: Tensor,
     inertia: Inertia | None,
@@ -37,9 +39,10 @@ def ragged_feedback_step(
 ) -> Feedback:
     """`ragged_reference.ragged_feedback_step`."""
     old = [memory] if inertia is None else [memory, inertia.momentum]
-    rule = tables.zeros_of(zeros, rows, x)
-    if rule is None or any(t.dtype != torch.float32 for t in (x, *old)):
-        return ragged_reference.ragged_feedback_step(x, memory, ratio, inertia, keep, zeros, scale, rows)
+    table = tables.coordinates(rows, SUMMED * TILES[scale is None], x.device, "sums")
+    rule = tables.zeros_of(zeros, rows, table.x)
+    if rule is None or x.dtype not in NARROW or any(t.dtype != torch.float32 for t in old):
+        return ragged_reference.ragged_feedback_step(vector_of(x), memory, ratio, inertia, keep, zeros, scale, rows)
     summed, device = scale is None, x.device
     bits = torch.empty(int(rows.words[-1]), dtype=torch.int64, device=device)
     new = [torch.empty_like(t) for t in old]
@@ -47,22 +50,22 @@ def ragged_feedback_step(
     sums = torch.empty(int(rows.starts(TILE)[-1]) if summed else 0, dtype=torch.float32, device=device)
     counts = torch.zeros(rows.num_rows if summed else 0, dtype=torch.int32, device=device)
     marks = bits if keep is None else keep
-    table = tables.coordinates(rows, SUMMED * TILES[summed], device, "sums")
+    source, form = tables.source_of(x, table, rows)
     launch(
-        _advance, table.programs, x, table.x, x, old[0], old[-1], new[0], new[-1], bits.view(torch.int32), valid, moved,
-        sums, counts, marks.view(torch.int32), *tables.each_of(ratio.float()),
+        _advance, table.programs, bits, table.x, *source, old[0], old[-1], new[0], new[-1], bits.view(torch.int32),
+        valid, moved, sums, counts, marks.view(torch.int32), *tables.each_of(ratio.float()),
         *tables.each_of(ratio if scale is None else scale.float()), 0.0 if inertia is None else float(inertia.mu),
         *rule[1],
-        UNIT=table.unit, SIZE=SUMMED, TILES=TILES[summed], PARTS=PARTS[summed],
+        SIZE=SUMMED, TILES=TILES[summed], PARTS=PARTS[summed],
         KIND=_KINDS[None if inertia is None else inertia.nesterov], ZEROS=rule[0], MASKED=keep is not None,
-        SUMMED=summed,
+        SUMMED=summed, **form,
     )  # fmt: skip
     if scale is None:
         found = _folded(sums, counts, rows, keep is not None)
         table = tables.coordinates(rows, DRAIN, device)
         launch(
-            _drain, table.programs, x, table.x, memory, new[0], bits.view(torch.int32), marks.view(torch.int32), found,
-            valid, UNIT=table.unit, TILE=DRAIN, MASKED=keep is not None,
+            _drain, table.programs, bits, table.x, memory, new[0], bits.view(torch.int32), marks.view(torch.int32),
+            found, valid, UNIT=table.unit, TILE=DRAIN, MASKED=keep is not None,
         )  # fmt: skip
         valid = valid & found.isfinite()
     else:
@@ -73,16 +76,17 @@ def ragged_feedback_step(
     return Feedback(bits, valid, found, new[0], None if inertia is None else new[1])
 
 
-def ragged_mean_abs(x: Tensor, keep: Tensor | None, rows: Ragged) -> Tensor:
+def ragged_mean_abs(x: Vector, keep: Tensor | None, rows: Ragged) -> Tensor:
     """`ragged_reference.ragged_mean_abs`."""
     if x.dtype != torch.float32:
-        return ragged_reference.ragged_mean_abs(x, keep, rows)
+        return ragged_reference.ragged_mean_abs(vector_of(x), keep, rows)
     table = tables.coordinates(rows, TILE, x.device, "sums")
     sums = torch.empty(table.programs, dtype=torch.float32, device=x.device)
     counts = torch.zeros(rows.num_rows, dtype=torch.int32, device=x.device)
     marks = sums if keep is None else keep
+    source, form = tables.source_of(x, table, rows)
     launch(
-        _sum, table.programs, x, table.x, x, marks, sums, counts, UNIT=table.unit, SIZE=TILE, MASKED=keep is not None
+        _sum, table.programs, sums, table.x, *source, marks, sums, counts, SIZE=TILE, MASKED=keep is not None, **form
     )
     return _folded(sums, counts, rows, keep is not None)
 
@@ -98,9 +102,9 @@ def _folded(sums: Tensor, counts: Tensor, rows: Ragged, masked: bool) -> Tensor:
 
 @triton.jit(do_not_specialize=("low", "high", "ratio_step", "scale_step"))
 def _advance(
-    table, x, memory, momentum, new_memory, new_momentum, bits, valid, moved, sums, counts, marks,
+    table, x, where, memory, momentum, new_memory, new_momentum, bits, valid, moved, sums, counts, marks,
     ratios, ratio_step, scales, scale_step, mu, low, high, block, sender,
-    UNIT: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, PARTS: tl.constexpr,
+    UNIT: tl.constexpr, SCATTERED: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, PARTS: tl.constexpr,
     KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr, SUMMED: tl.constexpr,
 ):  # fmt: skip
     n, row, place = tables.length(table, UNIT), tables.row(table), tables.offset(table, UNIT)
@@ -108,9 +112,9 @@ def _advance(
     if not SUMMED:
         scale = tl.load(scales + row * scale_step)
     advance_tile(
-        x + place, memory + place, momentum + place, new_memory + place, new_momentum + place,
-        bits + 2 * tables.word(table), valid + row, moved + row, sums + tables.third(table), counts + row,
-        marks + 2 * tables.word(table),
+        tables.start(x, where, table, UNIT, SCATTERED), memory + place, momentum + place, new_memory + place,
+        new_momentum + place, bits + 2 * tables.word(table), valid + row, moved + row, sums + tables.third(table),
+        counts + row, marks + 2 * tables.word(table),
         tl.load(ratios + row * ratio_step), scale, mu, n, tables.halves_of(n), tl.cdiv(n, SIZE), tables.tile(table),
         low, high, block + row, sender, SIZE, TILES, PARTS, KIND, ZEROS, MASKED, SUMMED,
     )  # fmt: skip
@@ -129,13 +133,16 @@ def _drain(
 
 
 @triton.jit
-def _sum(table, x, marks, sums, counts, UNIT: tl.constexpr, SIZE: tl.constexpr, MASKED: tl.constexpr):
+def _sum(
+    table, x, where, marks, sums, counts,
+    UNIT: tl.constexpr, SCATTERED: tl.constexpr, SIZE: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
     one = tl.arange(0, 1)
-    zero, place = one[:, None].to(tl.int64), tables.offset(table, UNIT)
+    zero, start = one[:, None].to(tl.int64), tables.start(x, where, table, UNIT, SCATTERED)
     words = marks + tables.word(table) + zero
     tile = tables.tile(table) + one
     sum_tiles(
-        x + place + zero, words, sums + tables.third(table) + tile, counts + tables.row(table) + one,
+        start + zero, words, sums + tables.third(table) + tile, counts + tables.row(table) + one,
         tables.length(table, 1), tile, one == 0, SIZE, 1, True, MASKED,
     )  # fmt: skip
 

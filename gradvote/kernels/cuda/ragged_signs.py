@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradvote.kernels import ragged_reference
 from gradvote.kernels.cuda import averages, noisy_signs, philox, tables, units
-from gradvote.kernels.cuda.averages import average_tile, repair_tile
+from gradvote.kernels.cuda.averages import NARROW, average_tile, repair_tile
 from gradvote.kernels.cuda.formulas import kind_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.noisy_signs import noisy_tile
@@ -16,35 +16,39 @@ from gradvote.kernels.cuda.tiles import before, is_finite, load, packed, special
 from gradvote.kernels.cuda.units import mark_zeros_tile, whole_tile
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Vector, vector_of
 
 TILE = 2048
 """Coordinates of a row that one program takes: its units of 64 fill one word of 32 bits."""
 _ZEROS = ("zero_low", "zero_high")
 
 
-def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
+def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
     """`ragged_reference.ragged_signs`."""
-    rule = tables.zeros_of(zeros, rows, x)
-    if rule is None or x.dtype != torch.float32:
-        return ragged_reference.ragged_signs(x, zeros, still, rows)
+    table = tables.coordinates(rows, TILE, x.device)
+    rule = tables.zeros_of(zeros, rows, table.x)
+    if rule is None or x.dtype not in NARROW:
+        return ragged_reference.ragged_signs(vector_of(x), zeros, still, rows)
     out = _words(x, int(rows.words[-1]))
     valid = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
     marks = _words(x, int(rows.unit_words[-1])) if still else None
-    table = tables.coordinates(rows, TILE, x.device)
+    source, form = tables.source_of(x, table, rows)
+    halves = out.view(torch.int32)
     launch(
-        _signs, table.programs, x, table.x, x, out.view(torch.int32), out if marks is None else marks.view(torch.int32),
-        valid, *rule[1], UNIT=table.unit, TILE=TILE, ZEROS=rule[0], STILL=still,
+        _signs, table.programs, out, table.x, *source, halves, halves if marks is None else marks.view(torch.int32),
+        valid, *rule[1], TILE=TILE, ZEROS=rule[0], STILL=still, **form,
     )  # fmt: skip
     if marks is not None and not rows.are_words.all():
         mark_others(x, marks, rows)
     return out, valid, marks
 
 
-def mark_others(x: Tensor, marks: Tensor, rows: Ragged) -> None:
+def mark_others(x: Vector, marks: Tensor, rows: Ragged) -> None:
     """Mark the units of zeros that are no words, in words (U,)."""
     zero = _words(x, int(rows.words[-1]))
     table = tables.others(tables.coordinates, rows, units.TILE, x.device)
-    launch(_zero_marks, table.programs, x, table.x, x, zero.view(torch.int32), UNIT=table.unit, TILE=units.TILE)
+    source, form = tables.source_of(x, table, rows)
+    launch(_zero_marks, table.programs, zero, table.x, *source, zero.view(torch.int32), TILE=units.TILE, **form)
     whole_units(zero, marks, tables.others(tables.units, rows, units.TILE, x.device))
 
 
@@ -55,34 +59,36 @@ def whole_units(words: Tensor, marks: Tensor, table: tables.Table) -> None:
 
 
 def ragged_noisy_signs(
-    x: Tensor, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
+    x: Vector, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
 ) -> tuple[Tensor, Tensor]:
     """`ragged_reference.ragged_noisy_signs`."""
-    kind, rule, position = kind_of(distribution), tables.zeros_of(zeros, rows, x), tables.position_of(draw, rows)
-    if rule is None or position is None or x.dtype != torch.float32:
-        return ragged_reference.ragged_noisy_signs(x, std, draw, distribution, zeros, rows)
+    table = tables.coordinates(rows, 64 * noisy_signs.TILES * noisy_signs.PARTS, x.device)
+    kind, rule, position = kind_of(distribution), tables.zeros_of(zeros, rows, table.x), tables.position_of(draw, rows)
+    if rule is None or position is None or x.dtype not in NARROW:
+        return ragged_reference.ragged_noisy_signs(vector_of(x), std, draw, distribution, zeros, rows)
     out = _words(x, int(rows.words[-1]))
     valid = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
-    scale = number_of(std, valid.shape, x)
-    table = tables.coordinates(rows, 64 * noisy_signs.TILES * noisy_signs.PARTS, x.device)
+    scale = number_of(std, valid.shape, table.x)
+    source, form = tables.source_of(x, table, rows)
     launch(
-        _noisy, table.programs, x, table.x, x, out.view(torch.int32), valid, scale.x, scale.inner_stride, scale.plain,
-        *position, *rule[1], GIVEN=isinstance(std, Tensor), KIND=kind, ZEROS=rule[0], UNIT=table.unit,
-        TILES=noisy_signs.TILES, PARTS=noisy_signs.PARTS, num_warps=1,
+        _noisy, table.programs, out, table.x, *source, out.view(torch.int32), valid, scale.x, scale.inner_stride,
+        scale.plain, *position, *rule[1], GIVEN=isinstance(std, Tensor), KIND=kind, ZEROS=rule[0],
+        TILES=noisy_signs.TILES, PARTS=noisy_signs.PARTS, num_warps=1, **form,
     )  # fmt: skip
     return out, valid
 
 
-def ragged_average(old: Tensor, beta: float, x: Tensor, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
+def ragged_average(old: Tensor, beta: float, x: Vector, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
     """`ragged_reference.ragged_average`."""
-    if x.dtype != torch.float32 or old.dtype != torch.float32:
-        return ragged_reference.ragged_average(old, beta, x, gain, rows)
+    if x.dtype not in NARROW or old.dtype != torch.float32:
+        return ragged_reference.ragged_average(old, beta, vector_of(x), gain, rows)
     new, kept = torch.empty_like(old), torch.empty_like(old)
     whole = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
     table = tables.coordinates(rows, averages.TILE, x.device)
+    source, form = tables.source_of(x, table, rows)
     launch(
-        _average, table.programs, x, table.x, old, x, new, kept, whole, float(beta), float(gain),
-        UNIT=table.unit, TILE=averages.TILE,
+        _average, table.programs, old, table.x, old, *source, new, kept, whole, float(beta), float(gain),
+        TILE=averages.TILE, **form,
     )  # fmt: skip
     repair(old, kept, whole, rows)
     return new, kept
@@ -94,19 +100,19 @@ def repair(old: Tensor, new: Tensor, whole: Tensor, rows: Ragged) -> None:
     launch(_repair, table.programs, new, table.x, old, new, whole, UNIT=table.unit, TILE=averages.REPAIR)
 
 
-def _words(like: Tensor, number: int) -> Tensor:
+def _words(like: Vector, number: int) -> Tensor:
     return torch.empty(number, dtype=torch.int64, device=like.device)
 
 
 @triton.jit(do_not_specialize=("low", "high"))
 def _signs(
-    table, x, out, marks, valid, low, high, block, sender,
-    UNIT: tl.constexpr, TILE: tl.constexpr, ZEROS: tl.constexpr, STILL: tl.constexpr,
+    table, x, where, out, marks, valid, low, high, block, sender,
+    UNIT: tl.constexpr, SCATTERED: tl.constexpr, TILE: tl.constexpr, ZEROS: tl.constexpr, STILL: tl.constexpr,
 ):  # fmt: skip
     """Signs, and marks of the units that are words, in one pass: most tiles have no zero at all."""
     n, tile, row = tables.length(table, UNIT), tables.tile(table), tables.row(table)
     j, place = tile * TILE + tl.arange(0, TILE), tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    values = load(x + tables.offset(table, UNIT), j, n)
+    values = load(tables.start(x, where, table, UNIT, SCATTERED), j, n)
     result, units_of_zeros = packed(values > 0, TILE), tile * 0
     if tl.max(special(values).to(tl.int32)) > 0:
         if tl.min(is_finite(values).to(tl.int32)) == 0:
@@ -131,9 +137,9 @@ def _signs(
 
 
 @triton.jit
-def _zero_marks(table, x, out, UNIT: tl.constexpr, TILE: tl.constexpr):
+def _zero_marks(table, x, where, out, UNIT: tl.constexpr, SCATTERED: tl.constexpr, TILE: tl.constexpr):
     n = tables.length(table, UNIT)
-    start = x + tables.offset(table, UNIT)
+    start = tables.start(x, where, table, UNIT, SCATTERED)
     mark_zeros_tile(start, out + 2 * tables.word(table), n, tables.halves_of(n), tables.tile(table), TILE)
 
 
@@ -149,26 +155,31 @@ def _whole(table, words, marks, TILE: tl.constexpr):
 
 @triton.jit(do_not_specialize=("low", "high", *_ZEROS))
 def _noisy(
-    table, x, out, valid, std, std_step, plain, low, high, block, sender, zero_low, zero_high, zero_block, zero_sender,
-    GIVEN: tl.constexpr, KIND: tl.constexpr, ZEROS: tl.constexpr, UNIT: tl.constexpr,
+    table, x, where, out, valid, std, std_step, plain, low, high, block, sender,
+    zero_low, zero_high, zero_block, zero_sender,
+    GIVEN: tl.constexpr, KIND: tl.constexpr, ZEROS: tl.constexpr, UNIT: tl.constexpr, SCATTERED: tl.constexpr,
     TILES: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     n, row = tables.length(table, UNIT), tables.row(table)
     if GIVEN:
         plain = tl.load(std + row * std_step).to(tl.float32)
     noisy_tile(
-        x + tables.offset(table, UNIT), out + 2 * tables.word(table), valid + row, n, tables.halves_of(n),
-        tables.tile(table), plain * tl.full((), 1.0, tl.float32), low, high, tl.load(block + row), tl.load(sender),
-        zero_low, zero_high, zero_block + row, zero_sender, KIND, ZEROS, TILES, PARTS,
+        tables.start(x, where, table, UNIT, SCATTERED), out + 2 * tables.word(table), valid + row, n,
+        tables.halves_of(n), tables.tile(table), plain * tl.full((), 1.0, tl.float32), low, high,
+        tl.load(block + row), tl.load(sender), zero_low, zero_high, zero_block + row, zero_sender,
+        KIND, ZEROS, TILES, PARTS,
     )  # fmt: skip
 
 
 @triton.jit
-def _average(table, old, x, new, kept, whole, beta, gain, UNIT: tl.constexpr, TILE: tl.constexpr):
+def _average(
+    table, old, x, where, new, kept, whole, beta, gain,
+    UNIT: tl.constexpr, SCATTERED: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
     place = tables.offset(table, UNIT)
     average_tile(
-        old + place, x + place, new + place, kept + place, whole + tables.row(table), beta, gain,
-        tables.length(table, UNIT), tables.tile(table), TILE,
+        old + place, tables.start(x, where, table, UNIT, SCATTERED), new + place, kept + place,
+        whole + tables.row(table), beta, gain, tables.length(table, UNIT), tables.tile(table), TILE,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from gradvote.kernels.cuda.launch import halves
 from gradvote.kernels.cuda.rows import VECTOR
 from gradvote.ragged import Numbers, Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Scattered, Vector
 from gradvote.staging import to_device
 
 ROW, TILE, LENGTH, OFFSET, WORD, THIRD, UNIT_LENGTH, PHASE = (tl.constexpr(i) for i in range(8))
@@ -73,6 +74,20 @@ def others(table: Callable[..., Table], rows: Ragged, tile: int, device: torch.d
         return Table(lines, len(lines), whole.unit)
 
     return rows.kept((table.__name__, "others", tile, device), made)
+
+
+class Source(NamedTuple):
+    """Coordinates as arguments of a kernel: where addresses are counted from, and those of rows that are scattered."""
+
+    x: Tensor
+    where: Tensor
+
+
+def source_of(x: Vector, table: Table, rows: Ragged) -> tuple[Source, dict[str, int]]:
+    """Coordinates (d,) of rows, and a kernel's UNIT and SCATTERED for them."""
+    if not isinstance(x, Scattered):
+        return Source(x, table.x), {"UNIT": table.unit, "SCATTERED": False}
+    return Source(x.base, x.where), {"UNIT": min(table.unit, x.unit(rows, VECTOR)), "SCATTERED": True}
 
 
 def position_of(draw: Draw, rows: Ragged) -> Position | None:
@@ -143,6 +158,16 @@ def length(table, UNIT: tl.constexpr):
 def offset(table, UNIT: tl.constexpr):
     """Where the row's coordinates begin, in a form that shows that it is a multiple of UNIT."""
     return entry(table, OFFSET) // UNIT * UNIT
+
+
+@triton.jit
+def start(x, where, table, UNIT: tl.constexpr, SCATTERED: tl.constexpr):
+    """The address of the row's first coordinate in x, or where it stands if the rows are scattered."""
+    if SCATTERED:
+        place = tl.load(where + row(table)) // UNIT * UNIT
+    else:
+        place = offset(table, UNIT)
+    return x + place
 
 
 @triton.jit
