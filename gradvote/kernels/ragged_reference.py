@@ -27,7 +27,7 @@ def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tu
         if still:
             found.append(units_reference.still_pack_signs(own, g.of(zeros), g.units))
         else:
-            found.append((*reference.checked_pack_signs(own, g.of(zeros)), torch.zeros(1, device=x.device, dtype=torch.int64)))
+            found.append((*reference.checked_pack_signs(own, g.of(zeros)), own))
     words, valid, flags = zip(*found, strict=True)
     return _flat(words), torch.cat(valid), _flat(flags) if still else None
 
