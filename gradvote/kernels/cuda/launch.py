@@ -1,4 +1,4 @@
-"""How a kernel is started: without fused multiply-adds, on the device of its tensors."""
+"""How a kernel is started: with no multiply-adds fused that are not asked for, on the device of its tensors."""
 
 from contextlib import nullcontext
 from typing import Any
