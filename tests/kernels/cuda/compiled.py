@@ -44,14 +44,21 @@ class Compiler:
         """How many fused instructions the kernel's text asks for; the compiler is to add none."""
 
     def __call__(
-        self, kernel: Any, programs: int, like: Tensor, *args: Any, num_warps: int = 4, **constants: Any
+        self,
+        kernel: Any,
+        programs: int,
+        like: Tensor,
+        *args: Any,
+        num_warps: int = 4,
+        maxnreg: int | None = None,
+        **constants: Any,
     ) -> None:
         types = dict(zip(kernel.arg_names, map(_type, args), strict=False)) | dict.fromkeys(constants, "constexpr")
         key = (kernel.__name__, repr((types, constants)))
         if key in self.ptx or not programs:
             return
         source = ASTSource(kernel, types, constants)
-        options = {"enable_fp_fusion": False, "num_warps": num_warps}
+        options = {"enable_fp_fusion": False, "num_warps": num_warps, "maxnreg": maxnreg}
         made = triton.compile(source, target=TARGET, options=options).asm
         self.ptx[key] = made["ptx"]
         asked = ASKED.findall(made["llir"]) if kernel.fn.__module__ in MAY_ASK else ()
