@@ -41,6 +41,12 @@ def signs(p, inside, place, low, high, block, sender, ZEROS: tl.constexpr):
 
 
 @triton.jit
+def coordinates(words):
+    """The coordinates (T, W, 32) of words (T, W)."""
+    return words[:, :, None] * 32 + tl.arange(0, 32)[None, None, :]
+
+
+@triton.jit
 def packed_lanes(marked):
     """Flags (T, W, 32) as words (T, W)."""
     return tl.sum(marked.to(tl.int32) << tl.arange(0, 32)[None, None, :], axis=2)

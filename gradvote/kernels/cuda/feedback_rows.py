@@ -12,11 +12,11 @@ from torch import Tensor
 from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.columns import strides_of, unit_of
-from gradvote.kernels.cuda.feedback_parts import DRAWN, advanced, flags, kind_of, sent, signs
+from gradvote.kernels.cuda.feedback_parts import DRAWN, advanced, coordinates, flags, kind_of, packed_lanes, sent
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows, rows_of, values_of
 from gradvote.kernels.cuda.tiles import appended, divided, drawn, is_finite, load, row_start, value_start
-from gradvote.kernels.cuda.trees import fold, near
+from gradvote.kernels.cuda.trees import fold
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
 
@@ -26,8 +26,8 @@ SIZE = 1024
 """Coordinates of a tile whose |p| are summed."""
 SHARE = 32
 """Coordinates of a row that one thread takes."""
-REGISTERS = 64
-"""Registers that a thread may use where many threads hold a row, so that two programs run at a time."""
+REGISTERS: int | None = None
+"""Registers that a thread may use where many threads hold a row."""
 
 
 def step_rows(
@@ -88,58 +88,93 @@ def step_row(
     KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """The row at x of n ≤ SIZE·TILES coordinates, TILES = 2^LEVELS; all that is not of every coordinate is its own."""
-    WORDS: tl.constexpr = SIZE // 8 // 32
-    tile, lanes = tl.arange(0, TILES)[:, None] * (SIZE // 32), tl.arange(0, 32)[None, None, :]
-    ps, words, magnitudes = (), (), ()
-    greatest = tl.zeros((TILES, WORDS, 32), tl.float32)
-    fastest, number = greatest, greatest.to(tl.int32)
-    for k in tl.static_range(8):
-        place = tile + k * WORDS + tl.arange(0, WORDS)[None, :]
-        j = place[:, :, None] * 32 + lanes
+    tile = tl.arange(0, TILES)[:, None] * (SIZE // 32)
+    ps, first, second, third = (), 0.0, 0.0, 0.0
+    greatest = tl.zeros((TILES, SIZE // 256, 32), tl.float32)
+    fastest, zero, number = greatest, greatest > 0, greatest.to(tl.int32)
+    ahead = _loaded(x, memory, momentum, _place(tile, 0, SIZE), n, KIND)
+    for i in tl.static_range(8):
+        own, place = ahead, _place(tile, i, SIZE)
+        if i < 7:  # before what is stored below, which might be the same memory to a compiler
+            ahead = _loaded(x, memory, momentum, _place(tile, i + 1, SIZE), n, KIND)
+        j = coordinates(place)
         inside = j < n
-        before, moving = load(memory, j, n), 0.0
-        if KIND > 0:
-            moving = load(momentum, j, n)
-        p, m = advanced(load(x, j, n), before, moving, ratio, mu, KIND)
+        p, m = advanced(own[0], own[1], own[2], ratio, mu, KIND)
         if KIND > 0:
             tl.store(new_momentum + j, m, mask=inside)
             fastest = _greater(fastest, tl.where(inside, m, 0.0))
         p = tl.where(inside, p, 0.0)
-        word = signs(p, inside, place, low, high, block, sender, ZEROS)
-        tl.store(bits + place, word, mask=place < halves)
-        greatest = _greater(greatest, p)
+        greatest, zero = _greater(greatest, p), zero | (inside & (p == 0))
+        ps, size = appended(ps, p), tl.abs(p)
         if MASKED:
             marked = inside & flags(tl.load(marks + place, mask=place < halves, other=0))
-            magnitudes = appended(magnitudes, tl.where(marked, tl.abs(p), 0.0))
-            number += marked.to(tl.int32)
+            size, number = tl.where(marked, size, 0.0), number + marked.to(tl.int32)
+        if i % 2 == 0:  # in the order of `trees.near`, with no more numbers kept than it takes
+            first = size
+        elif i % 4 == 1:
+            second = first + size
+        elif i == 3:
+            third = second + (first + size)
         else:
-            magnitudes = appended(magnitudes, tl.abs(p))
-        ps, words = appended(ps, p), appended(words, word)
-    sums = fold(tl.reshape(near(magnitudes), (TILES, SIZE // 8)), TILES, SIZE // 8, 7, True)
+            third += second + (first + size)
+    sums = fold(tl.reshape(third, (TILES, SIZE // 8)), TILES, SIZE // 8, 7, True)
     count = n
     if MASKED:
         count = tl.sum(number)
     total = fold(tl.reshape(sums, (1, TILES)), 1, TILES, LEVELS, True)
     scale = tl.sum(divided(total, tl.zeros_like(total) + tl.maximum(count, 1).to(tl.float32)))
-    fine = (tl.min(is_finite(greatest).to(tl.int32)) == 1) & is_finite(scale)
+    fine, zeros = (tl.min(is_finite(greatest).to(tl.int32)) == 1) & is_finite(scale), tl.max(zero.to(tl.int32)) > 0
     tl.store(scales, scale)
     tl.store(valid, fine)
-    for k in tl.static_range(8):
-        place = tile + k * WORDS + tl.arange(0, WORDS)[None, :]
-        j = place[:, :, None] * 32 + lanes
-        kept = j < n
+    for i in tl.static_range(8):
+        place = _place(tile, i, SIZE)
+        j = coordinates(place)
+        p, positive = ps[i], ps[i] > 0
+        word = packed_lanes(positive)
+        if ZEROS > 0:
+            if zeros:
+                word |= _zero_bits(p, j < n, place, low, high, block, sender, ZEROS)
+                positive = flags(word)
+        tl.store(bits + place, word, mask=place < halves)
+        kept = positive
         if MASKED:
             kept = flags(tl.load(marks + place, mask=place < halves, other=0))
-        left = sent(ps[k], flags(words[k]), kept, scale, MASKED)
+        left = sent(p, positive, kept, scale, MASKED)
         if not fine:
             left = load(memory, j, n)
         tl.store(new_memory + j, left, mask=j < n)
     if KIND > 0:
         if tl.min(is_finite(fastest).to(tl.int32)) == 0:
-            tl.debug_barrier()  # what was stored above is overwritten
-            for k in tl.static_range(8):
-                j = (tile + k * WORDS + tl.arange(0, WORDS)[None, :])[:, :, None] * 32 + lanes
+            tl.debug_barrier()  # others may have stored what is overwritten
+            for i in tl.static_range(8):
+                j = coordinates(_place(tile, i, SIZE))
                 tl.store(new_momentum + j, load(momentum, j, n), mask=j < n)
+
+
+@triton.jit
+def _place(tile, i, SIZE: tl.constexpr):
+    """Words (TILES, W) of the i-th of eight parts in the order in which a fold adds them: 0, 4, 2, 6, 1, 5, 3, 7."""
+    part = i % 2 * 4 + i // 2 % 2 * 2 + i // 4
+    return tile + part * (SIZE // 256) + tl.arange(0, SIZE // 256)[None, :]
+
+
+@triton.jit
+def _loaded(x, memory, momentum, place, n, KIND: tl.constexpr):
+    """x, the memory, and the momentum if there is any, at the coordinates of words."""
+    j = coordinates(place)
+    own, before, moving = load(x, j, n), load(memory, j, n), 0.0
+    if KIND > 0:
+        moving = load(momentum, j, n)
+    return own, before, moving
+
+
+@triton.jit
+def _zero_bits(p, inside, place, low, high, block, sender, ZEROS: tl.constexpr):
+    """The bits of zeros in words."""
+    word = packed_lanes(inside & (p == 0))
+    if ZEROS == 2:
+        word &= philox.word(place, tl.load(block), tl.load(sender), low, high)
+    return word
 
 
 @triton.jit
