@@ -3,10 +3,11 @@
 A map. What the table in `gradvote.kernels` names: `signs`, `bits`, `units`, `noisy` and `noisy_signs`, `draws`,
 `compaction`, `kept`, `vote`, `order`, `trees`, `averages`, `feedback`.
 
-What these are made of: `launch` starts every kernel, without fused multiply-adds; `rows` and `columns` say where the
-rows of one tensor and of M workers are; `tiles` loads and packs parts of them; `philox` draws the words of a stream;
-`formulas` are the quantiles, `settled` a bound that spares most of one; `traced` writes straight-line Triton from
-formulas and networks that stand elsewhere.
+What these are made of: `launch` starts every kernel, which fuses nothing; `rows` and `columns` say where the rows of
+one tensor and of M workers are; `tiles` loads and packs parts of them; `philox` draws the words of a stream; `formulas`
+are the quantiles, `settled` a bound that spares most of one (and fuses); `feedback_rows` holds short rows whole, and
+`feedback_parts` is what it has in common with `feedback`; `traced` writes straight-line Triton from formulas and
+networks that stand elsewhere.
 
 Triton comes with CUDA builds of PyTorch. Its interpreter (TRITON_INTERPRET=1) runs these kernels on CPU tensors, which
 is how they are tested without a card.

@@ -1,8 +1,8 @@
 """Momentum, error memory and signs in one pass: `feedback_reference.feedback_step` on a CUDA device.
 
 With a given scale, every coordinate is read once and written once, and blocks that turn out not to be finite are
-repaired (see `averages`). Where the scale is the mean of |p|, the first pass leaves p in the new memory and the sums of
-its tiles, and a second takes away what is sent.
+repaired (see `averages`). Where the scale is the mean of |p|, short rows are held whole (`feedback_rows`); of long ones
+a first pass leaves p in the new memory and the sums of its tiles, and a second takes away what is sent.
 """
 
 import torch
@@ -11,9 +11,10 @@ import triton.language as tl
 from torch import Tensor
 
 from gradvote.kernels import feedback_reference, reference
-from gradvote.kernels.cuda import philox
-from gradvote.kernels.cuda.averages import NARROW, bounded, repair
+from gradvote.kernels.cuda import feedback_rows, philox
+from gradvote.kernels.cuda.averages import NARROW, repair
 from gradvote.kernels.cuda.columns import strides_of, unit_of
+from gradvote.kernels.cuda.feedback_parts import DRAWN, advanced, flags, kind_of, sent, signs
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows, rows_of, values_of
 from gradvote.kernels.cuda.tiles import appended, drawn, is_finite, load, row_start, value_start
@@ -29,8 +30,6 @@ PARTS = 1, 8
 """Parts in which it takes them, so that the first folds are of a thread's own numbers."""
 DRAIN = 2048
 """Coordinates of a row that one program of the second pass takes."""
-_PLAIN, _HEAVY_BALL, _NESTEROV = 0, 1, 2
-_DRAWN = 2
 
 
 def feedback_step(
@@ -47,10 +46,13 @@ def feedback_step(
     if x.dtype not in NARROW or any(t.dtype != torch.float32 or t.shape != x.shape for t in state):
         return feedback_reference.feedback_step(x, memory, ratio, inertia, keep, zeros, scale)
     lead, width = x.shape[:-1], reference.num_words(x.shape[-1])
+    old = [rows_of(t) for t in state]
+    if scale is None and x.shape[-1] <= feedback_rows.LONGEST:
+        masks = old[0] if keep is None else rows_of(keep.to(torch.int64), lead)
+        return feedback_rows.step_rows(x, old, ratio, inertia, masks, zeros, keep is not None)
     bits = torch.empty((*lead, width), dtype=torch.int64, device=x.device)
     new = [torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in state]
     valid, moved = torch.ones((2, *lead), dtype=torch.bool, device=x.device)
-    old = [rows_of(t) for t in state]
     masks = rows_of(bits if keep is None else keep.to(torch.int64), lead)
     sums, counts = _advance(x, old, new, inertia, (bits, valid, moved), ratio, masks, zeros, scale, keep is not None)
     if scale is None:
@@ -83,7 +85,6 @@ def _advance(
     counts = torch.zeros(lead if summed else 0, dtype=torch.int32, device=x.device)
     scales = values_of(ratio if scale is None else scale.float(), lead)
     draw = philox.place_of(zeros, lead) if isinstance(zeros, Draw) else (0, 0, bits, 0, 0, bits, 0, 0)
-    kind = _PLAIN if inertia is None else _NESTEROV if inertia.nesterov else _HEAVY_BALL
     unit = unit_of(rows, *old)
     launch(
         _advance_rows, rows.number * portions(rows.n, SUMMED * TILES[summed]), x,
@@ -91,39 +92,10 @@ def _advance(
         masks.x.view(torch.int32), *values_of(ratio.float(), lead), *scales,
         0.0 if inertia is None else float(inertia.mu), rows.n, bits.shape[-1], tiles, rows.inner,
         *strides_of(rows, unit), *strides_of(old[0], unit), *strides_of(old[-1], unit), *strides_of(masks, 1), *draw,
-        UNIT=unit, SIZE=SUMMED, TILES=TILES[summed], PARTS=PARTS[summed], KIND=kind,
-        ZEROS=_DRAWN if isinstance(zeros, Draw) else int(zeros), MASKED=masked, SUMMED=summed,
+        UNIT=unit, SIZE=SUMMED, TILES=TILES[summed], PARTS=PARTS[summed], KIND=kind_of(inertia),
+        ZEROS=DRAWN if isinstance(zeros, Draw) else int(zeros), MASKED=masked, SUMMED=summed,
     )  # fmt: skip
     return sums, counts
-
-
-@triton.jit
-def _packed(flags):
-    """Flags (T, W, 32) as words (T, W)."""
-    return tl.sum(flags.to(tl.int32) << tl.arange(0, 32)[None, None, :], axis=2)
-
-
-@triton.jit
-def _flags(words):
-    """Words (T, W) as flags (T, W, 32)."""
-    return ((words[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1) != 0
-
-
-@triton.jit
-def _drawn_bits(zero, place, low, high, block, sender):
-    """The draw's bits of the marked coordinates of words; made only if there are any."""
-    if tl.max((zero != 0).to(tl.int32)) > 0:
-        zero &= philox.word(place, tl.load(block), tl.load(sender), low, high)
-    return zero
-
-
-@triton.jit
-def _sent(p, positive, kept, scale, MASKED: tl.constexpr):
-    """p without what is sent."""
-    sent = tl.where(positive, scale, -scale)
-    if MASKED:
-        sent = tl.where(kept, sent, 0.0)
-    return p - sent
 
 
 @triton.jit(
@@ -178,34 +150,31 @@ def advance_tile(
         place = tile[:, None] * (SIZE // 32) + k * WORDS + tl.arange(0, WORDS)[None, :]
         j = place[:, :, None] * 32 + tl.arange(0, 32)[None, None, :]
         inside = j < n
-        p = bounded(load(x, j, n))
-        before = load(memory, j, n)
+        before, moving = load(memory, j, n), 0.0
         if KIND > 0:
-            m = load(momentum, j, n) * mu + p
+            moving = load(momentum, j, n)
+        p, m = advanced(load(x, j, n), before, moving, ratio, mu, KIND)
+        if KIND > 0:
             tl.store(new_momentum + j, m, mask=inside)
             wrong = tl.maximum(wrong, 2 * (inside & ~is_finite(m)).to(tl.int32))
-            p = bounded(p + m * mu) if KIND == 2 else bounded(m)
-        p = p + before * ratio
         wrong = tl.maximum(wrong, (inside & ~is_finite(p)).to(tl.int32))
-        word = _packed(inside & ((p >= 0) if ZEROS == 1 else (p > 0)))
-        if ZEROS == 2:
-            word |= _drawn_bits(_packed(inside & (p == 0)), place, low, high, block, sender)
+        word = signs(p, inside, place, low, high, block, sender, ZEROS)
         tl.store(bits + place, word, mask=place < halves)
         marked = inside
         if MASKED:
             mark = tl.load(marks + place, mask=place < halves, other=0)
-            marked = inside & _flags(mark)
+            marked = inside & flags(mark)
         if SUMMED:
             tl.store(new_memory + j, p, mask=inside)
             magnitudes = appended(magnitudes, tl.where(marked, tl.abs(p), 0.0))
             sent_count += marked.to(tl.int32)
         else:
-            tl.store(new_memory + j, _sent(p, _flags(word), marked, scale, MASKED), mask=inside)
+            tl.store(new_memory + j, sent(p, flags(word), marked, scale, MASKED), mask=inside)
     worst = tl.max(wrong)
     tl.store(valid, False, mask=worst > 0)
     tl.store(moved, False, mask=worst > 1)
     if SUMMED:
-        total = fold(tl.reshape(near(magnitudes), (TILES, SIZE // 8)), TILES, SIZE // 8, 7)
+        total = fold(tl.reshape(near(magnitudes), (TILES, SIZE // 8)), TILES, SIZE // 8, 7, True)
         tl.store(sums + tile, total, mask=tile < sum_tiles)
         if MASKED:
             tl.atomic_add(counts, tl.sum(sent_count))
@@ -244,6 +213,6 @@ def drain_tile(
         if MASKED:
             mark = tl.load(marks + place, mask=place < halves, other=0)
             kept = ((mark[:, None] >> lanes) & 1) != 0
-        tl.store(out, _sent(p, positive, kept, scale, MASKED), mask=j < n)
+        tl.store(out, sent(p, positive, kept, scale, MASKED), mask=j < n)
     else:
         tl.store(out, tl.load(memory + j, mask=j < n, other=0), mask=j < n)

@@ -1,4 +1,4 @@
-"""How a kernel is started: without fused multiply-adds, on the device of its tensors."""
+"""How a kernel is started: with no multiply-adds fused that are not asked for, on the device of its tensors."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -9,8 +9,16 @@ from torch import Tensor
 _WORD = 1 << 32
 
 
-def launch(kernel: Any, programs: int, like: Tensor, *args: Any, num_warps: int = 4, **constants: Any) -> None:
-    """Run `programs` programs of a Triton kernel, if any, on the device of `like`.
+def launch(
+    kernel: Any,
+    programs: int,
+    like: Tensor,
+    *args: Any,
+    num_warps: int = 4,
+    maxnreg: int | None = None,
+    **constants: Any,
+) -> None:
+    """Run `programs` programs of a Triton kernel, if any, on the device of `like`; a thread has `maxnreg` registers.
 
     No product and sum are fused (`enable_fp_fusion=False`): that rounds once where the definition rounds twice.
     """
@@ -18,7 +26,7 @@ def launch(kernel: Any, programs: int, like: Tensor, *args: Any, num_warps: int 
         return
     other = like.is_cuda and like.device.index != torch.cuda.current_device()
     with torch.cuda.device(like.device) if other else nullcontext():
-        kernel[(programs,)](*args, num_warps=num_warps, enable_fp_fusion=False, **constants)
+        kernel[(programs,)](*args, num_warps=num_warps, maxnreg=maxnreg, enable_fp_fusion=False, **constants)
 
 
 def portions(n: int, size: int) -> int:

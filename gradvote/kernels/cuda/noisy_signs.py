@@ -10,12 +10,12 @@ from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.formulas import kind_of, quantile
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of
-from gradvote.kernels.cuda.settled import lesser, settled
+from gradvote.kernels.cuda.settled import lesser, settled, terms
 from gradvote.kernels.cuda.signs import FLOATS
 from gradvote.kernels.cuda.tiles import before, drawn, is_finite, load, number, row_start, value_start, whole
 from gradvote.rng import Draw
 
-TILES, PARTS = 4, 16
+TILES, PARTS = 4, 8
 """Tiles of 64 coordinates that a program, one warp, takes at a time; and how many times it does."""
 _NO, _YES, _DRAWN = 0, 1, 2
 _SCALARS = (
@@ -79,36 +79,43 @@ def noisy_tile(
     """
     at = tile * TILES * PARTS
     end = tl.minimum(at + TILES * PARTS, tl.cdiv(n, 64))
+    out = out.to(tl.pointer_type(tl.int16), bitcast=True)
+    share, slack = scale, scale
+    if KIND < 3:
+        share, slack = terms(scale)
     while at < end:
         j = philox.places(at, TILES)
         lower_x, upper_x = load(x, j, n), load(x, j + 32, n)
         lower, upper = philox.pairs(at, block, sender, low, high, TILES)
-        place = 2 * (at + tl.arange(0, TILES))
-        lower_words, upper_words, unsure = place * 0, place * 0, True
-        if KIND == 0:
-            lower_sum, lower_margin = settled(lower_x, lower, scale)
-            upper_sum, upper_margin = settled(upper_x, upper, scale)
-            lower_words, upper_words = _halves(lower_sum > 0, TILES), _halves(upper_sum > 0, TILES)
+        eighth = tl.arange(0, 2 * TILES)
+        place, shift = 4 * (at + eighth // 2) + eighth % 2, 16 * (eighth % 2)
+        positive, unsure = place * 0, True
+        if KIND < 3:
+            lower_sign, lower_margin = settled(lower_x, lower, share, slack, KIND)
+            upper_sign, upper_margin = settled(upper_x, upper, share, slack, KIND)
+            positive = ~_joined(lower_sign, upper_sign, TILES)
             margin = tl.reduce(lesser(lower_margin, upper_margin), 1, lesser)
             unsure = tl.min((margin > 0).to(tl.int32)) == 0
         if unsure:
             lower_noisy, upper_noisy = _sum(lower_x, lower, scale, KIND), _sum(upper_x, upper, scale, KIND)
-            lower_words, upper_words = _halves(lower_noisy > 0, TILES), _halves(upper_noisy > 0, TILES)
+            positive = _joined(_marked(lower_noisy > 0), _marked(upper_noisy > 0), TILES)
             if _special(lower_noisy, upper_noisy):
                 if ZEROS > 0:
-                    lower_zero, upper_zero = _halves(lower_noisy == 0, TILES), _halves(upper_noisy == 0, TILES)
+                    zero = _joined(_marked(lower_noisy == 0), _marked(upper_noisy == 0), TILES)
                     if ZEROS == 2:
-                        fair_block, fair_sender = tl.load(zero_block), tl.load(zero_sender)
-                        lower_zero &= philox.word(place, fair_block, fair_sender, zero_low, zero_high)
-                        upper_zero &= philox.word(place + 1, fair_block, fair_sender, zero_low, zero_high)
-                    lower_words, upper_words = lower_words | lower_zero, upper_words | upper_zero
+                        fair_block, fair_sender, word = tl.load(zero_block), tl.load(zero_sender), place // 4 * 2
+                        fair = philox.word(word, fair_block, fair_sender, zero_low, zero_high) >> shift
+                        more = philox.word(word + 1, fair_block, fair_sender, zero_low, zero_high) >> shift
+                        zero &= (fair & 0xFFFF) | (more << 16)
+                    positive |= zero
                 finite = (is_finite(lower_noisy) | (j >= n)) & (is_finite(upper_noisy) | (j + 32 >= n))
                 if tl.min(finite.to(tl.int32)) == 0:
                     tl.store(valid, False)
         if (at + TILES) * 64 > n:
-            lower_words, upper_words = lower_words & before(n, 32 * place), upper_words & before(n, 32 * place + 32)
-        tl.store(out + place, lower_words, mask=place < halves)
-        tl.store(out + place + 1, upper_words, mask=place < halves)
+            first = 16 * place
+            positive &= (before(n, first) & 0xFFFF) | (before(n, first + 32) << 16)
+        tl.store(out + place, positive.to(tl.int16), mask=place < 2 * halves)
+        tl.store(out + place + 2, (positive >> 16).to(tl.int16), mask=place < 2 * halves)
         at += TILES
 
 
@@ -126,8 +133,19 @@ def _special(a, b):
 
 
 @triton.jit
-def _halves(flags, TILES: tl.constexpr):
-    """Flags (16·TILES, 2) of one half of each tile as int32 words (TILES,)."""
-    place = 2 * (tl.arange(0, 16 * TILES) % 16)
-    even, odd = tl.split(tl.where(flags, (1 << place)[:, None] << tl.arange(0, 2)[None, :], 0))
-    return tl.sum(tl.reshape(even | odd, (TILES, 16)), axis=1)
+def _marked(flags):
+    """Words whose topmost bit is set where a flag is."""
+    return -flags.to(tl.int32)
+
+
+@triton.jit
+def _joined(lower, upper, TILES: tl.constexpr):
+    """Topmost bits of both halves of tiles, (16·TILES, 2) each, as (2·TILES,): 16 of either half, the lower's first.
+
+    So eight lanes join their bits in one word, where a word of 32 coordinates would take sixteen, and a step more.
+    """
+    lower, more_lower = tl.split(lower.to(tl.uint32, bitcast=True))
+    upper, more_upper = tl.split(upper.to(tl.uint32, bitcast=True))
+    low, high = ((more_lower >> 31) << 1) | (lower >> 31), ((more_upper >> 31) << 1) | (upper >> 31)
+    bits = tl.reshape((low | (high << 16)).to(tl.int32, bitcast=True), (2 * TILES, 8))
+    return tl.sum(bits << (2 * tl.arange(0, 8))[None, :], axis=1)

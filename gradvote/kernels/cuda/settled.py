@@ -1,62 +1,101 @@
-"""The sign of x + b·ξ for Gaussian ξ where a cheap bound settles it: about half the instructions of ξ itself.
+"""The sign of x + b·ξ where a cheap bound settles it: a third of the instructions of ξ itself.
 
-With z = 2p − 1 and q = 1 − z², b·TOP·z·N(q) / D(q) is nearly b·ξ; N and D are positive. Where q ≥ EDGE it is off by at
-most RELATIVE·|b·ξ| + ABSOLUTE·|b|, seen for all 2^32 words, and D is below 3. So s = x·D + b·TOP·z·N has the sign of
-x + b·ξ wherever |s| > RELATIVE·|x·D| + 4·ABSOLUTE·|b|: either both terms have one sign, or b·|ξ| is less or greater
-than |x| by more than it is off. Beyond the edge both are of one sign and between 3·|b| and 7·|b|: so the sign
-of s is that of x + b·ξ unless |x| is there too.
+Where x and ξ have one sign, the sum has it. Where not, it has that of x if |ξ| < t = |x| / b. The word of ξ says how
+probable a greater |ξ| is: with r the word for x > 0 and its complement for x < 0, that is v = r / 2^31, and v > 1 is
+the first case. So the sum has the sign of x if v·R(t) > 1, where 1 / R(t) is nearly the probability that |ξ| > t. R is
+a power of a polynomial, and t beyond LIMITS counts as that. All in all, 1 / R is off by less than SLACK, seen for all t
+and for all 2^32 words: so the sign of v·R − 1 is sure wherever its size is above SLACK·R.
+
+This is a bound, not a definition, so products and sums may be fused here, and only here.
 """
 
 from functools import partial
+from typing import Protocol
 
 import triton
 import triton.language as tl
 
-from gradvote.kernels.cuda.formulas import TritonLanes
-from gradvote.kernels.cuda.traced import function
-from gradvote.kernels.quantiles import Lanes, Value
+from gradvote.kernels.cuda.formulas import DISTRIBUTIONS
+from gradvote.kernels.cuda.traced import Symbol, function
+from gradvote.kernels.quantiles import Value
 
-TOP = tl.constexpr(0.7028823494911194)
-EDGE = tl.constexpr(0.003902435302734375)
-"""1 − (1 − 2^-9)²: where q is less, p or 1 − p is below 2^-10."""
-RELATIVE, ABSOLUTE = tl.constexpr(4.3e-4), tl.constexpr(2.0**-21)
-_NUMERATOR = (0.00164008133, 0.254891471, 2.34466274)
-_DENOMINATOR = (0.000324182174, 0.0682637103, 0.950204165)
+SLACK = tl.constexpr(6e-5)
+SURE = ("gaussian", "laplace", "logistic")
+"""Distributions that this is for, the first of `formulas.DISTRIBUTIONS`; a uniform ξ is as cheap as a bound."""
+LIMITS = (4.1, 7.3, 6.0)
+_ROOTS = (
+    (1.00000262, 0.0497810654, 0.0215523001, 0.00265423907, 0.000381081831),
+    (0.999999702, 0.0883947611, 0.00388811203, 0.000128560059),
+    (0.999999166, 0.113377951, 0.00638335804, 0.000275723112),
+)
+"""Polynomials whose 16th power is R, or 2·R − 1 for the logistic distribution."""
 _LEAST, _GREATEST = tl.constexpr(2.0**-60), tl.constexpr(2.0**60)
 """Noise between these neither vanishes nor makes x + b·ξ overflow."""
+_WORDS = tl.constexpr(2.0**31)
+
+assert DISTRIBUTIONS[: len(SURE)] == SURE
 
 
-def position(lanes: Lanes, words: Value) -> tuple[Value, Value]:
-    """z and q of 32-bit words."""
-    z = lanes.number(words ^ -(2**31)) * 2.0**-31
-    return z, 1.0 - z * z
+class Bound(Protocol):
+    """What R needs beyond products."""
+
+    def lesser(self, a: Value, b: float) -> Value:
+        """The lesser of a number and a constant."""
+
+    def fused(self, a: Value, b: Value, c: float) -> Value:
+        """a·b + c, rounded once or twice."""
 
 
-def fraction(q: Value) -> tuple[Value, Value]:
-    """N(q) and D(q), of degree 3."""
-    (n0, n1, n2), (d0, d1, d2) = _NUMERATOR, _DENOMINATOR
-    return ((q + n2) * q + n1) * q + n0, ((q + d2) * q + d1) * q + d0
+def inverse(kind: int, bound: Bound, t: Value) -> Value:
+    """R(t)."""
+    *lower, result = _ROOTS[kind]
+    t = bound.lesser(t, LIMITS[kind])
+    for coefficient in reversed(lower):
+        result = bound.fused(t, result, coefficient)
+    for _ in range(4):
+        result = result * result
+    return bound.fused(result, 0.5, 0.5) if SURE[kind] == "logistic" else result
 
 
-_position = function("position", ["words"], partial(position, TritonLanes()))
-_fraction = function("fraction", ["q"], fraction)
+class _TritonBound:
+    def lesser(self, a: Symbol, b: float) -> Symbol:
+        return a.trace.write(f"tl.minimum({a.name}, {b})")
+
+    def fused(self, a: Symbol, b: Symbol | float, c: float) -> Symbol:
+        return a.trace.write(f"tl.fma({a.name}, {b.name if isinstance(b, Symbol) else b}, {c})")
+
+
+_gaussian, _laplace, _logistic = (
+    function(f"inverse_{name}", ["t"], partial(inverse, kind, _TritonBound())) for kind, name in enumerate(SURE)
+)
 
 
 @triton.jit
-def settled(x, words, std):
-    """Something of the sign of x + std·ξ, and what is above zero where that is sure.
+def terms(std):
+    """What `settled` takes for a row: 1 / b, and the slack for words, from which no sign is sure where b < 0."""
+    slack = tl.where((std >= _LEAST) & (std <= _GREATEST), SLACK * _WORDS, float("inf"))
+    return tl.div_rn(tl.full((), 1.0, tl.float32), std), slack
 
-    It never is where the sum is zero or not finite. (Comparisons and selections have half the throughput of sums and
-    products on such cards, so there are few.)
+
+@triton.jit
+def settled(x, words, share, slack, KIND: tl.constexpr):
+    """Words whose topmost bit is set where x + b·ξ < 0, and what is above zero where that is sure.
+
+    It never is where the sum is zero or not finite: 0·x makes NaN of an x that is not.
     """
-    z, q = _position(words)
-    numerator, denominator = _fraction(q)
-    size, x = tl.abs(std), x.to(tl.float32)
-    least = tl.where((size >= _LEAST) & (size <= _GREATEST), 4 * ABSOLUTE * size, float("inf"))
-    own = x * denominator
-    total = own + std * TOP * z * numerator
-    margin = tl.abs(total) - (RELATIVE * tl.abs(own) + least)
-    return total, lesser(margin, tl.maximum(q - EDGE, tl.abs(tl.abs(x) - 5 * size) - 2 * size))
+    x = x.to(tl.float32)
+    bits, size = x.to(tl.int32, bitcast=True), tl.abs(x)
+    t = size * share
+    if KIND == 0:
+        rarity = _gaussian(t)
+    elif KIND == 1:
+        rarity = _laplace(t)
+    else:
+        rarity = _logistic(t)
+    rank = (words ^ (bits >> 31)).to(tl.uint32, bitcast=True).to(tl.float32)
+    excess = tl.fma(rank, rarity, -2147483648.0)
+    margin = tl.fma(tl.fma(size, 0.0, -slack), rarity, tl.abs(excess))
+    return excess.to(tl.int32, bitcast=True) ^ bits, margin
 
 
 @triton.jit

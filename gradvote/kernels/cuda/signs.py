@@ -9,10 +9,10 @@ from gradvote.kernels import reference
 from gradvote.kernels.cuda import philox
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import rows_of
-from gradvote.kernels.cuda.tiles import is_finite, load, packed, row_start, special, value_start, whole
+from gradvote.kernels.cuda.tiles import is_finite, load, negative, packed, row_start, special, value_start, whole
 from gradvote.rng import Draw
 
-TILE = 4096
+TILE = 2048
 """Coordinates of a row that one program takes."""
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _NO, _YES, _DRAWN = 0, 1, 2
@@ -82,8 +82,9 @@ def pack_tile(
     j = tile * TILE + tl.arange(0, TILE)
     values = load(x, j, n)
     place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    result = packed(values > 0, TILE)
-    if tl.max(special(values).to(tl.int32)) > 0:
+    result = ~negative(values, TILE)
+    if special(values):  # beyond n are zeros
+        result = packed(values > 0, TILE)
         if CHECK and tl.min(is_finite(values).to(tl.int32)) == 0:
             tl.store(valid, False)
         if ZEROS:

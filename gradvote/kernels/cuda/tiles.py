@@ -98,12 +98,28 @@ def is_finite(x):
 
 @triton.jit
 def special(x):
-    """Whether each number is zero or not finite, which few are."""
+    """Whether there are numbers that are zero or not finite, which few are."""
     if x.dtype.primitive_bitwidth == 64:
-        found = (x == 0) | ~is_finite(x)
+        found = tl.max(((x == 0) | ~is_finite(x)).to(tl.int32)) > 0
     else:
-        found = (x.to(tl.uint32, bitcast=True) & 0x7FFFFFFF) - 1 >= 0x7F7FFFFF
+        twice = x.to(tl.uint32, bitcast=True) << 1  # without the sign
+        found = tl.max(tl.add(twice, 0xFFFFFFFE, sanitize_overflow=False)) >= 0xFEFFFFFE
     return found
+
+
+@triton.jit
+def negative(x, TILE: tl.constexpr):
+    """The topmost bits of numbers (TILE,) as int32 words (TILE / 32,): four by four in a thread, eight together."""
+    if x.dtype.primitive_bitwidth == 64:
+        tops = (x.to(tl.uint64, bitcast=True) >> 32).to(tl.uint32)
+    else:
+        tops = x.to(tl.uint32, bitcast=True)
+    even, odd = tl.split(tl.reshape(tops, (TILE // 4, 2, 2)))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    two, four = (second >> 31 << 1) | (first >> 31), (fourth >> 31 << 1) | (third >> 31)
+    bits = tl.reshape(((four << 2) | two).to(tl.int32, bitcast=True), (TILE // 32, 8))
+    return tl.sum(bits << (4 * tl.arange(0, 8))[None, :], axis=1)
 
 
 @triton.jit

@@ -78,17 +78,26 @@ def _minus_zero(values):
 
 
 @triton.jit
-def halved(x, ROWS: tl.constexpr, SIZE: tl.constexpr):
-    """Rows (ROWS, SIZE) folded once: the upper half added to the lower."""
-    lower, upper = tl.split(tl.permute(tl.reshape(x, (ROWS, 2, SIZE // 2)), (0, 2, 1)))
-    return lower + upper
+def halved(x, ROWS: tl.constexpr, SIZE: tl.constexpr, SIZES: tl.constexpr):
+    """Rows (ROWS, SIZE) folded once: the upper half added to the lower.
+
+    A sum of two has one order, whoever makes it, and `tl.sum` leaves every number in its thread. But Triton's
+    interpreter makes +0 of −0 there, so it is only for SIZES: numbers of which none, but what is padded, is below +0.
+    """
+    halves = tl.reshape(x, (ROWS, 2, SIZE // 2))
+    if SIZES:
+        result = tl.sum(halves, axis=1)
+    else:
+        lower, upper = tl.split(tl.permute(halves, (0, 2, 1)))
+        result = lower + upper
+    return result
 
 
 @triton.jit
-def fold(x, ROWS: tl.constexpr, SIZE: tl.constexpr, LEVELS: tl.constexpr):
+def fold(x, ROWS: tl.constexpr, SIZE: tl.constexpr, LEVELS: tl.constexpr, SIZES: tl.constexpr):
     """Rows (ROWS, SIZE) folded LEVELS times, to (ROWS,)."""
     for level in tl.static_range(LEVELS):
-        x = halved(x, ROWS, SIZE >> level)
+        x = halved(x, ROWS, SIZE >> level, SIZES)
     return tl.reshape(x, (ROWS,))
 
 
@@ -142,7 +151,7 @@ def sum_tiles(
             values = tl.where(marked, values, 0.0)
             kept += marked.to(tl.int32)
         parts = appended(parts, tl.where(here | (lane < padded), values, _minus_zero(values)))
-    total = fold(near(parts), TILES, SIZE // 8, 7)
+    total = fold(near(parts), TILES, SIZE // 8, 7, ABSOLUTE)
     tl.store(sums, total, mask=within)
     if MASKED:
         tl.atomic_add(counts, tl.sum(kept, axis=1), mask=within)
@@ -173,7 +182,7 @@ def _fold_near(sums, out, counts, tiles, width, size, n, SIZE: tl.constexpr, MEA
     row, i = tl.program_id(0), tl.arange(0, SIZE)
     values = tl.load(sums + row.to(tl.int64) * width + i, mask=i < tiles, other=0)
     values = tl.where((i < tiles) | (i < size), values, _minus_zero(values))
-    total = fold(tl.reshape(values, (1, SIZE)), 1, SIZE, 10)
+    total = fold(tl.reshape(values, (1, SIZE)), 1, SIZE, 10, MEAN)
     if MEAN:
         count = tl.maximum(n + tl.load(counts + row), 1) + tl.zeros((1,), tl.int32)
         total = divided(total, count.to(out.dtype.element_ty))

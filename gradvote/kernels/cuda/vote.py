@@ -19,7 +19,7 @@ from gradvote.kernels.cuda.rows import rows_of
 from gradvote.kernels.cuda.tiles import appended, row_start
 from gradvote.kernels.cuda.traced import Symbol, function
 
-TILES = {1: 1024, 3: 512, 7: 512, 15: 256}
+TILES = {1: 512, 3: 256, 7: 256, 15: 256}
 """Words of a row that one program takes, by the number of ballots that it loads before it counts them."""
 PLANES = 13
 """Bits of a counter of any number of ballots."""

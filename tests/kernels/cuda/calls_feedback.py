@@ -30,4 +30,9 @@ CALLS: list[Callable[[], object]] = [
         for mean in (False, True)
     ),
     *(_call(dtype, True, draw_for((2,), 1), True, dtype != torch.float16, 65) for dtype in NARROW[1:]),
+    *(_call(torch.float32, True, draw_for((2,), 1), masked, True, 16384) for masked in (False, True)),
+    *(
+        _call(torch.float32, nesterov, zeros, masked, True, 16448)
+        for nesterov, zeros, masked in ((None, draw_for((2,), 1), False), (False, True, True), (True, False, False))
+    ),
 ]

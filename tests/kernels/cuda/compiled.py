@@ -23,6 +23,11 @@ import gradvote.kernels.cuda as room
 
 WRONG = re.compile(r"\bfma\.|\bmad\.\w*\.?f(32|64)|div\.full|\.approx|\.ftz")
 """Instructions that do not round as PyTorch's operations do."""
+FUSED = re.compile(r"\bfma\.rn\.f32")
+"""What `settled` asks for, of whose numbers no more than a bound is wanted."""
+ASKED = re.compile(r"call .*@llvm\.fma\.(?:v(\d+))?f32")
+MAY_ASK = ("gradvote.kernels.cuda.noisy_signs",)
+"""Where kernels stand whose text may ask for fused products and sums: those that call `settled`."""
 TARGET = GPUTarget("cuda", 90, 32)
 _TYPES = {
     torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.float16: "*fp16",
@@ -35,26 +40,39 @@ class Compiler:
 
     def __init__(self) -> None:
         self.ptx: dict[tuple[str, str], str] = {}
+        self.asked: dict[tuple[str, str], int] = {}
+        """How many fused instructions the kernel's text asks for; the compiler is to add none."""
 
     def __call__(
-        self, kernel: Any, programs: int, like: Tensor, *args: Any, num_warps: int = 4, **constants: Any
+        self,
+        kernel: Any,
+        programs: int,
+        like: Tensor,
+        *args: Any,
+        num_warps: int = 4,
+        maxnreg: int | None = None,
+        **constants: Any,
     ) -> None:
         types = dict(zip(kernel.arg_names, map(_type, args), strict=False)) | dict.fromkeys(constants, "constexpr")
         key = (kernel.__name__, repr((types, constants)))
         if key in self.ptx or not programs:
             return
         source = ASTSource(kernel, types, constants)
-        options = {"enable_fp_fusion": False, "num_warps": num_warps}
-        self.ptx[key] = triton.compile(source, target=TARGET, options=options).asm["ptx"]
+        options = {"enable_fp_fusion": False, "num_warps": num_warps, "maxnreg": maxnreg}
+        made = triton.compile(source, target=TARGET, options=options).asm
+        self.ptx[key] = made["ptx"]
+        asked = ASKED.findall(made["llir"]) if kernel.fn.__module__ in MAY_ASK else ()
+        self.asked[key] = sum(int(lanes or 1) for lanes in asked)
 
     def wrong(self) -> list[str]:
-        """A line for each instruction that is not allowed."""
-        return [
-            f"{name} {kind}: {line.strip()}"
-            for (name, kind), ptx in self.ptx.items()
-            for line in ptx.splitlines()
-            if WRONG.search(line)
-        ]
+        """A line for each instruction that is not allowed, or for all of a kernel that are more than it asks for."""
+        found = []
+        for key, ptx in self.ptx.items():
+            lines = [line.strip() for line in ptx.splitlines() if WRONG.search(line)]
+            if sum(bool(FUSED.search(line)) for line in lines) == self.asked[key]:
+                lines = [line for line in lines if not FUSED.search(line)]
+            found += [f"{key}: {line}" for line in lines]
+        return found
 
 
 def _type(arg: object) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradvote.kernels import feedback_reference, reference
-from gradvote.kernels.cuda import feedback
+from gradvote.kernels.cuda import feedback, feedback_rows
 from gradvote.kernels.feedback_reference import Inertia
 from tests.kernels.cuda.both import check
 from tests.kernels.inputs import DTYPES, LAYOUTS, coordinates, draw_for, words_like
@@ -32,6 +32,13 @@ def _check(
     ratio = torch.linspace(0.5, 2, lead[-1]).expand(lead)
     given = (x, memory, ratio, inertia, keep, zeros, scale)
     check(feedback.feedback_step, feedback_reference.feedback_step, *given)
+
+
+@pytest.mark.parametrize("n", [0, 65, 1025, 4097])
+@pytest.mark.parametrize("seed", [1, 4, 8, 9])
+def test_rows_too_long_to_be_held(monkeypatch: pytest.MonkeyPatch, n: int, seed: int) -> None:
+    monkeypatch.setattr(feedback_rows, "LONGEST", -1)
+    _check(n, seed, odd=torch.nan if n and seed == 9 else None, lead=(1, 2))
 
 
 @pytest.mark.parametrize(("n", "seed"), CASES)
