@@ -1,10 +1,9 @@
 """Training steps of ResNet-50 and of a GPT-2 of 124M, in bfloat16, with and without a worker's share of a round."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,13 @@ from torch.nn.functional import cross_entropy
 
 from card.models import GPT, resnet50
 from gradvote import algorithms
-from gradvote.core import Algorithm, Payload
+from gradvote.core import Algorithm, Context, Payload
+from gradvote.engines.common.all_groups import Payloads
+from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox
+from gradvote.engines.common.payloads import moved
 from gradvote.engines.common.protocol import protocol_for
-from gradvote.engines.gradients import set_gradients
+from gradvote.scattered import Vector
+from gradvote.staging import CPU
 
 STEPS, WARM_UP = 20, 5
 ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
@@ -22,6 +25,7 @@ ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
     "noisy-signsgd": lambda: algorithms.create("noisy-signsgd"),
     "dist-ef-sgdm": algorithms.dist_ef_sgdm,
     "dropsignsgd": algorithms.dropsignsgd,
+    "dist-ef-adam": algorithms.dist_ef_adam,
 }
 TARGETS = {("ResNet-50", "signsgd"): 0.02, ("GPT-2 124M", "signsgd"): 0.01}
 """The most that encoding and decoding may add to a step."""
@@ -71,40 +75,55 @@ class Task:
 
 
 class Worker:
-    """Encodes the gradients of a task's parameters, and decodes a decision into them."""
+    """What an engine does on a card: encodes the gradients of a task, and decodes a decision into them."""
 
     def __init__(self, task: Task, algorithm: Algorithm) -> None:
-        self.task, self.protocol = task, protocol_for(task.params, algorithm, 0)
-        self.flat = torch.zeros(self.protocol.layout.size, device="cuda")
-        self.states = self.protocol.init_worker(self.flat)
-        self.step = 0
-        self.decision = self._first_decision()
+        self.task, self.protocol, self.step = task, protocol_for(task.params, algorithm, 0), 0
+        self.buffer = FlatBuffer(torch.float32, torch.device("cuda"))
+        like = torch.empty(self.protocol.layout.size, device="cuda")
+        self.states = self.protocol.init_worker(like)
+        self.decision = self._first_decision(like)
 
-    def contexts(self) -> list[Any]:
-        return self.protocol.contexts(self.step, 0, 1e-4, device=self.flat.device)
+    def contexts(self) -> Sequence[Context]:
+        return self.protocol.contexts(self.step, 0, 1e-4, device=torch.device("cuda"), at_once=True)
 
-    def encode(self) -> list[Payload]:
-        self.protocol.layout.flatten([p.grad for p in self.task.params if p.grad is not None], out=self.flat)
-        ballots, self.states = self.protocol.encode(self.flat, self.states, self.contexts())
+    def gradients(self) -> dict[int, Tensor]:
+        return {i: p.grad for i, p in enumerate(self.task.params) if p.grad is not None}
+
+    def encode(self) -> Sequence[Payload]:
+        update = self.buffer.where_they_are(self.protocol.layout, self.gradients())
+        ballots, self.states = self.protocol.encode(update, self.states, self.contexts())
         return ballots
 
     def decode(self) -> None:
-        direction, self.states = self.protocol.decode(self.decision, self.states, self.contexts(), out=self.flat)
-        everything = frozenset(range(len(self.task.params)))
-        set_gradients(self.task.params, self.protocol.layout, direction, everything)
+        def decode(out: Vector | None) -> Tensor | None:
+            direction, self.states = self.protocol.decode_to(self.decision, self.states, self.contexts(), out)
+            return direction
+
+        outbox = Outbox(self.buffer, self.gradients())
+        outbox.write(self.protocol.layout, decode)
+        outbox.finish()
         self.step += 1
 
     def __call__(self) -> None:
         self.encode()
         self.decode()
 
-    def _first_decision(self) -> list[Payload]:
+    def _first_decision(self, like: Tensor) -> Sequence[Payload]:
+        """The decision on this worker's ballot alone, made on the host, as with gloo."""
         self.task.backward()
-        ballots = [
-            Payload(b.valid[None], {name: plane[None] for name, plane in b.planes.items()}) for b in self.encode()
-        ]
-        server = self.protocol.init_server(self.flat)
-        return self.protocol.combine(ballots, server, self.protocol.contexts(0, 0, 1e-4, device=self.flat.device))[0]
+        ballots, everyone = moved(self.encode(), CPU), torch.zeros(1, 1, dtype=torch.int64)
+        server = self.protocol.init_server(like.cpu())
+        ctxs = self.protocol.contexts(0, everyone, 1e-4, at_once=True)
+        if isinstance(ballots, Payloads):
+            ballots = Payloads(ballots.rows, _of_one(ballots.whole), ballots.planes)
+        else:
+            ballots = [_of_one(own) for own in ballots]
+        return moved(self.protocol.combine(ballots, server, ctxs)[0], torch.device("cuda"))
+
+
+def _of_one(payload: Payload) -> Payload:
+    return Payload(payload.valid[None], {name: plane[None] for name, plane in payload.planes.items()})
 
 
 def run(name: str) -> Iterator[Step]:

@@ -1,7 +1,8 @@
 """Memory steps and means of rows of unequal length: `ragged_reference` on a CUDA device.
 
-As in `feedback`: with a given scale in one pass; else p is left in the new memory and a second pass takes away what is
-sent. Between them the sums of tiles, which stand behind each other for all rows, are folded, one program for each row.
+As in `feedback`: with a given scale in one pass; else rows are held whole if all are short (`feedback_rows`), or p is
+left in the new memory and a second pass takes away what is sent. Between them the sums of tiles, which stand behind
+each other for all rows, are folded, one program for each row.
 """
 
 import torch
@@ -10,10 +11,12 @@ import triton.language as tl
 from torch import Tensor
 
 from gradvote.kernels import ragged_reference
-from gradvote.kernels.cuda import tables
+from gradvote.kernels.cuda import feedback_rows, tables
 from gradvote.kernels.cuda.averages import NARROW
 from gradvote.kernels.cuda.feedback import DRAIN, PARTS, SUMMED, TILES, advance_tile, drain_tile
-from gradvote.kernels.cuda.launch import launch
+from gradvote.kernels.cuda.feedback_parts import kind_of
+from gradvote.kernels.cuda.feedback_rows import LONGEST, step_row
+from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.ragged_signs import repair
 from gradvote.kernels.cuda.tiles import divided
 from gradvote.kernels.cuda.trees import FOLD, fold, sum_tiles
@@ -23,8 +26,6 @@ from gradvote.ragged import Ragged
 from gradvote.rng import Draw
 from gradvote.scattered import Vector, vector_of
 from gradvote.staging import to_device
-
-_KINDS = {None: 0, False: 1, True: 2}
 
 
 def ragged_feedback_step(
@@ -43,6 +44,8 @@ def ragged_feedback_step(
     rule = tables.zeros_of(zeros, rows, table.x)
     if rule is None or x.dtype not in NARROW or any(t.dtype != torch.float32 for t in old):
         return ragged_reference.ragged_feedback_step(vector_of(x), memory, ratio, inertia, keep, zeros, scale, rows)
+    if scale is None and rows.longest <= LONGEST:
+        return _held_whole(x, old, ratio, inertia, keep, rule, rows)
     summed, device = scale is None, x.device
     bits = torch.empty(int(rows.words[-1]), dtype=torch.int64, device=device)
     new = [torch.empty_like(t) for t in old]
@@ -57,7 +60,7 @@ def ragged_feedback_step(
         *tables.each_of(ratio if scale is None else scale.float()), 0.0 if inertia is None else float(inertia.mu),
         *rule[1],
         SIZE=SUMMED, TILES=TILES[summed], PARTS=PARTS[summed],
-        KIND=_KINDS[None if inertia is None else inertia.nesterov], ZEROS=rule[0], MASKED=keep is not None,
+        KIND=kind_of(inertia), ZEROS=rule[0], MASKED=keep is not None,
         SUMMED=summed, **form,
     )  # fmt: skip
     if scale is None:
@@ -74,6 +77,34 @@ def ragged_feedback_step(
     if inertia is not None:
         repair(inertia.momentum, new[1], moved, rows)
     return Feedback(bits, valid, found, new[0], None if inertia is None else new[1])
+
+
+def _held_whole(
+    x: Vector,
+    old: list[Tensor],
+    ratio: Tensor,
+    inertia: Inertia | None,
+    keep: Tensor | None,
+    rule: tuple[int, tables.Position],
+    rows: Ragged,
+) -> Feedback:
+    """The step of short rows, a program for each."""
+    table = tables.coordinates(rows, LONGEST, x.device)
+    bits = torch.empty(int(rows.words[-1]), dtype=torch.int64, device=x.device)
+    new = [torch.empty_like(t) for t in old]
+    valid = torch.empty(rows.num_rows, dtype=torch.bool, device=x.device)
+    scale = torch.empty(rows.num_rows, dtype=torch.float32, device=x.device)
+    marks = bits if keep is None else keep
+    tiles = triton.next_power_of_2(max(portions(rows.longest, SUMMED), 1))
+    warps = min(max(tiles * SUMMED // feedback_rows.SHARE // 32, 4), 32)
+    source, form = tables.source_of(x, table, rows)
+    launch(
+        _step, table.programs, bits, table.x, *source, old[0], old[-1], new[0], new[-1], bits.view(torch.int32), valid,
+        scale, marks.view(torch.int32), *tables.each_of(ratio.float()), 0.0 if inertia is None else float(inertia.mu),
+        *rule[1], SIZE=SUMMED, TILES=tiles, LEVELS=tiles.bit_length() - 1, KIND=kind_of(inertia), ZEROS=rule[0],
+        MASKED=keep is not None, num_warps=warps, maxnreg=feedback_rows.REGISTERS if warps > 8 else None, **form,
+    )  # fmt: skip
+    return Feedback(bits, valid, scale, new[0], None if inertia is None else new[1])
 
 
 def ragged_mean_abs(x: Vector, keep: Tensor | None, rows: Ragged) -> Tensor:
@@ -117,6 +148,22 @@ def _advance(
         counts + row, marks + 2 * tables.word(table),
         tl.load(ratios + row * ratio_step), scale, mu, n, tables.halves_of(n), tl.cdiv(n, SIZE), tables.tile(table),
         low, high, block + row, sender, SIZE, TILES, PARTS, KIND, ZEROS, MASKED, SUMMED,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=("low", "high", "ratio_step"))
+def _step(
+    table, x, where, memory, momentum, new_memory, new_momentum, bits, valid, scales, marks, ratios, ratio_step, mu,
+    low, high, block, sender,
+    UNIT: tl.constexpr, SCATTERED: tl.constexpr, SIZE: tl.constexpr, TILES: tl.constexpr, LEVELS: tl.constexpr,
+    KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    n, row, place = tables.length(table, UNIT), tables.row(table), tables.offset(table, UNIT)
+    step_row(
+        tables.start(x, where, table, UNIT, SCATTERED), memory + place, momentum + place, new_memory + place,
+        new_momentum + place, bits + 2 * tables.word(table), valid + row, scales + row,
+        marks + 2 * tables.word(table), tl.load(ratios + row * ratio_step), mu, n, tables.halves_of(n), low, high,
+        block + row, sender, SIZE, TILES, LEVELS, KIND, ZEROS, MASKED,
     )  # fmt: skip
 
 
@@ -165,7 +212,7 @@ def _fold(sums, starts, lengths, counts, out, SIZE: tl.constexpr, MASKED: tl.con
             tl.store(own + k, lower + upper, mask=k + i < tiles)
             k += SIZE
         tiles = tl.minimum(tiles, size)
-    total = fold(tl.reshape(tl.load(own, mask=i < tiles, other=0), (1, SIZE)), 1, SIZE, 10)
+    total = fold(tl.reshape(tl.load(own, mask=i < tiles, other=0), (1, SIZE)), 1, SIZE, 10, True)
     count = tl.load(lengths + row).to(tl.int32)
     if MASKED:
         count = tl.load(counts + row)
