@@ -7,35 +7,49 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FILES = ("tests/kernels/cuda/test_*.py", "tests/contract/test_*.py", "tests/engines/test_cuda.py")
+FILES = ("tests/engines/test_cuda.py", "tests/kernels/cuda/test_*.py", "tests/contract/test_*.py")
+PARTS, LIMIT = 8, 170
 LEFT_OUT = ("test_compiled.py", "test_other_parts.py")
 """They have nothing to do with a card: a compiler's output, and who gets which samples."""
 
 
+ENGINES = "test_cuda.py"
+"""The engines' tests are run part by part, as each compiles and starts processes for minutes."""
+
+
 def run(processes: int, only: str = "") -> dict[str, str]:
-    """Whether each file passed; what failed is printed."""
+    """Whether each file, or part of one, passed; what failed is printed."""
     files = [f for pattern in FILES for f in sorted(ROOT.glob(pattern)) if f.name not in LEFT_OUT and only in str(f)]
+    jobs = [job for file in files for job in _jobs(file)]
     with ThreadPoolExecutor(processes) as pool:
-        done = list(pool.map(_pytest, files))
-    for file, code, out in zip(files, *zip(*done, strict=True), strict=True):
+        done = list(pool.map(_pytest, *zip(*jobs, strict=True)))
+    found = {}
+    for (file, part), (code, out) in zip(jobs, done, strict=True):
+        name = f"{file.relative_to(ROOT)} {part}".strip()
         if code:
-            print(f"== {file.relative_to(ROOT)}\n{out[:1500]}\n...\n{out[-2500:]}", flush=True)
-    return {
-        str(file.relative_to(ROOT)): "FAILED" if code else "passed" for file, (code, _) in zip(files, done, strict=True)
-    }
+            print(f"== {name}\n{out[:1500]}\n...\n{out[-2500:]}", flush=True)
+        found[name] = "FAILED" if code else "passed"
+    return found
+
+
+def _jobs(file: Path) -> list[tuple[Path, str]]:
+    """The engines' first, as they take longest."""
+    if file.name != ENGINES:
+        return [(file, "")]
+    return [(file, f"part-{i}") for i in range(PARTS)]
 
 
 def all_passed(results: dict[str, str]) -> bool:
     return all(verdict == "passed" for verdict in results.values())
 
 
-def _pytest(file: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", str(file)]
+def _pytest(file: Path, part: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", str(file), "-k", part]
     environment = {**os.environ, "GRADVOTE_TEST_DEVICE": "cuda", "PYTHONPATH": str(ROOT)}
     try:
         run = subprocess.run(
-            command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=150
+            command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=LIMIT
         )
     except subprocess.TimeoutExpired as late:
-        return 1, f"{(late.stdout or b'').decode()[-1500:]}\nfailed: not done after 150 s"
+        return 1, f"{(late.stdout or b'').decode()[-1500:]}\nfailed: not done after {LIMIT} s"
     return run.returncode, run.stdout + run.stderr[-1500:]

@@ -20,6 +20,7 @@ from gradvote.scattered import Vector
 from gradvote.staging import CPU
 
 STEPS, WARM_UP = 20, 5
+CARD = torch.device("cuda", 0)
 ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
     "signsgd": algorithms.signsgd,
     "noisy-signsgd": lambda: algorithms.create("noisy-signsgd"),
@@ -79,13 +80,13 @@ class Worker:
 
     def __init__(self, task: Task, algorithm: Algorithm) -> None:
         self.task, self.protocol, self.step = task, protocol_for(task.params, algorithm, 0), 0
-        self.buffer = FlatBuffer(torch.float32, torch.device("cuda"))
-        like = torch.empty(self.protocol.layout.size, device="cuda")
+        self.buffer = FlatBuffer(torch.float32, CARD)
+        like = torch.empty(self.protocol.layout.size, device=CARD)
         self.states = self.protocol.init_worker(like)
         self.decision = self._first_decision(like)
 
     def contexts(self) -> Sequence[Context]:
-        return self.protocol.contexts(self.step, 0, 1e-4, device=torch.device("cuda"), at_once=True)
+        return self.protocol.contexts(self.step, 0, 1e-4, device=CARD, at_once=True)
 
     def gradients(self) -> dict[int, Tensor]:
         return {i: p.grad for i, p in enumerate(self.task.params) if p.grad is not None}
@@ -119,7 +120,7 @@ class Worker:
             ballots = Payloads(ballots.rows, _of_one(ballots.whole), ballots.planes)
         else:
             ballots = [_of_one(own) for own in ballots]
-        return moved(self.protocol.combine(ballots, server, ctxs)[0], torch.device("cuda"))
+        return moved(self.protocol.combine(ballots, server, ctxs)[0], CARD)
 
 
 def _of_one(payload: Payload) -> Payload:

@@ -4,7 +4,7 @@ All functions say on which device; "cpu" does the same without a card.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -67,10 +67,15 @@ def simulated(algorithm: Algorithm, device: str, num_workers: int = WORKERS) -> 
     return parameters(works[0])
 
 
-def expected(num_workers: int = WORKERS) -> Found:
+def chosen(names: Sequence[str]) -> dict[str, Algorithm]:
+    """The cases of these names."""
+    return {name: own for name, own in all_cases().items() if name in names}
+
+
+def expected(names: Sequence[str], num_workers: int = WORKERS) -> Found:
     """What the definitions give on the CPU."""
     with kernels.definitions(1):
-        return {name: simulated(own, "cpu", num_workers) for name, own in all_cases().items()}
+        return {name: simulated(own, "cpu", num_workers) for name, own in chosen(names).items()}
 
 
 def replicas(algorithm: Algorithm, device: str) -> list[list[Tensor]]:
@@ -117,42 +122,46 @@ def by_ddp(algorithm: Algorithm, device: str, **options: Any) -> list[Tensor]:
     return parameters(work)
 
 
-def on_gloo(device: str) -> tuple[dict[str, Found], list[tuple[list[Tensor], list[Tensor]]]]:
+def on_gloo(device: str, names: Sequence[str]) -> tuple[dict[str, Found], list[tuple[list[Tensor], list[Tensor]]]]:
     """Every case by DDP and by an exchange in shards, and some in other ways, on ranks that share a device.
 
     And pairs of what must be equal. Votes are counted on the CPU by the definitions, which need no compiler.
     """
     with kernels.definitions(1):
-        places, bf16 = _places(device), torch.bfloat16
-        some = [all_cases()[name] for name in SOME[:3]]
+        places, bf16 = _places(device, chosen(names)), torch.bfloat16
+        some = [own for name, own in chosen(names).items() if name in SOME[:3]]
         return places, [(by_exchange(a, device, bf16), by_exchange(a, "cpu", bf16)) for a in some]
 
 
-def _places(device: str) -> dict[str, Found]:
-    cases = all_cases()
+def _places(device: str, cases: Mapping[str, Algorithm]) -> dict[str, Found]:
+    some = {name: own for name, own in cases.items() if name in SOME}
     found: dict[str, Found] = {"ddp": {name: by_ddp(a, device) for name, a in cases.items()}}
     for placement in PLACEMENTS:
-        names = cases if placement == "sharded" else SOME
-        own = {name: by_exchange(cases[name], device, placement=placement, chunks=1) for name in names}
+        those = cases if placement == "sharded" else some
+        own = {name: by_exchange(a, device, placement=placement, chunks=1) for name, a in those.items()}
         found[f"exchange {placement}"] = own
-    found["exchange in chunks"] = {name: by_exchange(cases[name], device, chunks=3) for name in SOME}
+    found["exchange in chunks"] = {name: by_exchange(a, device, chunks=3) for name, a in some.items()}
     with mock.patch.dict(os.environ, {SERVER_HALF: "card"}):
-        found["votes on the card"] = {name: by_exchange(cases[name], device) for name in SOME}
+        found["votes on the card"] = {name: by_exchange(a, device) for name, a in some.items()}
     torch.set_default_device(device)
-    found["another default device"] = {name: by_exchange(cases[name], device) for name in SOME[:2]}
+    found["another default device"] = {name: by_exchange(a, device) for name, a in some.items()}
     torch.set_default_device(None)
     return found
 
 
-def on_nccl() -> dict[str, Found]:
+def on_nccl(names: Sequence[str]) -> dict[str, Found]:
     """The same with bytes that stay on the card."""
     torch.cuda.set_device(0)
     group = dist.new_group(backend="nccl")
-    cases = all_cases()
+    cases = chosen(names)
+    some = {name: own for name, own in cases.items() if name in SOME}
+    whole = {"signum": cases["signum"]} if "signum" in cases else {}
     return {
         "exchange": {name: by_exchange(a, "cuda", group=group, chunks=1) for name, a in cases.items()},
-        "exchange replicated": {"signum": by_exchange(cases["signum"], "cuda", group=group, placement="replicated")},
-        "ddp": {name: by_ddp(cases[name], "cuda", process_group=group) for name in SOME},
+        "exchange replicated": {
+            name: by_exchange(a, "cuda", group=group, placement="replicated") for name, a in whole.items()
+        },
+        "ddp": {name: by_ddp(a, "cuda", process_group=group) for name, a in some.items()},
     }
 
 

@@ -12,7 +12,7 @@ from gradvote.kernels.cuda.formulas import kind_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.noisy_signs import noisy_tile
 from gradvote.kernels.cuda.rows import number_of
-from gradvote.kernels.cuda.tiles import before, is_finite, load, packed, special
+from gradvote.kernels.cuda.tiles import before, is_finite, load, negative, packed, special
 from gradvote.kernels.cuda.units import mark_zeros_tile, whole_tile
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
@@ -113,8 +113,9 @@ def _signs(
     n, tile, row = tables.length(table, UNIT), tables.tile(table), tables.row(table)
     j, place = tile * TILE + tl.arange(0, TILE), tile * (TILE // 32) + tl.arange(0, TILE // 32)
     values = load(tables.start(x, where, table, UNIT, SCATTERED), j, n)
-    result, units_of_zeros = packed(values > 0, TILE), tile * 0
-    if tl.max(special(values).to(tl.int32)) > 0:
+    result, units_of_zeros = ~negative(values, TILE), tile * 0
+    if special(values):  # beyond n are zeros
+        result = packed(values > 0, TILE)
         if tl.min(is_finite(values).to(tl.int32)) == 0:
             tl.store(valid + row, False)
         zero = packed((values == 0) & (j < n), TILE)

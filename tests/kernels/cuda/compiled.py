@@ -26,7 +26,7 @@ WRONG = re.compile(r"\bfma\.|\bmad\.\w*\.?f(32|64)|div\.full|\.approx|\.ftz")
 FUSED = re.compile(r"\bfma\.rn\.f32")
 """What `settled` asks for, of whose numbers no more than a bound is wanted."""
 ASKED = re.compile(r"call .*@llvm\.fma\.(?:v(\d+))?f32")
-MAY_ASK = ("gradvote.kernels.cuda.noisy_signs",)
+MAY_ASK = ("gradvote.kernels.cuda.noisy_signs", "gradvote.kernels.cuda.ragged_signs")
 """Where kernels stand whose text may ask for fused products and sums: those that call `settled`."""
 TARGET = GPUTarget("cuda", 90, 32)
 _TYPES = {
