@@ -201,6 +201,11 @@ class RaggedPlane:
         lines: Tensor = plane[..., begin:end].unflatten(-1, (last - first, (end - begin) // (last - first)))
         return lines[..., : int(self.lengths[..., first:last].max(initial=0))]
 
+    def some(self, first: int, last: int) -> "RaggedPlane":
+        """That of rows which follow on each other, from the `first` to the one before the `last`."""
+        starts = self.starts[first : last + 1] - self.starts[first]
+        return RaggedPlane(self.name, self.dtype, starts, self.lengths[..., first:last])
+
     def of_sender(self, i: int) -> "RaggedPlane":
         """That of one of several senders, where they differ."""
         own = self.lengths if self.lengths.ndim == 1 else self.lengths[i]

@@ -8,13 +8,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FILES = ("tests/engines/test_cuda.py", "tests/kernels/cuda/test_*.py", "tests/contract/test_*.py")
-PARTS, LIMIT = 8, 170
 LEFT_OUT = ("test_compiled.py", "test_other_parts.py")
 """They have nothing to do with a card: a compiler's output, and who gets which samples."""
-
-
-ENGINES = "test_cuda.py"
-"""The engines' tests are run part by part, as each compiles and starts processes for minutes."""
+ENGINES, PARTS = "test_cuda.py", 8
+"""The engines' tests, first, and in how many parts: each compiles, and starts processes, for a minute."""
+LIMIT = 170
+"""Seconds for each file, or part."""
 
 
 def run(processes: int, only: str = "") -> dict[str, str]:
@@ -33,7 +32,6 @@ def run(processes: int, only: str = "") -> dict[str, str]:
 
 
 def _jobs(file: Path) -> list[tuple[Path, str]]:
-    """The engines' first, as they take longest."""
     if file.name != ENGINES:
         return [(file, "")]
     return [(file, f"part-{i}") for i in range(PARTS)]

@@ -8,17 +8,22 @@ of the whole part, as blocks do not know of each other.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from gradvote.core import Context, Part, Payload, Plane, State
+from gradvote.engines.common.all_groups import Payloads
+from gradvote.engines.common.all_groups import Planes as AllPlanes
 from gradvote.engines.common.flat_buffer import Decode
 from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.distributed.states import has_state
 from gradvote.layout import Layout
+from gradvote.ragged import RaggedPlane
 from gradvote.scattered import Vector
 from gradvote.staging import CPU
 from gradvote.wire import Kind
@@ -27,6 +32,8 @@ SLICE = 1 << 21
 """Coordinates of a slice, where blocks are not larger."""
 WHOLE = 1 << 23
 """Coordinates up to which a part stays whole whose groups are worked on in one call: in slices that would be many."""
+FEW = 4
+"""Slices of a larger part on a card, which each call costs more than the work: a quarter of a state exists twice."""
 
 States = list[Sequence[State]]
 """Slice by slice, and in each group by group."""
@@ -66,9 +73,9 @@ class Slices:
         secret: bytes | None = None,
         device: torch.device = CPU,
     ) -> Contexts:
-        """`Protocol.contexts` of each slice; where there is but one, all its groups are worked on at once."""
-        one = len(self.protocols) == 1
-        return [own.contexts(step, sender, lr, 0, secret, device, at_once=one) for own in self.protocols]
+        """`Protocol.contexts` of each slice; where there is but one, or on a card, its groups are worked on at once."""
+        at_once = len(self.protocols) == 1 or device.type != "cpu"
+        return [own.contexts(step, sender, lr, 0, secret, device, at_once=at_once) for own in self.protocols]
 
     def encode(self, update: Update, states: States, ctxs: Contexts) -> Sequence[Payload]:
         """Worker: update -> ballots; `states` are replaced one by one."""
@@ -90,7 +97,7 @@ class Slices:
     def decode(self, decision: Sequence[Payload], states: States, ctxs: Contexts, write: Write) -> None:
         """Worker: decision -> a direction for each slice."""
         for k, (own, rows, now) in enumerate(zip(self.protocols, self.rows, ctxs, strict=True)):
-            chosen = decision if len(self.protocols) == 1 else [_some(decision[g], (at,)) for g, at in rows]
+            chosen = self._of_slice(decision, k, rows)
 
             def decode(
                 out: Vector | None,
@@ -109,15 +116,45 @@ class Slices:
         found = [own.planes(kind, now) for own, now in zip(self.protocols, ctxs, strict=True)]
         if len(found) == 1:
             return found[0]
+        wholes = [own.whole for own in found if isinstance(own, AllPlanes)]
+        if len(wholes) == len(found):
+            own = [_joined_ragged(planes) for planes in zip(*wholes, strict=True)]
+            return AllPlanes(own, lambda group: self._group_planes(found)[group], len(self.whole.layout.groups))
+        return self._group_planes(found)
+
+    def _group_planes(self, found: Sequence[Planes]) -> list[tuple[Plane, ...]]:
         groups: list[list[tuple[Plane, ...]]] = [[] for _ in self.whole.layout.groups]
         for rows, planes in zip(self.rows, found, strict=True):
             for (g, _), own in zip(rows, planes, strict=True):
                 groups[g].append(own)
         return [tuple(map(_joined_plane, zip(*own, strict=True))) for own in groups]
 
+    def _of_slice(self, payloads: Sequence[Payload], k: int, rows: Rows) -> Sequence[Payload]:
+        """What payloads (B, ...) of the part hold of slice k: its rows follow on each other."""
+        if len(self.protocols) == 1:
+            return payloads
+        if not isinstance(payloads, Payloads):
+            return [_some(payloads[g], (at,)) for g, at in rows]
+        first, last = self._begins[k : k + 2]
+        planes = [p.some(first, last) for p in payloads.planes]
+        arrays = {p.name: payloads.whole[p.name][int(p.starts[first]) : int(p.starts[last])] for p in payloads.planes}
+        own = Payload(payloads.whole.valid[first:last], arrays)
+        return Payloads(self.protocols[k].layout.ragged, own, planes)
+
+    @cached_property
+    def _begins(self) -> list[int]:
+        """The first row of each slice, and the end of the last."""
+        return [0, *accumulate(own.layout.ragged.num_rows for own in self.protocols)]
+
     def _joined(self, parts: Sequence[Sequence[Payload]]) -> Sequence[Payload]:
         if len(parts) == 1:
             return parts[0]
+        whole = [part for part in parts if isinstance(part, Payloads)]
+        if len(whole) == len(parts):
+            arrays = {p.name: torch.cat([part.whole[p.name] for part in whole]) for p in whole[0].planes}
+            planes = [_joined_ragged(own) for own in zip(*(part.planes for part in whole), strict=True)]
+            valid = torch.cat([part.whole.valid for part in whole])
+            return Payloads(self.whole.layout.ragged, Payload(valid, arrays), planes)
         groups: list[list[Payload]] = [[] for _ in self.whole.layout.groups]
         for rows, payloads in zip(self.rows, parts, strict=True):
             for (g, _), own in zip(rows, payloads, strict=True):
@@ -128,11 +165,13 @@ class Slices:
 def slices_of(protocol: Protocol, part: Part, device: torch.device, whole: bool = False) -> Slices:
     """How the half of a round that `part` is does its work: in slices where it has a state, and no card to keep busy.
 
-    Each slice is a round of calls, of which a card has more than enough. What needs the `whole` is not cut.
+    Each slice is a round of calls, of which a card has more than enough: there are `FEW`, where each does with few.
+    What needs the `whole` is not cut.
     """
-    cut = not whole and protocol.algorithm.aggregate.separable and device == CPU and has_state(part)
-    cut = cut and not (protocol.at_once and protocol.layout.size <= WHOLE)
-    return Slices(protocol, SLICE if cut else None)
+    cut, size = not whole and protocol.algorithm.aggregate.separable and has_state(part), protocol.layout.size
+    if device != CPU:
+        return Slices(protocol, max(WHOLE, -(-size // FEW)) if cut and protocol.at_once_on_a_card else None)
+    return Slices(protocol, SLICE if cut and not (protocol.at_once and size <= WHOLE) else None)
 
 
 def _rows(slices: Sequence[Layout], whole: Layout) -> list[Rows]:
@@ -160,6 +199,14 @@ def _joined_payload(parts: Sequence[Payload]) -> Payload:
         width = max(plane.shape[-1] for plane in own)
         planes[name] = torch.cat([p if p.shape[-1] == width else pad(p, (0, width - p.shape[-1])) for p in own])
     return Payload(torch.cat([part.valid for part in parts]), planes)
+
+
+def _joined_ragged(parts: Sequence[RaggedPlane]) -> RaggedPlane:
+    """Planes of rows that follow on each other, as one."""
+    ends = np.cumsum([0, *(int(p.starts[-1]) for p in parts)])
+    starts = [p.starts[:-1] + end for p, end in zip(parts, ends, strict=False)]
+    lengths = np.concatenate([p.lengths for p in parts], -1)
+    return RaggedPlane(parts[0].name, parts[0].dtype, np.concatenate([*starts, ends[-1:]]), lengths)
 
 
 def _joined_plane(parts: Sequence[Plane]) -> Plane:
