@@ -26,8 +26,8 @@ SIZE = 1024
 """Coordinates of a tile whose |p| are summed."""
 SHARE = 32
 """Coordinates of a row that one thread takes."""
-REGISTERS: int | None = None
-"""Registers that a thread may use where many threads hold a row."""
+REGISTERS = 64
+"""Registers that a thread may use, so that a multiprocessor holds two of the longest rows: one loads, one stores."""
 
 
 def step_rows(
@@ -48,7 +48,7 @@ def step_rows(
         *strides_of(rows, unit), *strides_of(old[0], unit), *strides_of(old[-1], unit), *strides_of(masks, 1), *draw,
         UNIT=unit, SIZE=SIZE, TILES=tiles, LEVELS=tiles.bit_length() - 1, KIND=kind_of(inertia),
         ZEROS=DRAWN if isinstance(zeros, Draw) else int(zeros), MASKED=masked,
-        num_warps=warps, maxnreg=REGISTERS if warps > 8 else None,
+        num_warps=warps, maxnreg=REGISTERS,
     )  # fmt: skip
     return Feedback(bits, valid, scale, new[0], None if inertia is None else new[1])
 
@@ -94,7 +94,7 @@ def step_row(
     bits, marks = bits + place, marks + place
     ps, first, second, third = (), 0.0, 0.0, 0.0
     greatest = tl.zeros((TILES, SIZE // 256, 32), tl.float32)
-    fastest, zero, number = greatest, greatest > 0, greatest.to(tl.int32)
+    zero, number = greatest > 0, greatest.to(tl.int32)
     ahead = _loaded(x, old, moving, j, n, 0, SIZE, KIND)
     for i in tl.static_range(8):
         own, shift = ahead, _shift(i, SIZE)
@@ -104,13 +104,12 @@ def step_row(
         p, m = advanced(own[0], own[1], own[2], ratio, mu, KIND)
         if KIND > 0:
             tl.store(moved + shift, m, mask=inside)
-            fastest = _greater(fastest, tl.where(inside, m, 0.0))
         p = tl.where(inside, p, 0.0)
-        greatest, zero = _greater(greatest, p), zero | (inside & (p == 0))
         ps, size = appended(ps, p), tl.abs(p)
         if MASKED:
             marked = inside & flags(tl.load(marks + shift // 32, mask=place < halves - shift // 32, other=0))
-            size, number = tl.where(marked, size, 0.0), number + marked.to(tl.int32)
+            greatest, number = _greater(greatest, size), number + marked.to(tl.int32)
+            size = tl.where(marked, size, 0.0)
         if i % 2 == 0:  # in the order of `trees.near`, with no more numbers kept than it takes
             first = size
         elif i % 4 == 1:
@@ -125,7 +124,13 @@ def step_row(
         count = tl.sum(number)
     total = fold(tl.reshape(sums, (1, TILES)), 1, TILES, LEVELS, True)
     scale = tl.sum(divided(total, tl.zeros_like(total) + tl.maximum(count, 1).to(tl.float32)))
-    fine, zeros = (tl.min(is_finite(greatest).to(tl.int32)) == 1) & is_finite(scale), tl.max(zero.to(tl.int32)) > 0
+    fine = is_finite(scale)  # not so if a p among those that are sent is not finite
+    if MASKED:
+        fine &= tl.min(is_finite(greatest).to(tl.int32)) == 1
+    if ZEROS > 0:
+        for i in tl.static_range(8):
+            zero |= (ps[i] == 0) & (j < n - _shift(i, SIZE))
+    zeros = tl.max(zero.to(tl.int32)) > 0
     tl.store(scales, scale)
     tl.store(valid, fine)
     for i in tl.static_range(8):
@@ -146,11 +151,16 @@ def step_row(
             left = tl.load(old + shift, mask=inside, other=0)
         tl.store(new + shift, left, mask=inside)
     if KIND > 0:
-        if tl.min(is_finite(fastest).to(tl.int32)) == 0:
-            tl.debug_barrier()  # others may have stored what is overwritten
+        if not fine:  # or the momentum is finite
+            tl.debug_barrier()  # others may have stored what is loaded and overwritten
+            greatest = tl.zeros_like(greatest)
             for i in tl.static_range(8):
                 shift = _shift(i, SIZE)
-                tl.store(moved + shift, tl.load(moving + shift, mask=j < n - shift), mask=j < n - shift)
+                greatest = _greater(greatest, tl.load(moved + shift, mask=j < n - shift, other=0))
+            if tl.min(is_finite(greatest).to(tl.int32)) == 0:
+                for i in tl.static_range(8):
+                    shift = _shift(i, SIZE)
+                    tl.store(moved + shift, tl.load(moving + shift, mask=j < n - shift), mask=j < n - shift)
 
 
 @triton.jit
