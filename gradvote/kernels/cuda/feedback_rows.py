@@ -15,7 +15,7 @@ from gradvote.kernels.cuda.columns import strides_of, unit_of
 from gradvote.kernels.cuda.feedback_parts import DRAWN, advanced, coordinates, flags, kind_of, packed_lanes, sent
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import Rows, rows_of, values_of
-from gradvote.kernels.cuda.tiles import appended, divided, drawn, is_finite, load, row_start, value_start
+from gradvote.kernels.cuda.tiles import appended, divided, drawn, is_finite, row_start, value_start
 from gradvote.kernels.cuda.trees import fold
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.rng import Draw
@@ -26,8 +26,8 @@ SIZE = 1024
 """Coordinates of a tile whose |p| are summed."""
 SHARE = 32
 """Coordinates of a row that one thread takes."""
-REGISTERS: int | None = None
-"""Registers that a thread may use where many threads hold a row."""
+REGISTERS = 64
+"""Registers that a thread may use, so that a multiprocessor holds two of the longest rows: one loads, one stores."""
 
 
 def step_rows(
@@ -48,7 +48,7 @@ def step_rows(
         *strides_of(rows, unit), *strides_of(old[0], unit), *strides_of(old[-1], unit), *strides_of(masks, 1), *draw,
         UNIT=unit, SIZE=SIZE, TILES=tiles, LEVELS=tiles.bit_length() - 1, KIND=kind_of(inertia),
         ZEROS=DRAWN if isinstance(zeros, Draw) else int(zeros), MASKED=masked,
-        num_warps=warps, maxnreg=REGISTERS if warps > 8 else None,
+        num_warps=warps, maxnreg=REGISTERS,
     )  # fmt: skip
     return Feedback(bits, valid, scale, new[0], None if inertia is None else new[1])
 
@@ -88,27 +88,28 @@ def step_row(
     KIND: tl.constexpr, ZEROS: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """The row at x of n ≤ SIZE·TILES coordinates, TILES = 2^LEVELS; all that is not of every coordinate is its own."""
-    tile = tl.arange(0, TILES)[:, None] * (SIZE // 32)
+    place = tl.arange(0, TILES)[:, None] * (SIZE // 32) + tl.arange(0, SIZE // 256)[None, :]
+    j = coordinates(place)
+    x, old, moving, new, moved = x + j, memory + j, momentum + j, new_memory + j, new_momentum + j
+    bits, marks = bits + place, marks + place
     ps, first, second, third = (), 0.0, 0.0, 0.0
     greatest = tl.zeros((TILES, SIZE // 256, 32), tl.float32)
-    fastest, zero, number = greatest, greatest > 0, greatest.to(tl.int32)
-    ahead = _loaded(x, memory, momentum, _place(tile, 0, SIZE), n, KIND)
+    zero, number = greatest > 0, greatest.to(tl.int32)
+    ahead = _loaded(x, old, moving, j, n, 0, SIZE, KIND)
     for i in tl.static_range(8):
-        own, place = ahead, _place(tile, i, SIZE)
+        own, shift = ahead, _shift(i, SIZE)
         if i < 7:  # before what is stored below, which might be the same memory to a compiler
-            ahead = _loaded(x, memory, momentum, _place(tile, i + 1, SIZE), n, KIND)
-        j = coordinates(place)
-        inside = j < n
+            ahead = _loaded(x, old, moving, j, n, i + 1, SIZE, KIND)
+        inside = j < n - shift
         p, m = advanced(own[0], own[1], own[2], ratio, mu, KIND)
         if KIND > 0:
-            tl.store(new_momentum + j, m, mask=inside)
-            fastest = _greater(fastest, tl.where(inside, m, 0.0))
+            tl.store(moved + shift, m, mask=inside)
         p = tl.where(inside, p, 0.0)
-        greatest, zero = _greater(greatest, p), zero | (inside & (p == 0))
         ps, size = appended(ps, p), tl.abs(p)
         if MASKED:
-            marked = inside & flags(tl.load(marks + place, mask=place < halves, other=0))
-            size, number = tl.where(marked, size, 0.0), number + marked.to(tl.int32)
+            marked = inside & flags(tl.load(marks + shift // 32, mask=place < halves - shift // 32, other=0))
+            greatest, number = _greater(greatest, size), number + marked.to(tl.int32)
+            size = tl.where(marked, size, 0.0)
         if i % 2 == 0:  # in the order of `trees.near`, with no more numbers kept than it takes
             first = size
         elif i % 4 == 1:
@@ -123,49 +124,60 @@ def step_row(
         count = tl.sum(number)
     total = fold(tl.reshape(sums, (1, TILES)), 1, TILES, LEVELS, True)
     scale = tl.sum(divided(total, tl.zeros_like(total) + tl.maximum(count, 1).to(tl.float32)))
-    fine, zeros = (tl.min(is_finite(greatest).to(tl.int32)) == 1) & is_finite(scale), tl.max(zero.to(tl.int32)) > 0
+    fine = is_finite(scale)  # not so if a p among those that are sent is not finite
+    if MASKED:
+        fine &= tl.min(is_finite(greatest).to(tl.int32)) == 1
+    if ZEROS > 0:
+        for i in tl.static_range(8):
+            zero |= (ps[i] == 0) & (j < n - _shift(i, SIZE))
+    zeros = tl.max(zero.to(tl.int32)) > 0
     tl.store(scales, scale)
     tl.store(valid, fine)
     for i in tl.static_range(8):
-        place = _place(tile, i, SIZE)
-        j = coordinates(place)
+        shift = _shift(i, SIZE)
+        inside, within = j < n - shift, place < halves - shift // 32
         p, positive = ps[i], ps[i] > 0
         word = packed_lanes(positive)
         if ZEROS > 0:
             if zeros:
-                word |= _zero_bits(p, j < n, place, low, high, block, sender, ZEROS)
+                word |= _zero_bits(p, inside, place + shift // 32, low, high, block, sender, ZEROS)
                 positive = flags(word)
-        tl.store(bits + place, word, mask=place < halves)
+        tl.store(bits + shift // 32, word, mask=within)
         kept = positive
         if MASKED:
-            kept = flags(tl.load(marks + place, mask=place < halves, other=0))
+            kept = flags(tl.load(marks + shift // 32, mask=within, other=0))
         left = sent(p, positive, kept, scale, MASKED)
         if not fine:
-            left = load(memory, j, n)
-        tl.store(new_memory + j, left, mask=j < n)
+            left = tl.load(old + shift, mask=inside, other=0)
+        tl.store(new + shift, left, mask=inside)
     if KIND > 0:
-        if tl.min(is_finite(fastest).to(tl.int32)) == 0:
-            tl.debug_barrier()  # others may have stored what is overwritten
+        if not fine:  # or the momentum is finite
+            tl.debug_barrier()  # others may have stored what is loaded and overwritten
+            greatest = tl.zeros_like(greatest)
             for i in tl.static_range(8):
-                j = coordinates(_place(tile, i, SIZE))
-                tl.store(new_momentum + j, load(momentum, j, n), mask=j < n)
+                shift = _shift(i, SIZE)
+                greatest = _greater(greatest, tl.load(moved + shift, mask=j < n - shift, other=0))
+            if tl.min(is_finite(greatest).to(tl.int32)) == 0:
+                for i in tl.static_range(8):
+                    shift = _shift(i, SIZE)
+                    tl.store(moved + shift, tl.load(moving + shift, mask=j < n - shift), mask=j < n - shift)
 
 
 @triton.jit
-def _place(tile, i, SIZE: tl.constexpr):
-    """Words (TILES, W) of the i-th of eight parts in the order in which a fold adds them: 0, 4, 2, 6, 1, 5, 3, 7."""
-    part = i % 2 * 4 + i // 2 % 2 * 2 + i // 4
-    return tile + part * (SIZE // 256) + tl.arange(0, SIZE // 256)[None, :]
+def _shift(i, SIZE: tl.constexpr):
+    """Where in tiles the i-th of eight parts is, in the order in which a fold adds them: 0, 4, 2, 6, 1, 5, 3, 7."""
+    return (i % 2 * 4 + i // 2 % 2 * 2 + i // 4) * (SIZE // 8)
 
 
 @triton.jit
-def _loaded(x, memory, momentum, place, n, KIND: tl.constexpr):
-    """x, the memory, and the momentum if there is any, at the coordinates of words."""
-    j = coordinates(place)
-    own, before, moving = load(x, j, n), load(memory, j, n), 0.0
+def _loaded(x, old, moving, j, n, i, SIZE: tl.constexpr, KIND: tl.constexpr):
+    """x, the memory, and the momentum if there is any, of the i-th part."""
+    shift = _shift(i, SIZE)
+    inside = j < n - shift
+    own, before, momentum = tl.load(x + shift, mask=inside, other=0), tl.load(old + shift, mask=inside, other=0), 0.0
     if KIND > 0:
-        moving = load(momentum, j, n)
-    return own, before, moving
+        momentum = tl.load(moving + shift, mask=inside, other=0)
+    return own.to(tl.float32), before, momentum
 
 
 @triton.jit
