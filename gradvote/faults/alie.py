@@ -28,7 +28,7 @@ class Alie(Collusion):
 
     def on_all(self, x: Tensor, honest: Tensor, draw: Draw) -> Tensor:
         mean = kernels.mean(x, honest, None)
-        deviation = kernels.mean((x - mean).square(), honest, None).sqrt()
+        deviation = kernels.sqrt(kernels.mean((x - mean).square(), honest, None))
         liars = len(x) - int(to_host([honest.any(-1).sum()])[0])
         return (mean - deviation * self.reach(len(x), liars)).expand(x.shape)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gradvote.kernels import feedback_reference, ragged_reference, reference, rounding_reference, units_reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia
-from gradvote.kernels.reference import at_least_float32, bounded, num_words
+from gradvote.kernels.reference import at_least_float32, bounded, num_words, sqrt
 from gradvote.rng import Draw
 from gradvote.scattered import Scattered
 
@@ -303,6 +303,7 @@ __all__ = [
     "ragged_whole_units",
     "random_bits",
     "random_words",
+    "sqrt",
     "still_pack_signs",
     "tree_sum",
     "trimmed_mean",

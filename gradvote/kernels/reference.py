@@ -4,6 +4,7 @@ Shapes: M workers, B blocks, n coordinates of one block, W = ⌈n/64⌉ int64 wo
 j % 64 of word j // 64; bits beyond n are zero. Leading axes are arbitrary.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -254,6 +255,18 @@ def moving_average(old: Tensor, beta: float, x: Tensor, gain: float) -> tuple[Te
     """
     new = old.detach() * beta + bounded(x.detach()) * gain
     return new, finite_or(new, old)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """√x of float32 or float64, rounded to nearest even as IEEE 754 asks.
+
+    On the CPU by numpy, which takes the processor's instruction: PyTorch hands large vectors to MKL, whose root is off
+    by a last bit for one number in five, and for others on another processor.
+    """
+    if not x.is_cpu:
+        return x.detach().sqrt()
+    with np.errstate(invalid="ignore"):  # of a negative number it is NaN
+        return torch.from_numpy(np.sqrt(np.atleast_1d(x.detach().numpy()))).view(x.shape)
 
 
 def bounded(x: Tensor) -> Tensor:

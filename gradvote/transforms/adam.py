@@ -40,7 +40,7 @@ class Adam(Transform):
         v = state["square"] * self.beta2 + x * x * (1 - self.beta2)
         first = state["momentum weight"] * self.beta1 + (1 - self.beta1)
         second = state["square weight"] * self.beta2 + (1 - self.beta2)
-        out = (m / first[..., None]) / (v.sqrt() / second.sqrt()[..., None] + self.eps)
+        out = (m / first[..., None]) / (kernels.sqrt(v) / kernels.sqrt(second)[..., None] + self.eps)
         sent = kernels.finite(out)
         new = {"momentum": m, "momentum weight": first, "square": v, "square weight": second}
         return out, {
