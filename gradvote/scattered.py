@@ -4,26 +4,27 @@ To copy gradients into one vector and directions out of it takes a card longer t
 the kernels for rows of unequal length take this in place of a vector (d,): with each row's address, and no copy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradvote.layout import Layout
-from gradvote.ragged import Numbers, Ragged, numbers
+from gradvote.layout import Layout, copy
+from gradvote.ragged import Numbers, numbers
 from gradvote.staging import to_device
 
 
 @dataclass(frozen=True, eq=False)
 class Scattered:
-    """The coordinates of rows (d,): `starts` says where each row begins, in items from the first of `tensors` on.
+    """The coordinates of a layout (d,): `starts` says where each row begins, in items from the first of `tensors` on.
 
-    All items are of one type; `where` (B,) has `starts` on their device. `whole` gives the vector: a copy of what is
-    there, or room for what is to be there.
+    Those are the parameters' own, in the order in which they occur, contiguous and of one type; `where` (B,) has
+    `starts` on their device. `whole` gives the vector: a copy of what is there, or room for what is to be there.
     """
 
+    layout: Layout
     tensors: Sequence[Tensor]
     starts: Numbers
     where: Tensor
@@ -44,9 +45,16 @@ class Scattered:
         """Their type."""
         return self.base.dtype
 
-    def unit(self, rows: Ragged, size: int) -> int:
+    def unit(self, size: int) -> int:
         """So many items, if each row begins at a multiple of them and has a multiple of them; else 1."""
-        return 1 if (self.starts % size).any() or (rows.lengths % size).any() else size
+        return 1 if (self.starts % size).any() or (self.layout.ragged.lengths % size).any() else size
+
+    def put(self, vector: Tensor) -> None:
+        """Copy a vector (d,) to where its coordinates belong."""
+        own = dict(zip(_params(self.layout), self.tensors, strict=True))
+        flat = {i: x.view(-1) for i, x in own.items()}
+        pieces = [flat[p.param][p.start : p.start + p.length] for p in self.layout.pieces]
+        copy(pieces, self.layout.split(vector))
 
 
 Vector = Tensor | Scattered
@@ -57,20 +65,21 @@ class Places:
     """Where the rows of layouts begin, on a device: copied to it where something has moved since the last time."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Numbers, Tensor]] = {}
+        self._known: dict[int, tuple[Numbers, Numbers, Tensor]] = {}
 
-    def scattered(self, layout: Layout, pieces: Sequence[Tensor], whole: Callable[[], Tensor]) -> Scattered | None:
-        """The pieces of a layout, each contiguous, where they are; None where their types differ."""
-        base = pieces[0]
-        if any(x.dtype != base.dtype for x in pieces):
+    def scattered(self, layout: Layout, tensors: Mapping[int, Tensor], whole: Callable[[], Tensor]) -> Scattered | None:
+        """A layout's coordinates in contiguous `tensors`, by parameter; None where their types differ."""
+        own = [tensors[param] for param in _params(layout)]
+        base = own[0]
+        if any(x.dtype != base.dtype for x in own):
             return None
-        begins = numbers([x.data_ptr() - base.data_ptr() for x in pieces]) // base.element_size()
-        piece, inside = layout.ragged.kept("pieces", lambda: _pieces(layout))
-        starts = begins[piece] + inside
+        places = numbers([x.data_ptr() for x in own])
         known = self._known.get(id(layout))
-        if known is None or known[1].device != base.device or not np.array_equal(known[0], starts):
-            known = self._known[id(layout)] = starts, to_device(torch.from_numpy(starts), base.device)
-        return Scattered(pieces, *known, whole)
+        if known is None or known[2].device != base.device or not np.array_equal(known[0], places):
+            tensor, inside = layout.ragged.kept("parameters of rows", lambda: _rows(layout))
+            starts = (places[tensor] - places[0]) // base.element_size() + inside
+            known = self._known[id(layout)] = places, starts, to_device(torch.from_numpy(starts), base.device)
+        return Scattered(layout, own, known[1], known[2], whole)
 
 
 def vector_of(x: Vector) -> Tensor:
@@ -78,8 +87,15 @@ def vector_of(x: Vector) -> Tensor:
     return x.whole() if isinstance(x, Scattered) else x
 
 
-def _pieces(layout: Layout) -> tuple[Numbers, Numbers]:
-    """The piece that each row is in, and where in it the row begins."""
+def _params(layout: Layout) -> list[int]:
+    """The parameters of a layout's coordinates, in the order in which they occur."""
+    return layout.ragged.kept("parameters", lambda: list(dict.fromkeys(p.param for p in layout.pieces)))
+
+
+def _rows(layout: Layout) -> tuple[Numbers, Numbers]:
+    """Of each row which of those parameters it is in, and where in that it begins."""
+    order = {param: i for i, param in enumerate(_params(layout))}
     offsets, begins = layout.ragged.offsets[:-1], numbers([p.offset for p in layout.pieces])
     piece = np.searchsorted(begins, offsets, "right") - 1
-    return piece, offsets - begins[piece]
+    tensor, start = numbers([order[p.param] for p in layout.pieces]), numbers([p.start for p in layout.pieces])
+    return tensor[piece], start[piece] + offsets - begins[piece]

@@ -14,7 +14,6 @@ from torch import Tensor
 from gradvote.core import Units
 from gradvote.kernels import reference, rounding_reference, units_reference
 from gradvote.kernels.feedback_reference import Feedback, Inertia, feedback_step
-from gradvote.layout import copy
 from gradvote.ragged import Numbers, Ragged
 from gradvote.rng import Draw
 from gradvote.scattered import Scattered, Vector, vector_of
@@ -122,7 +121,7 @@ def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Vecto
         else:
             target.copy_(reference.unpack_kept(g.words(words), g.words(keep), g.n, g.of(scales)))
     if isinstance(out, Scattered):
-        copy(out.tensors, vector.split([len(piece) for piece in out.tensors]))
+        out.put(vector)
 
 
 def ragged_mean(words: Tensor, keep: Tensor | None, scales: Tensor, counts: Tensor, rows: Ragged) -> Tensor:

@@ -63,12 +63,11 @@ class FlatBuffer:
         view = _view(layout, gradients, self.dtype, self.device)
         if view is not None:
             return view
-        there = [gradients[param] for param in layout.params if param in gradients]
-        if self.dtype != torch.float32 or not reads_scattered(self.device) or any(g is None for g in there):
+        own = {i: g for i, g in gradients.items() if g is not None}
+        if self.dtype != torch.float32 or not reads_scattered(self.device) or len(own) < len(gradients):
             return self._copied(layout, gradients)
-        given = {i: g.detach().reshape(-1) for i, g in gradients.items() if g is not None}
-        pieces = [_stretch(given[p.param], p) for p in layout.pieces]
-        found = self.places.scattered(layout, pieces, lambda: self._copied(layout, gradients))
+        there = {i: g if g.is_contiguous() else g.detach().contiguous() for i, g in own.items()}
+        found = self.places.scattered(layout, there, lambda: self._copied(layout, gradients))
         return self._copied(layout, gradients) if found is None else found
 
     def _copied(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
@@ -114,19 +113,19 @@ class Outbox:
         if view is not None:
             _scaled(decode(view), self._scale)
             return
-        pieces = [_stretch(self._places[p.param].view(-1), p) for p in layout.pieces]
-        written = decode(self._room(layout, pieces))
+        written = decode(self._room(layout))
         if written is not None:
+            pieces = [_stretch(self._places[p.param].view(-1), p) for p in layout.pieces]
             copy(pieces, layout.split(_scaled(written, self._scale)))
 
-    def _room(self, layout: Layout, pieces: Sequence[Tensor]) -> Vector | None:
+    def _room(self, layout: Layout) -> Vector | None:
         """Where a direction is to be written: at once where it belongs, if kernels do that."""
         if self._buffer.dtype != torch.float32:
             return None
         room = partial(self._buffer.room, layout.size)
         found = None
         if self._scale == 1 and reads_scattered(self._buffer.device):
-            found = self._buffer.targets.scattered(layout, pieces, room)
+            found = self._buffer.targets.scattered(layout, self._places, room)
         return room() if found is None else found
 
     def finish(self) -> None:

@@ -26,7 +26,7 @@ def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Vecto
     """`ragged_reference.ragged_unpack`."""
     table, (scale, step) = tables.coordinates(rows, bits.TILE, out.device), tables.each_of(scales)
     kept = words if keep is None else keep
-    target, form = tables.source_of(out, table, rows)
+    target, form = tables.source_of(out, table)
     launch(
         _unpack, table.programs, words, table.x, _halves(words), _halves(kept), *target, scale, step,
         KEPT=keep is not None, TILE=bits.TILE, VECTOR=4, **form,

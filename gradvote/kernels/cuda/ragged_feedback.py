@@ -53,7 +53,7 @@ def ragged_feedback_step(
     sums = torch.empty(int(rows.starts(TILE)[-1]) if summed else 0, dtype=torch.float32, device=device)
     counts = torch.zeros(rows.num_rows if summed else 0, dtype=torch.int32, device=device)
     marks = bits if keep is None else keep
-    source, form = tables.source_of(x, table, rows)
+    source, form = tables.source_of(x, table)
     launch(
         _advance, table.programs, bits, table.x, *source, old[0], old[-1], new[0], new[-1], bits.view(torch.int32),
         valid, moved, sums, counts, marks.view(torch.int32), *tables.each_of(ratio.float()),
@@ -97,7 +97,7 @@ def _held_whole(
     marks = bits if keep is None else keep
     tiles = triton.next_power_of_2(max(portions(rows.longest, SUMMED), 1))
     warps = min(max(tiles * SUMMED // feedback_rows.SHARE // 32, 4), 32)
-    source, form = tables.source_of(x, table, rows)
+    source, form = tables.source_of(x, table)
     launch(
         _step, table.programs, bits, table.x, *source, old[0], old[-1], new[0], new[-1], bits.view(torch.int32), valid,
         scale, marks.view(torch.int32), *tables.each_of(ratio.float()), 0.0 if inertia is None else float(inertia.mu),
@@ -115,7 +115,7 @@ def ragged_mean_abs(x: Vector, keep: Tensor | None, rows: Ragged) -> Tensor:
     sums = torch.empty(table.programs, dtype=torch.float32, device=x.device)
     counts = torch.zeros(rows.num_rows, dtype=torch.int32, device=x.device)
     marks = sums if keep is None else keep
-    source, form = tables.source_of(x, table, rows)
+    source, form = tables.source_of(x, table)
     launch(
         _sum, table.programs, sums, table.x, *source, marks, sums, counts, SIZE=TILE, MASKED=keep is not None, **form
     )

@@ -32,7 +32,7 @@ def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tu
     out = _words(x, int(rows.words[-1]))
     valid = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
     marks = _words(x, int(rows.unit_words[-1])) if still else None
-    source, form = tables.source_of(x, table, rows)
+    source, form = tables.source_of(x, table)
     halves = out.view(torch.int32)
     launch(
         _signs, table.programs, out, table.x, *source, halves, halves if marks is None else marks.view(torch.int32),
@@ -47,7 +47,7 @@ def mark_others(x: Vector, marks: Tensor, rows: Ragged) -> None:
     """Mark the units of zeros that are no words, in words (U,)."""
     zero = _words(x, int(rows.words[-1]))
     table = tables.others(tables.coordinates, rows, units.TILE, x.device)
-    source, form = tables.source_of(x, table, rows)
+    source, form = tables.source_of(x, table)
     launch(_zero_marks, table.programs, zero, table.x, *source, zero.view(torch.int32), TILE=units.TILE, **form)
     whole_units(zero, marks, tables.others(tables.units, rows, units.TILE, x.device))
 
@@ -69,7 +69,7 @@ def ragged_noisy_signs(
     out = _words(x, int(rows.words[-1]))
     valid = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
     scale = number_of(std, valid.shape, table.x)
-    source, form = tables.source_of(x, table, rows)
+    source, form = tables.source_of(x, table)
     launch(
         _noisy, table.programs, out, table.x, *source, out.view(torch.int32), valid, scale.x, scale.inner_stride,
         scale.plain, *position, *rule[1], GIVEN=isinstance(std, Tensor), KIND=kind, ZEROS=rule[0],
@@ -85,7 +85,7 @@ def ragged_average(old: Tensor, beta: float, x: Vector, gain: float, rows: Ragge
     new, kept = torch.empty_like(old), torch.empty_like(old)
     whole = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
     table = tables.coordinates(rows, averages.TILE, x.device)
-    source, form = tables.source_of(x, table, rows)
+    source, form = tables.source_of(x, table)
     launch(
         _average, table.programs, old, table.x, old, *source, new, kept, whole, float(beta), float(gain),
         TILE=averages.TILE, **form,

@@ -83,11 +83,11 @@ class Source(NamedTuple):
     where: Tensor
 
 
-def source_of(x: Vector, table: Table, rows: Ragged) -> tuple[Source, dict[str, int]]:
+def source_of(x: Vector, table: Table) -> tuple[Source, dict[str, int]]:
     """Coordinates (d,) of rows, and a kernel's UNIT and SCATTERED for them."""
     if not isinstance(x, Scattered):
         return Source(x, table.x), {"UNIT": table.unit, "SCATTERED": False}
-    return Source(x.base, x.where), {"UNIT": min(table.unit, x.unit(rows, VECTOR)), "SCATTERED": True}
+    return Source(x.base, x.where), {"UNIT": min(table.unit, x.unit(VECTOR)), "SCATTERED": True}
 
 
 def position_of(draw: Draw, rows: Ragged) -> Position | None:
