@@ -13,7 +13,7 @@ sys.path.insert(0, str(FOLDER))
 
 import diffs  # noqa: E402  # beside the runner
 from case import METHODS, load  # noqa: E402
-from run import ROOT10, Results, next_factor  # noqa: E402
+from run import ROOT10, Results, next_factor, rates  # noqa: E402
 from table import _images, _judged  # noqa: E402
 
 sys.path.remove(str(FOLDER))  # its folders have the names of packages that may be missing
@@ -96,6 +96,12 @@ def test_the_two_best_go_on_and_the_seeds_that_both_have_choose() -> None:
     assert results.chosen("plain") == 2.0  # seed 2 has run the other one only
     results.rows = [row for row in results.rows if row["factor"] != 2.0 or row["seed"] == 0]
     assert results.chosen("plain") == 1.0 and results.chosen("signum") is None
+
+
+def test_a_factor_counts_once_whether_the_script_or_suggest_lr_has_it() -> None:
+    assert rates(load("muon"), "signum", 0.1, 0.5) == (0.05, 1.0)
+    assert rates(load("nanogpt"), "signum", 0.1, 0.5) == (0.1, 0.5)
+    assert rates(load("muon"), "plain", 0.1, 0.5) == rates(load("nanogpt"), "plain", 0.1, 0.5) == (0.1, 1.0)
 
 
 def test_a_file_of_another_commit_is_refused(tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ def cell(case: Case, arguments: argparse.Namespace, method: str, lr: float, fact
     with tempfile.TemporaryDirectory() as temporary, case.copy(arguments.root, arguments.data, method) as copy:
         result, log = Path(temporary) / "result", Path(temporary) / "log"
         row = {"method": method, "lr": lr, "factor": factor, "seed": seed}
-        kept = lr * factor if case.about.get("keeps_rate") and method != "plain" else lr
-        env = {"TINY_RATE": kept, "TINY_SEED": seed, "TINY_FACTOR": 1.0 if method == "plain" else factor}
+        kept, scale = rates(case, method, lr, factor)
+        env = {"TINY_RATE": kept, "TINY_SEED": seed, "TINY_FACTOR": scale}
         env |= {"TINY_RESULT": result, "GRADVOTE_DATA": arguments.data, **case.about.get("environment", {})}
         words = case.arguments({"lr": kept, "seed": seed, "out": temporary})
 
@@ -108,6 +108,13 @@ def cell(case: Case, arguments: argparse.Namespace, method: str, lr: float, fact
             return {**row, "failed": told(log.read_text())}
         ranks = [json.loads(file.read_text()) for file in files]
         return {**ranks[0], **row, "warnings": sorted({w for r in ranks for w in r["warnings"]})}
+
+
+def rates(case: Case, method: str, lr: float, factor: float) -> tuple[float, float]:
+    """The rate that the script is given, and what `suggest_lr` is multiplied by there: the factor is in one of them."""
+    if method == "plain":
+        return lr, 1.0
+    return (lr * factor, 1.0) if case.about.get("keeps_rate") else (lr, factor)
 
 
 def told(output: str) -> str:
