@@ -113,7 +113,7 @@ def step_table() -> list[dict[str, Any]]:
     for model in ("ResNet-50", "GPT-2 124M"):
         for row in steps.run(model):
             rows.append(asdict(row))
-            share, target = row.card / row.plain, steps.TARGETS.get((row.model, row.algorithm))
+            share, target = row.card / row.plain, report.TARGETS.get((row.model, row.algorithm))
             verdict = "" if target is None else "holds" if share <= target else f"MISSED ({target:.0%})"
             print(
                 f"{model:12} {row.algorithm:16} plain {row.plain:7.2f} ms, voting {row.voting:7.2f} ms "

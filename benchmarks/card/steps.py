@@ -28,8 +28,6 @@ ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
     "dropsignsgd": algorithms.dropsignsgd,
     "dist-ef-adam": algorithms.dist_ef_adam,
 }
-TARGETS = {("ResNet-50", "signsgd"): 0.02, ("GPT-2 124M", "signsgd"): 0.01}
-"""The most that encoding and decoding may add to a step."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ CPU_ROOMS = {
 
 RAGGED_ROOMS = {
     "ragged_average": "ragged_signs",
+    "ragged_averaged_signs": "ragged_signs",
     "ragged_compact": "ragged_bits",
     "ragged_copy": "ragged_bytes",
     "ragged_counts": "ragged_bits",
@@ -225,6 +226,7 @@ outside_units = _by_device(units_reference.outside_units)
 pack_bits = _by_device(reference.pack_bits)
 pack_signs = _by_device(reference.pack_signs)
 ragged_average = _by_device(ragged_reference.ragged_average)
+ragged_averaged_signs = _by_device(ragged_reference.ragged_averaged_signs)
 ragged_compact = _by_device(ragged_reference.ragged_compact)
 ragged_copy = _by_device(ragged_reference.ragged_copy)
 ragged_counts = _by_device(ragged_reference.ragged_counts)
@@ -286,6 +288,7 @@ __all__ = [
     "pack_bits",
     "pack_signs",
     "ragged_average",
+    "ragged_averaged_signs",
     "ragged_compact",
     "ragged_copy",
     "ragged_counts",

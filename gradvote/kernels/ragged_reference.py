@@ -18,6 +18,9 @@ from gradvote.ragged import Numbers, Ragged
 from gradvote.rng import Draw
 from gradvote.scattered import Scattered, Vector, vector_of
 
+Weights = tuple[float, float]
+"""β and γ of an average."""
+
 
 def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
     """Words (W,) of signs, validity flags (B,), and words (U,) that mark units of zeros, if they are asked for."""
@@ -29,6 +32,14 @@ def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tu
             found.append((*reference.checked_pack_signs(own, g.of(zeros)), own))
     words, valid, flags = zip(*found, strict=True)
     return _flat(words), torch.cat(valid), _flat(flags) if still else None
+
+
+def ragged_averaged_signs(
+    old: Tensor, x: Vector, voted: Weights, kept: Weights, zeros: Draw | bool, still: bool, rows: Ragged
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """`ragged_signs` of β·old + γ·x with the weights (β, γ) of `voted`; and what `ragged_average` keeps with others."""
+    out, _ = ragged_average(old, voted[0], x, voted[1], rows)
+    return *ragged_signs(out, zeros, still, rows), ragged_average(old, kept[0], x, kept[1], rows)[1]
 
 
 def ragged_noisy_signs(

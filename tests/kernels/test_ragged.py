@@ -115,6 +115,8 @@ def test_memories(case: Case, nesterov: bool | None, masked: bool, given_scale: 
     case("ragged_feedback_step", case.x, memory, ratio, inertia, keep, case.one, scale)
     case("ragged_mean_abs", case.x, keep)
     case("ragged_average", memory, 0.9, case.x, 0.1)
+    case("ragged_averaged_signs", memory, case.x, (0.9, 0.1), (0.9, 0.1), case.one, True)
+    case("ragged_averaged_signs", memory, case.x, (0.9, 0.1), (0.99, 0.01), True, False)
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -30,6 +30,8 @@ def _calls() -> list[Callable[[], object]]:
         ]
         made += [
             partial(ragged_signs.ragged_average, x, 0.9, x, 0.1, rows),
+            partial(ragged_signs.ragged_averaged_signs, x, x, (0.9, 0.1), (0.99, 0.01), draw, True, rows),
+            partial(ragged_signs.ragged_averaged_signs, x, x, (0.9, 0.1), (0.9, 0.1), False, False, rows),
             partial(ragged_bits.ragged_counts, words, rows),
             partial(ragged_bits.ragged_compact, words, words, rows),
             partial(ragged_bits.ragged_expand, words, words, rows),

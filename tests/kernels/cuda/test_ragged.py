@@ -109,7 +109,10 @@ def _unpacked(kernel: Callable[..., None]) -> Callable[..., Tensor]:
 
 @each
 def test_averages(case: Rows) -> None:
-    case("ragged_average", case.x.flip(0).nan_to_num(0), 0.9, case.x, 0.1)
+    old = case.x.flip(0).nan_to_num(0)
+    case("ragged_average", old, 0.9, case.x, 0.1)
+    case("ragged_averaged_signs", old, case.x, (0.9, 0.1), (0.9, 0.1), case.draw, True)
+    case("ragged_averaged_signs", old, case.x, (0.9, 0.1), (0.99, 0.01), False, False)
 
 
 @each
