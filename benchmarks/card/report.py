@@ -58,7 +58,8 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def _steps(cards: dict[str, Any]) -> Iterator[str]:
-    for card in (c for c in cards.values() if "steps" in c):
+    for number, card in enumerate(c for c in cards.values() if "steps" in c):
+        yield from [""] * bool(number)
         heads = "plain step | with a worker's half | that alone | the processor's time for it"
         yield f"| {_card(card, card['steps'])} | {heads} |"
         yield "|---|---|---|---|---|"
