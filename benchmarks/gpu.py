@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # after the checkout is on the path
-from card import correct, kernels, ranks, report, steps, timing  # as torch
+from card import correct, kernels, ranks, report, steps, timing, warm  # as torch
 
 PARTS = ("tests", "kernels", "steps", "ranks", "memory", "nccl")
 
@@ -70,6 +70,9 @@ def device() -> dict[str, Any]:
 
 
 def tests(processes: int, only: str) -> dict[str, str]:
+    if correct.ENGINES in only or not only:
+        start = time.perf_counter()
+        print(f"{warm.run(processes)} kernels of the engines' tests compiled in {time.perf_counter() - start:.0f} s")
     results = correct.run(processes, only)
     for file, line in results.items():
         print(f"{file:60} {line}")
