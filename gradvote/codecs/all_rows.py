@@ -32,12 +32,13 @@ from gradvote.kernels import Inertia
 from gradvote.ragged import WORD, Ragged, RaggedPlane
 from gradvote.rng import Stream, draw
 from gradvote.scattered import Vector, vector_of
+from gradvote.transforms.adam import Adam, moments_of, state_of
 from gradvote.transforms.momentum import Ema, LionMomentum, Momentum
 from gradvote.transforms.noise import Noise
 
 LONGEST = WORD << 12
 """Coordinates of the longest row whose bits are moved together."""
-MOMENTA = (Momentum, Ema, LionMomentum)
+MOMENTA = (Momentum, Ema, LionMomentum, Adam)
 READ, WRITTEN = (Sign, Masked), (Sign, Masked, ErrorFeedback, Chain, Rounded)
 Encoded = tuple[Payload, State]
 
@@ -76,7 +77,7 @@ def encode_chain(codec: Chain, x: Vector, state: State, ctx: Context, rows: Ragg
         inertia = Inertia(state[end]["momentum"], last.mu, last.nesterov)
         payload, new["codec"], moved = one_pass(codec.codec, x, inertia, state["codec"], ctx, rows)
         return payload, {**new, end: {"momentum": moved}}
-    if isinstance(codec.codec, Sign) and codec.codec.scale != "l1" and not _looks_ahead(last):
+    if isinstance(codec.codec, Sign) and codec.codec.scale != "l1" and _is_average(last):
         payload, new[end] = _averaged(last, codec.codec, x, state[end], ctx, rows)
         return payload, new
     x, new[end] = _moved(last, x, state[end], rows)
@@ -215,9 +216,9 @@ def _signed(sign: Sign, x: Vector, keep: Tensor | None, ctx: Context, rows: Ragg
     return Payload(valid, planes)
 
 
-def _looks_ahead(momentum: Transform) -> bool:
-    """Whether its direction is no weighted sum of momentum and gradient alone, as both of its rounded steps count."""
-    return isinstance(momentum, Momentum) and momentum.nesterov
+def _is_average(momentum: Transform) -> bool:
+    """Whether its direction is a weighted sum of momentum and gradient, which is kept, too."""
+    return not isinstance(momentum, Adam) and not (isinstance(momentum, Momentum) and momentum.nesterov)
 
 
 def _averaged(
@@ -253,6 +254,9 @@ def _noisy(noise: Noise, sign: Sign, x: Vector, ctx: Context, rows: Ragged) -> P
 
 def _moved(momentum: Transform, x: Vector, state: State, rows: Ragged) -> tuple[Tensor, State]:
     """A momentum of all rows; its formula is that of the transform."""
+    if isinstance(momentum, Adam):
+        update, moments = kernels.ragged_adam_step(x, moments_of(state), momentum.betas, rows)
+        return update, state_of(moments)
     m, (voted, kept) = state["momentum"], _weights(momentum)
     out, new = kernels.ragged_average(m, voted[0], x, voted[1], rows)
     if kept != voted:

@@ -17,7 +17,15 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from gradvote.kernels import feedback_reference, ragged_reference, reference, rounding_reference, units_reference
+from gradvote.kernels import (
+    adam_reference,
+    feedback_reference,
+    ragged_reference,
+    reference,
+    rounding_reference,
+    units_reference,
+)
+from gradvote.kernels.adam_reference import Betas, Moments
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.kernels.reference import at_least_float32, bounded, num_words, sqrt
 from gradvote.kernels.rooms import CPU_ROOMS, CUDA_ROOMS, RAGGED_ROOMS, ROOMS
@@ -105,6 +113,7 @@ def _can_compile(device: str) -> bool:
     return False
 
 
+adam_step = _by_device(adam_reference.adam_step)
 add_noise = _by_device(reference.add_noise)
 checked_pack_signs = _by_device(reference.checked_pack_signs)
 compact = _by_device(reference.compact)
@@ -126,6 +135,7 @@ noisy_pack_signs = _by_device(reference.noisy_pack_signs)
 outside_units = _by_device(units_reference.outside_units)
 pack_bits = _by_device(reference.pack_bits)
 pack_signs = _by_device(reference.pack_signs)
+ragged_adam_step = _by_device(ragged_reference.ragged_adam_step)
 ragged_average = _by_device(ragged_reference.ragged_average)
 ragged_averaged_signs = _by_device(ragged_reference.ragged_averaged_signs)
 ragged_compact = _by_device(ragged_reference.ragged_compact)
@@ -160,8 +170,11 @@ __all__ = [
     "RAGGED_ROOMS",
     "ROOMS",
     "SHORT",
+    "Betas",
     "Feedback",
     "Inertia",
+    "Moments",
+    "adam_step",
     "add_noise",
     "at_least_float32",
     "bounded",
@@ -188,6 +201,7 @@ __all__ = [
     "outside_units",
     "pack_bits",
     "pack_signs",
+    "ragged_adam_step",
     "ragged_average",
     "ragged_averaged_signs",
     "ragged_compact",

@@ -1,6 +1,7 @@
 """Which file of a device's kernels holds the fast form of each."""
 
 CPU_ROOMS = {
+    "adam_step": "adam",
     "add_noise": "noisy",
     "checked_pack_signs": "signs",
     "compact": "compaction",
@@ -36,6 +37,7 @@ CPU_ROOMS = {
 """The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
 
 RAGGED_ROOMS = {
+    "ragged_adam_step": "ragged_adam",
     "ragged_average": "ragged_signs",
     "ragged_averaged_signs": "ragged_signs",
     "ragged_compact": "ragged_bits",
@@ -57,6 +59,7 @@ RAGGED_ROOMS = {
 """The same for rows of unequal length."""
 
 CUDA_ROOMS = {
+    "adam_step": "adam",
     "add_noise": "noisy",
     "checked_pack_signs": "signs",
     "compact": "compaction",
