@@ -104,6 +104,10 @@ class Options:
     local_steps: Annotated[
         int | None, number("Training", "Steps of each worker's own optimizer to a round (--steps are rounds).", "none")
     ] = None
+    delay: Annotated[
+        int | None,
+        number("Training", "With --local-steps: steps that go on while a round travels, below H.", Config.delay),
+    ] = None
     inner: Annotated[str | None, option("Training", "With --local-steps: adamw, sgd.", Config.inner)] = None
     inner_lr: Annotated[float | None, option("Training", "With --local-steps: its rate.", Config.inner_lr)] = None
     weights: Annotated[str | None, option("Training", "How workers count: equal, samples.", Config.weights)] = None

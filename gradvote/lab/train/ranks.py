@@ -4,6 +4,8 @@ Rank 0 writes the folder. Every rank writes its states beside the checkpoint, as
 checkpoint names their step and is written after them, so that they are complete whenever it is there.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +140,30 @@ class RankRun(Run):
             self._own.round(self.observer.own_batch, dist.get_rank(), self.step)
         self._stopped = bool(gathered(torch.tensor([self._asked])).any())
 
+    def _observe(self, known: tuple[Tensor, Tensor] | None, progress: Progress) -> None:
+        with self._agreed():
+            super()._observe(known, progress)
+
+    def _wait(self) -> None:
+        """For a round that is under way: it is time of the run."""
+        own = self._own
+        if own is not None:
+            self._timed(lambda: own.local.vote)
+
+    @contextmanager
+    def _agreed(self) -> Iterator[None]:
+        """Within, the model is what all agreed on, as it is in the simulation."""
+        self._wait()
+        with nullcontext() if self._own is None else self._own.local.agreed():
+            yield
+
     def _save(self) -> None:
-        state = {**self._state(), "totals": self.observer.current_totals()}
-        if self._own is not None:
-            state["local"] = self._own.state_dict()
+        self._wait()
+        own = {} if self._own is None else {"local": self._own.state_dict()}
+        with self._agreed():
+            self._write({**self._state(), **own, "totals": self.observer.current_totals()})
+
+    def _write(self, state: dict[str, Any]) -> None:
         checkpoint.save(state, self.place.states(self.step))
         dist.barrier()
         if dist.get_rank() == 0:
