@@ -6,7 +6,6 @@ from typing import Any
 from torch import Tensor
 
 from gradvote.engines.pseudo_gradients import LocalWorkers
-from gradvote.faults import diverging
 from gradvote.lab.train.folder import RunFolder
 from gradvote.lab.train.run import Run
 from gradvote.lab.train.setup import Setup, inner_for
@@ -20,11 +19,6 @@ class LocalRun(Run):
     """
 
     def __init__(self, setup: Setup, place: RunFolder, command: str = "", label: str | None = None) -> None:
-        if diverging(setup.faults):
-            raise ValueError(
-                "Faults on the way down give each worker a model of its own, which local steps here do not have: put "
-                "them on the worker or on the way up."
-            )
         super().__init__(setup, place, command, label)
         layout, c = setup.protocol.layout, setup.config
         make = partial(inner_for, c)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from gradvote.lab.train import Config, checkpoint
+from gradvote.lab.train import Config, checkpoint, prepare
 from tests.lab.train.small import about, assert_same, config, parameters, resumed, samples, trained
 from tests.lab.train.small import reopened as reopened_at
 
@@ -67,9 +67,8 @@ def test_what_cannot_be_is_one_sentence(given: dict[str, Any], text: str) -> Non
         Config(**given)
 
 
-def test_faults_that_part_the_models_are_refused(tmp_path: Path) -> None:
-    from gradvote.lab.train import start
-
+@pytest.mark.parametrize("engine", ["simulation", "ddp"])
+def test_faults_that_part_the_models_are_refused_before_anything_starts(engine: str) -> None:
     down = {"fault": "invert", "place": "downlink", "num": 1}
     with pytest.raises(ValueError, match="on the worker or on the way up"):
-        start(config(**options(faults=(down,))), tmp_path / "run", samples=samples())
+        prepare(config(**options(faults=(down,), engine=engine)), samples())
