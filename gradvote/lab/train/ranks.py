@@ -21,7 +21,7 @@ from gradvote.engines.gradients import begin_randomness, trainable, worker_seed
 from gradvote.lab.train import checkpoint
 from gradvote.lab.train.folder import RunFolder
 from gradvote.lab.train.observe import Observer, kept_buffers
-from gradvote.lab.train.observe_ranks import RankObserver, gathered
+from gradvote.lab.train.observe_ranks import RankObserver, gathered, gathering
 from gradvote.lab.train.own_steps import OwnSteps
 from gradvote.lab.train.run import Progress, Run, silent
 from gradvote.lab.train.setup import Setup
@@ -78,10 +78,11 @@ class RankRun(Run):
                 "process. Give as many --workers as there are processes."
             )
         self._asked, self._own = False, None
+        self._earlier = lambda: torch.tensor([False])
         super().__init__(setup, place, command, label)
 
     def stop(self) -> None:
-        """All ranks end after the step in which the first of them was asked to."""
+        """All ranks end after the step in which the first of them was asked to; with a delay, after the next one."""
         self._asked = True
 
     def train(self, progress: Progress = silent) -> None:
@@ -138,7 +139,14 @@ class RankRun(Run):
             optimizer.step()
         else:
             self._own.round(self.observer.own_batch, dist.get_rank(), self.step)
-        self._stopped = bool(gathered(torch.tensor([self._asked])).any())
+        self._stopped = self._anybody_asked()
+
+    def _anybody_asked(self) -> bool:
+        """Whether any rank was asked to stop; where nobody waits for a round, nobody waits for this one's answers."""
+        asked = gathering(torch.tensor([self._asked]))
+        if self.config.delay:
+            asked, self._earlier = self._earlier, asked
+        return bool(asked().any())
 
     def _observe(self, known: tuple[Tensor, Tensor] | None, progress: Progress) -> None:
         with self._agreed():
