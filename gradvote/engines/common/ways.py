@@ -2,14 +2,16 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradvote.engines.common.start import Pair
 from gradvote.staging import to_host
+
+if TYPE_CHECKING:
+    from gradvote.engines.common.start import Pair  # it imports much that simulated workers do not need
 
 MIX = 0.5
 """What a worker keeps of its own parameters, unless it was told otherwise, where a delayed round arrives."""
@@ -71,7 +73,7 @@ class OwnWays:
         self._inner, self._every = optimizers, every
         self._told_spoilt = self._told_still = False
 
-    def give(self, pairs: Sequence[Pair]) -> None:
+    def give(self, pairs: "Sequence[Pair]") -> None:
         """start − now; spoilt states of the optimizers begin anew."""
         ways, spoilt = ways_between([pair.agreed for pair in pairs], [pair.own for pair in pairs])
         for pair, way in zip(pairs, ways, strict=True):

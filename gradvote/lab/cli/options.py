@@ -189,7 +189,7 @@ def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:
     """
     known = [algorithms.option_names(parse_spec(spec)[0]) for spec in specs]
     for spec, names in zip(specs, known, strict=True):
-        _check_known(*parse_spec(spec), names)
+        check_known(*parse_spec(spec), names)
     everything = sorted({key for own in known for key in own})
     for key in shared_options(options):
         if key not in everything:
@@ -202,7 +202,7 @@ def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:
     return configs
 
 
-def _check_known(name: str, given: dict[str, Any], known: list[str]) -> None:
+def check_known(name: str, given: dict[str, Any], known: list[str]) -> None:
     """The names of an algorithm's own options, before anything heavy is imported for their values."""
     for key in given:
         if key not in ("lr", *known):
