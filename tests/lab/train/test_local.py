@@ -15,10 +15,10 @@ def options(**more: Any) -> dict[str, Any]:
     return {"local_steps": 3, "optimizer": "nesterov", "algorithm": "dist-ef-sgdm", "batch_size": 5, "lr": 0.3, **more}
 
 
-@pytest.mark.parametrize("delay", [0, 2])
-def test_resuming_keeps_the_workers_own_optimizers_and_places(delay: int, tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole", **options(delay=delay))
-    assert trained(tmp_path / "part", 7, **options(delay=delay)).status == "interrupted"
+@pytest.mark.parametrize("more", [{}, {"delay": 2, "model": "tests.lab.train.small:with_batch_norm"}], ids=str)
+def test_resuming_keeps_the_workers_own_optimizers_and_places(more: dict[str, Any], tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", **options(**more))
+    assert trained(tmp_path / "part", 7, **options(**more)).status == "interrupted"
     again = resumed(tmp_path / "part")
     assert_same(again, whole)
     assert about(whole)["config"]["local_steps"] == 3 and "AfterSteps" in about(whole)["algorithm"]
@@ -29,6 +29,13 @@ def test_resuming_keeps_the_workers_own_optimizers_and_places(delay: int, tmp_pa
 def test_late_rounds_lead_elsewhere(tmp_path: Path) -> None:
     early, late = (trained(tmp_path / str(delay), **options(delay=delay)) for delay in (0, 2))
     assert not torch.equal(parameters(early), parameters(late))
+
+
+def test_running_statistics_are_those_of_the_workers(tmp_path: Path) -> None:
+    """The model is evaluated with them."""
+    run = trained(tmp_path / "run", **options(model="tests.lab.train.small:with_batch_norm"))
+    counted = dict(run.models[0].named_buffers())["2.num_batches_tracked"]
+    assert int(counted) == 3 * run.config.workers * run.step
 
 
 def test_a_checkpoint_without_their_states_is_named(tmp_path: Path) -> None:
