@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # after the checkout is on the path
-from card import correct, kernels, ranks, report, steps, timing  # as torch
+from card import correct, kernels, ranks, report, steps, timing, warm  # as torch
 
 PARTS = ("tests", "kernels", "steps", "ranks", "memory", "nccl")
 
@@ -70,6 +70,9 @@ def device() -> dict[str, Any]:
 
 
 def tests(processes: int, only: str) -> dict[str, str]:
+    if correct.ENGINES in only or not only:
+        start = time.perf_counter()
+        print(f"{warm.run(processes)} kernels of the engines' tests compiled in {time.perf_counter() - start:.0f} s")
     results = correct.run(processes, only)
     for file, line in results.items():
         print(f"{file:60} {line}")
@@ -113,7 +116,7 @@ def step_table() -> list[dict[str, Any]]:
     for model in ("ResNet-50", "GPT-2 124M"):
         for row in steps.run(model):
             rows.append(asdict(row))
-            share, target = row.card / row.plain, steps.TARGETS.get((row.model, row.algorithm))
+            share, target = row.card / row.plain, report.TARGETS.get((row.model, row.algorithm))
             verdict = "" if target is None else "holds" if share <= target else f"MISSED ({target:.0%})"
             print(
                 f"{model:12} {row.algorithm:16} plain {row.plain:7.2f} ms, voting {row.voting:7.2f} ms "

@@ -9,7 +9,8 @@ with, `gradvote.partitions` ways to split data over workers, `gradvote.theory` w
 measure and show. What `__all__` does not name is private. Submodules are loaded when first used.
 
 A map of the files beside the folders. `core` has the parts that all share, and `nouns` what passes between them.
-`layout` cuts parameters into blocks, which `ragged` has as rows of unequal length; `rng` draws bits, `wire` makes
+`layout` cuts parameters into blocks, which `ragged` has as rows of unequal length, and `scattered` where they stand in
+several tensors; `rng` draws bits, `wire` makes
 bytes, `staging` moves tensors between host and card, `schedules` are values that change with the step, `shuffle` orders
 samples. `discovery` finds parts, reading their `sources`; `arguments` checks what they are given, `recipes` reads them
 back from checkpoints, `rounding` keeps their states in half the memory. `errors` are those that a user can mend. `ddp`,

@@ -6,6 +6,8 @@ the kernels for rows of unequal length take this in place of a vector (d,): with
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import ref
 
 import numpy as np
 import torch
@@ -51,7 +53,7 @@ class Scattered:
 
     def put(self, vector: Tensor) -> None:
         """Copy a vector (d,) to where its coordinates belong."""
-        own = dict(zip(_params(self.layout), self.tensors, strict=True))
+        own = dict(zip(params_of(self.layout), self.tensors, strict=True))
         flat = {i: x.view(-1) for i, x in own.items()}
         pieces = [flat[p.param][p.start : p.start + p.length] for p in self.layout.pieces]
         copy(pieces, self.layout.split(vector))
@@ -61,25 +63,37 @@ Vector = Tensor | Scattered
 """Coordinates (d,), in one tensor or in several."""
 
 
+class _Known(NamedTuple):
+    """Where the tensors of a layout were, and so its rows: on the host, and on the device."""
+
+    layout: "ref[Layout]"
+    tensors: Numbers
+    starts: Numbers
+    where: Tensor
+
+
 class Places:
     """Where the rows of layouts begin, on a device: copied to it where something has moved since the last time."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Numbers, Numbers, Tensor]] = {}
+        self._known: dict[int, _Known] = {}
 
     def scattered(self, layout: Layout, tensors: Mapping[int, Tensor], whole: Callable[[], Tensor]) -> Scattered | None:
         """A layout's coordinates in contiguous `tensors`, by parameter; None where their types differ."""
-        own = [tensors[param] for param in _params(layout)]
+        own = [tensors[param] for param in params_of(layout)]
         base = own[0]
         if any(x.dtype != base.dtype for x in own):
             return None
-        places = numbers([x.data_ptr() for x in own])
-        known = self._known.get(id(layout))
-        if known is None or known[2].device != base.device or not np.array_equal(known[0], places):
+        places, key = numbers([x.data_ptr() for x in own]), id(layout)
+        known = self._known.get(key)
+        stale = known is None or known.layout() is not layout or known.where.device != base.device
+        if known is None or stale or not np.array_equal(known.tensors, places):
             tensor, inside = layout.ragged.kept("parameters of rows", lambda: _rows(layout))
             starts = (places[tensor] - places[0]) // base.element_size() + inside
-            known = self._known[id(layout)] = places, starts, to_device(torch.from_numpy(starts), base.device)
-        return Scattered(layout, own, known[1], known[2], whole)
+            gone = ref(layout, lambda _: self._known.pop(key, None))  # its number may be another layout's then
+            known = _Known(gone, places, starts, to_device(torch.from_numpy(starts), base.device))
+            self._known[key] = known
+        return Scattered(layout, own, known.starts, known.where, whole)
 
 
 def vector_of(x: Vector) -> Tensor:
@@ -87,14 +101,14 @@ def vector_of(x: Vector) -> Tensor:
     return x.whole() if isinstance(x, Scattered) else x
 
 
-def _params(layout: Layout) -> list[int]:
+def params_of(layout: Layout) -> list[int]:
     """The parameters of a layout's coordinates, in the order in which they occur."""
     return layout.ragged.kept("parameters", lambda: list(dict.fromkeys(p.param for p in layout.pieces)))
 
 
 def _rows(layout: Layout) -> tuple[Numbers, Numbers]:
     """Of each row which of those parameters it is in, and where in that it begins."""
-    order = {param: i for i, param in enumerate(_params(layout))}
+    order = {param: i for i, param in enumerate(params_of(layout))}
     offsets, begins = layout.ragged.offsets[:-1], numbers([p.offset for p in layout.pieces])
     piece = np.searchsorted(begins, offsets, "right") - 1
     tensor, start = numbers([order[p.param] for p in layout.pieces]), numbers([p.start for p in layout.pieces])

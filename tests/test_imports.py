@@ -19,9 +19,10 @@ from gradvote.moved import new_name
 
 ROOT = Path(gradvote.__file__).parent
 TIERS: list[set[str]] = [
-    {"nouns"},
-    {"__init__", "core", "errors", "moved", "ragged", "sources", "staging"},
+    {"nouns", "staging"},
+    {"__init__", "core", "errors", "moved", "ragged", "sources"},
     {"arguments", "discovery", "rng", "layout", "wire", "schedules", "shuffle"},
+    {"scattered"},
     {"kernels"},
     {"transforms", "aggregators"},
     {"codecs"},
@@ -43,7 +44,7 @@ LAB: list[set[str]] = [
 """What stands above it."""
 ONLY = {
     "core": {"nouns"},
-    "kernels": {"core", "errors", "ragged", "rng"},
+    "kernels": {"core", "errors", "ragged", "rng", "scattered", "staging"},
     "algorithms": {
         "core",
         "discovery",
@@ -68,6 +69,7 @@ ONLY = {
         "privacy",
         "recipes",
         "rounding",
+        "scattered",
         "staging",
     },
     "optim": {"core", "theory"},

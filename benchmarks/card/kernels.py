@@ -15,6 +15,7 @@ from card.rivals import CUPY, eager_memory, eager_noisy, eager_pack, eager_unpac
 from card.timing import Time, copies, time_of
 from gradvote import kernels
 from gradvote.kernels import Inertia
+from gradvote.layout import layout_of
 from gradvote.rng import Draw
 
 BLOCK, WORDS = 16384, 256
@@ -119,7 +120,12 @@ def _memories(blocks: int) -> Iterator[Case]:
     )  # fmt: skip
     yield Case(
         "momentum, Signum", d * 12, kernels.moving_average,
-        lambda i: (normal(blocks, BLOCK, seed=i), 0.9, normal(blocks, BLOCK, seed=i + 50), 0.1), 0.80,
+        lambda i: (normal(blocks, BLOCK, seed=i), 0.9, normal(blocks, BLOCK, seed=i + 50), 0.1),
+    )  # fmt: skip
+    rows, weights = layout_of([d], BLOCK).ragged, (0.9, 0.1)
+    yield Case(
+        "momentum and signs, Signum", d * (12 + 1 / 8 + 1 / 512), kernels.ragged_averaged_signs,
+        lambda i: (normal(d, seed=i), normal(d, seed=i + 50), weights, weights, zeros, True, rows), 0.80,
     )  # fmt: skip
 
 

@@ -28,8 +28,6 @@ ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
     "dropsignsgd": algorithms.dropsignsgd,
     "dist-ef-adam": algorithms.dist_ef_adam,
 }
-TARGETS = {("ResNet-50", "signsgd"): 0.02, ("GPT-2 124M", "signsgd"): 0.01}
-"""The most that encoding and decoding may add to a step."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +109,32 @@ class Worker:
         self.decode()
 
     def _first_decision(self, like: Tensor) -> Sequence[Payload]:
-        """The decision on this worker's ballot alone, made on the host, as with gloo."""
+        """The decision on this worker's ballot alone, made on the host, as with gloo; after its bits were compared."""
         self.task.backward()
-        ballots, everyone = moved(self.encode(), CPU), torch.zeros(1, 1, dtype=torch.int64)
-        server = self.protocol.init_server(like.cpu())
-        ctxs = self.protocol.contexts(0, everyone, 1e-4, at_once=True)
+        near = self.protocol.layout.flatten([g.cpu() for g in self.gradients().values()], torch.empty(like.shape))
+        ours, theirs = (self.protocol.contexts(0, who, 1e-4, at_once=True) for who in (0, torch.zeros(1, 1).long()))
+        expected = self.protocol.encode(near, self.protocol.init_worker(near), ours)[0]
+        ballots = moved(self.encode(), CPU)
+        if not all(_same(a, b) for a, b in zip(ballots, expected, strict=True)):
+            raise RuntimeError(f"{self.task.name}: the card's ballot is not the processor's, so its time says nothing.")
         if isinstance(ballots, Payloads):
             ballots = Payloads(ballots.rows, _of_one(ballots.whole), ballots.planes)
         else:
             ballots = [_of_one(own) for own in ballots]
-        return moved(self.protocol.combine(ballots, server, ctxs)[0], CARD)
+        decision = self.protocol.combine(ballots, self.protocol.init_server(near), theirs)[0]
+        self.decision = moved(decision, CARD)
+        self.decode()
+        direction = self.protocol.decode(decision, self.protocol.init_worker(near), ours)[0]
+        written = self.protocol.layout.flatten([g.cpu() for g in self.gradients().values()], torch.empty(like.shape))
+        if not torch.equal(written, direction):
+            raise RuntimeError(f"{self.task.name}: the card's direction is not the processor's.")
+        return self.decision
+
+
+def _same(a: Payload, b: Payload) -> bool:
+    """Whether two payloads are alike; of a block that abstains only that."""
+    planes = (torch.equal(a[name][a.valid], b[name][b.valid]) for name in a.planes)
+    return torch.equal(a.valid, b.valid) and all(planes)
 
 
 def _of_one(payload: Payload) -> Payload:

@@ -32,12 +32,13 @@ from gradvote.kernels import Inertia
 from gradvote.ragged import WORD, Ragged, RaggedPlane
 from gradvote.rng import Stream, draw
 from gradvote.scattered import Vector, vector_of
+from gradvote.transforms.adam import Adam, moments_of, state_of
 from gradvote.transforms.momentum import Ema, LionMomentum, Momentum
 from gradvote.transforms.noise import Noise
 
 LONGEST = WORD << 12
 """Coordinates of the longest row whose bits are moved together."""
-MOMENTA = (Momentum, Ema, LionMomentum)
+MOMENTA = (Momentum, Ema, LionMomentum, Adam)
 READ, WRITTEN = (Sign, Masked), (Sign, Masked, ErrorFeedback, Chain, Rounded)
 Encoded = tuple[Payload, State]
 
@@ -76,6 +77,9 @@ def encode_chain(codec: Chain, x: Vector, state: State, ctx: Context, rows: Ragg
         inertia = Inertia(state[end]["momentum"], last.mu, last.nesterov)
         payload, new["codec"], moved = one_pass(codec.codec, x, inertia, state["codec"], ctx, rows)
         return payload, {**new, end: {"momentum": moved}}
+    if isinstance(codec.codec, Sign) and codec.codec.scale != "l1" and _is_average(last):
+        payload, new[end] = _averaged(last, codec.codec, x, state[end], ctx, rows)
+        return payload, new
     x, new[end] = _moved(last, x, state[end], rows)
     payload, new["codec"] = shortcut("encode all", (codec.codec,), x, state["codec"], ctx, rows)
     return payload, new
@@ -212,6 +216,30 @@ def _signed(sign: Sign, x: Vector, keep: Tensor | None, ctx: Context, rows: Ragg
     return Payload(valid, planes)
 
 
+def _is_average(momentum: Transform) -> bool:
+    """Whether its direction is a weighted sum of momentum and gradient, which is kept, too."""
+    return not isinstance(momentum, Adam) and not (isinstance(momentum, Momentum) and momentum.nesterov)
+
+
+def _averaged(
+    momentum: Transform, sign: Sign, x: Vector, state: State, ctx: Context, rows: Ragged
+) -> tuple[Payload, State]:
+    """The signs of a momentum, and the new one, in one pass where there is a kernel for that."""
+    voted, kept = _weights(momentum)
+    given = state["momentum"], x, voted, kept, sign.zeros(ctx), sign.marks, rows
+    bits, valid, still, new = kernels.ragged_averaged_signs(*given)
+    return Payload(valid, {"bits": bits} if still is None else {"bits": bits, "still": still}), {"momentum": new}
+
+
+def _weights(momentum: Transform) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Those of momentum and gradient in what is voted on, and in what is kept."""
+    if isinstance(momentum, LionMomentum):
+        return (momentum.beta1, 1 - momentum.beta1), (momentum.beta2, 1 - momentum.beta2)
+    assert isinstance(momentum, Ema | Momentum)
+    own = (momentum.beta, 1 - momentum.beta) if isinstance(momentum, Ema) else (momentum.mu, 1.0)
+    return own, own
+
+
 def _noisy(noise: Noise, sign: Sign, x: Vector, ctx: Context, rows: Ragged) -> Payload:
     """Signs of x + b·ξ. Units of zeros are looked for where b is zero: noise leaves none."""
     assert isinstance(noise.std, int | float)
@@ -226,14 +254,13 @@ def _noisy(noise: Noise, sign: Sign, x: Vector, ctx: Context, rows: Ragged) -> P
 
 def _moved(momentum: Transform, x: Vector, state: State, rows: Ragged) -> tuple[Tensor, State]:
     """A momentum of all rows; its formula is that of the transform."""
-    m = state["momentum"]
-    if isinstance(momentum, LionMomentum):
-        out, _ = kernels.ragged_average(m, momentum.beta1, x, 1 - momentum.beta1, rows)
-        _, kept = kernels.ragged_average(m, momentum.beta2, x, 1 - momentum.beta2, rows)
-        return out, {"momentum": kept}
-    if isinstance(momentum, Ema):
-        out, kept = kernels.ragged_average(m, momentum.beta, x, 1 - momentum.beta, rows)
-        return out, {"momentum": kept}
-    assert isinstance(momentum, Momentum)
-    out, kept = kernels.ragged_average(m, momentum.mu, x, 1.0, rows)
-    return (vector_of(x) + out * momentum.mu if momentum.nesterov else out), {"momentum": kept}
+    if isinstance(momentum, Adam):
+        update, moments = kernels.ragged_adam_step(x, moments_of(state), momentum.betas, rows)
+        return update, state_of(moments)
+    m, (voted, kept) = state["momentum"], _weights(momentum)
+    out, new = kernels.ragged_average(m, voted[0], x, voted[1], rows)
+    if kept != voted:
+        new = kernels.ragged_average(m, kept[0], x, kept[1], rows)[1]
+    if isinstance(momentum, Momentum) and momentum.nesterov:
+        out = vector_of(x) + out * momentum.mu
+    return out, {"momentum": new}

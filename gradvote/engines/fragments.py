@@ -1,6 +1,7 @@
 """Local steps by fragments: the parameters are cut into parts, whose rounds come in turn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
@@ -51,6 +52,14 @@ class Fragments:
     def finish(self) -> bool:
         """As `LocalSteps.finish`, of all fragments."""
         return any([part.finish() for part in self.parts])  # noqa: C419  # each of them is asked
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """As `LocalSteps.agreed`, of all fragments."""
+        with ExitStack() as stack:
+            for part in self.parts:
+                stack.enter_context(part.agreed())
+            yield
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all fragments; save model and inner optimizer beside it."""

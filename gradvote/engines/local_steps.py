@@ -6,38 +6,28 @@ engine does with gradients, it does with these: algorithms, noise, memories, fau
 go. The inner optimizer and its states are each worker's own.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradvote.engines.common.agreed import Agreed
 from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import check_optimizer_state
 from gradvote.engines.common.outside_changes import OutsideChanges
 from gradvote.engines.common.recipe import check_mapping
-from gradvote.engines.common.start import Pair, Start
+from gradvote.engines.common.start import Start
 from gradvote.engines.common.trained import Trained
-from gradvote.engines.common.ways import forget_spoilt, join, ways_between
+from gradvote.engines.common.ways import OwnWays, forget_spoilt, join
 from gradvote.engines.overlap import Delay
 
 VERSION = 1
 WHERE = "attach(model, optimizer, algorithm)"
 AGAIN = "attach anew, on all workers"
-SPOILT = (
-    "The local steps of this round came to numbers that are not finite. Such blocks abstain, the model goes on from "
-    "what the others agreed on, and the inner optimizer's spoilt states begin anew. A smaller inner learning rate, or "
-    "clipped gradients, may be needed."
-)
-
-
-STILL = (
-    "No parameter has moved in the {every} local steps of this round, so this worker abstains. Call optimizer.step() "
-    "before each local.step(), with the optimizer that attach(...) was given."
-)
 
 
 class Rounds(Protocol):
@@ -56,7 +46,8 @@ class Rounds(Protocol):
 class LocalSteps:
     """What `gradvote.local_steps.attach` returns. Call `step()` after each of the optimizer's steps.
 
-    `outer` is the outer optimizer: a schedule may change its rate. With a `delay` call `finish()` at the end.
+    `outer` is the outer optimizer: a schedule may change its rate. With a `delay` evaluate `with local.agreed():`, and
+    call `finish()` at the end.
     """
 
     def __init__(
@@ -79,7 +70,8 @@ class LocalSteps:
         self._buffers = [(b, copies[name]) for name, b in model.named_buffers()]
         self._trained = Trained(start.trained(model, WHERE), self._inner, AGAIN)
         self._newcomers = Newcomers(model.modules(), AGAIN)
-        self._warned = self._told_still = False
+        self._ways = OwnWays(self._inner, every)
+        self._agreed = Agreed(self._params, self._inner, start.settle)
         self._begin()
         self._taken = ahead  # as if the first round had begun so many steps ago
 
@@ -110,6 +102,7 @@ class LocalSteps:
             RuntimeError: a state was loaded, or the run joined, without the model: enter `with local:`, not its vote.
             Exception: whatever the engine's own step raises.
         """
+        self._agreed.check("step()")
         under_way = self._delay is not None and self._delay.under_way
         if not under_way and self._seen != self._versions():
             raise RuntimeError(
@@ -137,6 +130,7 @@ class LocalSteps:
         At the end of a run, before evaluating or saving the model, on all workers, whose models are alike then: steps
         on which nobody has voted (of a round that was not ended, or since a delayed one was sent) are taken back.
         """
+        self._agreed.check("finish()")
         under_way = self._delay is not None and self._delay.under_way
         if under_way:
             self._settle()
@@ -146,6 +140,18 @@ class LocalSteps:
         if under_way or self._taken:
             self._begin()
         return under_way
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Within, the model is what all agreed on; afterwards it is this worker's own again, to the bit.
+
+        To evaluate or to save it while this worker is ahead. A round that is under way is waited for, and counts as
+        agreed on; other workers need not ask. Buffers are this worker's own, and what is done to parameters is undone.
+        """
+        self._agreed.check("agreed()")
+        self._settle()
+        with self._agreed.shown():
+            yield
 
     def _arrive(self) -> bool:
         """The outcome of a delayed round: the model takes its part of the start that all agreed on."""
@@ -159,6 +165,7 @@ class LocalSteps:
         self.round += 1
         return True
 
+    @ordinary_tensors()
     def _settle(self) -> None:
         """Let a round that is under way move the start; the steps since it was sent stay counted."""
         if self._delay is not None:
@@ -183,6 +190,7 @@ class LocalSteps:
         Model and inner optimizer are the script's own to save, on every worker. A round that is under way is waited
         for; what it came to is in the state, and the model learns of it when its delay is over.
         """
+        self._agreed.check("state_dict()")
         self._settle()
         own: dict[str, Any] = {"version": VERSION, "every": self.every, "taken": self._taken, "round": self.round}
         marks = self._outside.digests() if self._start.whole else None
@@ -216,6 +224,7 @@ class LocalSteps:
         Raises:
             ValueError: it was saved for something else; nothing has been changed.
         """
+        self._agreed.check("load_state_dict()")
         self.check(state)
         self._settle()
         self._rounds.load_state_dict(state["vote"])
@@ -259,23 +268,11 @@ class LocalSteps:
             pair.agreed.requires_grad_(pair.key.requires_grad)
             pair.agreed.grad = None
         if self._inner:
-            self._give_ways([pair for pair in self._params if pair.key.requires_grad])
+            self._ways.give([pair for pair in self._params if pair.key.requires_grad])
         else:
             for pair in self._params:
                 pair.agreed.grad, pair.own.grad = pair.own.grad, None
         self._seen = self._versions()
-
-    def _give_ways(self, pairs: Sequence[Pair]) -> None:
-        ways, spoilt = ways_between([pair.agreed for pair in pairs], [pair.own for pair in pairs])
-        for pair, way in zip(pairs, ways, strict=True):
-            pair.agreed.grad = way
-        if pairs and all(way is None for way in ways) and not self._told_still:
-            self._told_still = True
-            warnings.warn(STILL.format(every=self.every), stacklevel=4)
-        forgotten = [forget_spoilt(self._inner, pairs[i].key) for i in spoilt]
-        if any(forgotten) and not self._warned:
-            self._warned = True
-            warnings.warn(SPOILT, stacklevel=4)
 
     def _check_kinds(self) -> None:
         for _, own, agreed, _ in self._params:

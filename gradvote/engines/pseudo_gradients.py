@@ -21,8 +21,9 @@ from gradvote.staging import device_of
 class LocalWorkers:
     """M workers with an optimizer each, which `make` makes of parameters; one model is the working copy of them all.
 
-    `pseudo_gradients` takes them from the model's parameters through the batches of a round, and leaves the model as it
-    is. Buffers that a forward pass changes are those of the working copy. With a `delay` of τ steps a worker goes on
+    `pseudo_gradients` takes them from the model's parameters through the batches of a round, and leaves these as they
+    are; buffers that a forward pass changes (BatchNorm's running statistics) are the model's, as one worker after
+    another leaves them. With a `delay` of τ steps a worker goes on
     from where it was for as long, and only then learns of the model's parameters, of which it takes 1 − `mix`.
     """
 
@@ -49,6 +50,7 @@ class LocalWorkers:
         device, num = device_of(self._starts), len(self.optimizers)
         losses = torch.zeros(num, device=device, dtype=torch.float32)
         flat = torch.empty(num, self._layout.size, device=device, dtype=torch.float32)
+        _copy_buffers(self.model, self._own)
         with own_randomness(device) as begin:
             for i, optimizer in enumerate(self.optimizers):
                 self._begin(i)
@@ -60,6 +62,7 @@ class LocalWorkers:
                 self._layout.flatten(self._way(optimizer), out=flat[i])
                 if self._delay:
                     self._left[i] = [now.detach().clone() for now in self._nows]
+        _copy_buffers(self._own, self.model)
         return losses, flat
 
     def set_lr(self, lr: float) -> None:
@@ -101,3 +104,9 @@ class LocalWorkers:
         for i in spoilt:
             forget_spoilt([optimizer], self._nows[i])
         return [torch.full_like(p, torch.nan) if w is None else w for p, w in zip(self._nows, ways, strict=True)]
+
+
+@torch.no_grad()
+def _copy_buffers(source: nn.Module, to: nn.Module) -> None:
+    for value, buffer in zip(source.buffers(), to.buffers(), strict=True):
+        buffer.copy_(value)

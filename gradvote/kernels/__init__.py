@@ -17,113 +17,23 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from gradvote.kernels import feedback_reference, ragged_reference, reference, rounding_reference, units_reference
+from gradvote.kernels import (
+    adam_reference,
+    feedback_reference,
+    ragged_reference,
+    reference,
+    rounding_reference,
+    units_reference,
+)
+from gradvote.kernels.adam_reference import Betas, Moments
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.kernels.reference import at_least_float32, bounded, num_words, sqrt
+from gradvote.kernels.rooms import CPU_ROOMS, CUDA_ROOMS, RAGGED_ROOMS, ROOMS
 from gradvote.rng import Draw
 from gradvote.scattered import Scattered
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-CPU_ROOMS = {
-    "add_noise": "noisy",
-    "checked_pack_signs": "signs",
-    "compact": "compaction",
-    "count_bits": "bits",
-    "expand": "compaction",
-    "feedback_step": "feedback",
-    "finite": "signs",
-    "finite_or": "signs",
-    "keep_bits": "draws",
-    "majority": "vote",
-    "mean": "order",
-    "mean_abs": "trees",
-    "mean_signs": "kept",
-    "median": "order",
-    "moving_average": "averages",
-    "narrow": "rounding",
-    "noise": "noisy",
-    "noisy_pack_signs": "noisy",
-    "outside_units": "units",
-    "pack_bits": "bits",
-    "pack_signs": "signs",
-    "random_bits": "draws",
-    "random_words": "draws",
-    "still_pack_signs": "signs",
-    "tree_sum": "trees",
-    "trimmed_mean": "order",
-    "unpack_bits": "bits",
-    "unpack_kept": "kept",
-    "unpack_signs": "bits",
-    "whole_units": "units",
-    "widen": "rounding",
-}
-"""The file of `gradvote.kernels.cpu` that holds the fast form of a kernel."""
-
-RAGGED_ROOMS = {
-    "ragged_average": "ragged_signs",
-    "ragged_compact": "ragged_bits",
-    "ragged_copy": "ragged_bytes",
-    "ragged_counts": "ragged_bits",
-    "ragged_expand": "ragged_bits",
-    "ragged_feedback_step": "ragged_feedback",
-    "ragged_keep_bits": "ragged_bits",
-    "ragged_mean": "ragged_bits",
-    "ragged_mean_abs": "ragged_feedback",
-    "ragged_narrow": "rounding",
-    "ragged_noisy_signs": "ragged_signs",
-    "ragged_outside_units": "ragged_bits",
-    "ragged_random_bits": "ragged_bits",
-    "ragged_signs": "ragged_signs",
-    "ragged_unpack": "ragged_bits",
-    "ragged_whole_units": "ragged_bits",
-}
-"""The same for rows of unequal length."""
-
-CUDA_ROOMS = {
-    "add_noise": "noisy",
-    "checked_pack_signs": "signs",
-    "compact": "compaction",
-    "count_bits": "bits",
-    "expand": "compaction",
-    "feedback_step": "feedback",
-    "finite": "signs",
-    "finite_or": "averages",
-    "keep_bits": "draws",
-    "majority": "vote",
-    "mean": "order",
-    "mean_abs": "trees",
-    "mean_signs": "kept",
-    "median": "order",
-    "moving_average": "averages",
-    "noise": "noisy",
-    "noisy_pack_signs": "noisy_signs",
-    "outside_units": "units",
-    "pack_bits": "bits",
-    "pack_signs": "signs",
-    "random_bits": "draws",
-    "random_words": "draws",
-    "still_pack_signs": "units",
-    "tree_sum": "trees",
-    "trimmed_mean": "order",
-    "unpack_bits": "bits",
-    "unpack_kept": "kept",
-    "unpack_signs": "bits",
-    "whole_units": "units",
-}
-"""The file of `gradvote.kernels.cuda` that holds it."""
-
-CUDA_RAGGED_ROOMS = {
-    name: room
-    for name, room in RAGGED_ROOMS.items()
-    if name not in ("ragged_mean", "ragged_narrow", "ragged_random_bits")
-}
-"""The same for rows of unequal length, for what a worker does."""
-
-ROOMS = {"cpu": CPU_ROOMS | RAGGED_ROOMS, "cuda": CUDA_ROOMS | CUDA_RAGGED_ROOMS}
-"""The fast forms by the type of device."""
-
 
 WITHOUT_TRITON = (
     "Gradients are on a CUDA device and Triton is not installed: voting runs there by plain PyTorch operations, with "
@@ -203,6 +113,7 @@ def _can_compile(device: str) -> bool:
     return False
 
 
+adam_step = _by_device(adam_reference.adam_step)
 add_noise = _by_device(reference.add_noise)
 checked_pack_signs = _by_device(reference.checked_pack_signs)
 compact = _by_device(reference.compact)
@@ -224,7 +135,9 @@ noisy_pack_signs = _by_device(reference.noisy_pack_signs)
 outside_units = _by_device(units_reference.outside_units)
 pack_bits = _by_device(reference.pack_bits)
 pack_signs = _by_device(reference.pack_signs)
+ragged_adam_step = _by_device(ragged_reference.ragged_adam_step)
 ragged_average = _by_device(ragged_reference.ragged_average)
+ragged_averaged_signs = _by_device(ragged_reference.ragged_averaged_signs)
 ragged_compact = _by_device(ragged_reference.ragged_compact)
 ragged_copy = _by_device(ragged_reference.ragged_copy)
 ragged_counts = _by_device(ragged_reference.ragged_counts)
@@ -257,8 +170,11 @@ __all__ = [
     "RAGGED_ROOMS",
     "ROOMS",
     "SHORT",
+    "Betas",
     "Feedback",
     "Inertia",
+    "Moments",
+    "adam_step",
     "add_noise",
     "at_least_float32",
     "bounded",
@@ -285,7 +201,9 @@ __all__ = [
     "outside_units",
     "pack_bits",
     "pack_signs",
+    "ragged_adam_step",
     "ragged_average",
+    "ragged_averaged_signs",
     "ragged_compact",
     "ragged_copy",
     "ragged_counts",

@@ -13,10 +13,14 @@ from torch import Tensor
 
 from gradvote.core import Units
 from gradvote.kernels import reference, rounding_reference, units_reference
+from gradvote.kernels.adam_reference import Betas, Moments, adam_step
 from gradvote.kernels.feedback_reference import Feedback, Inertia, feedback_step
 from gradvote.ragged import Numbers, Ragged
 from gradvote.rng import Draw
 from gradvote.scattered import Scattered, Vector, vector_of
+
+Weights = tuple[float, float]
+"""β and γ of an average."""
 
 
 def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -29,6 +33,14 @@ def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tu
             found.append((*reference.checked_pack_signs(own, g.of(zeros)), own))
     words, valid, flags = zip(*found, strict=True)
     return _flat(words), torch.cat(valid), _flat(flags) if still else None
+
+
+def ragged_averaged_signs(
+    old: Tensor, x: Vector, voted: Weights, kept: Weights, zeros: Draw | bool, still: bool, rows: Ragged
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """`ragged_signs` of β·old + γ·x with the weights (β, γ) of `voted`; and what `ragged_average` keeps with others."""
+    out, _ = ragged_average(old, voted[0], x, voted[1], rows)
+    return *ragged_signs(out, zeros, still, rows), ragged_average(old, kept[0], x, kept[1], rows)[1]
 
 
 def ragged_noisy_signs(
@@ -49,6 +61,18 @@ def ragged_average(old: Tensor, beta: float, x: Vector, gain: float, rows: Ragge
         for before, own in zip(*(_rectangles(t, rows.offsets, rows) for t in (old, vector_of(x))), strict=True)
     ]
     return _flat([new for new, _ in pairs]), _flat([kept for _, kept in pairs])
+
+
+def ragged_adam_step(x: Vector, old: Moments, betas: Betas, rows: Ragged) -> tuple[Tensor, Moments]:
+    """`adam_step` with averages (d,) and their weights (B,)."""
+    found = []
+    parts = zip(*(_rectangles(t, rows.offsets, rows) for t in (vector_of(x), old.m, old.v)), strict=True)
+    for g, (own, m, v) in zip(_each(rows, x.device), parts, strict=True):
+        found.append(adam_step(own, Moments(m, v, g.of(old.m_weight), g.of(old.v_weight)), betas))
+    new = [own for _, own in found]
+    weights = (torch.cat([own.m_weight for own in new]), torch.cat([own.v_weight for own in new]))
+    moments = Moments(_flat([own.m for own in new]), _flat([own.v for own in new]), *weights)
+    return _flat([update for update, _ in found]), moments
 
 
 def ragged_feedback_step(

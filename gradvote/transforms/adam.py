@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gradvote import kernels
 from gradvote.core import Context, State, Transform
+from gradvote.kernels import Betas, Moments
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,23 @@ class Adam(Transform):
         return {"momentum": zeros, "momentum weight": weight, "square": zeros.clone(), "square weight": weight.clone()}
 
     def __call__(self, x: Tensor, state: State, ctx: Context) -> tuple[Tensor, State]:
-        x = kernels.bounded(x.detach())
-        m = state["momentum"] * self.beta1 + x * (1 - self.beta1)
-        v = state["square"] * self.beta2 + x * x * (1 - self.beta2)
-        first = state["momentum weight"] * self.beta1 + (1 - self.beta1)
-        second = state["square weight"] * self.beta2 + (1 - self.beta2)
-        out = (m / first[..., None]) / (kernels.sqrt(v) / kernels.sqrt(second)[..., None] + self.eps)
-        sent = kernels.finite(out)
-        new = {"momentum": m, "momentum weight": first, "square": v, "square weight": second}
-        return out, {
-            name: torch.where(sent if value.dim() == sent.dim() else sent[..., None], value, state[name])
-            for name, value in new.items()
-        }
+        update, new = kernels.adam_step(x, moments_of(state), self.betas)
+        return update, state_of(new)
+
+    @property
+    def betas(self) -> Betas:
+        """What the kernel takes."""
+        return Betas(self.beta1, self.beta2, self.eps)
+
+
+def moments_of(state: State) -> Moments:
+    """A state as a kernel takes it."""
+    return Moments(state["momentum"], state["square"], state["momentum weight"], state["square weight"])
+
+
+def state_of(new: Moments) -> State:
+    """What a kernel gives, as a state."""
+    return {"momentum": new.m, "momentum weight": new.m_weight, "square": new.v, "square weight": new.v_weight}
 
 
 SAMPLES = (Adam(), Adam(0.5, 0.9, 1e-4))

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in
 
 SHAPES = ((3, 33), (66,), (130,), (2, 3, 2, 2), (64,))
 STEPS = 2
-NAMES = ("signsgd", "signum", "lion", "noisy-signsgd", "dist-ef-sgdm", "dropsignsgd")
+NAMES = ("signsgd", "signum", "lion", "noisy-signsgd", "dist-ef-sgdm", "dist-ef-adam", "dropsignsgd")
 
 
 @pytest.fixture(autouse=True)

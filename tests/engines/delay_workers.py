@@ -49,8 +49,8 @@ class Script:
         for part in getattr(self.local, "parts", [self.local]) if slow else []:
             part._rounds.exchange = partial(_slowly, part._rounds.exchange)
 
-    def run(self, steps: int) -> list[bool]:
-        """Where rounds arrived."""
+    def run(self, steps: int, seen: list[Tensor] | None = None) -> list[bool]:
+        """Where rounds arrived; `seen` is given what all agree on after each step."""
         arrived = []
         for _ in range(steps):
             self.optimizer.zero_grad()
@@ -59,6 +59,9 @@ class Script:
             self.optimizer.step()
             self.done += 1
             arrived.append(self.local.step())
+            if seen is not None:
+                with self.local.agreed():
+                    seen.append(flat(self.model))
             if isinstance(self.local, LocalSteps) and self.done % H == 0:
                 for group in self.local.outer.param_groups:
                     group["lr"] = rate_of(self.done // H)
@@ -71,7 +74,7 @@ def _slowly(exchange: Any) -> None:
 
 
 def everything() -> dict[str, Any]:
-    return {case.__name__: case() for case in (rounds, resumed, in_fragments, lost)}
+    return {case.__name__: case() for case in (rounds, resumed, in_fragments, agreed, lost)}
 
 
 def one() -> tuple[Tensor, list[bool]]:
@@ -91,7 +94,24 @@ def rounds(names: Sequence[str] = NAMES, delays: Sequence[int] = DELAYS) -> dict
     return found
 
 
-def simulated(name: str, delay: int, num: int) -> Tensor:
+def agreed() -> dict[str, Any]:
+    """Looking at what all agree on changes nothing; and what cannot be done meanwhile."""
+    script, plain = (Script(algorithms.dist_ef_sgdm(), 2, slow=slow) for slow in (True, False))
+    seen: list[Tensor] = []
+    before = script.run(H * ROUNDS, seen) == plain.run(H * ROUNDS)
+    same = before and torch.equal(flat(script.model), flat(plain.model))
+    with script.local.agreed():
+        calls = (script.local.step, script.local.finish, script.local.state_dict, script.optimizer.step)
+        said = [said_by(call) for call in (*calls, script.local.agreed().__enter__)]
+    in_parts = Script(algorithms.dist_ef_sgdm(), 2, fragments=2)
+    in_parts.run(7)
+    with in_parts.local.agreed():
+        starts = torch.equal(flat(in_parts.model), torch.cat([flat_start(part) for part in in_parts.local.parts]))
+    in_parts.local.finish()
+    return {"seen": seen, "same": same, "said": said, "in_fragments": starts}
+
+
+def simulated(name: str, delay: int, num: int, rounds: int = ROUNDS) -> Tensor:
     """The same in one process."""
     algorithm, model = algorithms.create(name), new_model()
     params = trainable(model)
@@ -100,7 +120,7 @@ def simulated(name: str, delay: int, num: int) -> Tensor:
     protocol = protocol_for(params, named, SEED, [name for name, _ in model.named_parameters()])
     simulation = Simulation(protocol, num)
     workers = LocalWorkers(model, inner, num, protocol.layout, delay=delay, mix=MIX)
-    for step in range(ROUNDS):
+    for step in range(rounds):
         if step == 2:  # a checkpoint goes on to the same bits
             saved, workers = workers.state_dict(), LocalWorkers(model, inner, num, protocol.layout, delay, MIX)
             workers.load_state_dict(copied(saved))

@@ -37,6 +37,17 @@ def test_a_round_that_is_under_way_is_saved_and_resumed_bit_for_bit(ranks: list[
 
 
 @pytest.mark.slow
+def test_what_all_agreed_on_is_seen_while_each_worker_is_ahead(ranks: list[Any]) -> None:
+    """From the step on in which a round is sent: then its outcome is settled, though it has not arrived."""
+    rounds = [step // delay_workers.H for step in range(1, delay_workers.H * delay_workers.ROUNDS + 1)]
+    expected = [delay_workers.simulated("dist-ef-sgdm", 2, 2, n) for n in range(delay_workers.ROUNDS + 1)]
+    for own in (each["agreed"] for each in ranks):
+        assert all(torch.equal(found, expected[n]) for found, n in zip(own["seen"], rounds, strict=True))
+        assert own["same"] and own["in_fragments"] and len(own["said"]) == 5
+        assert all("Within `with local.agreed()` the model is what all agreed on" in text for text in own["said"])
+
+
+@pytest.mark.slow
 def test_fragments_arrive_late_in_turn(ranks: list[Any]) -> None:
     (arrived, same, starts), (_, other, ends) = (own["in_fragments"] for own in ranks)
     assert [step for step, here in enumerate(arrived, 1) if here] == [5, 8, 11]

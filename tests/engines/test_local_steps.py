@@ -141,6 +141,21 @@ def test_a_round_that_was_not_taken_is_tried_again() -> None:
     assert local.round == 1
 
 
+def test_the_agreed_is_seen_in_the_middle_of_a_round() -> None:
+    model, local = attached()
+    start = model.weight.detach().clone()
+    for step in range(4):
+        with torch.no_grad():
+            model.weight += 1.0
+        local.step()
+        before = model.weight.detach().clone()
+        with local.agreed():
+            torch.testing.assert_close(model.weight.detach(), start + (step + 1) // 2)
+            with pytest.raises(RuntimeError, match=r"call state_dict\(\) before or after"):
+                local.state_dict()
+        assert torch.equal(model.weight, before)
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_where_the_start_has_moved_on_the_model_follows(failing: bool) -> None:
     """As of a replica that heals while its round is refused, or fails."""

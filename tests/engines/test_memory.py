@@ -73,7 +73,7 @@ def test_states_exist_once_but_for_a_slice(name: str, state_dtype: torch.dtype |
     assert live() - before - own <= states + 0.5
     if name not in WITHIN:
         return
-    calls, found, verbs = [], [], {verb: getattr(Protocol, verb) for verb in ("encode", "combine", "decode")}
+    calls, found, verbs = [], [], {verb: getattr(Protocol, verb) for verb in ("encode", "combine", "decode_to")}
 
     def watched(verb: str) -> Any:
         def call(*args: Any) -> Any:

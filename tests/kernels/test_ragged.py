@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gradvote import kernels
-from gradvote.kernels import Inertia, ragged_reference
+from gradvote.kernels import Betas, Inertia, Moments, ragged_reference
 from gradvote.layout import layout_of
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
@@ -114,7 +114,11 @@ def test_memories(case: Case, nesterov: bool | None, masked: bool, given_scale: 
     ratio = torch.rand(case.rows.num_rows)
     case("ragged_feedback_step", case.x, memory, ratio, inertia, keep, case.one, scale)
     case("ragged_mean_abs", case.x, keep)
+    weights = torch.rand(2, case.rows.num_rows)
+    case("ragged_adam_step", case.x, Moments(memory, momentum.square(), *weights), Betas(0.8, 0.999, 1e-8))
     case("ragged_average", memory, 0.9, case.x, 0.1)
+    case("ragged_averaged_signs", memory, case.x, (0.9, 0.1), (0.9, 0.1), case.one, True)
+    case("ragged_averaged_signs", memory, case.x, (0.9, 0.1), (0.99, 0.01), True, False)
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -26,5 +26,7 @@ def test_what_has_no_root_and_what_is_its_own() -> None:
     root = kernels.sqrt(x)
     assert root[:4].tolist() == [0.0, 0.0, 1.0, torch.inf] and bool(torch.signbit(root[1]))
     assert bool(root[4:6].isnan().all()) and root[6] > 0
+    half = torch.tensor([2.0, 3.0, 0.1]).to(torch.bfloat16)
+    assert torch.equal(kernels.sqrt(half), kernels.sqrt(half.double()).to(torch.bfloat16))
     strided = torch.arange(20.0)[::2]
     assert torch.equal(kernels.sqrt(strided), kernels.sqrt(strided.clone()))

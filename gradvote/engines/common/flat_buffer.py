@@ -9,7 +9,7 @@ from torch import Tensor
 from gradvote.engines.common.device import check_device
 from gradvote.kernels import reads_scattered
 from gradvote.layout import Layout, Piece, copy
-from gradvote.scattered import Places, Vector
+from gradvote.scattered import Places, Vector, params_of
 from gradvote.staging import CPU
 
 Decode = Callable[[Vector | None], Tensor | None]
@@ -63,16 +63,16 @@ class FlatBuffer:
         view = _view(layout, gradients, self.dtype, self.device)
         if view is not None:
             return view
-        own = {i: g for i, g in gradients.items() if g is not None}
-        if self.dtype != torch.float32 or not reads_scattered(self.device) or len(own) < len(gradients):
+        own = {i: g for i in params_of(layout) if (g := gradients.get(i)) is not None}
+        if self.dtype != torch.float32 or not reads_scattered(self.device) or len(own) < len(params_of(layout)):
             return self._copied(layout, gradients)
         there = {i: g if g.is_contiguous() else g.detach().contiguous() for i, g in own.items()}
         found = self.places.scattered(layout, there, lambda: self._copied(layout, gradients))
         return self._copied(layout, gradients) if found is None else found
 
     def _copied(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
-        flat = self.room(layout.size)
-        given = {i: g.detach().reshape(-1) for i, g in gradients.items() if g is not None}
+        flat, wanted = self.room(layout.size), ((i, gradients.get(i)) for i in params_of(layout))
+        given = {i: g.detach().reshape(-1) for i, g in wanted if g is not None}
         places = list(zip(layout.pieces, layout.split(flat), strict=True))
         for p, place in places:
             if p.param not in given:

@@ -20,6 +20,8 @@ from gradvote.engines.common.arguments import (
 from gradvote.staging import device_of
 
 Named = Iterable[Tensor] | Iterable[tuple[str, Tensor]]
+COMPILED = "_orig_mod."
+"""What `torch.compile` puts in front of the names of the model that it wraps."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,16 @@ def parameters_of(given: Named, where: str) -> Parameters:
             raise TypeError(
                 f"{where} takes parameters, such as model.named_parameters(); got {in_words(p)} among them."
             )
-        (trained if tensor.requires_grad else frozen).setdefault(id(tensor), (name, tensor))
+        (trained if tensor.requires_grad else frozen).setdefault(id(tensor), (plain_name(name), tensor))
     for name, p in trained.values():
         _check_dense(name, p)
     _check_together([*trained.values()])
     return Parameters([n for n, _ in trained.values()], [p for _, p in trained.values()], [*frozen.values()])
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name as in the model that somebody may have compiled: the same on both."""
+    return name.replace(COMPILED, "")
 
 
 def check_gradients(names: Sequence[str], gradients: Iterable[Tensor | None]) -> None:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from gradvote import wire
-from gradvote.core import LEAST_RATE, SERVER, SHORTCUTS, Algorithm, Codec, Context, Payload, Plane, State, shortcut
+from gradvote.core import SERVER, SHORTCUTS, Algorithm, Codec, Context, Payload, Plane, State, shortcut
 from gradvote.engines.common import whole_vectors
 from gradvote.engines.common.all_groups import Contexts, Payloads, States, flags_of
 from gradvote.engines.common.all_groups import Planes as AllPlanes
+from gradvote.engines.common.block_keys import BlockKeys
 from gradvote.engines.common.cuts import Cut, cut_of
 from gradvote.engines.common.numbers import check_seed
-from gradvote.engines.common.vectors import is_plain, joined, rates_of
+from gradvote.engines.common.vectors import is_plain, joined, rates_of, rates_of_rows
 from gradvote.layout import Layout, layout_of, unit_of
 from gradvote.ragged import RaggedPlane
 from gradvote.scattered import Scattered, Vector, vector_of
@@ -24,8 +25,6 @@ from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Header, Kind
 
 Planes = Sequence[tuple[Plane, ...]]
-
-
 Named = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of parameters, in their order."""
 
@@ -75,8 +74,8 @@ class Protocol:
         together = self.at_once if device.type == "cpu" else isinstance(sender, int) and self.at_once_on_a_card
         if not at_once or not together:
             return self._contexts(step, sender, lr, attempt, secret, device)
-        rate, known = self._row_rates(lr, device)
-        whole = Context(self.seed, step, self._row_keys(device), sender, rate, attempt, secret)
+        rate, known = rates_of_rows(lr, self.layout.ragged, device)
+        whole = Context(self.seed, step, self._keys.of_rows(device), sender, rate, attempt, secret)
         whole.memo.update(known)
         each = partial(self._contexts, step, sender, lr, attempt, secret, device)
         return Contexts(whole, each, len(self.layout.groups))
@@ -96,24 +95,9 @@ class Protocol:
         rows = self.layout.ragged
         return rows.size > rows.num_rows and bool(shortcut("covers", (self.algorithm,), rows.longest))
 
-    def _row_rates(self, lr: float | Sequence[float], device: torch.device) -> tuple[float | Tensor, dict[str, Tensor]]:
-        """The rate of all rows, or of each, on a device; and the least, which nobody needs to ask a card for then."""
-        if isinstance(lr, int | float):
-            return lr, {}
-        rates = torch.tensor(lr, dtype=torch.float32, device=CPU)[self.layout.ragged.owner]
-        return to_device(rates, device), {LEAST_RATE: rates.amin()}
-
-    def _row_keys(self, device: torch.device) -> Tensor:
-        """The numbers of all blocks, as randomness is keyed by them: copied to a device once."""
-        if device not in self._all_keys:
-            rows = self.layout.ragged
-            keys = rows.block + torch.tensor(self.shifts, device=CPU)[rows.owner] if self.shifts else rows.block
-            self._all_keys[device] = to_device(keys, device)
-        return self._all_keys[device]
-
     @cached_property
-    def _all_keys(self) -> dict[torch.device, Tensor]:
-        return {}
+    def _keys(self) -> BlockKeys:
+        return BlockKeys(self.layout, self.shifts)
 
     @cached_property
     def cut(self) -> Cut:
@@ -130,7 +114,7 @@ class Protocol:
         device: torch.device,
     ) -> list[Context]:
         groups = self.layout.groups
-        blocks, units = ([*self._keys_on(device)], [g.units_on(device) for g in groups])
+        blocks, units = self._keys.of_groups(device), [g.units_on(device) for g in groups]
         rates = rates_of(lr, [g.owners for g in groups], device)
         peers: list[tuple[int, ref[Context]]] = []
         made = [
@@ -139,20 +123,6 @@ class Protocol:
         ]
         peers += [(g.n, ref(own)) for g, own in zip(groups, made, strict=True)]
         return made
-
-    def _keys_on(self, device: torch.device) -> list[Tensor]:
-        """The numbers of the blocks of each group, as randomness is keyed by them: copied to a device once."""
-        if device not in self._keys:
-            blocks = [g.block_on(device) for g in self.layout.groups]
-            if self.shifts:
-                more = [torch.tensor([self.shifts[i] for i in g.owners], device=CPU) for g in self.layout.groups]
-                blocks = [own + to_device(by, device) for own, by in zip(blocks, more, strict=True)]
-            self._keys[device] = blocks
-        return self._keys[device]
-
-    @cached_property
-    def _keys(self) -> dict[torch.device, list[Tensor]]:
-        return {}
 
     def init_worker(self, like: Tensor) -> Sequence[State]:
         """The state of a worker whose update is shaped like `like` (..., d)."""

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from gradvote.engines.common.arguments import in_words
+from gradvote.engines.common.parameters import plain_name
 from gradvote.engines.common.protocol import Named, Protocol
 
 SHOWN = 300
@@ -32,7 +33,11 @@ def check_saved(state: Mapping[str, Any], own: Protocol, facts: Mapping[str, Any
 
 
 def difference(found: object, own: Protocol) -> str | None:
-    """What a saved recipe has otherwise than that of a protocol; None where they are the same."""
+    """What a saved recipe has otherwise than that of a protocol; None where they are the same.
+
+    Before 0.3 a compiled model's parameters were called by other names.
+    """
+    found = plain_name(found) if isinstance(found, str) else found
     if found == own.recipe_text:
         return None
     head = f"({own.algorithm!r}, "

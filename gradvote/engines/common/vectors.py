@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gradvote.core import LEAST_RATE
+from gradvote.ragged import Ragged
 from gradvote.scattered import Scattered, Vector
 from gradvote.staging import CPU, to_device
 
@@ -30,3 +32,13 @@ def rates_of(
     each = torch.tensor([lr[owner] for own in owners for owner in own], dtype=torch.float32, device=CPU)
     rates: Sequence[Tensor] = torch.split(to_device(each, device), [*map(len, owners)])
     return rates
+
+
+def rates_of_rows(
+    lr: float | Sequence[float], rows: Ragged, device: torch.device
+) -> tuple[float | Tensor, dict[str, Tensor]]:
+    """The rate of all rows, or of each, on a device; and the least, which nobody needs to ask a card for then."""
+    if isinstance(lr, int | float):
+        return lr, {}
+    rates = torch.tensor(lr, dtype=torch.float32, device=CPU)[rows.owner]
+    return to_device(rates, device), {LEAST_RATE: rates.amin()}

@@ -1,7 +1,8 @@
 """How far a worker's own steps led: start − now, for each parameter."""
 
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,8 +10,21 @@ from torch.optim import Optimizer
 
 from gradvote.staging import to_host
 
+if TYPE_CHECKING:
+    from gradvote.engines.common.start import Pair  # it imports much that simulated workers do not need
+
 MIX = 0.5
 """What a worker keeps of its own parameters, unless it was told otherwise, where a delayed round arrives."""
+
+SPOILT = (
+    "The local steps of this round came to numbers that are not finite. Such blocks abstain, the model goes on from "
+    "what the others agreed on, and the inner optimizer's spoilt states begin anew. A smaller inner learning rate, or "
+    "clipped gradients, may be needed."
+)
+STILL = (
+    "No parameter has moved in the {every} local steps of this round, so this worker abstains. Call optimizer.step() "
+    "before each local.step(), with the optimizer that attach(...) was given."
+)
 
 
 class Ways(NamedTuple):
@@ -50,3 +64,24 @@ def forget_spoilt(optimizers: Iterable[Optimizer], p: Tensor) -> bool:
             optimizer.state.pop(p)
             found = True
     return found
+
+
+class OwnWays:
+    """Makes a worker's ways the gradients of the start; what is wrong with them is told once."""
+
+    def __init__(self, optimizers: Sequence[Optimizer], every: int) -> None:
+        self._inner, self._every = optimizers, every
+        self._told_spoilt = self._told_still = False
+
+    def give(self, pairs: "Sequence[Pair]") -> None:
+        """start − now; spoilt states of the optimizers begin anew."""
+        ways, spoilt = ways_between([pair.agreed for pair in pairs], [pair.own for pair in pairs])
+        for pair, way in zip(pairs, ways, strict=True):
+            pair.agreed.grad = way
+        if pairs and all(way is None for way in ways) and not self._told_still:
+            self._told_still = True
+            warnings.warn(STILL.format(every=self._every), stacklevel=4)
+        forgotten = [forget_spoilt(self._inner, pairs[i].key) for i in spoilt]
+        if any(forgotten) and not self._told_spoilt:
+            self._told_spoilt = True
+            warnings.warn(SPOILT, stacklevel=4)

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,9 +22,9 @@ from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.slices import SLICE, Update
+from gradvote.engines.distributed.slices import SLICE
 from gradvote.layout import Layout
-from gradvote.scattered import Vector, vector_of
+from gradvote.scattered import Vector
 
 SMALL = 1 << 21
 """Bytes of gradients below which a bucket waits for the next: an exchange has a price whatever it carries."""
@@ -171,13 +171,19 @@ class HookThread(threading.Thread):
         if not self._waits:
             self._exchange([group], 1.0)
         elif self._max_norm is not None:
-            update = self._update([group])
-            step.squares += [squares(own, vector_of(update(own))) for own in evenly_cut(layout, SLICE)]
+            vector = self._vectors([group])
+            step.squares += [squares(own, vector(own)) for own in evenly_cut(layout, SLICE)]
 
     def _exchange(self, groups: Sequence[Joined], shrink: float, released: Mapping[int, Tensor] | None = None) -> None:
-        update = self._update(groups, released)
-        shorter: Update = update if shrink == 1 else (lambda layout: shortened(vector_of(update(layout)), shrink))
-        self._step.traffic += pipeline.run(self._session.transport, [group.round_ for group in groups], shorter)
+        vector, wanted = self._vectors(groups, released), _wanted(groups) if released is None else released
+        plain = shrink == 1 and self._step.scale is None
+
+        def update(layout: Layout) -> Vector:
+            if plain:
+                return self._buffer.where_they_are(layout, wanted)
+            return vector(layout) if shrink == 1 else shortened(vector(layout), shrink)
+
+        self._step.traffic += pipeline.run(self._session.transport, [group.round_ for group in groups], update)
 
     def _released(self, groups: Sequence[Joined]) -> dict[int, Tensor]:
         """What others may see of all gradients."""
@@ -186,17 +192,17 @@ class HookThread(threading.Thread):
         layout, shaped = session.protocol.layout, [places[i] for i in range(len(places))]
         return session.releases.of_gradients(session.step, layout, self._buffer.gather, _wanted(groups), shaped)
 
-    def _update(self, groups: Sequence[Joined], released: Mapping[int, Tensor] | None = None) -> Update:
+    def _vectors(
+        self, groups: Sequence[Joined], released: Mapping[int, Tensor] | None = None
+    ) -> Callable[[Layout], Tensor]:
         """The true gradients of groups, slice by slice, or what is `released` of them."""
-        scale = self._step.scale
-        wanted = _wanted(groups) if released is None else released
+        scale, wanted = self._step.scale, _wanted(groups) if released is None else released
 
-        def update(layout: Layout) -> Vector:
-            if scale is None:
-                return self._buffer.where_they_are(layout, wanted)
-            return self._buffer.gather(layout, wanted) / scale
+        def vector(layout: Layout) -> Tensor:
+            flat = self._buffer.gather(layout, wanted)
+            return flat if scale is None else flat / scale
 
-        return update
+        return vector
 
     def _finish(self) -> None:
         step = self._step

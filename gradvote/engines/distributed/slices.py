@@ -170,7 +170,8 @@ def slices_of(protocol: Protocol, part: Part, device: torch.device, whole: bool 
     """
     cut, size = not whole and protocol.algorithm.aggregate.separable and has_state(part), protocol.layout.size
     if device != CPU:
-        return Slices(protocol, max(WHOLE, -(-size // FEW)) if cut and protocol.at_once_on_a_card else None)
+        cut = cut and part is protocol.algorithm.up and protocol.at_once_on_a_card
+        return Slices(protocol, max(WHOLE, -(-size // FEW)) if cut else None)
     return Slices(protocol, SLICE if cut and not (protocol.at_once and size <= WHOLE) else None)
 
 

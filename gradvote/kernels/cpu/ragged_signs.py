@@ -13,6 +13,7 @@ from gradvote.kernels.cpu.ragged_bits import mark_units
 from gradvote.kernels.cpu.ragged_rows import keep_rows, position_of, row_at, words_of, zeros_of_rows
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
+from gradvote.kernels.ragged_reference import Weights
 from gradvote.ragged import WORD, Ragged
 from gradvote.rng import Draw
 
@@ -35,6 +36,16 @@ def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tu
     if apart and found[0]:
         mark_units(blank, rows, flags, ~rows.are_words)
     return words, valid, flags if still else None
+
+
+def ragged_averaged_signs(
+    old: Tensor, x: Tensor, voted: Weights, kept: Weights, zeros: Draw | bool, still: bool, rows: Ragged
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """`ragged_reference.ragged_averaged_signs`, one after the other."""
+    out, new = ragged_average(old, voted[0], x, voted[1], rows)
+    if voted != kept:
+        new = ragged_average(old, kept[0], x, kept[1], rows)[1]
+    return *ragged_signs(out, zeros, still, rows), new
 
 
 def ragged_noisy_signs(

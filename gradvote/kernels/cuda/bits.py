@@ -10,7 +10,7 @@ from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import lead_of, number_of, rows_of, words_of
 from gradvote.kernels.cuda.tiles import count, narrowed, number, packed, row_start, whole
 
-TILE = 4096
+TILE = 2048
 """Coordinates of a row that one program takes."""
 COUNTED = 4096
 """Words of 32 bits that one program counts."""

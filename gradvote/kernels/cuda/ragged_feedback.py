@@ -211,6 +211,7 @@ def _fold(sums, starts, lengths, counts, out, SIZE: tl.constexpr, MASKED: tl.con
             lower = tl.load(own + k, mask=k + i < tiles, other=0)
             tl.store(own + k, lower + upper, mask=k + i < tiles)
             k += SIZE
+        tl.debug_barrier()  # a lane reads its own numbers, if loads and stores are laid out alike: this needs no if
         tiles = tl.minimum(tiles, size)
     total = fold(tl.reshape(tl.load(own, mask=i < tiles, other=0), (1, SIZE)), 1, SIZE, 10, True)
     count = tl.load(lengths + row).to(tl.int32)

@@ -7,13 +7,14 @@ from torch import Tensor
 
 from gradvote.kernels import ragged_reference
 from gradvote.kernels.cuda import averages, noisy_signs, philox, tables, units
-from gradvote.kernels.cuda.averages import NARROW, average_tile, repair_tile
+from gradvote.kernels.cuda.averages import NARROW, average_tile, bounded, repair_tile
 from gradvote.kernels.cuda.formulas import kind_of
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.noisy_signs import noisy_tile
 from gradvote.kernels.cuda.rows import number_of
 from gradvote.kernels.cuda.tiles import before, is_finite, load, negative, packed, special
-from gradvote.kernels.cuda.units import mark_zeros_tile, whole_tile
+from gradvote.kernels.cuda.units import whole_tile
+from gradvote.kernels.ragged_reference import Weights
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
 from gradvote.scattered import Vector, vector_of
@@ -29,27 +30,58 @@ def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tu
     rule = tables.zeros_of(zeros, rows, table.x)
     if rule is None or x.dtype not in NARROW:
         return ragged_reference.ragged_signs(vector_of(x), zeros, still, rows)
-    out = _words(x, int(rows.words[-1]))
-    valid = torch.ones(rows.num_rows, dtype=torch.bool, device=x.device)
-    marks = _words(x, int(rows.unit_words[-1])) if still else None
+    results, places = _results(x, still, rows)
     source, form = tables.source_of(x, table)
-    halves = out.view(torch.int32)
     launch(
-        _signs, table.programs, out, table.x, *source, halves, halves if marks is None else marks.view(torch.int32),
-        valid, *rule[1], TILE=TILE, ZEROS=rule[0], STILL=still, **form,
+        _signs, table.programs, results[0], table.x, *source, *places, *rule[1],
+        TILE=TILE, ZEROS=rule[0], STILL=still, APART=_are_apart(still, rows), **form,
     )  # fmt: skip
-    if marks is not None and not rows.are_words.all():
-        mark_others(x, marks, rows)
-    return out, valid, marks
+    return _marked(results, still, rows)
 
 
-def mark_others(x: Vector, marks: Tensor, rows: Ragged) -> None:
-    """Mark the units of zeros that are no words, in words (U,)."""
-    zero = _words(x, int(rows.words[-1]))
-    table = tables.others(tables.coordinates, rows, units.TILE, x.device)
+def ragged_averaged_signs(
+    old: Tensor, x: Vector, voted: Weights, kept: Weights, zeros: Draw | bool, still: bool, rows: Ragged
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """`ragged_reference.ragged_averaged_signs`: what is voted on is never written."""
+    table = tables.coordinates(rows, TILE, x.device)
+    rule = tables.zeros_of(zeros, rows, table.x)
+    if rule is None or x.dtype not in NARROW or old.dtype != torch.float32:
+        return ragged_reference.ragged_averaged_signs(old, vector_of(x), voted, kept, zeros, still, rows)
+    results, places = _results(x, still, rows)
+    new, whole = torch.empty_like(old), torch.ones(rows.num_rows, dtype=torch.bool, device=old.device)
     source, form = tables.source_of(x, table)
-    launch(_zero_marks, table.programs, zero, table.x, *source, zero.view(torch.int32), TILE=units.TILE, **form)
-    whole_units(zero, marks, tables.others(tables.units, rows, units.TILE, x.device))
+    launch(
+        _averaged_signs, table.programs, old, table.x, *source, *places, *rule[1], old, new, whole,
+        *map(float, (*voted, *kept)), TILE=TILE, ZEROS=rule[0], STILL=still, APART=_are_apart(still, rows), **form,
+    )  # fmt: skip
+    repair(old, new, whole, rows)
+    return *_marked(results, still, rows), new
+
+
+def _are_apart(still: bool, rows: Ragged) -> bool:
+    """Whether there are units to be marked that are no words."""
+    return still and not bool(rows.are_words.all())
+
+
+def _results(
+    like: Vector, still: bool, rows: Ragged
+) -> tuple[tuple[Tensor, Tensor, Tensor | None, Tensor], tuple[Tensor, ...]]:
+    """Room for words, flags, marks, and zeros where units are no words; and the same as arguments of a kernel."""
+    out, valid = _words(like, int(rows.words[-1])), torch.ones(rows.num_rows, dtype=torch.bool, device=like.device)
+    marks = _words(like, int(rows.unit_words[-1])) if still else None
+    zero = _words(like, int(rows.words[-1])) if _are_apart(still, rows) else out
+    places = [own.view(torch.int32) for own in (out, out if marks is None else marks, zero)]
+    return (out, valid, marks, zero), (*places, valid)
+
+
+def _marked(
+    results: tuple[Tensor, Tensor, Tensor | None, Tensor], still: bool, rows: Ragged
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Words, flags and marks, when the units that are no words are marked, too."""
+    out, valid, marks, zero = results
+    if marks is not None and _are_apart(still, rows):
+        whole_units(zero, marks, tables.others(tables.units, rows, units.TILE, out.device))
+    return out, valid, marks
 
 
 def whole_units(words: Tensor, marks: Tensor, table: tables.Table) -> None:
@@ -106,42 +138,69 @@ def _words(like: Vector, number: int) -> Tensor:
 
 @triton.jit(do_not_specialize=("low", "high"))
 def _signs(
-    table, x, where, out, marks, valid, low, high, block, sender,
+    table, x, where, out, marks, zeros, valid, low, high, block, sender,
     UNIT: tl.constexpr, SCATTERED: tl.constexpr, TILE: tl.constexpr, ZEROS: tl.constexpr, STILL: tl.constexpr,
+    APART: tl.constexpr,
 ):  # fmt: skip
-    """Signs, and marks of the units that are words, in one pass: most tiles have no zero at all."""
-    n, tile, row = tables.length(table, UNIT), tables.tile(table), tables.row(table)
-    j, place = tile * TILE + tl.arange(0, TILE), tile * (TILE // 32) + tl.arange(0, TILE // 32)
-    values = load(tables.start(x, where, table, UNIT, SCATTERED), j, n)
+    n = tables.length(table, UNIT)
+    values = load(tables.start(x, where, table, UNIT, SCATTERED), tables.tile(table) * TILE + tl.arange(0, TILE), n)
+    _sign_tile(values, n, table, out, marks, zeros, valid, low, high, block, sender, TILE, ZEROS, STILL, APART)
+
+
+@triton.jit(do_not_specialize=("low", "high"))
+def _averaged_signs(
+    table, x, where, out, marks, zeros, valid, low, high, block, sender, old, new, whole,
+    beta, gain, kept_beta, kept_gain,
+    UNIT: tl.constexpr, SCATTERED: tl.constexpr, TILE: tl.constexpr, ZEROS: tl.constexpr, STILL: tl.constexpr,
+    APART: tl.constexpr,
+):  # fmt: skip
+    n, j, place = tables.length(table, UNIT), tables.tile(table) * TILE + tl.arange(0, TILE), tables.offset(table, UNIT)
+    before, added = load(old + place, j, n), bounded(load(tables.start(x, where, table, UNIT, SCATTERED), j, n))
+    kept = before * kept_beta + added * kept_gain
+    tl.store(new + place + j, kept, mask=j < n)
+    if tl.min((is_finite(kept) | (j >= n)).to(tl.int32)) == 0:
+        tl.store(whole + tables.row(table), False)
+    values = before * beta + added * gain
+    _sign_tile(values, n, table, out, marks, zeros, valid, low, high, block, sender, TILE, ZEROS, STILL, APART)
+
+
+@triton.jit
+def _sign_tile(
+    values, n, table, out, marks, zeros, valid, low, high, block, sender,
+    TILE: tl.constexpr, ZEROS: tl.constexpr, STILL: tl.constexpr, APART: tl.constexpr,
+):  # fmt: skip
+    """The signs of a tile, and marks of its units that are words, in one pass: most tiles have no zero at all.
+
+    Of units that are no words (APART) only the zeros are marked here. What is beyond n is zero.
+    """
+    tile, row = tables.tile(table), tables.row(table)
+    place = tile * (TILE // 32) + tl.arange(0, TILE // 32)
     result, units_of_zeros = ~negative(values, TILE), tile * 0
-    if special(values):  # beyond n are zeros
+    zero = tl.zeros((TILE // 32,), tl.int32)
+    if special(values):
         result = packed(values > 0, TILE)
         if tl.min(is_finite(values).to(tl.int32)) == 0:
             tl.store(valid + row, False)
-        zero = packed((values == 0) & (j < n), TILE)
+        zero = packed(values == 0, TILE) & before(n, 32 * place)
         if STILL:
             full = tl.reshape((zero == before(n, 32 * place)).to(tl.int32), (TILE // 64, 2))
             lower, upper = tl.split(full)
             unit = tl.arange(0, TILE // 64)
             units_of_zeros = tl.sum((lower & upper & (tile * TILE + 64 * unit < n).to(tl.int32)) << unit)
-        if ZEROS > 0:
-            if ZEROS == 2:
-                zero &= philox.word(place, tl.load(block + row), tl.load(sender), low, high)
+        if ZEROS == 1:
             result |= zero
-    tl.store(out + 2 * tables.word(table) + place, result, mask=place < tables.halves_of(n))
+        if ZEROS == 2:
+            result |= zero & philox.word(place, tl.load(block + row), tl.load(sender), low, high)
+    inside = place < tables.halves_of(n)
+    tl.store(out + 2 * tables.word(table) + place, result, mask=inside)
     if STILL:
         words_are_units = tables.units_are_words(table)
         target = marks + 2 * tables.third(table) + tile
         tl.store(target, units_of_zeros, mask=words_are_units)
         beyond = ((tile + 1) * TILE >= n) & (tile % 2 == 0)  # the upper half of the last word
         tl.store(target + 1, tile * 0, mask=words_are_units & beyond)
-
-
-@triton.jit
-def _zero_marks(table, x, where, out, UNIT: tl.constexpr, SCATTERED: tl.constexpr, TILE: tl.constexpr):
-    n = tables.length(table, UNIT)
-    start = tables.start(x, where, table, UNIT, SCATTERED)
-    mark_zeros_tile(start, out + 2 * tables.word(table), n, tables.halves_of(n), tables.tile(table), TILE)
+        if APART:
+            tl.store(zeros + 2 * tables.word(table) + place, zero, mask=inside & (words_are_units == 0))
 
 
 @triton.jit

@@ -45,8 +45,8 @@ class Position(NamedTuple):
     sender: Tensor
 
 
-POSITION = ("low", "high")
-"""Arguments that no kernel is compiled for by value."""
+LONGEST = 2**31 - 2**20
+"""Coordinates of a row that 32 bits still count when a tile reaches beyond its end."""
 
 
 def coordinates(rows: Ragged, tile: int, device: torch.device, third: str = "unit_words") -> Table:
@@ -118,6 +118,11 @@ def _table(
     rows: Ragged, key: tuple[object, ...], device: torch.device, how: Callable[[], tuple[Numbers, int, Numbers]]
 ) -> Table:
     def made() -> Table:
+        if rows.longest >= LONGEST:
+            raise ValueError(
+                f"A block has {rows.longest} coordinates; kernels of a card count up to {LONGEST} in one. Give the "
+                "algorithm a block_size, as dataclasses.replace(algorithm, block_size=16384)."
+            )
         items, tile, third = how()
         tiles = -(-items // tile)
         row = np.repeat(np.arange(rows.num_rows), tiles)

@@ -17,7 +17,7 @@ from gradvote.kernels.cuda.signs import FLOATS
 from gradvote.kernels.cuda.tiles import appended, divided, row_start
 from gradvote.kernels.reference import TILE
 
-TILES = 4
+TILES = 2
 """Tiles that one program sums."""
 FOLD = 1024
 """Sums of tiles that one program folds to one."""

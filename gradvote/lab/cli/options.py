@@ -104,6 +104,10 @@ class Options:
     local_steps: Annotated[
         int | None, number("Training", "Steps of each worker's own optimizer to a round (--steps are rounds).", "none")
     ] = None
+    delay: Annotated[
+        int | None,
+        number("Training", "With --local-steps: steps that go on while a round travels, below H.", Config.delay),
+    ] = None
     inner: Annotated[str | None, option("Training", "With --local-steps: adamw, sgd.", Config.inner)] = None
     inner_lr: Annotated[float | None, option("Training", "With --local-steps: its rate.", Config.inner_lr)] = None
     weights: Annotated[str | None, option("Training", "How workers count: equal, samples.", Config.weights)] = None
@@ -185,7 +189,7 @@ def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:
     """
     known = [algorithms.option_names(parse_spec(spec)[0]) for spec in specs]
     for spec, names in zip(specs, known, strict=True):
-        _check_known(*parse_spec(spec), names)
+        check_known(*parse_spec(spec), names)
     everything = sorted({key for own in known for key in own})
     for key in shared_options(options):
         if key not in everything:
@@ -198,7 +202,7 @@ def configs_of(options: Options, specs: Sequence[str]) -> list[Config]:
     return configs
 
 
-def _check_known(name: str, given: dict[str, Any], known: list[str]) -> None:
+def check_known(name: str, given: dict[str, Any], known: list[str]) -> None:
     """The names of an algorithm's own options, before anything heavy is imported for their values."""
     for key in given:
         if key not in ("lr", *known):

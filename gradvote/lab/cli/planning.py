@@ -2,14 +2,16 @@
 
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
 from gradvote import algorithms as catalogue
+from gradvote.arguments import parse_spec
 from gradvote.lab import quantities
+from gradvote.lab.cli.options import check_known
 
 if TYPE_CHECKING:
     from gradvote.core import Algorithm
@@ -28,7 +30,9 @@ def register(app: App) -> None:
 
 
 def plan(
-    algorithms: Annotated[tuple[str, ...], Parameter(help="Algorithms to compare, or a choice.", negative=())] = (),
+    algorithms: Annotated[
+        tuple[str, ...], Parameter(help="Those to compare, or a choice: NAME, or NAME:key=value,...", negative=())
+    ] = (),
     /,
     *,
     params: Annotated[str, Parameter(help="Parameters of the model, for instance 25.6M.")],
@@ -49,15 +53,17 @@ def plan(
     """
     rate, delay_of_link = quantities.bandwidth(bandwidth), quantities.seconds(latency)
     d, seconds = quantities.count(params), quantities.seconds(compute)
-    for name in algorithms:
-        catalogue.option_names(name)
+    specs = {spec: parse_spec(spec) for spec in algorithms}
+    for name, own in specs.values():
+        check_known(name, own, catalogue.option_names(name))
     from gradvote.lab.advice import Way, advise, sentence
     from gradvote.lab.plan import DEFAULT, Link, Plan, check_plan, measure, predict
     from gradvote.rounding import with_state_dtype
 
     link = Link(rate, delay_of_link)
     check_plan(d, workers, link, seconds, local_steps, shards, fragments, delay)
-    made = {name: with_state_dtype(catalogue.create(name), state_dtype) for name in algorithms or DEFAULT}
+    specs = specs or {name: (name, {}) for name in DEFAULT}
+    made = {spec: with_state_dtype(_created(*own), state_dtype) for spec, own in specs.items()}
 
     console = Console(highlight=False)
     with console.status("Measuring the work of each algorithm here"):
@@ -77,6 +83,11 @@ def plan(
         console.print(_sizes(ELASTIC, members))
     console.print(_verdict(found))
     console.print(sentence(advise(plan_of, seconds), seconds, shards, _seconds))
+
+
+def _created(name: str, own: Mapping[str, Any]) -> "Algorithm":
+    """An algorithm as it was written; what a step of it costs does not depend on its rate."""
+    return catalogue.create(name, **{key: value for key, value in own.items() if key != "lr"})
 
 
 def _table(found: "Plan") -> Table:

@@ -63,6 +63,7 @@ class Config:
     max_norm: float | None = None
     state_dtype: str | None = None
     local_steps: int | None = None
+    delay: int = 0
     inner: str = "adamw"
     inner_lr: float = 1e-3
     weights: str = "equal"
@@ -123,13 +124,27 @@ class Config:
             raise ValueError(f"max_norm must be positive and finite, or left out; got {self.max_norm}.")
 
     def _check_local_steps(self) -> None:
-        own = [name for name in ("inner", "inner_lr") if getattr(self, name) != getattr(Config, name)]
+        own = [name for name in ("delay", "inner", "inner_lr") if getattr(self, name) != getattr(Config, name)]
         if self.local_steps is None and own:
-            raise ValueError(f"{' and '.join(own)} belong to local steps; give local_steps as well, or leave them out.")
+            verb, them = ("belongs", "it") if len(own) == 1 else ("belong", "them")
+            raise ValueError(
+                f"{' and '.join(own)} {verb} to local steps; give local_steps as well, or leave {them} out."
+            )
         if self.local_steps is not None and self.mode != "loop":
             raise ValueError(
                 f"Workers take local steps one after another, in the mode loop; got the mode '{self.mode}'. Leave it "
                 "out."
+            )
+        if self.local_steps is not None and not 0 <= self.delay < max(self.local_steps, 1):
+            raise ValueError(
+                f"A round is back before the next one is sent: 0 <= delay < local_steps={self.local_steps}; got "
+                f"delay={self.delay}."
+            )
+        if self.delay and self.engine == "elastic":
+            raise ValueError(
+                "A delay needs workers that stay, as those of the engines simulation and ddp do: one that joins an "
+                "elastic run takes over the state between two rounds, and with a delay there is always a round under "
+                "way. Leave the delay out, or choose another engine."
             )
 
     def _check_plain(self) -> None:

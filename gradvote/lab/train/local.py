@@ -1,11 +1,11 @@
 """The training loop with local steps: each simulated worker takes H steps of its own, then comes one round."""
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from gradvote.engines.pseudo_gradients import LocalWorkers
-from gradvote.faults import diverging
 from gradvote.lab.train.folder import RunFolder
 from gradvote.lab.train.run import Run
 from gradvote.lab.train.setup import Setup, inner_for
@@ -14,18 +14,15 @@ from gradvote.lab.train.setup import Setup, inner_for
 class LocalRun(Run):
     """A run whose steps are rounds, as `gradvote.local_steps` takes them on real workers.
 
-    The run's optimizer is the outer one; `config.inner` makes the workers' own, whose states the checkpoint holds.
+    The run's optimizer is the outer one; `config.inner` makes the workers' own, whose states the checkpoint holds. The
+    model is what all agreed on after the rounds so far; with a delay the checkpoint says where each worker is, too.
     """
 
     def __init__(self, setup: Setup, place: RunFolder, command: str = "", label: str | None = None) -> None:
-        if diverging(setup.faults):
-            raise ValueError(
-                "Faults on the way down give each worker a model of its own, which local steps here do not have: put "
-                "them on the worker or on the way up."
-            )
         super().__init__(setup, place, command, label)
-        layout, num = setup.protocol.layout, setup.config.workers
-        self.workers = LocalWorkers(self.models[0], lambda params: inner_for(setup.config, params), num, layout)
+        layout, c = setup.protocol.layout, setup.config
+        make = partial(inner_for, c)
+        self.workers = LocalWorkers(self.models[0], make, c.workers, layout, delay=c.delay)
 
     def resume(self, state: dict[str, Any]) -> None:
         super().resume(state)

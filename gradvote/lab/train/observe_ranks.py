@@ -1,5 +1,6 @@
 """Looking at a run of real workers from each of them: what one rank knows is gathered by all."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -14,12 +15,22 @@ from gradvote.lab.train.metrics import memory_norm
 from gradvote.lab.train.observe import Local, Observer, Record, kept_buffers
 
 
+def gathering(row: Tensor) -> Callable[[], Tensor]:
+    """Begin to gather every rank's row (k,); what is given back waits for it, and gives (M, k) on the CPU."""
+    row = row.cpu().contiguous()
+    rows = [torch.empty_like(row) for _ in range(dist.get_world_size())]
+    work = dist.all_gather(rows, row, async_op=True)
+
+    def wait() -> Tensor:
+        work.wait()
+        return torch.stack(rows)
+
+    return wait
+
+
 def gathered(row: Tensor) -> Tensor:
     """Every rank's row (k,) as (M, k), on the CPU."""
-    row = row.cpu()
-    rows = [torch.empty_like(row) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, row.contiguous())
-    return torch.stack(rows)
+    return gathering(row)()
 
 
 @dataclass

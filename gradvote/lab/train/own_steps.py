@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
@@ -27,7 +28,7 @@ class OwnSteps:
             algorithm = replace(algorithm, up=algorithm.up.codec)  # attach says it, too
         self.inner = inner_for(setup.config, trainable(model))
         self.every = setup.config.local_steps or 1
-        given = {"every": self.every, "outer": outer, "engine": engine, **options}
+        given = {"every": self.every, "outer": outer, "engine": engine, "delay": setup.config.delay, **options}
         self.local = local_steps.attach(model, self.inner, algorithm, **given)
 
     def round(self, batch: Callable[[int], tuple[Tensor, Tensor]], worker: int, step: int) -> None:
@@ -42,10 +43,14 @@ class OwnSteps:
             self.local.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the round and of the worker's own optimizer."""
-        return {"steps": self.local.state_dict(), "inner": self.inner.state_dict()}
+        """Of the round and of the worker's own optimizer; with a delay where the worker is, too."""
+        own = [p.detach().clone() for p in trainable(self._model)] if self._config.delay else []
+        return {"steps": self.local.state_dict(), "inner": self.inner.state_dict(), "left": own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken; model and engine have been loaded."""
+        """Continue where `state_dict` was taken; engine and model, which is what all agreed on, have been loaded."""
         self.local.load_state_dict(state["steps"])
         self.inner.load_state_dict(state["inner"])
+        with torch.no_grad():
+            for p, own in zip(trainable(self._model), state.get("left", ()), strict=bool(self._config.delay)):
+                p.copy_(own)

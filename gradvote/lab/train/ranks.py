@@ -4,6 +4,8 @@ Rank 0 writes the folder. Every rank writes its states beside the checkpoint, as
 checkpoint names their step and is written after them, so that they are complete whenever it is there.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from gradvote.engines.gradients import begin_randomness, trainable, worker_seed
 from gradvote.lab.train import checkpoint
 from gradvote.lab.train.folder import RunFolder
 from gradvote.lab.train.observe import Observer, kept_buffers
-from gradvote.lab.train.observe_ranks import RankObserver, gathered
+from gradvote.lab.train.observe_ranks import RankObserver, gathered, gathering
 from gradvote.lab.train.own_steps import OwnSteps
 from gradvote.lab.train.run import Progress, Run, silent
 from gradvote.lab.train.setup import Setup
@@ -76,10 +78,11 @@ class RankRun(Run):
                 "process. Give as many --workers as there are processes."
             )
         self._asked, self._own = False, None
+        self._earlier = lambda: torch.tensor([False])
         super().__init__(setup, place, command, label)
 
     def stop(self) -> None:
-        """All ranks end after the step in which the first of them was asked to."""
+        """All ranks end after the step in which the first of them was asked to; with a delay, after the next one."""
         self._asked = True
 
     def train(self, progress: Progress = silent) -> None:
@@ -136,12 +139,39 @@ class RankRun(Run):
             optimizer.step()
         else:
             self._own.round(self.observer.own_batch, dist.get_rank(), self.step)
-        self._stopped = bool(gathered(torch.tensor([self._asked])).any())
+        self._stopped = self._anybody_asked()
+
+    def _anybody_asked(self) -> bool:
+        """Whether any rank was asked to stop; where nobody waits for a round, nobody waits for this one's answers."""
+        asked = gathering(torch.tensor([self._asked]))
+        if self.config.delay:
+            asked, self._earlier = self._earlier, asked
+        return bool(asked().any())
+
+    def _observe(self, known: tuple[Tensor, Tensor] | None, progress: Progress) -> None:
+        with self._agreed():
+            super()._observe(known, progress)
+
+    def _wait(self) -> None:
+        """For a round that is under way: it is time of the run."""
+        own = self._own
+        if own is not None:
+            self._timed(lambda: own.local.vote)
+
+    @contextmanager
+    def _agreed(self) -> Iterator[None]:
+        """Within, the model is what all agreed on, as it is in the simulation."""
+        self._wait()
+        with nullcontext() if self._own is None else self._own.local.agreed():
+            yield
 
     def _save(self) -> None:
-        state = {**self._state(), "totals": self.observer.current_totals()}
-        if self._own is not None:
-            state["local"] = self._own.state_dict()
+        self._wait()
+        own = {} if self._own is None else {"local": self._own.state_dict()}
+        with self._agreed():
+            self._write({**self._state(), **own, "totals": self.observer.current_totals()})
+
+    def _write(self, state: dict[str, Any]) -> None:
         checkpoint.save(state, self.place.states(self.step))
         dist.barrier()
         if dist.get_rank() == 0:

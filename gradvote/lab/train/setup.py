@@ -92,6 +92,11 @@ def faults_of(config: Config) -> tuple[Faulty, ...]:
             faulty.check(config.workers)
         else:
             faulty.check_real(config.workers, on_links=config.engine != "elastic")
+    if config.local_steps is not None and faults.diverging(plan):
+        raise ValueError(
+            "Faults on the way down give each worker a model of its own, but local steps begin where all agree: put "
+            "them on the worker or on the way up."
+        )
     return plan
 
 

@@ -5,8 +5,8 @@ from functools import partial
 
 import torch
 
-from gradvote.kernels import Inertia
-from gradvote.kernels.cuda import ragged_bits, ragged_bytes, ragged_feedback, ragged_signs
+from gradvote.kernels import Betas, Inertia, Moments
+from gradvote.kernels.cuda import ragged_adam, ragged_bits, ragged_bytes, ragged_feedback, ragged_signs
 from gradvote.layout import layout_of
 from gradvote.rng import Draw
 from tests.kernels.cuda.both import there
@@ -30,6 +30,9 @@ def _calls() -> list[Callable[[], object]]:
         ]
         made += [
             partial(ragged_signs.ragged_average, x, 0.9, x, 0.1, rows),
+            partial(ragged_adam.ragged_adam_step, x, Moments(x, x, each, each), Betas(0.8, 0.9, 1e-8), rows),
+            partial(ragged_signs.ragged_averaged_signs, x, x, (0.9, 0.1), (0.99, 0.01), draw, True, rows),
+            partial(ragged_signs.ragged_averaged_signs, x, x, (0.9, 0.1), (0.9, 0.1), False, False, rows),
             partial(ragged_bits.ragged_counts, words, rows),
             partial(ragged_bits.ragged_compact, words, words, rows),
             partial(ragged_bits.ragged_expand, words, words, rows),

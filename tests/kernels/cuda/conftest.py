@@ -21,4 +21,5 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return fresh.fill_(torch.nan if fresh.is_floating_point() else fresh.dtype != torch.bool and 0x5A)
 
     monkeypatch.setattr(torch, "empty", rubbish)
+    monkeypatch.setattr(torch, "empty_like", lambda x: rubbish(*x.shape, dtype=x.dtype, device=x.device))
     yield

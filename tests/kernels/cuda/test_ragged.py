@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradvote.kernels import Inertia, ragged_reference, reference
-from gradvote.kernels.cuda import ragged_bits, ragged_bytes, ragged_feedback, ragged_signs
+from gradvote.kernels import Betas, Inertia, Moments, ragged_reference, reference
+from gradvote.kernels.cuda import ragged_adam, ragged_bits, ragged_bytes, ragged_feedback, ragged_signs
 from gradvote.layout import layout_of
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
@@ -23,7 +23,7 @@ LAYOUTS = {
     "even": ([4096, 64, 128, 2048], 2048, None),
     "cut": ([300, 200, 65], 100, [64, 3, 65]),
 }
-ROOMS = (ragged_signs, ragged_bits, ragged_feedback)
+ROOMS = (ragged_signs, ragged_bits, ragged_feedback, ragged_adam)
 
 
 def on_card(name: str) -> Callable[..., Any]:
@@ -109,7 +109,12 @@ def _unpacked(kernel: Callable[..., None]) -> Callable[..., Tensor]:
 
 @each
 def test_averages(case: Rows) -> None:
-    case("ragged_average", case.x.flip(0).nan_to_num(0), 0.9, case.x, 0.1)
+    old = case.x.flip(0).nan_to_num(0)
+    case("ragged_average", old, 0.9, case.x, 0.1)
+    weights = torch.rand(2, case.rows.num_rows, generator=torch.Generator().manual_seed(4))
+    case("ragged_adam_step", case.x, Moments(old, old.square(), *weights), Betas(0.8, 0.999, 1e-8))
+    case("ragged_averaged_signs", old, case.x, (0.9, 0.1), (0.9, 0.1), case.draw, True)
+    case("ragged_averaged_signs", old, case.x, (0.9, 0.1), (0.99, 0.01), False, False)
 
 
 @each

@@ -47,8 +47,9 @@ def test_resume_equals_the_simulation(gradvote: Run, local: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_ranks_with_local_steps_resume_to_the_bits_of_the_simulation(gradvote: Run) -> None:
-    command = [*COMMAND, "--local-steps", "3", "--optimizer", "nesterov", "--batch-size", "4"]
+@pytest.mark.parametrize("delay", ["0", "2"])
+def test_ranks_with_local_steps_resume_to_the_bits_of_the_simulation(gradvote: Run, delay: str) -> None:
+    command = [*COMMAND, "--local-steps", "3", "--delay", delay, "--optimizer", "nesterov", "--batch-size", "4"]
     assert gradvote(*command, "--name", "whole", "--steps", "8").status == 0
     assert gradvote(*command, "--engine", "ddp", "--name", "part", "--steps", "4").status == 0
     resumed = gradvote("train", "--resume", "runs/part", "--steps", "8")

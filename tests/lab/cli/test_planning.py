@@ -6,6 +6,7 @@ import pytest
 
 from gradvote import algorithms
 from gradvote.aggregators import Krum
+from gradvote.lab import plan
 from gradvote.lab.cli import planning, run
 from gradvote.lab.memory import elastic_memory
 from gradvote.lab.plan import bits_of
@@ -35,3 +36,13 @@ def test_memory_of_an_elastic_member_stands_where_such_a_run_takes_the_algorithm
     assert found.keys() == {("signsgd", "replicated"), ("signsgd", "sharded"), ("krum", "replicated")}
     for place in ("replicated", "sharded"):
         assert found["signsgd", place] == elastic_memory(plain, 10_000_000, 4, bits_of(plain), placement=place)
+
+
+def test_algorithms_have_their_options(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "SAMPLE", 1 << 14)
+    specs = ["dropsignsgd:granularity=64,lr=0.1", "dropsignsgd:keep_up=0.01"]
+    common = ["--params", "10k", "--workers", "4", "--bandwidth", "1Mbit"]
+    assert run(["plan", *specs, *common]) == 0
+    assert all(spec in capsys.readouterr().out for spec in specs[1:])
+    assert run(["plan", "dropsignsgd:granulrity=64", *common]) == 2
+    assert "Did you mean 'granularity'" in capsys.readouterr().err
