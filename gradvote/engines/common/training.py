@@ -17,6 +17,7 @@ from gradvote.engines.common.idle import Idle
 from gradvote.engines.common.kept import Kept
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import Optimizers
+from gradvote.engines.common.own_sizes import warn_of_lost_sizes
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.scaling import Scaling, Strangers
 from gradvote.engines.common.step_watch import StepWatch
@@ -54,6 +55,7 @@ class Training:
         self.directions = Directions(self.params, self.names, advice)
         remembers = bool(algorithm.up.init(torch.zeros(1, 1, dtype=torch.float32, device=CPU)))
         self._dropped = Dropped(self.params, remembers)
+        warn_of_lost_sizes(optimizers, _remembers(algorithm), stacklevel=3)
         newcomers, self._idle = Newcomers(modules, again), Idle()
         known = self.scaling.active
         rated = self.optimizers if _remembers(algorithm) else None
