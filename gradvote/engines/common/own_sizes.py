@@ -11,9 +11,10 @@ DIVIDING = (
 )  # fmt: skip
 """Optimizers, of torch or of that name elsewhere, that do."""
 LOST = (
-    "{name} stands behind an algorithm with error memory: it divides each direction by the direction's own size, so that the sizes which "
-    "the algorithm sends are lost, all coordinates of a tensor move alike, and its error memory counts on steps that "
-    "nobody takes. Put a torch.optim.SGD there; gradvote.optim.sgd_for(optimizer, algorithm) makes the one that fits."
+    "{name} stands behind an algorithm with error memory: it divides each direction by the direction's own size, so "
+    "that the sizes which the algorithm sends are lost, all coordinates of a tensor move alike, and the memory counts "
+    "on steps that nobody takes. Put a torch.optim.SGD there; gradvote.optim.sgd_for(optimizer, algorithm) makes the "
+    "one that fits."
 )
 
 

@@ -3,8 +3,8 @@
 Where x and ξ have one sign, the sum has it. Where not, it has that of x if |ξ| < t = |x| / b. The word of ξ says how
 probable a greater |ξ| is: with r the word for x > 0 and its complement for x < 0, that is v = r / 2^31, and v > 1 is
 the first case. So the sum has the sign of x if v·R(t) > 1, where 1 / R(t) is nearly the probability that |ξ| > t. R is
-a power of a polynomial, and t beyond LIMITS counts as that. All in all, 1 / R is off by less than SLACK, seen for 2^19 t
-up to twice LIMITS and for all 2^32 words: so the sign of v·R − 1 is sure wherever its size is above SLACK·R.
+a power of a polynomial, and t beyond LIMITS counts as that. All in all, 1 / R is off by less than SLACK, seen for 2^19
+t up to twice LIMITS and for all 2^32 words: so the sign of v·R − 1 is sure wherever its size is above SLACK·R.
 
 This is a bound, not a definition, so products and sums may be fused here, and only here.
 """
