@@ -101,7 +101,7 @@ def ragged_outside_units(flags: Tensor, rows: Ragged) -> Tensor:
     table = tables.words(rows, WORDS, flags.device)
     launch(_outside_words, table.programs, out, table.x, _halves(flags), _halves(out), TILE=WORDS)
     if not rows.are_words.all():
-        table = tables.others(tables.coordinates, rows, units.TILE, flags.device)
+        table = tables.coordinates(rows, units.TILE, flags.device, others=True)
         launch(_outside, table.programs, out, table.x, _halves(flags), _halves(out), TILE=units.TILE)
     return out
 

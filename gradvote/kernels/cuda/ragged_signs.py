@@ -80,7 +80,7 @@ def _marked(
     """Words, flags and marks, when the units that are no words are marked, too."""
     out, valid, marks, zero = results
     if marks is not None and _are_apart(still, rows):
-        whole_units(zero, marks, tables.others(tables.units, rows, units.TILE, out.device))
+        whole_units(zero, marks, tables.units(rows, units.TILE, out.device, others=True))
     return out, valid, marks
 
 

@@ -49,9 +49,16 @@ LONGEST = 2**31 - 2**20
 """Coordinates of a row that 32 bits still count when a tile reaches beyond its end."""
 
 
-def coordinates(rows: Ragged, tile: int, device: torch.device, third: str = "unit_words") -> Table:
-    """A program for each tile of so many coordinates; `third`: "unit_words", or "sums", one for each 1,024."""
-    return _table(rows, ("coordinates", tile, third), device, lambda: (rows.lengths, tile, _thirds(rows, third)))
+def coordinates(
+    rows: Ragged, tile: int, device: torch.device, third: str = "unit_words", others: bool = False
+) -> Table:
+    """A program for each tile of so many coordinates; `third`: "unit_words", or "sums", one for each 1,024.
+
+    `others`: of rows whose units are no words only, here and below.
+    """
+    return _table(
+        rows, ("coordinates", tile, third), device, lambda: (rows.lengths, tile, _thirds(rows, third)), others
+    )
 
 
 def words(rows: Ragged, tile: int, device: torch.device) -> Table:
@@ -59,21 +66,9 @@ def words(rows: Ragged, tile: int, device: torch.device) -> Table:
     return _table(rows, ("words", tile), device, lambda: (2 * rows.widths, tile, rows.unit_words))
 
 
-def units(rows: Ragged, tile: int, device: torch.device) -> Table:
+def units(rows: Ragged, tile: int, device: torch.device, others: bool = False) -> Table:
     """A program for each tile of so many units of zeros."""
-    return _table(rows, ("units", tile), device, lambda: (rows.unit_counts, tile, rows.unit_words))
-
-
-def others(table: Callable[..., Table], rows: Ragged, tile: int, device: torch.device) -> Table:
-    """The lines of a table of rows whose units are no words."""
-
-    def made() -> Table:
-        whole = table(rows, tile, device)
-        chosen = np.flatnonzero(~rows.are_words[whole.x[:, ROW.value].cpu().numpy()])
-        lines = whole.x[to_device(torch.from_numpy(chosen), device)]
-        return Table(lines, len(lines), whole.unit)
-
-    return rows.kept((table.__name__, "others", tile, device), made)
+    return _table(rows, ("units", tile), device, lambda: (rows.unit_counts, tile, rows.unit_words), others)
 
 
 class Source(NamedTuple):
@@ -115,7 +110,11 @@ def _thirds(rows: Ragged, third: str) -> Numbers:
 
 
 def _table(
-    rows: Ragged, key: tuple[object, ...], device: torch.device, how: Callable[[], tuple[Numbers, int, Numbers]]
+    rows: Ragged,
+    key: tuple[object, ...],
+    device: torch.device,
+    how: Callable[[], tuple[Numbers, int, Numbers]],
+    others: bool = False,
 ) -> Table:
     def made() -> Table:
         if rows.longest >= LONGEST:
@@ -129,10 +128,11 @@ def _table(
         first = np.concatenate((np.zeros(1, np.int64), np.cumsum(tiles)))[row]
         ends = (rows.lengths, rows.offsets[:-1], rows.words[:-1], third[:-1], rows.units, rows.phases)
         lines = np.stack([row, np.arange(len(row)) - first, *(own[row] for own in ends)], 1)
+        lines = lines[~rows.are_words[row]] if others else lines
         aligned = not ((rows.lengths % VECTOR).any() or (rows.offsets % VECTOR).any())
         return Table(to_device(torch.from_numpy(lines), device), len(lines), VECTOR if aligned else 1)
 
-    return rows.kept((*key, device), made)
+    return rows.kept((*key, others, device), made)
 
 
 @triton.jit
