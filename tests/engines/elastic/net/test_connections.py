@@ -47,7 +47,7 @@ def test_a_worker_that_hears_and_is_not_heard(tmp_path: Path) -> None:
     """More cuts, one way and both: `tests/engines/elastic/test_partitions.py`, which takes minutes."""
     with (
         namespaces(3) as place,
-        processes(tmp_path, 0, 2, 10**6, workers=3, store=place.store(), deadline=0.5, grace=0.1) as run,
+        processes(tmp_path, 0, 2, 10**6, workers=3, store=place.store(), deadline=2.0, grace=0.5) as run,
     ):
         begin(run, place)
         run.until(lambda: run.at(0) >= 10)

@@ -101,7 +101,7 @@ def test_less_is_sent_than_to_everyone(tmp_path: Path) -> None:
     for placement in ("replicated", "sharded"):
         folder = tmp_path / placement
         folder.mkdir()
-        with processes(folder, 5, 5, 6, algorithm="sgd", pace=0, deadline=15.0, placement=placement) as run:
+        with processes(folder, 5, 5, 20, algorithm="sgd", pace=0, deadline=15.0, placement=placement) as run:
             run.finish()
             sizes[placement] = sum(run.lines(worker, "sent")[0] for worker in range(5))
     assert sizes["sharded"] < 0.95 * sizes["replicated"]  # half of it is what frames are wrapped in
