@@ -23,6 +23,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import HashStore
 
+from gradvote import kernels
+from gradvote.engines.common import flat_buffer
+from gradvote.kernels import cuda
+
 ROOT = Path(__file__).parents[2]
 ALIGNED = 16
 """Bytes; the compiler makes other code for pointers and numbers that are multiples of this, and for the number 1."""
@@ -77,9 +81,6 @@ def _tried(way: Any, algorithm: Any) -> None:
 @contextmanager
 def _as_on_a_card(found: set[Start]) -> Iterator[None]:
     """Have tensors of the CPU go to the kernels of a card, which note that they were started."""
-    from gradvote import kernels  # noqa: PLC0415  # after the checkout is on the path
-    from gradvote.engines.common import flat_buffer  # noqa: PLC0415  # as above
-    from gradvote.kernels import cuda  # noqa: PLC0415  # as above
 
     def note(kernel: Any, programs: int, like: Tensor, *args: Any, **options: Any) -> None:
         if programs:

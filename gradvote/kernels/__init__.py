@@ -27,8 +27,9 @@ from gradvote.kernels import (
 )
 from gradvote.kernels.adam_reference import Betas, Moments
 from gradvote.kernels.feedback_reference import Feedback, Inertia
-from gradvote.kernels.reference import at_least_float32, bounded, num_words, sqrt
+from gradvote.kernels.reference import at_least_float32, bounded, num_words
 from gradvote.kernels.rooms import CPU_ROOMS, CUDA_ROOMS, RAGGED_ROOMS, ROOMS
+from gradvote.kernels.roots import sqrt
 from gradvote.rng import Draw
 from gradvote.scattered import Scattered
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradvote.kernels import reference
+from gradvote.kernels.roots import sqrt
 
 
 class Betas(NamedTuple):
@@ -35,7 +36,7 @@ def adam_step(x: Tensor, old: Moments, betas: Betas) -> tuple[Tensor, Moments]:
     x = reference.bounded(x.detach())
     m = old.m * betas.first + x * (1 - betas.first)
     v = old.v * betas.second + x * x * (1 - betas.second)
-    root = reference.sqrt(v) / reference.sqrt(new[1])[..., None]
+    root = sqrt(v) / sqrt(new[1])[..., None]
     update = (m / new[0][..., None]) / (root + betas.eps)
     return update, kept_where(reference.finite(update), Moments(m, v, *new), old)
 

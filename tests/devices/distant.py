@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from gradvote.kernels import reference
+from gradvote.kernels.roots import sqrt
 
 CARD, CPU = torch.device("meta"), torch.device("cpu")
 aten = torch.ops.aten
@@ -28,7 +29,7 @@ ASKING = {
     aten.is_nonzero.default, aten.repeat_interleave.Tensor, aten._unique2.default,
 }  # fmt: skip
 INDEXING = {aten.index.Tensor, aten.index_put_.default}
-ROUNDED = {aten.sqrt.default: reference.sqrt}
+ROUNDED = {aten.sqrt.default: sqrt}
 """What a card rounds to nearest, and PyTorch on a processor does not."""
 TAKING = {Tensor.numpy, Tensor.tolist, Tensor.item, Tensor.__array__, Tensor.cpu}
 PLACES = {Tensor.data_ptr, Tensor.untyped_storage}

@@ -22,12 +22,11 @@ from gradvote.engines.common.placement import PLACEMENTS, served
 from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed import slices
 from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.seat import seat_of
 from gradvote.engines.simulation import Simulation
-from gradvote.layout import Layout, layout_of
+from gradvote.layout import layout_of
 from gradvote.staging import Leaving, to_host
 from gradvote.wire import Kind
 from tests.contract.parts import AGGREGATORS, ALGORITHMS, CODECS, PLAIN, TRANSFORMS, flat, same, updates
@@ -160,8 +159,8 @@ def _round(part: Part, flat: Tensor, home: torch.device, server: torch.device) -
         now = RankRound(3, rank, WORKERS, [0.1] * len(SHAPES), home=home, server=server)
         turns.append(PartRound(seat_of(part, rank, home, server, ({}, {})), now))
     up = [turn.vote(lambda _, own=own: own) for turn, own in zip(turns, flat, strict=True)]
-    down = [turn.decide(received) for turn, received in zip(turns, _swapped(up, server), strict=True)]
-    for turn, received in zip(turns, _swapped(down, server), strict=True):
+    down = [turn.decide(received) for turn, received in zip(turns, swapped(up, server), strict=True)]
+    for turn, received in zip(turns, swapped(down, server), strict=True):
         turn.hear(received)
     directions = [torch.zeros(part.layout.size, device=home) for _ in turns]
     for turn, direction in zip(turns, directions, strict=True):
@@ -169,55 +168,7 @@ def _round(part: Part, flat: Tensor, home: torch.device, server: torch.device) -
     return turns, directions
 
 
-@pytest.mark.parametrize("name", ["signum", "dist-ef-sgdm", "dropsignsgd"])
-@pytest.mark.parametrize("server", [CPU, CARD])
-def test_a_round_in_slices(name: str, server: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a large part has on a card: a few slices, each with all its groups at once, and the bits of the whole."""
-    algorithm = replace(ALGORITHMS[name], block_size=20)
-    own = protocol_for([torch.zeros(shape) for shape in SHAPES], algorithm, 5)
-    part = part_of(own, own.layout, served(own.layout, "sharded", WORKERS))
-    flats = [gradients(own, step) for step in (0, 1, 2)]
-    expected = _steps(part, flats, CPU, CPU)
-    monkeypatch.setattr(slices, "WHOLE", 30)
-    with a_card():
-        found = _steps(part, [distant(flat) for flat in flats], CARD, server)
-    for own_turns, others in zip(found, expected, strict=True):
-        assert all(same(held(a), b) for a, b in zip(own_turns, others, strict=True))
-
-
-def _steps(part: Part, flats: list[Tensor], home: torch.device, server: torch.device) -> list[list[Tensor]]:
-    """The directions of all ranks in some steps, whose states go from one to the next."""
-    seats, found = [seat_of(part, rank, home, server, ({}, {})) for rank in range(WORKERS)], []
-    assert (len(seats[0].worker.slices.protocols) > 2) == (home == CARD)
-    for step, rows in enumerate(flats):
-        nows = [
-            RankRound(step, rank, WORKERS, [0.1] * len(SHAPES), home=home, server=server) for rank in range(WORKERS)
-        ]
-        turns = [PartRound(seat, now) for seat, now in zip(seats, nows, strict=True)]
-        up = [turn.vote(_in_turn(own)) for turn, own in zip(turns, rows, strict=True)]
-        down = [turn.decide(received) for turn, received in zip(turns, _swapped(up, server), strict=True)]
-        directions = [torch.zeros(part.layout.size, device=home) for _ in turns]
-        for turn, received, direction in zip(turns, _swapped(down, server), directions, strict=True):
-            turn.hear(received)
-            rooms = _in_turn(direction)
-            turn.read(lambda layout, decode, rooms=rooms: decode(rooms(layout)))
-        found.append(directions)
-    return found
-
-
-def _in_turn(whole: Tensor) -> Callable[[Layout], Tensor]:
-    """The parts of a vector for slices that are asked for one after another."""
-    used = 0
-
-    def next_of(layout: Layout) -> Tensor:
-        nonlocal used
-        used += layout.size
-        return whole[used - layout.size : used]
-
-    return next_of
-
-
-def _swapped(mails: list[Mail], device: torch.device) -> list[list[Tensor]]:
+def swapped(mails: list[Mail], device: torch.device) -> list[list[Tensor]]:
     """What each rank gets: views of one buffer, as a transport gives them."""
     found = []
     for rank in range(WORKERS):

@@ -7,7 +7,7 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
-from gradvote.kernels import adam_reference, reference
+from gradvote.kernels import adam_reference
 from gradvote.kernels.adam_reference import Betas, Moments, advanced_weights, kept_where
 from gradvote.kernels.cpu.averages import bounded
 from gradvote.kernels.cpu.blocks import result_rows, rows_of
@@ -17,6 +17,7 @@ from gradvote.kernels.cpu.loops import each_group, group_at, group_to, value_at
 from gradvote.kernels.cpu.signs import INFINITY, if_any
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
+from gradvote.kernels.roots import sqrt
 
 LANES = 64
 GRAIN = 1 << 9
@@ -46,7 +47,7 @@ def factors_of(betas: Betas) -> tuple[Any, ...]:
 def weights_of(old: Moments, betas: Betas, lead: torch.Size) -> tuple[tuple[Tensor, Tensor], Any]:
     """The new weights, and what rows are divided by: (..., 2) of the first, and the root of the second."""
     weights = advanced_weights(old, betas)
-    both = torch.stack([weights[0].expand(lead), reference.sqrt(weights[1]).expand(lead)], -1)
+    both = torch.stack([weights[0].expand(lead), sqrt(weights[1]).expand(lead)], -1)
     return weights, both.reshape(-1).numpy()
 
 

@@ -5,13 +5,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gradvote.kernels import adam_reference, reference
+from gradvote.kernels import adam_reference
 from gradvote.kernels.adam_reference import Betas, Moments, advanced_weights
 from gradvote.kernels.cuda.averages import NARROW, TILE, bounded, repair
 from gradvote.kernels.cuda.columns import strides_of, unit_of
 from gradvote.kernels.cuda.launch import launch, portions
 from gradvote.kernels.cuda.rows import rows_of
 from gradvote.kernels.cuda.tiles import is_finite, load, row_start
+from gradvote.kernels.roots import sqrt
 
 
 def adam_step(x: Tensor, old: Moments, betas: Betas) -> tuple[Tensor, Moments]:
@@ -22,7 +23,7 @@ def adam_step(x: Tensor, old: Moments, betas: Betas) -> tuple[Tensor, Moments]:
     update, m, v = (torch.empty(x.shape, dtype=torch.float32, device=x.device) for _ in range(3))
     sent = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
     weights = advanced_weights(old, betas)
-    divisors = [own.expand(sent.shape).contiguous() for own in (weights[0], reference.sqrt(weights[1]))]
+    divisors = [own.expand(sent.shape).contiguous() for own in (weights[0], sqrt(weights[1]))]
     own, *sources = (rows_of(t.detach()) for t in (x, *averages))
     unit = unit_of(own, *sources)
     places = [stride for rows in (own, *sources) for stride in strides_of(rows, unit)]

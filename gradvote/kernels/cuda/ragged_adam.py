@@ -5,13 +5,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gradvote.kernels import ragged_reference, reference
+from gradvote.kernels import ragged_reference
 from gradvote.kernels.adam_reference import Betas, Moments, advanced_weights
 from gradvote.kernels.cuda import tables
 from gradvote.kernels.cuda.adam import adam_tile, factors_of
 from gradvote.kernels.cuda.averages import NARROW, TILE
 from gradvote.kernels.cuda.launch import launch
 from gradvote.kernels.cuda.ragged_signs import repair
+from gradvote.kernels.roots import sqrt
 from gradvote.ragged import Ragged
 from gradvote.scattered import Vector
 
@@ -27,7 +28,7 @@ def ragged_adam_step(x: Vector, old: Moments, betas: Betas, rows: Ragged) -> tup
     source, form = tables.source_of(x, table)
     launch(
         _adam, table.programs, old.m, table.x, *source, old.m, old.v, update, m, v, sent,
-        weights[0], reference.sqrt(weights[1]), *factors_of(betas), TILE=TILE, **form,
+        weights[0], sqrt(weights[1]), *factors_of(betas), TILE=TILE, **form,
     )  # fmt: skip
     repair(old.m, m, sent, rows)
     repair(old.v, v, sent, rows)
