@@ -1,6 +1,6 @@
 """`gradvote reproduce`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,13 +31,17 @@ def reproduce(
     scale: Annotated[str, Parameter(help="quick (minutes), medium (hours) or paper (full sizes).")] = "quick",
     out: Annotated[Path, Parameter(help="Folder of the records and the page.")] = Path("runs/reproduce"),
     docs: Annotated[Path | None, Parameter(help="Folder in which to write reproductions.md and its figures.")] = None,
+    from_: Annotated[
+        Path | None, Parameter(name="--from", help="Such a folder: what has a record there is not measured again.")
+    ] = None,
     fresh: Annotated[bool, Parameter(help="Measure again what was measured before.", negative=())] = False,
     processes: Annotated[int, Parameter(help="Measurements at the same time.")] = 2,
     threads: Annotated[int, Parameter(help="Threads of each.")] = 1,
 ) -> int:
     """Run the papers' figures, theorems and tables, and say which of their claims hold.
 
-    What was measured is kept: after Ctrl-C the same command goes on where it was.
+    What was measured is kept: after Ctrl-C the same command goes on where it was. With --docs it is written there, too,
+    and another machine goes on from it with --from.
     """
     import torch  # --help works at once
 
@@ -58,8 +62,16 @@ def reproduce(
     torch.set_num_threads(threads)
     size, findings = session.scale_named(scale), []
     chosen = session.expand(claims, size)
-    with _told(console), Crew(processes) as crew, Shown(console) as shown:
-        for name, job in [(name, session.begin(name, size, out, fresh, crew)) for name in chosen]:
+    if fresh and from_ is not None:
+        raise ValueError("--fresh measures again what --from would take. Leave one of them out.")
+
+    def keep() -> None:
+        if docs is not None:
+            for name in chosen:
+                session.keep_part(name, size, out, docs)
+
+    with _told(console, keep), Crew(processes) as crew, Shown(console) as shown:
+        for name, job in [(name, session.begin(name, size, out, fresh, crew, from_)) for name in chosen]:
             try:
                 findings.append(session.end(name, size, crew, job, shown.show))
             except DataNotFoundError as error:
@@ -78,11 +90,12 @@ def reproduce(
 
 
 @contextmanager
-def _told(console: Console) -> Iterator[None]:
+def _told(console: Console, keep: Callable[[], None]) -> Iterator[None]:
     """Who stops it is told what becomes of what was measured."""
     try:
         yield
     except KeyboardInterrupt:
+        keep()
         console.print("What was measured is kept; the same command goes on from here.")
         raise
 

@@ -8,7 +8,7 @@ from textwrap import TextWrapper, shorten
 from gradvote.lab.experiments.claim import Verdict
 from gradvote.lab.experiments.claims import claim_named, names
 from gradvote.lab.experiments.costs import Cost, cost_of
-from gradvote.lab.experiments.findings import Finding, svg_file, write
+from gradvote.lab.experiments.findings import Finding, exports, svg_file, write
 from gradvote.lab.experiments.records import export
 from gradvote.lab.report.format import duration
 
@@ -54,11 +54,11 @@ def write_document(findings: Sequence[Finding], folder: Path) -> Path:
     for f in findings:
         for file, figure in f.figures.items():
             write(folder / "figures" / f"{file}.svg", svg_file(figure, file))
-        write(folder / "figures" / f"{f.key}.jsonl", export([*f.tuning, *f.records]))
+        write(exports(f.name, f.scale, folder), export([*f.tuning, *f.records]))
     single = len({f.name for f in findings}) == 1
     parts = [_INTRO.format(names=findings[0].name if single else "all"), _summary(findings), _times(findings)]
     parts += [] if single else [missing(findings)]
-    return write(target, "\n".join([*parts, *map(_section, findings), *([] if single else [_costs(findings)])]))
+    return write(target, "\n".join([*parts, *map(_section, findings), *([] if single else [_costs(findings, folder)])]))
 
 
 def missing(findings: Sequence[Finding]) -> str:
@@ -125,12 +125,18 @@ def _failed(finding: Finding) -> list[str]:
     ]
 
 
-def _costs(findings: Sequence[Finding]) -> str:
+def _costs(findings: Sequence[Finding], folder: Path) -> str:
     there = {f.name for f in findings if f.scale == "medium"}
     costs = [cost_of(name) for name in names() if "medium" in claim_named(name).scales]
-    rows = [_cost(c, "here" if c.name in there else "not yet") for c in costs]
+    rows = [_cost(c, "here" if c.name in there else _measured(c, exports(c.name, "medium", folder))) for c in costs]
     total = sum(c.hours for c in costs)
     return "\n".join((_COSTS, *rows, f"| all | | | | | {total:.1f} | |", ""))
+
+
+def _measured(cost: Cost, file: Path) -> str:
+    """How many of a claim's runs are there, while some are missing."""
+    lines = len(file.read_text(encoding="utf-8").splitlines()) - 1 if file.is_file() else 0
+    return f"{lines} of {cost.choosing + cost.judging}" if lines > 0 else "not yet"
 
 
 def _cost(cost: Cost, there: str) -> str:

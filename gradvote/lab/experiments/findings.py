@@ -72,6 +72,11 @@ def key_of(name: str, scale: Scale) -> str:
     return name if scale == "quick" else f"{name}-{scale}"
 
 
+def exports(name: str, scale: Scale, docs: Path) -> Path:
+    """The file of a claim's records at a scale."""
+    return docs / "figures" / f"{key_of(name, scale)}.jsonl"
+
+
 def write(path: Path, text: str) -> Path:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,8 +45,8 @@ class Store:
             raise ValueError(f"{path} is not a record. Delete it, or measure again with --fresh.") from error
 
     def save(self, record: Record) -> None:
-        """Write a record atomically."""
-        content = {**vars(record), "made": {"machine": hardware(), **versions()}}
+        """Write a record atomically. One that does not say on what it was measured was measured here."""
+        content = {**vars(record), "made": dict(record.made) or {"machine": hardware(), **versions()}}
         write_text(self.path(record.cell), to_json(content, indent=1))
 
     def forget(self) -> None:
@@ -66,18 +66,25 @@ def describe(cell: Cell) -> str:
 
 
 def export(records: Sequence[Record]) -> str:
-    """Records as JSON lines; the first says on what they were measured, and in how many seconds of processor time."""
+    """Records as JSON lines; the first says on what they were measured, and in how many seconds of processor time.
+
+    Where that was more than one machine, each line has the place of its own in that list.
+    """
     made = [dict(m) for m in {json.dumps(dict(r.made)): r.made for r in records}.values()]
     head = to_json({"made": made, "seconds": round(sum(r.seconds for r in records))})
-    return "".join([head + "\n", *(to_json({"cell": r.cell, "numbers": r.numbers}) + "\n" for r in records)])
+    places = [{"made": made.index(dict(r.made))} if len(made) > 1 else {} for r in records]
+    lines = [to_json({"cell": r.cell, "numbers": r.numbers} | p) for r, p in zip(records, places, strict=True)]
+    return "".join(f"{line}\n" for line in (head, *lines))
 
 
 def imported(text: str) -> dict[str, Record]:
     """The records that `export` wrote, by the JSON of their cells with sorted keys."""
     head, *lines = (from_json(line) for line in text.splitlines())
-    made, seconds = (head["made"] or [{}])[0], head["seconds"] / max(1, len(lines))
+    made, seconds = head["made"] or [{}], head["seconds"] / max(1, len(lines))
     return {
-        json.dumps(raw["cell"], sort_keys=True): Record(raw["cell"], _read(raw["numbers"]), seconds, made)
+        json.dumps(raw["cell"], sort_keys=True): Record(
+            raw["cell"], _read(raw["numbers"]), seconds, made[raw.get("made", 0)]
+        )
         for raw in lines
     }
 

@@ -8,8 +8,8 @@ from gradvote.errors import unknown
 from gradvote.lab.experiments.claim import SCALES, Cell, Record, Scale
 from gradvote.lab.experiments.claims import claim_named, names
 from gradvote.lab.experiments.crew import Crew, Job, Progress
-from gradvote.lab.experiments.findings import Finding, key_of
-from gradvote.lab.experiments.records import Store, imported
+from gradvote.lab.experiments.findings import Finding, exports, write
+from gradvote.lab.experiments.records import Store, export, imported
 from gradvote.lab.experiments.tuning import assembled
 from gradvote.lab.files import check_page
 from gradvote.lab.locks import FolderLock
@@ -50,8 +50,8 @@ def scale_named(name: str) -> Scale:
     raise unknown("scale", name, SCALES)
 
 
-def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job:
-    """Have measured what was not measured yet, or with `fresh` all of it.
+def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew, docs: Path | None = None) -> Job:
+    """Have measured what was not measured yet and has no record in `docs`, or with `fresh` all of it.
 
     Raises:
         ValueError: another process is measuring into that folder, or its report.html is not a page of ours.
@@ -62,6 +62,9 @@ def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew) -> Job
     lock.hold()
     if fresh:
         store.forget()
+    for record in exported(name, scale, docs).values():
+        if store.load(record.cell) is None:
+            store.save(record)
     return crew.begin(claim_named(name), scale, store)
 
 
@@ -69,15 +72,42 @@ def measured(name: str, scale: Scale, folder: Path, docs: Path | None = None) ->
     """What was measured before, of all cells, or stands in `docs`; None if something is missing."""
     if scale not in claim_named(name).scales:
         return None
-    file = None if docs is None else docs / "figures" / f"{key_of(name, scale)}.jsonl"
     here = found(name, scale, Store(folder / scale / name).load)
-    return here if here is not None or file is None or not file.is_file() else committed(name, scale, file)
+    return committed(name, scale, docs) if here is None and docs is not None else here
 
 
-def committed(name: str, scale: Scale, file: Path) -> Finding | None:
-    """The finding of the records in a file that `export` wrote; None if something is missing."""
-    store = imported(file.read_text(encoding="utf-8"))
-    return found(name, scale, lambda cell: store.get(json.dumps(cell, sort_keys=True)))
+def committed(name: str, scale: Scale, docs: Path) -> Finding | None:
+    """The finding of the records that stand in `docs`; None if something is missing."""
+    store = exported(name, scale, docs)
+    return found(name, scale, lambda cell: store.get(json.dumps(cell, sort_keys=True))) if store else None
+
+
+def exported(name: str, scale: Scale, docs: Path | None) -> dict[str, Record]:
+    """The records that stand in `docs`, by the JSON of their cells; none if there is no such file.
+
+    Raises:
+        ValueError: the file is not what `export` wrote.
+    """
+    file = None if docs is None else exports(name, scale, docs)
+    if file is None or not file.is_file():
+        return {}
+    try:
+        return imported(file.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{file} holds no records. Delete it, or take it from the repository again.") from error
+
+
+def keep_part(name: str, scale: Scale, folder: Path, docs: Path) -> int:
+    """Write what was measured of a claim into `docs`, beside what stands there; returns how many records that are."""
+    claim, known, store = claim_named(name), exported(name, scale, docs), Store(folder / scale / name)
+
+    def find(cell: Cell) -> Record | None:
+        return store.load(cell) or known.get(json.dumps(cell, sort_keys=True))
+
+    records, chosen, _ = assembled(claim, scale, find)
+    if chosen or records:
+        write(exports(name, scale, docs), export([*chosen, *records]))
+    return len(chosen) + len(records)
 
 
 def found(name: str, scale: Scale, find: Callable[[Cell], Record | None]) -> Finding | None:

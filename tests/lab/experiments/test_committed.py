@@ -7,6 +7,7 @@ import pytest
 from gradvote.lab.experiments import session
 from gradvote.lab.experiments.claim import SCALES, Scale
 from gradvote.lab.experiments.claims import names
+from gradvote.lab.experiments.costs import cost_of
 from gradvote.lab.experiments.document import row
 from gradvote.lab.experiments.findings import key_of
 
@@ -22,8 +23,13 @@ FILES = {
 
 @pytest.mark.parametrize(("name", "scale"), FILES)
 def test_verdicts_follow_from_the_records_and_fail_for_nulls(name: str, scale: Scale) -> None:
-    finding = session.committed(name, scale, FILES[name, scale])
-    assert finding is not None, "cells without a record"
+    finding = session.committed(name, scale, DOCS)
+    if finding is None:
+        assert scale != "quick", "cells without a record"
+        there = len(session.exported(name, scale, DOCS))
+        cost = cost_of(name, scale)
+        assert f"| {there} of {cost.choosing + cost.judging} |" in PAGE
+        return
     rows = [row(finding, verdict) for verdict in finding.verdicts]
     assert all(line in PAGE for line in rows)
     for verdict, refused in zip(finding.verdicts, finding.refused, strict=True):

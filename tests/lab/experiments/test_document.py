@@ -1,6 +1,9 @@
 """What stands in docs/reproductions.md is told in sentences of a line each, where there are several."""
 
-from gradvote.lab.experiments.document import _sentences
+from pathlib import Path
+
+from gradvote.lab.experiments.costs import Cost
+from gradvote.lab.experiments.document import _measured, _sentences
 
 
 def test_sentences_become_a_list_and_lose_nothing() -> None:
@@ -17,3 +20,10 @@ def test_sentences_become_a_list_and_lose_nothing() -> None:
 
 def test_one_sentence_stays_one() -> None:
     assert _sentences("One worker, from 0 on [-1, 1].") == "One worker, from 0 on [-1, 1]."
+
+
+def test_a_part_of_the_records_is_counted(tmp_path: Path) -> None:
+    cost, file = Cost("figure-9", 2, 3, 10, 10, 0.1, 0.1), tmp_path / "figure-9-medium.jsonl"
+    assert _measured(cost, file) == "not yet"
+    file.write_text("head\none\ntwo\n")
+    assert _measured(cost, file) == "2 of 5"

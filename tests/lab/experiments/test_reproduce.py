@@ -8,7 +8,7 @@ import pytest
 
 from gradvote.lab.cli import run
 from gradvote.lab.experiments import session
-from gradvote.lab.experiments.claim import Cell, Scale
+from gradvote.lab.experiments.claim import Bench, Cell, Numbers, Scale
 from gradvote.lab.experiments.claims import claim_named, figure_1, names
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -49,6 +49,37 @@ def test_what_stands_in_the_document_already_stays(tmp_path: Path) -> None:
     assert "[adam-limit](#adam-limit)" in text and "[figure-1](#figure-1)" in text
 
 
+@pytest.mark.usefixtures("small")
+def test_another_machine_goes_on_from_a_part_of_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped before its last cell, a claim leaves the others in --docs; --from takes them as they are."""
+    measured: list[str] = []
+
+    def measure(cell: Cell, bench: Bench) -> Numbers:
+        if len(measured) == 2:
+            measured.append("stopped")
+            raise KeyboardInterrupt
+        measured.append(cell["algorithm"])
+        return figure_1.CLAIM.measure(cell, bench)
+
+    watched = replace(session.claim_named("figure-1"), measure=measure)
+    monkeypatch.setattr(session, "claim_named", lambda name: watched)
+    docs, command = tmp_path / "docs", ["reproduce", "figure-1", "--processes", "1"]
+    assert run([*command, "--out", str(tmp_path / "one"), "--docs", str(docs)]) == 130
+    file = docs / "figures" / "figure-1.jsonl"
+    assert len(file.read_text().splitlines()) == 3 and not (docs / "reproductions.md").exists()
+    before = session.exported("figure-1", "quick", docs)
+    assert run([*command, "--out", str(tmp_path / "two"), "--docs", str(docs), "--from", str(docs)]) == 0
+    assert measured == ["signsgd", "mediansgd", "stopped", "sgd"]
+    after = session.exported("figure-1", "quick", docs)
+    assert len(after) == 3 and all(after[key].numbers == record.numbers for key, record in before.items())
+
+    file.write_text("no records")
+    assert run([*command, "--out", str(tmp_path / "three"), "--from", str(docs)]) == 2
+    assert "holds no records" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -56,6 +87,7 @@ def test_what_stands_in_the_document_already_stays(tmp_path: Path) -> None:
         (["reproduce", "figure-1", "--scale", "quik"], "Did you mean 'quick'"),
         (["reproduce", "figure-1", "--scale", "medium"], "trains nothing"),
         (["reproduce", "figure-1", "--threads", "0"], "threads must be at least 1"),
+        (["reproduce", "figure-1", "--fresh", "--from", "docs"], "Leave one of them out"),
     ],
 )
 def test_mistakes_end_with_a_sentence(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

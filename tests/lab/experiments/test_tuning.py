@@ -81,3 +81,10 @@ def test_exported_records_are_found_again(tmp_path: Path) -> None:
     again, chosen, whole = assembled(CLAIM, "quick", find)
     assert whole and len(chosen) == 4 and [r.cell for r in again] == [r.cell for r in records]
     assert assembled(CLAIM, "quick", lambda cell: None if cell.get("seed") == 1000 else find(cell))[2] is False
+
+
+def test_each_exported_record_keeps_the_machine_it_was_measured_on() -> None:
+    """A claim may be measured on one machine in part, and on another to the end."""
+    records = [Record({"seed": i}, {"y": 0.5}, 1.0, {"machine": m}) for i, m in enumerate(("a", "b", "a"))]
+    assert [r.made["machine"] for r in imported(export(records)).values()] == ["a", "b", "a"]
+    assert '"made": 0' not in export(records[:1])
