@@ -90,7 +90,7 @@ def elastic_memory(
     """The same of a member of an elastic run, after so many steps.
 
     kept   d(w + σs)  +  what of the latest steps is kept for those who are behind: at most 32 steps and 64 MB
-           +  at most 12 MB that wait for another use, of ballots that are larger than a megabyte
+           +  at most 12.6 MB that wait for another use, of ballots that are larger than a megabyte
     peak   the same but for what waits  +  d·w, as a slot may be given up  +  six copies of the ballots that it counts
            +  masks
 

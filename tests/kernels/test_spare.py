@@ -1,8 +1,11 @@
 """Memory serves again once nobody refers to it, and never before."""
 
+import os
+
+import pytest
 import torch
 
-from gradvote.kernels.cpu.spare import LARGE, Spare
+from gradvote.kernels.cpu.spare import LARGE, LARGE_PAGE, Spare
 
 SHAPE = (3, LARGE // 8)
 SIZE = 4 * 3 * LARGE // 8
@@ -61,3 +64,20 @@ def test_results_are_ordinary_tensors() -> None:
         assert x.dtype == torch.float32
         assert x.is_contiguous()
     assert spare.empty(SHAPE).data_ptr() % 64 == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system does not fork processes.")
+def test_a_forked_process_writes_into_memory_of_its_own() -> None:
+    """Workers of a DataLoader are forked while states of a vote are there."""
+    x = Spare().empty(SHAPE).fill_(1)
+    child = os.fork()
+    if child == 0:
+        x.numpy()[:] = 2
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert bool((x == 1).all())
+
+
+def test_memory_begins_where_a_large_page_does() -> None:
+    """A result of some megabytes would otherwise be in small pages for the most part."""
+    assert all(Spare().empty((n, LARGE // 8)).data_ptr() % LARGE_PAGE == 0 for n in range(2, 9))

@@ -28,7 +28,7 @@ from gradvote.scattered import Vector
 from gradvote.staging import CPU
 from gradvote.wire import Kind
 
-SLICE = 1 << 21
+SLICE = 1 << 20
 """Coordinates of a slice, where blocks are not larger."""
 WHOLE = 1 << 23
 """Coordinates up to which a part stays whole whose groups are worked on in one call: in slices that would be many."""

@@ -26,6 +26,9 @@ SLACK = 8
 STEPS = 64
 """Sizes are rounded up to so many steps between one power of two and the next but one: slices differ by a block."""
 
+LARGE_PAGE = 1 << 21
+"""Bytes of a large page; memory begins where one does, and what is mapped before it is never touched."""
+
 Memory = NDArray[np.uint8]
 
 
@@ -71,10 +74,17 @@ class Spare:
 def _new(size: int) -> Memory:
     """Pages of their own, large ones where the system has them, so that they go back whatever stands beside them."""
     step = max(mmap.PAGESIZE, (1 << size.bit_length()) // STEPS)
-    pages = mmap.mmap(-1, size + -size % step)
+    size += -size % step
+    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+        return np.frombuffer(mmap.mmap(-1, size), np.uint8)
+    # Python's default is shared memory, which Linux does not hand out in large pages and a forked process writes into.
+    pages = mmap.mmap(-1, size + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    whole = np.frombuffer(pages, np.uint8)
+    begin, full = -whole.ctypes.data % LARGE_PAGE, size - size % LARGE_PAGE
     with contextlib.suppress(OSError, AttributeError):  # not every system has large pages
-        pages.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(pages, np.uint8)
+        if full:  # what is left over would be a large page, too, and mostly empty
+            pages.madvise(mmap.MADV_HUGEPAGE, begin, full)
+    return whole[begin : begin + size]
 
 
 spare = Spare()
