@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, in_words
+from gradvote.engines.common.called import VOTES_BY_ITSELF, refuse_call
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.flat_buffer import flat_dtype
 from gradvote.engines.common.parameter_check import EVERY
@@ -144,6 +145,7 @@ class DDPVote:
     @property
     def step(self) -> int:
         """The number of the next vote: one more after each synchronising backward pass, also where all skip it."""
+        refuse_call(VOTES_BY_ITSELF)
         return self._session.step
 
     @property

@@ -17,6 +17,7 @@ scaling        loss scaling: gradients in true units, all ranks step or none
 clipping       a worker's own gradient is bounded before the vote
 step_watch     what the optimizer gets is what the vote gave
 own_step       an optimizer's step that nobody else sees
+called         a number that is called out of habit
 owners         the live modules that parameters belong to
 recipe         a checkpoint is that of this run
 

@@ -165,9 +165,12 @@ def _text(ratio: float, scaled: bool, known: bool) -> str:
             "pass scaler= to attach or Exchange, which then votes on true gradients and scales the directions."
         )
     return (
-        f"Something after the vote, such as torch.nn.utils.clip_grad_norm_, makes .grad {ratio:.3g} times as large: "
-        "use max_norm= of attach or Exchange, which bounds the worker's own gradient before the vote. A direction of "
-        "signs has norm √d whatever the gradient's, so clipping it divides the learning rate by √d."
+        f"Something after the vote makes .grad {ratio:.3g} times as large. Where it is a clipping, such as "
+        "torch.nn.utils.clip_grad_norm_: use max_norm= of attach or Exchange, which bounds the worker's own gradient "
+        "before the vote; a direction of signs has norm √d whatever the gradient's, so clipping it divides the "
+        "learning rate by √d. Where the loss is scaled by hand, or added up over several batches, and .grad divided "
+        "again: divide before the vote, (loss / number).backward(), or give a GradScaler as scaler=; a direction does "
+        "not grow with the loss."
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
+from gradvote.engines.common.called import VOTES_BY_ITSELF, refuse_call
 from gradvote.engines.common.clipping import shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
 from gradvote.engines.common.part import evenly_cut
@@ -54,6 +55,7 @@ class FSDPVote:
     @property
     def step(self) -> int:
         """The number of the next vote: one more after each synchronising backward pass, also where all skip it."""
+        refuse_call(VOTES_BY_ITSELF)
         return self._session.step
 
     def stats(self) -> ExchangeStats:

@@ -153,13 +153,15 @@ def test_masked_rows_and_fused_steps_of_a_known_scaler_are_nobodys_business() ->
     assert scaled(Loop(knows_scaler=True, fused=True), 1024.0) == []
 
 
-def test_a_power_of_two_without_a_scaler_is_a_clipping() -> None:
+@pytest.mark.parametrize("by", [2048, 3, 1 / 1024])
+def test_a_factor_without_a_scaler_may_be_a_clipping_or_a_loss_that_was_scaled_by_hand(by: float) -> None:
     loop = Loop()
     loop.vote()
     for p in loop.params:
-        p.grad /= 2048  # type: ignore[operator]
+        p.grad /= by  # type: ignore[operator]
     (text,) = said(loop)
-    assert "clip_grad_norm_" in text
+    assert "Where it is a clipping, such as torch.nn.utils.clip_grad_norm_" in text
+    assert "Where the loss is scaled by hand" in text and "divide before the vote" in text
 
 
 def test_a_gradient_without_a_vote_is_said() -> None:
