@@ -30,6 +30,23 @@ def trained(model: nn.Module, steps: range, group: Any = None, state: Any = None
     return exchange
 
 
+LOST = {
+    "worker": ("worker",),
+    "parameter": ("worker", "0.weight"),
+    "memory": ("worker", "4.bias", "codec.memory"),
+    "server": ("server",),
+}
+
+
+def _without(state: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """A state in which something is empty: one side of it, or a parameter; or a memory is missing."""
+    if len(keys) == 3:
+        inside = {name: value for name, value in state[keys[0]][keys[1]].items() if name != keys[2]}
+        return {**state, keys[0]: {**state[keys[0]], keys[1]: inside}}
+    left = {} if len(keys) == 1 else {name: own for name, own in state[keys[0]].items() if name != keys[1]}
+    return {**state, keys[0]: left}
+
+
 def checkpoints(folder: str) -> dict[str, Any]:
     """States of 3 ranks after 5 steps; those of 2 ranks that go on from them; a DCP round trip; a wrong file."""
     rank, model = dist.get_rank(), new_model()
@@ -39,7 +56,12 @@ def checkpoints(folder: str) -> dict[str, Any]:
     pair = dist.new_group([0, 1])
     smaller = gradvote.distributed.resize(states, 2, "replicated")
     larger = gradvote.distributed.resize(smaller, 3, "central")
-    result: dict[str, Any] = {"states": states, "smaller": smaller, "dcp": _through_dcp(folder, first)}
+    result: dict[str, Any] = {
+        "states": states,
+        "smaller": smaller,
+        "larger": larger,
+        "dcp": _through_dcp(folder, first),
+    }
     if rank < 2:
         again = trained(new_model(), range(0), pair, smaller[rank], placement="replicated")
         result["loaded"] = again.state_dict()
@@ -47,6 +69,7 @@ def checkpoints(folder: str) -> dict[str, Any]:
     trained(new_model(), range(5, 6), None, larger[rank], placement="central")
     result["leftovers"] = _of_another_package(pair)
     result["refused"] = _refused(first, {**states[rank], "rank": 5})
+    result["missing"] = {name: _refused(first, _without(states[rank], *keys)) for name, keys in LOST.items()}
     return result
 
 

@@ -28,6 +28,17 @@ def test_checkpoints_fit_other_numbers_of_ranks_and_torchs_own_format(ranks: lis
                 assert torch.allclose(before, after, atol=1e-9)
 
 
+def test_a_state_that_lacks_a_memory_is_refused(ranks: list[Any]) -> None:
+    """It would begin empty, in silence; only `resize` may say so, of a rank that joins."""
+    for own in ranks:
+        said = own["missing"]
+        assert "has no '0.momentum' of '0.weight' in its 'worker' entry" in said["worker"]
+        assert "has no '0.momentum' of '0.weight' in its 'worker' entry" in said["parameter"]
+        assert "has no 'codec.memory' of '4.bias' in its 'worker' entry" in said["memory"]
+        assert "in its 'server' entry: that memory would begin empty. Load all" in said["server"]
+    assert [state.get("joined") for state in ranks[0]["larger"]] == [None, None, True]
+
+
 def test_a_memory_of_another_package_is_merged_as_it_says(ranks: list[Any]) -> None:
     states, smaller = ranks[0]["leftovers"]
     for param, tensors in states[0]["worker"].items():

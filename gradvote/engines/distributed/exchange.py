@@ -23,7 +23,7 @@ from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.releases import account_of, releases_of
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
-from gradvote.engines.distributed import pipeline
+from gradvote.engines.distributed import dropped_groups, pipeline
 from gradvote.engines.distributed.alike import make_alike
 from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.comparison import Comparison
@@ -99,9 +99,12 @@ class Exchange:
         privacy: Gaussian | None = None,
     ) -> None:
         modules = owners.live_modules()
-        own_group = private_group(group, timeout) or group
+        private = private_group(group, timeout)
+        own_group = private or group
         assert own_group is not None
         transport, self._watch = Transport(own_group), Watch(own_group)
+        if private is not None:
+            dropped_groups.know(private, transport)
         with together(transport, self._watch):
             parameters = parameters_of(params, WHERE)
             check_algorithm(algorithm, WHERE)
@@ -123,6 +126,8 @@ class Exchange:
         self.params = parameters.tensors
         own = {"check_parameters_every": check_parameters_every, "chunks": chunks, "init_sync": init_sync}
         self._session.check_alike(parameters, own | self._terms(check_parameters_every is not None))
+        if private is not None:
+            dropped_groups.let_go(transport)
         if init_sync:
             make_alike(transport, parameters, owners.buffers_of(mine))
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)

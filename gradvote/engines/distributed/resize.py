@@ -12,6 +12,7 @@ from gradvote import recipes
 from gradvote.core import Algorithm
 from gradvote.engines.common.placement import PLACEMENTS, Placement
 from gradvote.engines.distributed.states import (
+    JOINED,
     Saved,
     StateRows,
     flat_rows,
@@ -55,7 +56,12 @@ def resize(
     server = _united([s["server"] for s in old], sizes)
     place = placement or old[0]["placement"]
     common = {**old[0], "num_ranks": num_ranks, "placement": place, "server": server}
-    return [{**common, "rank": rank, "worker": worker} for rank, worker in enumerate(workers)]
+    new = [{**common, "rank": rank, "worker": worker} for rank, worker in enumerate(workers)]
+    for i, own in enumerate(new):
+        own.pop(JOINED, None)
+        if not own["worker"] and (i >= len(old) or JOINED in old[i]):
+            own[JOINED] = True
+    return new
 
 
 def _check_mirrors(old: list[Checkpoint], num_ranks: int, given: Algorithm | None) -> None:

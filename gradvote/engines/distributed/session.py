@@ -1,12 +1,12 @@
 """What exchange and hook share: one rank's states, its step and its counts, over parts that may change."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from gradvote.core import Algorithm
+from gradvote.core import Algorithm, Part
 from gradvote.engines.common import releases
 from gradvote.engines.common.arguments import check_faults
 from gradvote.engines.common.numbers import check_secret
@@ -21,7 +21,7 @@ from gradvote.engines.distributed.alike import check_alike
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.seat import Seat, seat_of
-from gradvote.engines.distributed.states import StateRows, rows_from, saved_of
+from gradvote.engines.distributed.states import JOINED, StateRows, leaves, rows_from, saved_of
 from gradvote.engines.distributed.stats import ExchangeStats, from_rows
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
@@ -30,6 +30,8 @@ from gradvote.staging import CPU
 
 VERSION = 2
 ADVICE = "Load the file of this rank; for another number of ranks or another placement see gradvote.distributed.resize."
+
+MISSING = "The state to load has no {what}: that memory would begin empty. Load all that state_dict gave. {advice}"
 
 
 class Session:
@@ -162,19 +164,40 @@ class Session:
         """Continue where `state_dict` was taken.
 
         Raises:
-            ValueError: it belongs to another algorithm, seed, model, rank, number of ranks or placement.
+            ValueError: it belongs to another algorithm, seed, model, rank, number of ranks or placement, or something
+                is missing in it.
         """
         self._check(state)
         releases.load(self.releases, state, check=True)
-        sizes = block_sizes(self.protocol.layout)
-        self.resume(rows_from(state["worker"], sizes), rows_from(state["server"], sizes), int(state["step"]))
+        up, down = self.protocol.algorithm.up, self.protocol.algorithm.down
+        worker = self._whole(state, "worker", up, () if state.get(JOINED) else range(len(self.owners)))
+        server = self._whole(state, "server", down, self._mine())
+        self.resume(worker, server, int(state["step"]))
         releases.load(self.releases, state)
 
     def resume(self, worker: StateRows, server: StateRows, step: int) -> None:
         """Continue with these states, of which the server's are those of any rank, at a step."""
-        mine = set(self.served[self.transport.rank].nonzero()[:, 0].tolist())
+        mine = set(self._mine())
         own = {name: {b: row for b, row in rows.items() if b in mine} for name, rows in server.items()}
         self.seats, self.loose, self.step, self.last, self._open = {}, (worker, own), step, [], []
+
+    def _mine(self) -> list[int]:
+        """The blocks of which this rank is the server."""
+        return [int(block) for block in self.served[self.transport.rank].nonzero()[:, 0]]
+
+    def _whole(self, state: Mapping[str, Any], side: str, part: Part, blocks: Iterable[int]) -> StateRows:
+        """The rows of one side of a saved state; what is not there would begin empty, in silence."""
+        saved = state.get(side)
+        if not isinstance(saved, Mapping):
+            raise ValueError(MISSING.format(what=f"{side!r} entry", advice=ADVICE))
+        rows = rows_from(dict(saved), block_sizes(self.protocol.layout))
+        for name, _ in leaves(part.init(torch.zeros(1, 1, device=CPU, dtype=torch.float32))):
+            known = rows.get(name, {})
+            lost = next((block for block in blocks if block not in known), None)
+            if lost is not None:
+                what = f"{name!r} of {self.names[self.owners[lost]]!r} in its {side!r} entry"
+                raise ValueError(MISSING.format(what=what, advice=ADVICE))
+        return rows
 
     def rows(self) -> tuple[StateRows, StateRows]:
         """The states of this rank as worker, and as server of its blocks, row by row."""

@@ -18,6 +18,8 @@ StateRows = dict[str, dict[int, Tensor]]
 Pieces = list[Tensor]
 """Rows of one length behind each other, which lie together in memory: views of a state."""
 Saved = dict[str, dict[str, Tensor | Pieces]]
+JOINED = "joined"
+"""The name under which a checkpoint says that its worker has nothing yet: `resize` made it for a rank that joins."""
 
 
 def rows_of(layout: Layout, states: Sequence[State], into: StateRows) -> None:
