@@ -261,7 +261,7 @@ class LocalSteps:
         """Make the way since the start its gradient; the start has the buffers that a newcomer will need."""
         self._start.settle()
         self._newcomers.check_model()
-        self._check_kinds()
+        self._outside.check_kinds()
         for own, agreed in self._buffers:
             agreed.copy_(own)
         for pair in self._params:
@@ -273,14 +273,6 @@ class LocalSteps:
             for pair in self._params:
                 pair.agreed.grad, pair.own.grad = pair.own.grad, None
         self._seen = self._versions()
-
-    def _check_kinds(self) -> None:
-        for _, own, agreed, _ in self._params:
-            if (own.dtype, own.device) != (agreed.dtype, agreed.device):
-                raise ValueError(
-                    f"A parameter is {own.dtype} on {own.device} now and was {agreed.dtype} on {agreed.device} when "
-                    "the local steps were attached. Move and convert the model first, then attach."
-                )
 
     def _versions(self) -> list[int]:
         return [value._version for _, value in self._kept()]

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from gradvote.distributed import Exchange
 from tests.engines.failing_workers import text_of
 from tests.engines.habit_workers import nothing
 from tests.engines.workers import batch, flat, new_model
+
+TASKS, OPEN = Path("/proc/self/task"), Path("/proc/self/fd")
 
 
 def copies() -> list[bool]:
@@ -96,5 +99,39 @@ def constants() -> list[bool]:
     return [*same, torch.equal(model.get_buffer("own"), torch.full((2,), (dist.get_world_size() - 1) / 2))]
 
 
+def dropped_exchanges() -> list[tuple[int, int]]:
+    """Threads and descriptors while one exchange after another is built and forgotten, one of them late on one rank."""
+    found, late = [], []
+    for k in range(6):
+        exchange = Exchange(new_model().parameters(), algorithms.signsgd(), timeout=60)
+        exchange.step()
+        late = [exchange] if k == 1 and dist.get_rank() else late[: k < 3]
+        del exchange
+        found.append((len([*TASKS.iterdir()]), len([*OPEN.iterdir()])))
+    return found
+
+
+def two_votes() -> list[str]:
+    """What is said of two votes on the same parameters; the second one is an exchange's."""
+    said = []
+    for name in ("exchange", "ddp"):
+        model = new_model()
+        net: nn.Module = model
+        second = Exchange(model.parameters(), algorithms.signsgd(), timeout=60)
+        if name == "ddp":
+            net, step = DistributedDataParallel(model), nothing
+            gradvote.ddp.attach(net, algorithms.signsgd(), timeout=60)
+        else:
+            step = Exchange(model.parameters(), algorithms.signsgd(), timeout=60).step
+        x, y = batch(dist.get_rank(), 0)
+        cross_entropy(net(x), y).backward()
+        step()
+        said.append(text_of(second.step))
+    return said
+
+
 def everything() -> dict[str, Any]:
-    return {f.__name__: f() for f in (copies, in_inference_mode, skipped_votes, constants, uneven)}
+    return {
+        f.__name__: f()
+        for f in (copies, in_inference_mode, skipped_votes, constants, dropped_exchanges, two_votes, uneven)
+    }

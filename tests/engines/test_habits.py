@@ -156,3 +156,14 @@ def test_votes_that_a_scaler_skipped_are_counted_where_they_were_sent(ranks: lis
         assert own["skipped_votes"]["exchange"] == (0, 0, 0.0)
         steps, skipped, bits = own["skipped_votes"]["ddp"]
         assert (steps, skipped) == (0, 2) and 0 < bits < 1.5
+
+
+def test_what_exchanges_had_open_is_closed_when_nobody_has_them(ranks: list[Any]) -> None:
+    for own in ranks:
+        found = own["dropped_exchanges"]
+        assert found[-1] == found[-2] == found[0], found
+
+
+def test_two_votes_on_one_parameter_are_refused(ranks: list[Any]) -> None:
+    for own in ranks:
+        assert all("is what another vote has decided" in said for said in own["two_votes"])

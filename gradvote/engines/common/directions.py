@@ -7,28 +7,29 @@ gives, which is linear, and it needs no subtraction: (1 + 3e-8) − 1 is 0 in fl
 """
 
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import count
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
 
 from gradvote.engines.common.flat_buffer import gradient_dtype
 from gradvote.engines.common.kept import Kept
+from gradvote.engines.common.nodes import Nodes
 from gradvote.staging import asked
 
 MARK = "_gradvote_mark"
 """The attribute of a gradient's tensor under which its mark stands."""
 SAMPLE = 16
 """Coordinates by which a direction is known again: what is written through `.data` leaves the version alone."""
+_numbers = count(1)
 
 
 class Mark(NamedTuple):
-    """The tensor's version when it was marked; whether it is a direction; a direction that belongs on top of it.
+    """The tensor's version when it was marked; whether it is a direction; a direction that belongs on top of it; whose.
 
     One that `fills_in` is neither: a GradScaler needs something to look at, and nobody shall apply it.
     """
@@ -37,6 +38,7 @@ class Mark(NamedTuple):
     is_direction: bool
     aside: Kept | None = None
     fills_in: bool = False
+    by: int = 0
 
 
 class Directions:
@@ -46,7 +48,7 @@ class Directions:
     """
 
     def __init__(self, params: Sequence[Tensor], names: Sequence[str], advice: str) -> None:
-        self._params, self._names, self._advice = params, names, advice
+        self._params, self.names, self._advice = params, names, advice
         self._fresh: set[int] = set()
         self._voted: set[int] = set()
         self._held: dict[int, Kept] = {}
@@ -59,14 +61,17 @@ class Directions:
         self.views = False
         """Whether gradients are views of buffers that the next backward pass overwrites."""
         self._given = self._warned = False
-        self._nodes = [_watched(p, i, weakref.ref(self)) for i, p in enumerate(params) if p.is_leaf]
+        self._number, self.nodes = next(_numbers), Nodes(params, self.before, self.after)
+        self._adopt()
 
     def collect(self) -> tuple[dict[int, Tensor | None], dict[int, Kept]]:
         """The gradient of each parameter, None where there is no new one, and the directions to be added to the next.
 
         Raises:
-            RuntimeError: a direction was changed in place, so that what is new in it cannot be known.
+            RuntimeError: a direction was changed in place, so that what is new in it cannot be known; or another vote
+                has given it.
         """
+        self.nodes.follow()
         self._hold()
         gradients: dict[int, Tensor | None] = {}
         aside: dict[int, Kept] = {}
@@ -105,7 +110,7 @@ class Directions:
         for i, target in targets.items():
             self._params[i].grad = given = target if i in decided else None
             if given is not None:
-                setattr(given, MARK, Mark(given._version, True))
+                setattr(given, MARK, Mark(given._version, True, by=self._number))
                 self._samples[i] = _sample(given).clone()
         for i, value in filled.items():
             p = self._params[i]
@@ -132,18 +137,17 @@ class Directions:
         for i in numbers:
             gradient = self._params[i].grad
             if gradient is not None and not hasattr(gradient, MARK):
-                setattr(gradient, MARK, Mark(gradient._version, True))
+                setattr(gradient, MARK, Mark(gradient._version, True, by=self._number))
 
-    def unvoted(self, numbers: AbstractSet[int]) -> str | None:
-        """One of these parameters whose gradient was computed here and not voted on, by name.
+    def unvoted(self, numbers: AbstractSet[int]) -> int | None:
+        """One of these parameters whose gradient was computed here and not voted on.
 
         Autograd has accumulated it since the last vote; or there was no vote since the last step (`stepped`), and this
         is no direction: it was written by hand, where no hook sees it.
         """
         own = self._fresh | (numbers - self._voted)
         alone = (i for i in sorted(own & numbers) if not holds_direction(self._params[i]))
-        first = next((i for i in alone if (g := self._params[i].grad) is not None and asked(g.any())), None)
-        return None if first is None else self._names[first]
+        return next((i for i in alone if (g := self._params[i].grad) is not None and asked(g.any())), None)
 
     def stepped(self, numbers: AbstractSet[int]) -> None:
         """An optimizer is about to apply what these parameters have."""
@@ -174,7 +178,15 @@ class Directions:
             self._held[i] = kept = self._aside.pop(i)
             self._params[i].grad = given = torch.zeros_like(self._params[i], dtype=gradient_dtype(self._params[i]))
             kept.add_to(given)
-            setattr(given, MARK, Mark(given._version, True))
+            setattr(given, MARK, Mark(given._version, True, by=self._number))
+
+    def _adopt(self) -> None:
+        """Directions of a vote that was attached before this one are kept apart from gradients, too."""
+        for p in self._params:
+            mark: Mark | None = getattr(p.grad, MARK, None) if p.is_leaf else None
+            if mark is not None:
+                setattr(p.grad, MARK, mark._replace(by=self._number))
+                self._given = True
 
     def _hold(self) -> None:
         """Keep all directions that there are, before the first gradient after a vote is written.
@@ -202,9 +214,15 @@ class Directions:
     def _split(self, i: int, gradient: Tensor | None) -> tuple[Tensor | None, Kept | None]:
         """What is a gradient in this, and what is a direction."""
         mark = _mark_of(gradient)
+        if mark is not None and mark.is_direction and mark.by != self._number:
+            raise RuntimeError(
+                f"The gradient of {self.names[i]!r} is what another vote has decided: two votes were attached to this "
+                "parameter (two of Exchange, or one beside gradvote.ddp.attach), and a step has one. Leave one of them "
+                "out. To vote once more on a direction, in a group and then between groups, give .grad a new tensor."
+            )
         if mark is not None and mark.is_direction and i in self._changed:
             raise RuntimeError(
-                f"The gradient of {self._names[i]!r} holds the last direction and was changed in place since (clipped, "
+                f"The gradient of {self.names[i]!r} holds the last direction and was changed in place since (clipped, "
                 "rescaled, added to or overwritten), so what is new in it cannot be known. Call optimizer.zero_grad() "
                 "before the next backward pass, or give .grad a new tensor."
             )
@@ -247,18 +265,3 @@ def _mark_of(gradient: Tensor | None) -> Mark | None:
         delattr(gradient, MARK)
         return None
     return mark
-
-
-def _watched(p: Tensor, number: int, directions: "weakref.ref[Directions]") -> Any:
-    """The node that accumulates into p, with hooks that tell `directions`; it is theirs to keep alive."""
-
-    def tell(what: Callable[[Directions, int], None]) -> None:
-        found = directions()
-        if found is not None:
-            what(found, number)
-
-    with torch.inference_mode(False), torch.enable_grad():
-        node = get_gradient_edge(p).node
-    node.register_prehook(lambda _: tell(Directions.before))  # unlike the tensor's, silent under torch.autograd.grad
-    p.register_post_accumulate_grad_hook(lambda _: tell(Directions.after))
-    return node

@@ -31,6 +31,10 @@ FORGOTTEN = (
     "the vote would take the difference for this worker's way. Load the model that was saved with it, as well; to "
     "begin from another model, attach to it and load no state."
 )
+CONVERTED = (
+    "The parameter {name!r} is {now} now and was {then} when the local steps were attached. Move and convert the model "
+    "first, then attach."
+)
 EARLY = 4096
 """Coordinates of each parameter by which a model is known again."""
 
@@ -73,8 +77,9 @@ class OutsideChanges:
 
         Raises:
             ValueError: before the first step of all the model is elsewhere than where its round begins, or than it was
-                when the state was saved that was loaded.
+                when the state was saved that was loaded; or it was converted or moved.
         """
+        self.check_kinds()
         if self._expected is not None:
             found = next((i for i, own in enumerate(self.digests()) if own != self._expected[i]), None)
             if found is not None:
@@ -89,6 +94,13 @@ class OutsideChanges:
         if name is not None and not self._told:
             self._told = True
             warnings.warn(CHANGED.format(name=name), stacklevel=5)
+
+    def check_kinds(self) -> None:
+        """Raise ValueError where a parameter has another type or is elsewhere than what all agreed on."""
+        for name, own, agreed in self._params:
+            if (own.dtype, own.device) != (agreed.dtype, agreed.device):
+                now, then = (f"{p.dtype} on {p.device}" for p in (own, agreed))
+                raise ValueError(CONVERTED.format(name=name, now=now, then=then))
 
     def _elsewhere(self) -> str | None:
         """A parameter that is not at the start; weights may have been taken away and put back for an evaluation."""

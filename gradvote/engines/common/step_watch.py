@@ -31,6 +31,12 @@ OTHER = (
     "build the exchange anew with this optimizer, or keep the one that was given and change its rate."
 )
 
+OUT_OF_SIGHT = (
+    "The parameter {name!r} was converted or moved (model.to, .half, .double) after the votes began, so the backward "
+    "pass no longer tells of its gradient, and nobody has voted on it: the ranks would part. Convert and move the "
+    "model first; then wrap it (DistributedDataParallel, fully_shard) and attach."
+)
+
 
 class StepWatch:
     """Looks at one direction of each vote again when an optimizer is about to apply it.
@@ -79,7 +85,7 @@ class StepWatch:
         """An optimizer is about to take its step.
 
         Raises:
-            ValueError: with a parameter that has come into the model since the votes began.
+            ValueError: with a parameter that has come into the model, or was converted or moved, since the votes began.
         """
         self._newcomers.check(optimizer)
         mine = self._mine_of(optimizer)
@@ -92,8 +98,11 @@ class StepWatch:
         unvoted = self._directions.unvoted(mine)
         self._directions.stepped(mine)
         if unvoted is not None:
+            name = self._directions.names[unvoted]
+            if self._directions.nodes.out_of_sight(unvoted):
+                raise ValueError(OUT_OF_SIGHT.format(name=name))
             self._warn(
-                f"{type(optimizer).__name__}.step() applies this rank's own gradient of {unvoted!r}, on which nobody "
+                f"{type(optimizer).__name__}.step() applies this rank's own gradient of {name!r}, on which nobody "
                 "voted, so the ranks part. The last backward pass before a step must synchronise (forward and backward "
                 "outside no_sync()), and in a loop of your own exchange.step() must come before it; behind DDP nobody "
                 "votes on what is written into .grad by hand."

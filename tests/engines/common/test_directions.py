@@ -97,7 +97,7 @@ def test_local_accumulation_after_a_direction_keeps_both() -> None:
     directions.give({0: torch.ones(3)}, {0})
     for _ in range(2):
         (p * 2).sum().backward()
-    assert directions.unvoted({0}) == "p"
+    assert directions.unvoted({0}) == 0
     with pytest.warns(UserWarning):
         used, aside = directions.take([0, 1])
     assert used == {0} and torch.equal(p.grad, torch.full((3,), 4.0)) and set(aside) == {0}  # type: ignore[arg-type]
@@ -191,3 +191,45 @@ def test_gradients_that_another_engine_has_voted_on_are_not_unvoted() -> None:
     (p.sum() + q.sum()).backward()
     first.give({0: torch.ones(3), 1: torch.ones(70)}, {0, 1})
     assert second.unvoted({0, 1}) is None
+
+
+def test_a_direction_of_another_vote_is_refused() -> None:
+    """Two votes on one parameter: the second one would find no gradient, and nothing would be decided."""
+    p, q, first = watched()
+    second = Directions([p, q], ["p", "q"], "")
+    (p.sum() + q.sum()).backward()
+    first.give({0: torch.ones(3), 1: torch.ones(70)}, {0, 1})
+    with pytest.raises(RuntimeError, match=r"'p' is what another vote has decided.* Leave one of them out"):
+        second.collect()
+    p.grad, q.grad = p.grad.clone(), q.grad.clone()  # type: ignore[union-attr]
+    assert torch.equal(second.collect()[0][1], torch.ones(70))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("zeroed", [False, True])
+def test_a_vote_that_is_attached_anew_finds_new_gradients_only(dropped: bool, zeroed: bool) -> None:
+    p, q, first = watched()
+    first.give({0: torch.ones(3)}, {0})
+    second = Directions([p, q], ["p", "q"], "")
+    if dropped:
+        del first
+    if zeroed:
+        p.grad.zero_()  # type: ignore[union-attr]
+    (p * 3).sum().backward()
+    gradients, aside = second.collect()
+    assert torch.equal(gradients[0], torch.full((3,), 3.0)) and bool(aside) != zeroed  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("type_", [torch.float64, torch.bfloat16])
+def test_parameters_that_were_converted_are_looked_at_again(type_: torch.dtype) -> None:
+    model = torch.nn.Linear(2, 1, bias=False)
+    directions = Directions([model.weight], ["weight"], "")
+    assert not directions.nodes.out_of_sight(0)
+    model.to(type_)
+    assert directions.nodes.out_of_sight(0)
+    model(torch.ones(1, 2, dtype=type_)).sum().backward()
+    directions.collect()
+    directions.give({0: torch.ones(1, 2, dtype=type_)}, {0})
+    model(torch.ones(1, 2, dtype=type_)).sum().backward()
+    gradients, aside = directions.collect()
+    assert gradients[0].tolist() == [[1.0, 1.0]] and set(aside) == {0}  # type: ignore[union-attr]

@@ -206,3 +206,20 @@ def test_a_vote_on_nothing_has_nothing_to_drop() -> None:
     loop = Loop()
     loop.dropped.gave((), kept=False)
     assert votes_say(loop) == []
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_model_that_was_converted_is_refused_before_it_steps(back: bool) -> None:
+    """Behind DDP: plain DDP says nothing either, and its ranks part."""
+    loop = Loop()
+    loop.vote()
+    loop.optimizer.step()
+    loop.optimizer.zero_grad()
+    for p in loop.params:
+        p.data = p.data.double()
+        p.data = p.data.float() if back else p.data
+        p.sum().backward()
+    before = loop.params[0].detach().clone()
+    with pytest.raises(ValueError, match=r"'a' was converted or moved .*nobody has voted on it.* first; then wrap it"):
+        loop.optimizer.step()
+    assert torch.equal(loop.params[0], before)
