@@ -28,6 +28,7 @@ from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.releases import account_of, releases_of
 from gradvote.engines.common.training import Training
+from gradvote.engines.distributed.bucket_views import BucketViews
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.hook_thread import Bucket, HookThread
@@ -140,7 +141,7 @@ class DDPVote:
 
     def __init__(self, training: Training, session: Session, thread: HookThread) -> None:
         self._training, self._session, self._thread = training, session, thread
-        self._numbers = {id(p): i for i, p in enumerate(training.params)}
+        self._numbers, self._views = {id(p): i for i, p in enumerate(training.params)}, BucketViews()
 
     @property
     def step(self) -> int:
@@ -185,7 +186,7 @@ class DDPVote:
         user = self._training
         user.trained.check()
         numbers = [self._numbers[id(p)] for p in bucket.parameters()]
-        gradients = dict(zip(numbers, bucket.gradients(), strict=True))
+        gradients = dict(zip(numbers, self._views.of(bucket, laid_out=self.step > 1), strict=True))
         used, aside = user.directions.take(numbers)
         scale = user.scaling.scale() if user.scaling.active else None
         if bucket.is_last():

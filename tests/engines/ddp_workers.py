@@ -41,7 +41,8 @@ class Branches(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, 4, 3).to(memory_format=torch.channels_last)
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.deeper = nn.Conv2d(4, 4, 3, padding=1).to(memory_format=torch.channels_last)
         self.first, self.second = nn.Linear(144, 12, bias=False), nn.Linear(12, 12)
         self.third, self.sometimes = nn.Linear(12, 12), nn.Linear(12, 12)
         self.out = nn.Linear(12, CLASSES).to(torch.bfloat16)
@@ -49,7 +50,7 @@ class Branches(nn.Module):
         self.second.bias.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.third(self.second(self.first(self.conv(x).flatten(1)).relu()))
+        x = self.third(self.second(self.first(self.deeper(self.conv(x)).flatten(1)).relu()))
         if dist.get_rank() % 2 == 0:
             x = x + self.sometimes(x)
         return self.out(x.to(torch.bfloat16)).float()

@@ -130,8 +130,30 @@ def two_votes() -> list[str]:
     return said
 
 
+def channels_last() -> tuple[Tensor, Tensor]:
+    """Parameters of a model in channels_last after steps of two votes each, behind DDP and by an exchange."""
+    ends = []
+    for name in ("exchange", "ddp"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(80, 10)).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        net, step = model, nothing
+        if name == "ddp":
+            net = DistributedDataParallel(model)
+            gradvote.ddp.attach(net, algorithms.dist_ef_sgdm(), optimizer=optimizer, timeout=60)
+        else:
+            step = Exchange(model.parameters(), algorithms.dist_ef_sgdm(), optimizer=optimizer, timeout=60).step
+        generator = torch.Generator().manual_seed(dist.get_rank())
+        for k in range(8):
+            cross_entropy(net(torch.randn(4, 3, 6, 6, generator=generator)), torch.arange(4)).backward()
+            step()
+            if k % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+        ends.append(flat(model))
+    return ends[0], ends[1]
+
+
 def everything() -> dict[str, Any]:
-    return {
-        f.__name__: f()
-        for f in (copies, in_inference_mode, skipped_votes, constants, dropped_exchanges, two_votes, uneven)
-    }
+    own = copies, in_inference_mode, skipped_votes, constants, dropped_exchanges, two_votes, channels_last, uneven
+    return {f.__name__: f() for f in own}

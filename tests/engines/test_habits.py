@@ -167,3 +167,9 @@ def test_what_exchanges_had_open_is_closed_when_nobody_has_them(ranks: list[Any]
 def test_two_votes_on_one_parameter_are_refused(ranks: list[Any]) -> None:
     for own in ranks:
         assert all("is what another vote has decided" in said for said in own["two_votes"])
+
+
+def test_directions_of_parameters_in_channels_last_are_added_up_where_they_belong(ranks: list[Any]) -> None:
+    for own in ranks:
+        found, expected = own["channels_last"]
+        assert torch.equal(found, expected)
