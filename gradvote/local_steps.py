@@ -11,6 +11,7 @@ from gradvote.codecs.after_steps import AfterSteps
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
 from gradvote.engines.common.inference import ordinary_tensors
+from gradvote.engines.common.misfits import check_constants, warn_of_inner
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameters import check_modules
@@ -91,6 +92,8 @@ def _attached(
     check_modules(model)
     check_algorithm(algorithm, WHERE)
     optimizers = check_optimizers(optimizer, WHERE)
+    check_constants([model], algorithm)
+    warn_of_inner(optimizers, stacklevel=4)
     algorithm = replace(algorithm, up=AfterSteps(algorithm.up, every))
     if any(outer is own for own in optimizers):
         raise ValueError(

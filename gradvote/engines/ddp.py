@@ -23,6 +23,7 @@ from gradvote.engines.common.arguments import check_algorithm, check_optimizers,
 from gradvote.engines.common.called import VOTES_BY_ITSELF, refuse_call
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.flat_buffer import flat_dtype
+from gradvote.engines.common.not_copied import Behind, NotCopied
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.placement import Placement
@@ -136,7 +137,7 @@ def attach(
     return vote
 
 
-class DDPVote:
+class DDPVote(NotCopied):
     """What `attach` returns: counts and checkpoints of the exchange behind a DDP model. Use it between two steps."""
 
     def __init__(self, training: Training, session: Session, thread: HookThread) -> None:
@@ -177,10 +178,6 @@ class DDPVote:
             ValueError: it was saved for something else; nothing has been changed.
         """
         self._session.load_state_dict(state)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy of a DDP model (`copy.deepcopy`, `torch.save`, averaged weights) votes no more."""
-        return type(None), ()
 
     def _take(self, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
         user = self._training
@@ -233,7 +230,7 @@ def _after_ddp(call: Callable[[], None]) -> None:
 
 def _register(ddp: DistributedDataParallel, vote: DDPVote) -> None:
     try:
-        ddp.register_comm_hook(vote, _hook)
+        ddp.register_comm_hook(Behind(vote._take), _hook)
     except RuntimeError as error:  # torch's own words do not say that a trainer's setting may have done it
         raise ValueError(
             "This DDP model has a communication hook already, and torch allows one: an earlier attach, or a setting "
@@ -241,8 +238,9 @@ def _register(ddp: DistributedDataParallel, vote: DDPVote) -> None:
         ) from error
 
 
-def _hook(vote: DDPVote, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
-    return vote._take(bucket)
+def _hook(vote: Behind, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
+    future: Future[Tensor] = vote.call(bucket)
+    return future
 
 
 def _check_is_ddp(model: Any) -> None:

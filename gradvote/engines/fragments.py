@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.recipe import check_mapping
 from gradvote.engines.common.start import Start
 from gradvote.engines.local_steps import LocalSteps
@@ -31,7 +32,7 @@ def fragments_of(model: nn.Module, num: int) -> list[Start]:
     return parts
 
 
-class Fragments:
+class Fragments(NotCopied):
     """What `gradvote.local_steps.attach_fragments` returns: local steps of each fragment, which begin H/P steps apart.
 
     `parts` are these local steps, each with its engine and its outer optimizer.

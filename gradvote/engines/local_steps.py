@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from gradvote.engines.common.agreed import Agreed
 from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.optimizers import check_optimizer_state
 from gradvote.engines.common.outside_changes import OutsideChanges
 from gradvote.engines.common.recipe import check_mapping
@@ -43,7 +44,7 @@ class Rounds(Protocol):
         """Continue where `state_dict` was taken; raises ValueError, with nothing changed, for another run's."""
 
 
-class LocalSteps:
+class LocalSteps(NotCopied):
     """What `gradvote.local_steps.attach` returns. Call `step()` after each of the optimizer's steps.
 
     `outer` is the outer optimizer: a schedule may change its rate. With a `delay` evaluate `with local.agreed():`, and

@@ -1,6 +1,6 @@
 """Which tensors are exchanged, by name; and what cannot be, refused in the same sentences everywhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -61,6 +61,10 @@ def parameters_of(given: Named, where: str) -> Parameters:
     if isinstance(given, Tensor | str) or not isinstance(given, Iterable):
         order = " The arguments are in another order than expected." if hasattr(given, "aggregate") else ""
         raise TypeError(f"{where} takes parameters, such as model.named_parameters(); got {in_words(given)}.{order}")
+    if isinstance(given, Mapping):
+        raise TypeError(
+            f"{where} takes parameters, or pairs of name and parameter; got a dictionary. Give its .items()."
+        )
     trained: dict[int, tuple[str, Tensor]] = {}
     frozen: dict[int, tuple[str, Tensor]] = {}
     for i, p in enumerate(given):
@@ -137,6 +141,11 @@ def _check_dense(name: str, p: Tensor) -> None:
             "whole update that its error memory needs. Replicas of a model that FSDP2 shards vote by "
             "gradvote.fsdp.attach, or after local steps with engine='fsdp'; else use a model that is whole on every "
             "worker."
+        )
+    if p.is_complex():
+        raise ValueError(
+            f"The parameter {name!r} is {p.dtype}, and a vote is on real numbers. Let the parameter be "
+            "torch.view_as_real of it, and use torch.view_as_complex(parameter) in the model."
         )
     if p.layout != torch.strided or not p.is_floating_point():
         raise ValueError(f"The parameter {name!r} is {p.layout}, {p.dtype}; only dense real parameters are exchanged.")

@@ -15,6 +15,7 @@ from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.dropped import Dropped
 from gradvote.engines.common.idle import Idle
 from gradvote.engines.common.kept import Kept
+from gradvote.engines.common.misfits import check_constants, warn_of_differences
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.own_sizes import warn_of_lost_sizes
@@ -47,6 +48,8 @@ class Training:
         local: Sequence[Tensor] | None = None,
     ) -> None:
         check_max_norm(max_norm, algorithm)
+        inside = [*modules]
+        check_constants(inside, algorithm)
         self.names, self.max_norm, self._optimized = parameters.names, max_norm, parameters.tensors
         self.params = parameters.tensors if local is None else [*local]
         self.optimizers = Optimizers(self._optimized, self.names, optimizers)
@@ -56,7 +59,8 @@ class Training:
         remembers = bool(algorithm.up.init(torch.zeros(1, 1, dtype=torch.float32, device=CPU)))
         self._dropped = Dropped(self.params, remembers)
         warn_of_lost_sizes(optimizers, _remembers(algorithm), stacklevel=3)
-        newcomers, self._idle = Newcomers(modules, again), Idle()
+        warn_of_differences(optimizers, algorithm, stacklevel=3)
+        newcomers, self._idle = Newcomers(inside, again), Idle()
         known = self.scaling.active
         rated = self.optimizers if _remembers(algorithm) else None
         looks = newcomers, self._dropped, self._idle

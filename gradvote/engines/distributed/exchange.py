@@ -15,6 +15,7 @@ from gradvote.engines.common.arguments import check_algorithm, check_optimizers,
 from gradvote.engines.common.clipping import factor, shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
 from gradvote.engines.common.inference import ordinary_tensors
+from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
@@ -47,7 +48,7 @@ STATISTICS = (
 )
 
 
-class Exchange:
+class Exchange(NotCopied):
     """Replaces the gradients of `params` by the direction that all ranks agree on, at one bit per coordinate or so.
 
         exchange = gradvote.distributed.Exchange(model.named_parameters(), gradvote.algorithms.signum(), optimizer=opt)

@@ -11,6 +11,7 @@ from typing import Any, Self
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.errors import Equivocation, ParametersDiffer
 from gradvote.engines.common.inference import ordinary_tensors
+from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import VERSION
@@ -45,7 +46,7 @@ _TOLD = (Equivocation, ParametersDiffer)
 """The others must hear what a worker knows that ends with one of these."""
 
 
-class ElasticVote:
+class ElasticVote(NotCopied):
     """A worker's part in the votes: a context manager, which joins on entry and tells the others when it leaves."""
 
     def __init__(

@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from gradvote.engines.common.called import VOTES_BY_ITSELF, refuse_call
 from gradvote.engines.common.clipping import shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
+from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
@@ -28,7 +29,7 @@ from gradvote.engines.fsdp.replica import Said, ShardRanks
 from gradvote.layout import Layout
 
 
-class FSDPVote:
+class FSDPVote(NotCopied):
     """What `attach` returns: counts and checkpoints of the exchange behind a sharded model. Use it between two steps.
 
     `stats()` and `all_stats()` are of this rank's shard: its coordinates, and the bytes between replicas.
@@ -83,10 +84,6 @@ class FSDPVote:
             ValueError: it was saved for something else; nothing has been changed.
         """
         self._checkpoints.load(state)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy of a sharded model votes no more."""
-        return type(None), ()
 
     def _before(self, reduced: Tensor) -> None:
         """FSDP is about to write gradients of a module: called once for each, with what it has reduce-scattered."""

@@ -12,6 +12,7 @@ from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.common.inference import ordinary_tensors
+from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_given
@@ -105,7 +106,7 @@ def attach(
     return TorchftVote(manager, replica, AllToAll(manager))
 
 
-class TorchftVote:
+class TorchftVote(NotCopied):
     """A worker's part in the votes under a torchft manager."""
 
     def __init__(self, manager: "Manager", replica: Replica, all_to_all: AllToAll) -> None:

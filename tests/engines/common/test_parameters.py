@@ -27,6 +27,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a frozen set": (lambda: frozenset(nn.Linear(3, 2).parameters()), TypeError, "Give a list"),
     "computed": (computed, ValueError, "'weight' is computed from others"),
     "lazy": (lambda: nn.LazyLinear(2).named_parameters(), ValueError, "'weight' has no shape yet.*Send a batch"),
+    "complex": (
+        lambda: [("c", nn.Parameter(torch.zeros(2, dtype=torch.complex64)))],
+        ValueError,
+        "'c' is torch.complex64, and a vote is on real numbers.*view_as_real",
+    ),
+    "a dictionary": (lambda: dict(nn.Linear(3, 2).named_parameters()), TypeError, r"Give its .items\(\)"),
     "meta": (on_meta, ValueError, "'weight' is on the meta device, without values"),
 }
 

@@ -1,0 +1,56 @@
+"""Optimizers and layers that need gradients themselves, and that other directions would ruin in silence."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+from torch.optim import LBFGS, Optimizer
+
+from gradvote.codecs.dense import Dense
+from gradvote.core import Algorithm, Codec, Context
+from gradvote.staging import CPU
+
+DIFFERENCES = (
+    "LBFGS learns the curvature of the loss from differences of gradients, {why}: it hardly moves, or diverges. Use "
+    "torch.optim.SGD or AdamW{mend}."
+)
+OF_SIGNS = "and those of directions such as signs tell nothing of it"
+MOVED = "and a round of local steps moves the model in between"
+CONSTANTS = (
+    "The layer {name!r} is kept orthogonal by Householder reflections (torch.nn.utils.parametrizations.orthogonal): "
+    "its parameter holds numbers 1 and -1 whose gradient is exactly zero. This algorithm sends a sign of zeros, too, "
+    "which would move them, and the layer's weight would become zero. Use gradvote.algorithms.signsgd(zero='abstain'), "
+    "or orthogonal(layer, orthogonal_map='matrix_exp')."
+)
+
+
+def warn_of_differences(optimizers: Sequence[Optimizer], algorithm: Algorithm, stacklevel: int) -> None:
+    """Say that an optimizer needs true gradients where directions are none."""
+    if any(isinstance(own, LBFGS) for own in optimizers) and not isinstance(algorithm.up, Dense):
+        mend = ", or an algorithm that sends gradients, gradvote.algorithms.sgd()"
+        warnings.warn(DIFFERENCES.format(why=OF_SIGNS, mend=mend), stacklevel=stacklevel + 1)
+
+
+def warn_of_inner(optimizers: Sequence[Optimizer], stacklevel: int) -> None:
+    """Say that an inner optimizer of local steps takes a round for a step of its own."""
+    if any(isinstance(own, LBFGS) for own in optimizers):
+        warnings.warn(DIFFERENCES.format(why=MOVED, mend=" as the inner optimizer"), stacklevel=stacklevel + 1)
+
+
+def check_constants(modules: Iterable[nn.Module], algorithm: Algorithm) -> None:
+    """Raise ValueError for a layer that keeps constants in its parameter, where a vote would move them."""
+    for module in modules:
+        for name, inside in module.named_modules():
+            reflects = str(getattr(inside, "orthogonal_map", "")).endswith("householder")
+            if type(inside).__name__ == "_Orthogonal" and reflects and _moves_zeros(algorithm.up):
+                raise ValueError(CONSTANTS.format(name=name.partition(".parametrizations")[0] or "the model"))
+
+
+def _moves_zeros(codec: Codec) -> bool:
+    """Whether zeros beside other numbers arrive as something else."""
+    x = torch.zeros(1, 128, dtype=torch.float32, device=CPU)
+    x[0, ::2] = 1.0
+    ctx = Context(0, 0, torch.zeros(1, dtype=torch.int64, device=CPU), 0)
+    payload, _ = codec.encode(x, codec.init(x), ctx)
+    return bool(codec.decode(payload, ctx, x.shape[-1])[0, 1::2].any())
