@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from gradvote.engines.common import owners
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.recipe import check_mapping
@@ -19,6 +20,7 @@ def fragments_of(model: nn.Module, num: int) -> list[Start]:
     Raises:
         ValueError: there are fewer parameters that can be trained than fragments.
     """
+    owners.warn_of_statistics(model.modules(), owners.APART, stacklevel=3)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not 1 <= num <= len(named):
         raise ValueError(f"A model of {len(named)} trained parameters has 1 to {len(named)} fragments; got {num}.")

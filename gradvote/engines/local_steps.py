@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradvote.engines.common import owners
 from gradvote.engines.common.agreed import Agreed
 from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.newcomers import Newcomers
@@ -65,6 +66,7 @@ class LocalSteps(NotCopied):
         self.every, self.outer, self.round, self._rounds = every, outer, 0, rounds
         self._delay = delay
         self._start, self._inner = start, tuple(optimizers)
+        owners.warn_of_statistics(model.modules(), owners.APART, stacklevel=5)
         self._params = start.pairs(model)
         self._outside = OutsideChanges([(p.name, p.own, p.agreed) for p in self._params], self._inner)
         copies = dict(start.named_buffers())

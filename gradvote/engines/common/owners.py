@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from gradvote.engines.common.arguments import averages_itself
 from gradvote.engines.common.parameters import check_modules
 
+APART = (
+    "each worker keeps running statistics of its own data, so that the workers' models differ where they are evaluated "
+    "or saved. Before that recompute them on data of all (torch.optim.swa_utils.update_bn), or average them where "
+    "torch.distributed runs (gradvote.distributed.average_statistics); GroupNorm and LayerNorm have none."
+)
+"""What is said of BatchNorm where no group of ranks stays to the end, or the model is trained apart."""
+
 
 def live_modules() -> list[nn.Module]:
     """All modules of this process. Taken before a generator of parameters is used up, which may let its module go."""

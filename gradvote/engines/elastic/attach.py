@@ -10,6 +10,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # documented,
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
+from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_faults, check_rule, check_weight, in_words
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
@@ -105,6 +106,7 @@ def attach(
         MissingExtra: there are keys, but not the extra `signed`.
     """
     check_given(model, optimizer, algorithm, WHERE)
+    owners.warn_of_statistics(model.modules(), owners.APART, stacklevel=3)
     algorithm = with_state_dtype(algorithm, state_dtype)
     check_placement(placement)
     check_rule(algorithm, placement)

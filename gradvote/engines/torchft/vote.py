@@ -9,6 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
+from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_weight
 from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.common.inference import ordinary_tensors
@@ -87,6 +88,7 @@ def attach(
     except ImportError as error:
         raise MissingExtra("torchft", "torchft") from error
     check_given(model, optimizer, algorithm, WHERE)
+    owners.warn_of_statistics(model.modules(), owners.APART, stacklevel=2)
     algorithm = with_state_dtype(algorithm, state_dtype)
     number = _number(worker)
     check_weight(algorithm, number)
