@@ -17,7 +17,7 @@ from gradvote.engines.common.arguments import check_faults, in_words
 from gradvote.engines.common.bodies import differ, parsed
 from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.device import check_device
-from gradvote.engines.common.numbers import check_whole
+from gradvote.engines.common.numbers import check_round, check_whole
 from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.common.releases import KEY, account_of, load, releases_of, saved_of
@@ -96,10 +96,11 @@ class Simulation:
         """One round for gradients (M, d) in the layout's order.
 
         Raises:
-            ValueError: they are on another device, or of another shape.
+            ValueError: they are on another device, or of another shape; `step` or `lr` is no such number.
             BudgetSpent: the account allows no further release.
         """
         self._check_shape(gradients)
+        check_round(step, lr)
         check_device([gradients], self.device)
         ctxs = self.contexts(step, lr)
         gradients = clipped(self.protocol.layout, gradients, self.max_norm)

@@ -1,7 +1,8 @@
 """Numbers and keys that engines are given: one sentence where they are none, before anything is built."""
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, SupportsFloat, SupportsIndex
 
 from gradvote.engines.common.arguments import in_words
 
@@ -16,6 +17,17 @@ def check_whole(name: str, given: Any, least: int, what: str) -> None:
         raise TypeError(f"{name} is {what}, a whole number from {least} on; got {given!r}.")
     if given < least:
         raise ValueError(f"{name} is {what}, at least {least}; got {given}.")
+
+
+def check_round(step: Any, lr: Any) -> None:
+    """Raise TypeError or ValueError for what is no number of a round, or no learning rate, or no rates."""
+    if not isinstance(step, SupportsIndex) or step.__index__() < 0:
+        raise ValueError(f"step is the number of this round, a whole number from 0 on; got {step!r}.")
+    for rate in lr if isinstance(lr, Iterable) else (lr,):
+        if not isinstance(rate, SupportsFloat):
+            raise TypeError(f"lr is the learning rate of this round, a number or one for each parameter; got {lr!r}.")
+        if not math.isfinite(rate):
+            raise ValueError(f"lr is the learning rate of this round, which is finite; got {lr!r}.")
 
 
 def check_seed(seed: Any) -> None:

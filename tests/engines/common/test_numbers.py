@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -68,3 +69,26 @@ def test_a_simulated_round_takes_one_row_for_each_worker() -> None:
     assert simulation.counts.steps == 0
     with pytest.raises((TypeError, ValueError), match="num_workers is how many"):
         Simulation(simulation.protocol, 1.5)  # type: ignore[arg-type]  # a user's mistake
+
+
+@pytest.mark.parametrize(
+    ("step", "lr", "text"),
+    [
+        (-1, 0.1, "step is the number of this round, a whole number from 0 on; got -1"),
+        (1.5, 0.1, "got 1.5"),
+        ("a", 0.1, "got 'a'"),
+        (0, None, "lr is the learning rate of this round, a number or one for each parameter; got None"),
+        (0, [0.1, "b"], "lr is the learning rate of this round, a number"),
+        (0, float("nan"), "lr is the learning rate of this round, which is finite; got nan"),
+        (0, [0.1, float("inf")], "which is finite"),
+    ],
+)
+def test_a_simulated_round_has_a_number_and_a_rate(step: Any, lr: Any, text: str) -> None:
+    """A rate of NaN went into the memories, and whatever was no number ended in an internal error."""
+    model = nn.Linear(4, 3)
+    simulation = Simulation(protocol_for([*model.parameters()], algorithms.ef_signsgd(), 0), 3)
+    with pytest.raises((TypeError, ValueError), match=text):
+        simulation.step(torch.ones(3, 15), step, lr)
+    assert simulation.counts.steps == 0
+    for number, rate in ((np.int64(0), np.float32(0.1)), (1, [0.1, 0.2]), (torch.tensor(2), torch.tensor(0.1).item())):
+        simulation.step(torch.ones(3, 15), number, rate)  # type: ignore[arg-type]  # whatever counts
