@@ -17,7 +17,7 @@ from gradvote.engines.common.arguments import check_faults, in_words
 from gradvote.engines.common.bodies import differ, parsed
 from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.device import check_device
-from gradvote.engines.common.numbers import check_round, check_whole
+from gradvote.engines.common.numbers import check_whole, round_of
 from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.common.releases import KEY, account_of, load, releases_of, saved_of
@@ -100,9 +100,8 @@ class Simulation:
             BudgetSpent: the account allows no further release.
         """
         self._check_shape(gradients)
-        check_round(step, lr)
         check_device([gradients], self.device)
-        ctxs = self.contexts(step, lr)
+        ctxs = self.contexts(*round_of(step, lr))
         gradients = clipped(self.protocol.layout, gradients, self.max_norm)
         gradients = gradients if self._releases is None else self._releases.release(self.counts.steps, gradients)
         sent, workers = self.protocol.encode(self._spoilt(gradients, ctxs), self.workers, ctxs)

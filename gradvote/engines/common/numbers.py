@@ -1,7 +1,7 @@
 """Numbers and keys that engines are given: one sentence where they are none, before anything is built."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, SupportsFloat, SupportsIndex
 
 from gradvote.engines.common.arguments import in_words
@@ -19,15 +19,23 @@ def check_whole(name: str, given: Any, least: int, what: str) -> None:
         raise ValueError(f"{name} is {what}, at least {least}; got {given}.")
 
 
-def check_round(step: Any, lr: Any) -> None:
-    """Raise TypeError or ValueError for what is no number of a round, or no learning rate, or no rates."""
+def round_of(step: Any, lr: Any) -> tuple[int, float | list[float]]:
+    """A round's number and its rate or rates, also those that numpy or torch have worked out, as plain numbers.
+
+    Raises:
+        TypeError, ValueError: they are none.
+    """
     if not isinstance(step, SupportsIndex) or step.__index__() < 0:
         raise ValueError(f"step is the number of this round, a whole number from 0 on; got {step!r}.")
-    for rate in lr if isinstance(lr, Iterable) else (lr,):
+    several = isinstance(lr, Sequence) and not isinstance(lr, str)
+    rates = [*lr] if several else [lr]
+    for rate in rates:
         if not isinstance(rate, SupportsFloat):
             raise TypeError(f"lr is the learning rate of this round, a number or one for each parameter; got {lr!r}.")
         if not math.isfinite(rate):
             raise ValueError(f"lr is the learning rate of this round, which is finite; got {lr!r}.")
+    found = [float(rate) for rate in rates]
+    return step.__index__(), found if several else found[0]
 
 
 def check_seed(seed: Any) -> None:
