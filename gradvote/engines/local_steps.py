@@ -24,6 +24,7 @@ from gradvote.engines.common.outside_changes import OutsideChanges
 from gradvote.engines.common.recipe import check_mapping
 from gradvote.engines.common.start import Start
 from gradvote.engines.common.trained import Trained
+from gradvote.engines.common.uncompiled import uncompiled
 from gradvote.engines.common.ways import OwnWays, forget_spoilt, join
 from gradvote.engines.overlap import Delay
 
@@ -90,6 +91,7 @@ class LocalSteps(NotCopied):
         """The optimizer's steps that are still to come in this round."""
         return self.every - self._taken
 
+    @uncompiled
     @ordinary_tensors()
     def step(self) -> bool:
         """Count a step of the optimizer; after the last of a round vote on the way since its start. True where voted.
@@ -126,6 +128,7 @@ class LocalSteps(NotCopied):
             return False
         return self._vote()
 
+    @uncompiled
     @ordinary_tensors()
     def finish(self) -> bool:
         """Wait for a round that is under way, and let the model be what all agreed on; True where there was one.

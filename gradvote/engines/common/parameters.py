@@ -142,6 +142,11 @@ def _check_dense(name: str, p: Tensor) -> None:
             "gradvote.fsdp.attach, or after local steps with engine='fsdp'; else use a model that is whole on every "
             "worker."
         )
+    if hasattr(p, "_in_backward_optimizers"):
+        raise ValueError(
+            f"The parameter {name!r} has an optimizer that steps within the backward pass (torch's "
+            "_apply_optimizer_in_backward), before anybody could vote. Leave that out, and step after the vote."
+        )
     if p.is_complex():
         raise ValueError(
             f"The parameter {name!r} is {p.dtype}, and a vote is on real numbers. Let the parameter be "

@@ -24,6 +24,7 @@ from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.releases import account_of, releases_of
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
+from gradvote.engines.common.uncompiled import uncompiled
 from gradvote.engines.distributed import dropped_groups, pipeline
 from gradvote.engines.distributed.alike import make_alike
 from gradvote.engines.distributed.chunking import Chunking
@@ -134,6 +135,7 @@ class Exchange(NotCopied):
         owners.warn_of_statistics(mine, STATISTICS, stacklevel=2)
         self._buffer = FlatBuffer(flat_dtype(self.params), parameters.device)
 
+    @uncompiled
     @ordinary_tensors()
     def step(self) -> None:
         """One round.

@@ -4,6 +4,7 @@ import contextlib
 import queue
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from gradvote.engines.common.replica import VERSION
 from gradvote.engines.common.signals import signals_call
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.terms import mark_of, texts_of
+from gradvote.engines.common.uncompiled import uncompiled
 from gradvote.engines.elastic import bootstrap
 from gradvote.engines.elastic.catch_up.healing import Healer
 from gradvote.engines.elastic.catch_up.learning import Learner
@@ -41,6 +43,12 @@ from gradvote.privacy import Account
 
 LEAVING = 1.0
 """The longest that a worker which was asked to stop stays for what the others still want of it, in seconds."""
+STANDING = 20
+"""How often one step comes from `steps` before something is said."""
+AGAIN = (
+    "Step {step} has come {times} times, as vote.step() was not called since: nobody's model moves, and the loop never "
+    "ends. Call vote.step() after each backward pass, in place of optimizer.step()."
+)
 
 _TOLD = (Equivocation, ParametersDiffer)
 """The others must hear what a worker knows that ends with one of these."""
@@ -100,11 +108,19 @@ class ElasticVote(NotCopied):
         self._node.leave()
 
     def steps(self, until: int) -> Iterator[int]:
-        """The steps this worker takes part in, up to `until`; numbers are missing where it was away."""
-        self._until = until
-        while self.step_number < until and not self.stopping:
-            yield self.step_number
+        """The steps this worker takes part in, up to `until`; numbers are missing where it was away.
 
+        A step comes again until `step()` has taken it.
+        """
+        self._until, last, times = until, -1, 0
+        while self.step_number < until and not self.stopping:
+            self._check_entered("steps()")
+            last, times = self.step_number, times + 1 if self.step_number == last else 1
+            if times == STANDING:
+                warnings.warn(AGAIN.format(step=last, times=times), stacklevel=2)
+            yield last
+
+    @uncompiled
     @ordinary_tensors()
     def step(self) -> None:
         """One vote on the gradients of now, and the optimizer's step with what was agreed on.
@@ -123,7 +139,7 @@ class ElasticVote(NotCopied):
                 again, or one that ended may have applied it (placement `sharded`); nothing was applied.
             RegisterLost: something out of the ordinary had to be agreed on, and the store did not answer for `timeout`.
         """
-        self._check_entered()
+        self._check_entered("step()")
         if self.stopping and not self._node.inside:
             raise TooFewWorkers(
                 f"Worker {self.worker} was asked to stop and has left the run at step {self.step_number}. End the loop "
@@ -186,11 +202,11 @@ class ElasticVote(NotCopied):
         self._server.load_state_dict(state, slot)
         self._node.membership.resume(slot)
 
-    def _check_entered(self) -> None:
+    def _check_entered(self, what: str) -> None:
         if self._left or not (self._node.me.ticket or self._node.inside):
             when = "after its `with` block" if self._left else "before the vote was entered"
             raise RuntimeError(
-                f"step() was called {when}: this worker is no member of the run. Keep the loop inside `with vote:` (of "
+                f"{what} was called {when}: this worker is no member of the run. Keep the loop inside `with vote:` (of "
                 "local steps: `with local:`), which joins it."
             )
 

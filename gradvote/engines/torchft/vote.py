@@ -21,6 +21,7 @@ from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import WHERE, Replica
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.uncompiled import uncompiled
 from gradvote.engines.torchft.all_to_all import AllToAll
 from gradvote.engines.torchft.counts import ReplicaTally, TorchftStats, invalid_blocks
 from gradvote.engines.torchft.greetings import Refused
@@ -128,6 +129,7 @@ class TorchftVote(NotCopied):
         """This worker's number: it keeps it over restarts."""
         return self._replica.number
 
+    @uncompiled
     @ordinary_tensors()
     def step(self) -> bool:
         """One vote on the gradients of now, after `manager.start_quorum()`; whether the step was taken.

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed.optim import _apply_optimizer_in_backward
 from torch.nn.utils.parametrizations import weight_norm
 
 from gradvote.engines.common.flat_buffer import target_of
@@ -22,11 +23,18 @@ def on_meta() -> Any:
         return nn.Linear(3, 2).named_parameters()
 
 
+def steps_in_backward() -> Any:
+    layer = nn.Linear(3, 2)
+    _apply_optimizer_in_backward(torch.optim.SGD, layer.parameters(), {"lr": 0.1})
+    return layer.named_parameters()
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a set": (lambda: {*nn.Linear(3, 2).parameters()}, TypeError, "got a set, whose order differs from process"),
     "a frozen set": (lambda: frozenset(nn.Linear(3, 2).parameters()), TypeError, "Give a list"),
     "computed": (computed, ValueError, "'weight' is computed from others"),
     "lazy": (lambda: nn.LazyLinear(2).named_parameters(), ValueError, "'weight' has no shape yet.*Send a batch"),
+    "steps in the backward pass": (steps_in_backward, ValueError, "'weight' has an optimizer that steps within the"),
     "complex": (
         lambda: [("c", nn.Parameter(torch.zeros(2, dtype=torch.complex64)))],
         ValueError,

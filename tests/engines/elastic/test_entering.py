@@ -1,5 +1,7 @@
 """A vote is entered once, and steps inside: everything else is answered at once, not after a timeout."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -13,8 +15,10 @@ def test_a_vote_is_entered_once_and_steps_inside() -> None:
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     vote = attach(model, optimizer, algorithms.signsgd(), min_workers=1, worker=0, store=HashStore(), deadline=0.2)
-    with pytest.raises(RuntimeError, match="before the vote was entered"):
+    with pytest.raises(RuntimeError, match=r"step\(\) was called before the vote was entered"):
         vote.step()
+    with pytest.raises(RuntimeError, match=r"steps\(\) was called before the vote was entered"):
+        next(vote.steps(5))
     with vote:
         model(torch.ones(4, 3)).sum().backward()
         vote.step()
@@ -23,6 +27,27 @@ def test_a_vote_is_entered_once_and_steps_inside() -> None:
     assert vote.step_number == 1
     with pytest.raises(RuntimeError, match="after its `with` block"):
         vote.step()
+
+
+def test_a_loop_that_never_steps_is_told_once() -> None:
+    """It would go on for ever, as `steps` gives a step again until it was taken."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    vote = attach(model, optimizer, algorithms.signsgd(), min_workers=1, worker=0, store=HashStore(), deadline=0.2)
+    with vote, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for times, _ in enumerate(vote.steps(3)):
+            if times % 5 == 4 or times > 60:  # batches that are left out are the script's own matter
+                model(torch.ones(4, 3)).sum().backward()
+                vote.step()
+                optimizer.zero_grad()
+        assert seen == []
+        for times, step in enumerate(vote.steps(4)):
+            assert step == 3
+            if times == 50:
+                break
+    (said,) = (str(w.message) for w in seen)
+    assert said.startswith("Step 3 has come 20 times, as vote.step() was not called since")
 
 
 def test_a_step_within_inference_mode_is_an_ordinary_step() -> None:
