@@ -11,13 +11,17 @@ terms          what all workers must be given alike, and how an error names what
 optimizers     learning rates of one optimizer or several
 trained        nothing was unfrozen or added after the start
 newcomers      nor were modules
+misfits        optimizers and layers that a vote would ruin in silence
 directions     a gradient is never accumulated onto a direction; no decision is no gradient
+nodes          where autograd tells that it accumulates
 dropped, kept  a direction whose gradient was taken away; one that is set aside
 scaling        loss scaling: gradients in true units, all ranks step or none
 clipping       a worker's own gradient is bounded before the vote
 step_watch     what the optimizer gets is what the vote gave
 own_step       an optimizer's step that nobody else sees
 called         a number that is called out of habit
+not_copied     a handle that is pickled says what to save
+uncompiled     a vote in a compiled training step is run as it is
 owners         the live modules that parameters belong to
 recipe         a checkpoint is that of this run
 

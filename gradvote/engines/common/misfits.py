@@ -4,10 +4,9 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from gradvote.codecs.dense import Dense
 from gradvote.core import Algorithm, Codec, Context
 from gradvote.staging import CPU
 
@@ -27,7 +26,7 @@ CONSTANTS = (
 
 def warn_of_differences(optimizers: Sequence[Optimizer], algorithm: Algorithm, stacklevel: int) -> None:
     """Say that an optimizer needs true gradients where directions are none."""
-    if any(isinstance(own, LBFGS) for own in optimizers) and not isinstance(algorithm.up, Dense):
+    if any(isinstance(own, LBFGS) for own in optimizers) and not _passes_on(algorithm.up):
         mend = ", or an algorithm that sends gradients, gradvote.algorithms.sgd()"
         warnings.warn(DIFFERENCES.format(why=OF_SIGNS, mend=mend), stacklevel=stacklevel + 1)
 
@@ -51,6 +50,16 @@ def _moves_zeros(codec: Codec) -> bool:
     """Whether zeros beside other numbers arrive as something else."""
     x = torch.zeros(1, 128, dtype=torch.float32, device=CPU)
     x[0, ::2] = 1.0
+    return bool(_arrived(codec, x)[0, 1::2].any())
+
+
+def _passes_on(codec: Codec) -> bool:
+    """Whether numbers arrive as they are."""
+    x = torch.linspace(-1.0, 2.0, 128, dtype=torch.float32, device=CPU)[None]
+    return torch.equal(_arrived(codec, x), x)
+
+
+def _arrived(codec: Codec, x: Tensor) -> Tensor:
     ctx = Context(0, 0, torch.zeros(1, dtype=torch.int64, device=CPU), 0)
     payload, _ = codec.encode(x, codec.init(x), ctx)
-    return bool(codec.decode(payload, ctx, x.shape[-1])[0, 1::2].any())
+    return codec.decode(payload, ctx, x.shape[-1])
