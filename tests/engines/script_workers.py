@@ -154,6 +154,45 @@ def channels_last() -> tuple[Tensor, Tensor]:
     return ends[0], ends[1]
 
 
+def loaded_on_one_rank() -> dict[str, str]:
+    """What is said where the first rank alone loads a state, as it may load a model before DDP hands it to all."""
+    found = {}
+    for name in ("exchange", "ddp"):
+        for algorithm in (algorithms.signsgd(), algorithms.dropsignsgd()):
+            votes, steps, nets = [], [], []
+            for _ in range(2):
+                net: nn.Module = new_model()
+                if name == "ddp":
+                    net = DistributedDataParallel(net)
+                    votes.append(gradvote.ddp.attach(net, algorithm, timeout=60))
+                    steps.append(nothing)
+                else:
+                    votes.append(Exchange(net.named_parameters(), algorithm, timeout=60))
+                    steps.append(votes[-1].step)
+                nets.append(net)
+            x, y = batch(dist.get_rank(), 0)
+            cross_entropy(nets[0](x), y).backward()
+            steps[0]()
+            if dist.get_rank() == 0:
+                votes[1].load_state_dict(votes[0].state_dict())
+            backward = cross_entropy(nets[1](x), y).backward
+            if name == "exchange":
+                backward()
+            last = steps[1] if name == "exchange" else backward
+            found[f"{name}, {algorithm.up}"] = text_of(last)
+    return found
+
+
 def everything() -> dict[str, Any]:
-    own = copies, in_inference_mode, skipped_votes, constants, dropped_exchanges, two_votes, channels_last, uneven
+    own = (
+        copies,
+        in_inference_mode,
+        skipped_votes,
+        constants,
+        dropped_exchanges,
+        two_votes,
+        channels_last,
+        loaded_on_one_rank,
+        uneven,
+    )
     return {f.__name__: f() for f in own}

@@ -173,3 +173,10 @@ def test_directions_of_parameters_in_channels_last_are_added_up_where_they_belon
     for own in ranks:
         found, expected = own["channels_last"]
         assert torch.equal(found, expected)
+
+
+def test_a_state_that_one_rank_alone_has_loaded_is_told_to_all(ranks: list[Any]) -> None:
+    """Sizes of ballots depend on the step, and gloo ends a process that receives another size than it expects."""
+    for own in ranks:
+        for name, said in own["loaded_on_one_rank"].items():
+            assert "Rank 1 is at step 0, but rank 0 at step 1. All ranks must exchange equally often, and" in said, name

@@ -9,6 +9,7 @@ from gradvote.engines.common.parameter_check import check_every, digests_of
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.distributed.transport import Transport
 from gradvote.staging import CPU
+from gradvote.wire import WireError
 
 EARLY = 4096
 """The first coordinates of each parameter, which are compared often while a run is young."""
@@ -42,14 +43,27 @@ class Comparison:
 
         Raises:
             ParametersDiffer: they have parted; all ranks raise it.
+            WireError: they are at different steps; all ranks raise it. Later that may show in sizes only, and no rank
+                outlives messages of other sizes over gloo.
         """
         num, self._num = self._num, self._num + 1
         whole = self._every is not None and num > 0 and num % self._every == 0
         if whole or is_early(num, self._every):
             own = digests_of(self._parameters.tensors, None if whole else EARLY)
-            said = self._transport.gather(torch.tensor(own, device=CPU))
+            found = self._transport.gather(torch.tensor([*own, step], device=CPU))
+            self._check(found[:, -1].tolist())
+            said = found[:, :-1]
             if bool((said != said[0]).any()):
                 raise ParametersDiffer(self._sentence(said.tolist(), step))
+
+    def _check(self, steps: Sequence[int]) -> None:
+        other = next((i for i, step in enumerate(steps) if step != steps[0]), None)
+        if other is not None:
+            raise WireError(
+                f"Rank {self._ranks[other]} is at step {steps[other]}, but rank {self._ranks[0]} at step {steps[0]}. "
+                "All ranks must exchange equally often, and load_state_dict is called on all of them, each with the "
+                "file that it has saved itself at the same step."
+            )
 
     def _sentence(self, said: list[list[int]], step: int) -> str:
         names = self._parameters.names

@@ -163,6 +163,7 @@ class HookThread(threading.Thread):
         layout = self._layouts[key]
         if not step.groups:
             self._session.begin()
+            self._comparison.look(self._session.step)
         round_ = self._session.round_of(key, layout, waiting[0].lr, keep=step.scale is not None)
         step.groups[key] = group = Joined(layout, gradients, used, round_)
         step.waiting = []
@@ -206,7 +207,6 @@ class HookThread(threading.Thread):
 
     def _finish(self) -> None:
         step = self._step
-        self._comparison.look(self._session.step)
         groups = [*step.groups.values()]
         if self._session.releases is not None:
             self._exchange(groups, 1.0, self._released(groups))
