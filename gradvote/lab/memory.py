@@ -32,6 +32,8 @@ from gradvote.kernels.cpu.spare import LARGE, READY
 
 COPIES = 3
 """Of a packed ballot or decision at once, as measured: as it was made, as it is sent, and as it arrives."""
+IN_HAND = 5
+"""Slices whose states exist twice at the peak, as measured: chunks overlap, and `malloc` holds some of it back."""
 FEW = 6
 """Of one chunk of dense ballots or decisions, as measured: two on their way, there and back, and what is read."""
 ON_THEIR_WAY = 1 + AHEAD
@@ -74,8 +76,8 @@ def memory(algorithm: Algorithm, params: int, workers: int, placement: str, bits
     if is_wide(algorithm) and placement != "replicated":
         served = 1 + ON_THEIR_WAY * (workers * share - 1) / FEW
         copies = FEW * served * (up + down) * largest_share(numbers_for(params, wide=True)[0])
-    wide = 4 * worker * min(rounded.SLICE, params) if isinstance(algorithm.up, rounded.Rounded) else 0.0
-    within = worker * min(SLICE, params) + wide + copies + masked * MASKS / 8 * params
+    wide = 2 if isinstance(algorithm.up, rounded.Rounded) else 1  # float32 for the time of a slice
+    within = wide * worker * min(IN_HAND * SLICE, params) + copies + masked * MASKS / 8 * params
     return Memory(kept, kept + within)
 
 

@@ -1,6 +1,7 @@
 """What an exchange keeps between steps and needs within one: counted in bytes of live tensors, for each parameter."""
 
 import gc
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -232,3 +233,23 @@ def test_an_elastic_worker_lets_go_of_a_rounds_ballots() -> None:
             assert made.pop()() is None
         options["store"] = HashStore()
         optimizer.zero_grad()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Page faults are counted as Linux counts them.")
+@pytest.mark.parametrize("name", ["signum", "dist-ef-sgdm", "dropsignsgd"])
+def test_a_step_asks_the_system_for_hardly_any_page(name: str) -> None:
+    """New pages cost more than the work on them: what a slice no longer needs serves the next one."""
+    import resource  # Linux only
+
+    d = 5 << 20
+    p = nn.Parameter(torch.zeros(d))
+    with mock.patch.object(slices, "SLICE", 1 << 20):
+        exchange = Exchange([p], replace(algorithms.create(name), block_size=1 << 14), chunks=1)
+        asked = []
+        for _ in range(6):
+            p.grad = torch.ones(d)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            exchange.step()
+            asked.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    states = STATES[name] * d // resource.getpagesize()
+    assert min(asked) < states / 10, f"pages asked for by each step: {asked}, of {states} of its states"
