@@ -1,1 +1,1 @@
-"""Flower's nodes in one process, for `benchmarks/flower.py`."""
+"""Nodes in one process for `benchmarks/flower.py`; tasks, methods and records of `flower_accuracy.py`."""

@@ -17,6 +17,7 @@ from gradvote.engines.common.arguments import check_faults, in_words
 from gradvote.engines.common.bodies import differ, parsed
 from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.device import check_device
+from gradvote.engines.common.fellows import fellows_of
 from gradvote.engines.common.numbers import check_whole, round_of
 from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
@@ -46,7 +47,9 @@ class Simulation:
     the ballots as the workers sent them, `ballots`, as they arrived, and `decided`, the parameters on which somebody
     voted, of the decision or of each worker's. `max_norm` bounds the norm of each worker's own gradient before the
     vote. Private draws are derived from the seed: runs are reproducible. `privacy` bounds and hides each worker's
-    update before anything else, with one `account` for each of them; its noise is not reproducible.
+    update before anything else, with one `account` for each of them; its noise is not reproducible. `fellows` are
+    groups of workers that hold data of one kind: who contradicts its fellows, all rounds together, is `doubted`, and
+    its ballots do not count.
     """
 
     protocol: Protocol
@@ -55,6 +58,7 @@ class Simulation:
     max_norm: float | None = None
     device: torch.device = CPU
     privacy: Gaussian | None = None
+    fellows: Sequence[Sequence[int]] = ()
     workers: Sequence[State] = field(init=False)
     server: Sequence[State] = field(init=False)
     counts: Counts = field(init=False)
@@ -76,6 +80,10 @@ class Simulation:
         )
         self.server = self.protocol.init_server(torch.zeros(d, device=self.device, dtype=torch.float32))
         self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64, device=self.device))
+        self._fellows = fellows_of(self.fellows)
+        self._tally = (
+            torch.zeros(0, 0, dtype=torch.int64, device=CPU) if self._fellows is None else self._fellows.init()
+        )
         self._senders = torch.arange(self.num_workers, device=CPU)[:, None]
 
     @property
@@ -107,17 +115,31 @@ class Simulation:
         sent, workers = self.protocol.encode(self._spoilt(gradients, ctxs), self.workers, ctxs)
         ballots = self._deliver_up(sent, ctxs)
         workers = self._with_lost(workers, sent, ctxs)
-        decision, server = self.protocol.combine(ballots, self.server, ctxs)
+        counted, tally = self._counted(ballots, ctxs)
+        decision, server = self.protocol.combine(counted, self.server, ctxs)
         heard = self._deliver_down(decision, ctxs)
         direction, workers = self.protocol.decode(heard, workers, ctxs)
         each = range(self.num_workers) if self.diverging else ()
         self.decided = [self.protocol.decided([payload_of(p, i) for p in heard]) for i in each] or [
             self.protocol.decided(heard)
         ]
-        self.workers, self.server, self.sent, self.ballots = workers, server, sent, ballots
+        self.workers, self.server, self.sent, self.ballots, self._tally = workers, server, sent, ballots, tally
         self.counts.abstentions += sum((~b.valid).sum(-1) for b in ballots)
         self.counts.steps += 1
         return direction
+
+    @property
+    def doubted(self) -> frozenset[int]:
+        """The workers that contradict their fellows so far, whose ballots do not count."""
+        return frozenset() if self._fellows is None else self._fellows.doubted(self._tally)
+
+    def _counted(self, ballots: Sequence[Payload], ctxs: Sequence[Context]) -> tuple[Sequence[Payload], Tensor]:
+        """The ballots that count, and the tally of fellows after them."""
+        if self._fellows is None:
+            return ballots, self._tally
+        workers = range(self.num_workers)
+        tally = self._fellows.heard(self._tally, self.protocol, ballots, ctxs, workers)
+        return self._fellows.counted(tally, ballots, workers), tally
 
     def _check_shape(self, gradients: Tensor) -> None:
         expected = self.num_workers, self.protocol.layout.size
@@ -136,7 +158,8 @@ class Simulation:
         c = self.counts
         (abstentions,) = to_host([c.abstentions])
         counts = {"up": c.bytes_up, "down": c.bytes_down, "steps": c.steps, "abstentions": abstentions}
-        return {"workers": self.workers, "server": self.server, "counts": counts}
+        tally = {} if self._fellows is None else {"fellows": self._tally}
+        return {"workers": self.workers, "server": self.server, "counts": counts, **tally}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken.
@@ -148,6 +171,7 @@ class Simulation:
         check_alike({k: v for k, v in state.items() if k != KEY}, self._states(), "the state")
         load(self._releases, state)
         self.workers, self.server = (states_on(state[side], self.device) for side in ("workers", "server"))
+        self._tally = state.get("fellows", self._tally)
         c = state["counts"]
         self.counts = Counts(to_device(c["abstentions"].clone(), self.device), c["up"], c["down"], c["steps"])
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from gradvote import wire
 from gradvote.core import Algorithm, Context, State
 from gradvote.engines.common.bodies import differ, parsed
+from gradvote.engines.common.fellows import Fellows
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.flower.model import Model, Outer
 from gradvote.engines.flower.records import Decided
@@ -27,7 +28,10 @@ LOG = 64
 
 @dataclass
 class FederatedServer:
-    """The model, the memory of the server's half, and the last decisions. `version` counts rounds that are over."""
+    """The model, the memory of the server's half, and the last decisions. `version` counts rounds that are over.
+
+    With `fellows` the ballots of `doubted` workers are not counted.
+    """
 
     algorithm: Algorithm
     seed: int
@@ -37,6 +41,8 @@ class FederatedServer:
     version: int = 0
     momenta: list[Tensor] = field(default_factory=list)
     log: OrderedDict[int, Decided] = field(default_factory=OrderedDict)
+    fellows: Fellows | None = None
+    tally: Tensor | None = field(default=None, init=False)
     protocol: Protocol = field(init=False)
     memory: Sequence[State] = field(init=False)
     _known: tuple[int, float, int] | None = field(default=None, init=False, repr=False)
@@ -44,6 +50,12 @@ class FederatedServer:
     def __post_init__(self) -> None:
         self.protocol = self.model.protocol(self.algorithm, self.seed)
         self.memory = self.protocol.init_server(self.model.flat(self.protocol))
+        self.tally = None if self.fellows is None else self.fellows.init()
+
+    @property
+    def doubted(self) -> frozenset[int]:
+        """The workers that contradict their fellows, all rounds together."""
+        return frozenset() if self.fellows is None or self.tally is None else self.fellows.doubted(self.tally)
 
     def open(self, worker: int, message: bytes, lr: float) -> memoryview:
         """The body of a worker's ballot of the present round, where it lies in the message.
@@ -84,9 +96,13 @@ class FederatedServer:
         """The decision's message. The ballots are read for as long as it takes, and not beside the step."""
         ballots = parsed(self.protocol, bodies, self.protocol.planes(Kind.BALLOT, ctxs), CPU)
         weighed = self.protocol if weights is None else _weighed(self.protocol, workers, weights)
+        tally = self.tally
+        if self.fellows is not None and tally is not None:
+            tally = self.fellows.heard(tally, self.protocol, ballots, ctxs, workers)
+            ballots = self.fellows.counted(tally, ballots, workers)
         decision, memory = weighed.combine(ballots, self.memory, ctxs)
         message = self.protocol.send(Kind.DECISION, decision, self.protocol.planes(Kind.DECISION, ctxs), ctxs[0])
-        self.memory = memory
+        self.memory, self.tally = memory, tally
         return message
 
     def close_undecided(self, lr: float) -> None:
@@ -124,7 +140,8 @@ class FederatedServer:
         arrays = {name: torch.from_numpy(np.array(own)) for name, own in self.model.arrays().items()}
         own = {"version": self.version, "history": self.history, "log": log, "momenta": self.momenta}
         asked = {"recipe": self.protocol.recipe_text, "outer": asdict(self.outer), "voted": [*self.model.names]}
-        return {**own, **asked, "arrays": arrays, "memory": copy.deepcopy(self.memory)}
+        fellows = {} if self.fellows is None else {"fellows": self.fellows.groups, "tally": self.tally}
+        return {**own, **asked, **fellows, "arrays": arrays, "memory": copy.deepcopy(self.memory)}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Continue where `state_dict` was taken.
@@ -137,11 +154,18 @@ class FederatedServer:
                 f"The checkpoint is of {state['recipe']}, but this strategy is {self.protocol.recipe_text}. Use the "
                 "algorithm, model and seed it was saved with, or another checkpoint file."
             )
+        groups = None if self.fellows is None else self.fellows.groups
+        if state.get("fellows") != groups:
+            raise ValueError(
+                f"The checkpoint was saved with fellows={state.get('fellows')}, but this strategy has {groups}: what "
+                "was counted of some says nothing of others. Use the same ones, or another checkpoint file."
+            )
         tensors: Mapping[str, Tensor] = state["arrays"]  # type: ignore[assignment] # written by state_dict
         arrays: dict[str, NDArray[np.generic]] = {name: own.numpy() for name, own in tensors.items()}
         self.model = Model(arrays, self.model.names)
         self.version, self.history = int(str(state["version"])), str(state["history"])
         self.momenta, self.memory = state["momenta"], state["memory"]  # type: ignore[assignment] # as above
+        self.tally = state.get("tally")  # type: ignore[assignment] # as above
         entries: list[tuple[int, float, Tensor, list[int]]] = state["log"]  # type: ignore[assignment] # as above
         self.log = OrderedDict(
             (n, Decided(n, lr, raw.numpy().tobytes(), frozenset(own))) for n, lr, raw, own in entries

@@ -1,7 +1,7 @@
 """The strategy: Flower's rounds, with ballots up and decisions down. Whoever does not vote abstains, with a reason."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gradvote.aggregators.weights import capped
 from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_algorithm, check_members
+from gradvote.engines.common.fellows import fellows_of
 from gradvote.engines.common.numbers import check_seed, check_whole
 from gradvote.engines.flower import checkpoint, metrics
 from gradvote.engines.flower.asking import Asked, Asking
@@ -53,7 +54,9 @@ class GradVote(Strategy):
     `local_steps` is told to the train function as config["local-steps"]. `voted` names the arrays that are trained
     (None: all). `weights`: "equal", or "examples" (each reply's `weighted_by_key`), no share above `cap`. A round with
     fewer than `min_voters` ballots decides nothing, and the log says so. `fraction_*`, `min_*` are FedAvg's; who is
-    asked is drawn from `seed`. `checkpoint` is a file that is written after each round, and read at the start.
+    asked is drawn from `seed`. `fellows` are groups of workers whose data are of one kind: who contradicts its fellows,
+    all rounds together, is in `doubted`, and its ballots do not count. `checkpoint` is a file that is written
+    after each round, and read at the start.
 
     Raises:
         TypeError, ValueError: what was given cannot be right; the sentence says the mend.
@@ -78,6 +81,7 @@ class GradVote(Strategy):
         min_train_nodes: int = 2,
         min_evaluate_nodes: int = 2,
         min_available_nodes: int = 2,
+        fellows: Sequence[Sequence[int]] = (),
         weighted_by_key: str = "num-examples",
         arrayrecord_key: str = "arrays",
         configrecord_key: str = "config",
@@ -113,6 +117,7 @@ class GradVote(Strategy):
         self.seed, self.checkpoint = seed, None if checkpoint is None else Path(checkpoint)
         self.abstentions: dict[int, dict[int, str]] = {}
         self.undecided: list[int] = []
+        self.fellows, self.doubted = fellows_of(fellows), frozenset[int]()
         self.roster, self._server, self._timeout = Roster(), None, 3600.0
         self._asked, self._begun = Asked(), monotonic()
 
@@ -175,6 +180,7 @@ class GradVote(Strategy):
         decided = len(found.bodies) >= self.min_voters
         if decided:
             server.decide(found.bodies, lr, self._weights(found))
+            self._doubt(number, server.doubted)
         else:
             server.close_undecided(lr)
             self.undecided.append(number)
@@ -206,11 +212,12 @@ class GradVote(Strategy):
         """The server, which is made of the first arrays, or of the checkpoint."""
         if self._server is None:
             assert arrays is not None, "configure_train comes first"
-            server = FederatedServer(self.algorithm, self.seed, self.outer, Model(numpy_of(arrays), self.voted))
+            model = Model(numpy_of(arrays), self.voted)
+            server = FederatedServer(self.algorithm, self.seed, self.outer, model, fellows=self.fellows)
             if self.checkpoint is not None and self.checkpoint.is_file():
                 self.abstentions, self.undecided = checkpoint.load(self.checkpoint, server, self.roster)
                 log(INFO, "Going on after round %d of %s.", server.version, self.checkpoint.name)
-            self._server = server
+            self._server, self.doubted = server, server.doubted
         return self._server
 
     def _asking(self, grid: Grid) -> Asking:
@@ -226,6 +233,11 @@ class GradVote(Strategy):
         workers = sorted(found.bodies)
         given = tuple(metrics.weight(found.metrics.get(n, {}), self.weighted_by_key) for n in workers)
         return dict(zip(workers, capped(given, max(self.cap, 1 / len(workers))), strict=True)) if any(given) else None
+
+    def _doubt(self, number: int, doubted: frozenset[int]) -> None:
+        for worker in sorted(doubted - self.doubted):
+            log(WARNING, "Round %d: worker %d contradicts its fellows; its ballots do not count.", number, worker)
+        self.doubted = doubted
 
     def _tell(self, number: int, found: Ballots, decided: bool, took: float) -> None:
         self.abstentions[number] = dict(sorted(found.reasons.items()))
