@@ -45,8 +45,10 @@ ALL_REDUCE = "all-reduce"
 SAMPLE = 1 << 22
 SMALLER = 128
 """By what a round is smaller whose time is nearly all calls."""
-REPEATS = 5
+REPEATS = 9
 """The median counts: where ranks share cores, the best of them is a lucky one."""
+FEWER = 5
+"""So many times as often for the small round: its calls take about a millisecond, which a pause would double."""
 TINY = 0.01
 BLOCK = 16384
 DEFAULT = ("signsgd", "dropsignsgd", "dist-ef-sgdm", "ef-signsgd")
@@ -189,14 +191,16 @@ def bits_of(algorithm: Algorithm, blocks: int = 8) -> tuple[float, float]:
 def measure(algorithm: Algorithm, d: int = SAMPLE, workers: int = 2) -> Work:
     """The work per coordinate on this machine, with the threads that torch now has, from rounds of two sizes."""
     few = max(d // SMALLER, 1)
-    (worker, server), (calls, serving) = (_round_seconds(algorithm, size, workers) for size in (d, few))
+    (worker, server), (calls, serving) = (
+        _round_seconds(algorithm, size, workers, repeats) for size, repeats in ((d, REPEATS), (few, FEWER * REPEATS))
+    )
     chunk = max((calls + serving - few / d * (worker + server)) / (1 - few / d), 0.0) if d > few else 0.0
     chunk = min(chunk, calls + serving)
     rest = max(1 - chunk / (worker + server), TINY)
     return Work(worker * rest / d, server * rest / d, chunk)
 
 
-def _round_seconds(algorithm: Algorithm, d: int, workers: int) -> tuple[float, float]:
+def _round_seconds(algorithm: Algorithm, d: int, workers: int, repeats: int) -> tuple[float, float]:
     """What a rank works as worker, and as the server of its shard, in a round of d coordinates."""
     protocol = Protocol(algorithm, layout_of([d], algorithm.block_size), 0)
     part = part_of(protocol, protocol.layout, served(protocol.layout, "sharded", workers))
@@ -227,7 +231,7 @@ def _round_seconds(algorithm: Algorithm, d: int, workers: int) -> tuple[float, f
         ended = time.perf_counter()
         return ended - decided + voted - started, decided - voted
 
-    found = [once() for _ in range(REPEATS)]
+    found = [once() for _ in range(repeats)]
     return median(worker for worker, _ in found), median(server for _, server in found)
 
 

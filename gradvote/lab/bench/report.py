@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch.distributed as dist
@@ -48,7 +50,7 @@ class _Model:
     def __init__(self, params: int, ranks: int) -> None:
         self.params, self.ranks = params, ranks
         found = spawn(_works, ranks, min(params, SAMPLE))
-        self.work = {name: max((rank[name] for rank in found), key=lambda w: w.worker) for name in ALGORITHMS}
+        self.work = {name: _middle([rank[name] for rank in found]) for name in ALGORITHMS}
 
     def __call__(self, name: str, rate: float) -> float | None:
         link = plan.Link(rate)
@@ -67,6 +69,11 @@ class _Model:
         else:
             return None
         return next(p.exchange for p in found.predictions if p.name == name)
+
+
+def _middle(found: Sequence[plan.Work]) -> plan.Work:
+    """Each number's median over the ranks: one of them may have had a core to itself, or been put aside."""
+    return plan.Work(*(median(getattr(own, f.name) for own in found) for f in fields(plan.Work)))
 
 
 def _works(d: int) -> dict[str, plan.Work]:
