@@ -1,7 +1,7 @@
 """Beyond the papers: what accuracy each algorithm buys with its bits, PowerSGD included."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -103,11 +103,15 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
         verdict(
             "PowerSGD of rank 1 sends fewer bits than the cheapest of them",
             [below(f"of {cheap}'s bits", _ratio(spending, "powersgd", cheap), 1.0), _learned(runs["powersgd"])],
-            f"PowerSGD: {bits.get('powersgd', 'never')}, {cheap}: {bits.get(cheap, 'never')}; it averages numbers that "
-            "the senders choose, and its saving grows with the size of the matrices",
+            f"PowerSGD: {_told(bits, 'powersgd')}, {cheap}: {_told(bits, cheap)}; it averages numbers that the senders "
+            "choose, and its saving grows with the size of the matrices",
             at_best=Outcome.IN_KIND,
         ),
     ]
+
+
+def _told(bits: Mapping[str, float], name: str) -> str:
+    return f"{bits[name]:.4g}" if name in bits else "never"
 
 
 def _learned(records: Sequence[Record]) -> Check:
