@@ -92,7 +92,7 @@ def _attached(
     check_modules(model)
     check_algorithm(algorithm, WHERE)
     optimizers = check_optimizers(optimizer, WHERE)
-    check_constants([model], algorithm)
+    check_constants([model], algorithm, [p for p in model.parameters() if p.requires_grad])
     warn_of_inner(optimizers, stacklevel=4)
     algorithm = replace(algorithm, up=AfterSteps(algorithm.up, every))
     if any(outer is own for own in optimizers):

@@ -183,7 +183,7 @@ class DDPVote(NotCopied):
         user = self._training
         user.trained.check()
         numbers = [self._numbers[id(p)] for p in bucket.parameters()]
-        gradients = dict(zip(numbers, self._views.of(bucket, laid_out=self.step > 1), strict=True))
+        gradients = dict(zip(numbers, self._views.of(bucket), strict=True))
         used, aside = user.directions.take(numbers)
         scale = user.scaling.scale() if user.scaling.active else None
         if bucket.is_last():

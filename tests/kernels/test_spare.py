@@ -80,4 +80,4 @@ def test_a_forked_process_writes_into_memory_of_its_own() -> None:
 
 def test_memory_begins_where_a_large_page_does() -> None:
     """A result of some megabytes would otherwise be in small pages for the most part."""
-    assert all(Spare().empty((n, LARGE // 8)).data_ptr() % LARGE_PAGE == 0 for n in range(2, 9))
+    assert all(Spare().empty((n, LARGE // 8)).data_ptr() % LARGE_PAGE == 0 for n in range(4, 9))

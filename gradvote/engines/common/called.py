@@ -3,6 +3,8 @@
 import sys
 from opcode import opmap
 
+import torch
+
 OWN_BIT = sys.version_info >= (3, 12)
 """Whether reading an attribute that is called next is a bit of an instruction; before, it was one of its own."""
 READS = opmap["LOAD_ATTR" if OWN_BIT else "LOAD_METHOD"]
@@ -17,6 +19,8 @@ def refuse_call(text: str) -> None:
 
     A number that could be called would be no int any more: torch.load and YAML refuse subclasses of it.
     """
+    if torch.compiler.is_compiling():  # which traces no frames
+        return
     caller = sys._getframe(2)
     code, at = caller.f_code.co_code, caller.f_lasti
     while code[at] == opmap["CACHE"]:  # where Python 3.12 is, once it has made an instruction faster

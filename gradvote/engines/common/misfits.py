@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import LBFGS, Optimizer
 
 from gradvote.core import Algorithm, Codec, Context
@@ -37,13 +38,15 @@ def warn_of_inner(optimizers: Sequence[Optimizer], stacklevel: int) -> None:
         warnings.warn(DIFFERENCES.format(why=MOVED, mend=" as the inner optimizer"), stacklevel=stacklevel + 1)
 
 
-def check_constants(modules: Iterable[nn.Module], algorithm: Algorithm) -> None:
-    """Raise ValueError for a layer that keeps constants in its parameter, where a vote would move them."""
+def check_constants(modules: Iterable[nn.Module], algorithm: Algorithm, params: Iterable[Tensor]) -> None:
+    """Raise ValueError for a layer that keeps constants in one of `params`, where a vote would move them."""
+    own = {id(p) for p in params}
     for module in modules:
         for name, inside in module.named_modules():
-            reflects = str(getattr(inside, "orthogonal_map", "")).endswith("householder")
-            if type(inside).__name__ == "_Orthogonal" and reflects and _moves_zeros(algorithm.up):
-                raise ValueError(CONSTANTS.format(name=name.partition(".parametrizations")[0] or "the model"))
+            if isinstance(inside, ParametrizationList) and id(getattr(inside, "original", None)) in own:
+                reflects = any(str(getattr(m, "orthogonal_map", "")).endswith("householder") for m in inside)
+                if reflects and _moves_zeros(algorithm.up):
+                    raise ValueError(CONSTANTS.format(name=name.partition(".parametrizations")[0] or "the model"))
 
 
 def _moves_zeros(codec: Codec) -> bool:

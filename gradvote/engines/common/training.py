@@ -49,7 +49,7 @@ class Training:
     ) -> None:
         check_max_norm(max_norm, algorithm)
         inside = [*modules]
-        check_constants(inside, algorithm)
+        check_constants(inside, algorithm, parameters.tensors)
         self.names, self.max_norm, self._optimized = parameters.names, max_norm, parameters.tensors
         self.params = parameters.tensors if local is None else [*local]
         self.optimizers = Optimizers(self._optimized, self.names, optimizers)

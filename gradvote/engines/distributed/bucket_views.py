@@ -14,17 +14,20 @@ class BucketViews:
     """Remembers how parameters lay in memory when DDP laid out its buckets: they may be converted later."""
 
     def __init__(self) -> None:
-        self._strides: dict[int, list[Strides | None]] = {}
+        self._strides: dict[tuple[int, ...], list[Strides | None]] = {}
+        self._passes = 0
 
-    def of(self, bucket: dist.GradBucket, laid_out: bool) -> list[Tensor]:  # type: ignore[name-defined]  # not in its __all__
+    def of(self, bucket: dist.GradBucket) -> list[Tensor]:  # type: ignore[name-defined]  # not in its __all__
         """The gradients of a bucket, as views in the shape and order of their parameters.
 
-        `laid_out`: buckets are what they will be; DDP lays them out anew after the first step.
+        DDP lays its buckets out anew after the first backward pass: with other parameters, maybe at the same address.
         """
-        gradients, params, key = bucket.gradients(), bucket.parameters(), bucket.buffer().data_ptr()
-        known = self._strides.get(key, [])
-        if not laid_out or len(known) != len(params):
+        gradients, params = bucket.gradients(), bucket.parameters()
+        key = bucket.buffer().data_ptr(), *map(id, params)
+        known = self._strides.get(key) if self._passes > 1 else None
+        if known is None:
             known = self._strides[key] = [_order_of(p) for p in params]
+        self._passes += bucket.is_last()
         return [g if own is None else _in_order(g, own) for g, own in zip(gradients, known, strict=True)]
 
 

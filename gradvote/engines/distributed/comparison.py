@@ -43,8 +43,8 @@ class Comparison:
 
         Raises:
             ParametersDiffer: they have parted; all ranks raise it.
-            WireError: they are at different steps; all ranks raise it. Later that may show in sizes only, and no rank
-                outlives messages of other sizes over gloo.
+            WireError: they are at different steps, and this is a vote at which parameters are compared; all ranks
+                raise it. At other votes it may show in sizes only, and no rank outlives messages of other sizes.
         """
         num, self._num = self._num, self._num + 1
         whole = self._every is not None and num > 0 and num % self._every == 0

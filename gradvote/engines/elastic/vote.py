@@ -43,11 +43,12 @@ from gradvote.privacy import Account
 
 LEAVING = 1.0
 """The longest that a worker which was asked to stop stays for what the others still want of it, in seconds."""
-STANDING = 20
+STANDING = 100
 """How often one step comes from `steps` before something is said."""
 AGAIN = (
-    "Step {step} has come {times} times, as vote.step() was not called since: nobody's model moves, and the loop never "
-    "ends. Call vote.step() after each backward pass, in place of optimizer.step()."
+    "Step {step} has come {times} times, as vote.step() was not called since. Call it after each backward pass, in "
+    "place of optimizer.step(): without it nobody's model moves, and the loop never ends. Where so many backward "
+    "passes are meant for one step, all is well."
 )
 
 _TOLD = (Equivocation, ParametersDiffer)

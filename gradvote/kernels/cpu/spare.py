@@ -78,12 +78,15 @@ def _new(size: int) -> Memory:
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return np.frombuffer(mmap.mmap(-1, size), np.uint8)
     # Python's default is shared memory, which Linux does not hand out in large pages and a forked process writes into.
-    pages = mmap.mmap(-1, size + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    full = size - size % LARGE_PAGE
+    pages = mmap.mmap(-1, size + (LARGE_PAGE if full else 0), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     whole = np.frombuffer(pages, np.uint8)
-    begin, full = -whole.ctypes.data % LARGE_PAGE, size - size % LARGE_PAGE
+    begin = -whole.ctypes.data % LARGE_PAGE if full else 0
     with contextlib.suppress(OSError, AttributeError):  # not every system has large pages
-        if full:  # what is left over would be a large page, too, and mostly empty
+        if full:
             pages.madvise(mmap.MADV_HUGEPAGE, begin, full)
+        # What is left over would be a large page, too, and mostly empty.
+        pages.madvise(mmap.MADV_NOHUGEPAGE, begin + full)
     return whole[begin : begin + size]
 
 

@@ -91,12 +91,16 @@ def reproduce(
 
 @contextmanager
 def _told(console: Console, keep: Callable[[], None]) -> Iterator[None]:
-    """Who stops it is told what becomes of what was measured."""
+    """Whatever ends it early, what was measured is kept; who stops it is told so."""
     try:
         yield
-    except KeyboardInterrupt:
-        keep()
-        console.print("What was measured is kept; the same command goes on from here.")
+    except BaseException as error:
+        try:
+            keep()
+        except ValueError as broken:  # what ended it is the news
+            console.print(f"[yellow]Not written to --docs:[/] {escape(str(broken))}")
+        if isinstance(error, KeyboardInterrupt):
+            console.print("What was measured is kept; the same command goes on from here.")
         raise
 
 

@@ -54,8 +54,11 @@ def begin(name: str, scale: Scale, folder: Path, fresh: bool, crew: Crew, docs: 
     """Have measured what was not measured yet and has no record in `docs`, or with `fresh` all of it.
 
     Raises:
-        ValueError: another process is measuring into that folder, or its report.html is not a page of ours.
+        ValueError: another process is measuring into that folder, its report.html is not a page of ours, or `docs` has
+            no figures.
     """
+    if docs is not None and not (docs / "figures").is_dir():
+        raise ValueError(f"{docs} has no folder figures with records, as --docs writes it. Give that folder to --from.")
     store = Store(folder / scale / name)
     check_page(folder / "report.html")
     lock = _locks.setdefault(store.folder, FolderLock(store.folder))
@@ -98,16 +101,21 @@ def exported(name: str, scale: Scale, docs: Path | None) -> dict[str, Record]:
 
 
 def keep_part(name: str, scale: Scale, folder: Path, docs: Path) -> int:
-    """Write what was measured of a claim into `docs`, beside what stands there; returns how many records that are."""
+    """Add what was measured of a claim to what stands in `docs`, if there is any of it; returns how many were added.
+
+    What a later version of the claim no longer asks for stays, too: it is not this run's to delete.
+    """
     claim, known, store = claim_named(name), exported(name, scale, docs), Store(folder / scale / name)
 
     def find(cell: Cell) -> Record | None:
         return store.load(cell) or known.get(json.dumps(cell, sort_keys=True))
 
     records, chosen, _ = assembled(claim, scale, find)
-    if chosen or records:
-        write(exports(name, scale, docs), export([*chosen, *records]))
-    return len(chosen) + len(records)
+    there = {json.dumps(r.cell, sort_keys=True): r for r in (*chosen, *records)}
+    added = len(there.keys() - known.keys())
+    if added:
+        write(exports(name, scale, docs), export([*(known | there).values()]))
+    return added
 
 
 def found(name: str, scale: Scale, find: Callable[[Cell], Record | None]) -> Finding | None:

@@ -42,16 +42,17 @@ def test_constants_in_a_parameter_that_signs_would_move_are_refused(name: str) -
     with pytest.raises(
         ValueError, match=r"layer '1' is kept orthogonal .*zero='abstain'.* orthogonal_map='matrix_exp'"
     ):
-        check_constants(model.modules(), algorithms.create(name))
+        check_constants(model.modules(), algorithms.create(name), model.parameters())
+    check_constants(model.modules(), algorithms.create(name), model[0].parameters())  # no vote touches the layer
 
 
 def test_orthogonal_layers_that_no_sign_can_break_are_fine() -> None:
     """And they stay orthogonal: with `zero="abstain"` what has no gradient does not move."""
     reflected = orthogonal(nn.Linear(4, 3), orthogonal_map="householder")
     for algorithm in (algorithms.signsgd(zero="abstain"), algorithms.sgd(), algorithms.mediansgd()):
-        check_constants([reflected], algorithm)
+        check_constants([reflected], algorithm, reflected.parameters())
     mapped = orthogonal(nn.Linear(4, 3), orthogonal_map="matrix_exp")
-    check_constants([mapped], algorithms.signsgd())
+    check_constants([mapped], algorithms.signsgd(), mapped.parameters())
     with torch.no_grad():
         original = mapped.parametrizations.weight.original  # type: ignore[union-attr]
         original += torch.randn(original.shape).sign() * 0.1

@@ -44,10 +44,10 @@ def test_a_loop_that_never_steps_is_told_once() -> None:
         assert seen == []
         for times, step in enumerate(vote.steps(4)):
             assert step == 3
-            if times == 50:
+            if times == 150:
                 break
     (said,) = (str(w.message) for w in seen)
-    assert said.startswith("Step 3 has come 20 times, as vote.step() was not called since")
+    assert said.startswith("Step 3 has come 100 times, as vote.step() was not called since")
 
 
 def test_a_step_within_inference_mode_is_an_ordinary_step() -> None:

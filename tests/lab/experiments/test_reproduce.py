@@ -78,6 +78,26 @@ def test_another_machine_goes_on_from_a_part_of_the_records(
     file.write_text("no records")
     assert run([*command, "--out", str(tmp_path / "three"), "--from", str(docs)]) == 2
     assert "holds no records" in capsys.readouterr().err
+    assert run([*command, "--out", str(tmp_path / "three"), "--from", str(tmp_path / "doc")]) == 2
+    assert "no folder figures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["adversaries", "figure-2"])
+def test_what_stands_in_the_document_is_never_made_less(name: str, tmp_path: Path) -> None:
+    """A choice that was added to a claim, or one record that is missing, costs none of those that were judged."""
+    docs, scale = tmp_path / "docs", session.scale_named("quick")
+    (docs / "figures").mkdir(parents=True)
+    file = docs / "figures" / f"{name}.jsonl"
+    head, first, *others = (DOCS / "figures" / file.name).read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join([head, *others]), encoding="utf-8")
+    assert session.keep_part(name, scale, tmp_path / "out", docs) == 0
+    assert len(session.exported(name, scale, docs)) == len(others)
+
+    [missing] = session.imported(head + first).values()
+    session.Store(tmp_path / "out" / scale / name).save(missing)
+    assert session.keep_part(name, scale, tmp_path / "out", docs) == 1
+    assert len(session.exported(name, scale, docs)) == len(others) + 1
+    assert session.committed(name, scale, docs) is not None
 
 
 @pytest.mark.parametrize(
