@@ -17,7 +17,7 @@ from gradvote.engines.common.arguments import check_faults, in_words
 from gradvote.engines.common.bodies import differ, parsed
 from gradvote.engines.common.clipping import check_max_norm, clipped
 from gradvote.engines.common.device import check_device
-from gradvote.engines.common.fellows import fellows_of
+from gradvote.engines.common.fellows import fellows_of, tally_in, without
 from gradvote.engines.common.numbers import check_whole, round_of
 from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
@@ -49,7 +49,7 @@ class Simulation:
     vote. Private draws are derived from the seed: runs are reproducible. `privacy` bounds and hides each worker's
     update before anything else, with one `account` for each of them; its noise is not reproducible. `fellows` are
     groups of workers that hold data of one kind: who contradicts its fellows, all rounds together, is `doubted`, and
-    its ballots do not count.
+    its ballots do not count: as after one that was dropped, its memory keeps all of them.
     """
 
     protocol: Protocol
@@ -80,10 +80,8 @@ class Simulation:
         )
         self.server = self.protocol.init_server(torch.zeros(d, device=self.device, dtype=torch.float32))
         self.counts = Counts(torch.zeros(self.num_workers, dtype=torch.int64, device=self.device))
-        self._fellows = fellows_of(self.fellows)
-        self._tally = (
-            torch.zeros(0, 0, dtype=torch.int64, device=CPU) if self._fellows is None else self._fellows.init()
-        )
+        self._fellows = fellows_of(self.fellows, self.num_workers)
+        self._tally = None if self._fellows is None else self._fellows.init()
         self._senders = torch.arange(self.num_workers, device=CPU)[:, None]
 
     @property
@@ -114,8 +112,10 @@ class Simulation:
         gradients = gradients if self._releases is None else self._releases.release(self.counts.steps, gradients)
         sent, workers = self.protocol.encode(self._spoilt(gradients, ctxs), self.workers, ctxs)
         ballots = self._deliver_up(sent, ctxs)
-        workers = self._with_lost(workers, sent, ctxs)
-        counted, tally = self._counted(ballots, ctxs)
+        tally = self._heard(ballots, ctxs)
+        doubted = self._doubted(tally)
+        workers = self._with_lost(workers, sent, ctxs, doubted)
+        counted = without(ballots, doubted, range(self.num_workers))
         decision, server = self.protocol.combine(counted, self.server, ctxs)
         heard = self._deliver_down(decision, ctxs)
         direction, workers = self.protocol.decode(heard, workers, ctxs)
@@ -131,15 +131,16 @@ class Simulation:
     @property
     def doubted(self) -> frozenset[int]:
         """The workers that contradict their fellows so far, whose ballots do not count."""
-        return frozenset() if self._fellows is None else self._fellows.doubted(self._tally)
+        return self._doubted(self._tally)
 
-    def _counted(self, ballots: Sequence[Payload], ctxs: Sequence[Context]) -> tuple[Sequence[Payload], Tensor]:
-        """The ballots that count, and the tally of fellows after them."""
-        if self._fellows is None:
-            return ballots, self._tally
-        workers = range(self.num_workers)
-        tally = self._fellows.heard(self._tally, self.protocol, ballots, ctxs, workers)
-        return self._fellows.counted(tally, ballots, workers), tally
+    def _doubted(self, tally: Tensor | None) -> frozenset[int]:
+        return frozenset() if self._fellows is None or tally is None else self._fellows.doubted(tally)
+
+    def _heard(self, ballots: Sequence[Payload], ctxs: Sequence[Context]) -> Tensor | None:
+        """The tally of fellows after these ballots."""
+        if self._fellows is None or self._tally is None:
+            return None
+        return self._fellows.heard(self._tally, self.protocol, ballots, ctxs, range(self.num_workers))
 
     def _check_shape(self, gradients: Tensor) -> None:
         expected = self.num_workers, self.protocol.layout.size
@@ -158,8 +159,8 @@ class Simulation:
         c = self.counts
         (abstentions,) = to_host([c.abstentions])
         counts = {"up": c.bytes_up, "down": c.bytes_down, "steps": c.steps, "abstentions": abstentions}
-        tally = {} if self._fellows is None else {"fellows": self._tally}
-        return {"workers": self.workers, "server": self.server, "counts": counts, **tally}
+        own = {} if self._fellows is None or self._tally is None else {"fellows": self._fellows.saved(self._tally)}
+        return {"workers": self.workers, "server": self.server, "counts": counts, **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken.
@@ -168,10 +169,11 @@ class Simulation:
             ValueError: the state is that of another simulation; nothing has been changed.
         """
         load(self._releases, state, check=True)
+        tally = tally_in(self._fellows, state.get("fellows"), "simulation")
         check_alike({k: v for k, v in state.items() if k != KEY}, self._states(), "the state")
         load(self._releases, state)
         self.workers, self.server = (states_on(state[side], self.device) for side in ("workers", "server"))
-        self._tally = state.get("fellows", self._tally)
+        self._tally = tally
         c = state["counts"]
         self.counts = Counts(to_device(c["abstentions"].clone(), self.device), c["up"], c["down"], c["steps"])
 
@@ -201,9 +203,12 @@ class Simulation:
         own = ([tuple(plane_of(p, i) for p in group) for group in planes] for i in each)
         return to_host([wire.pack([payload_of(p, i) for p in sent], x) for i, x in zip(each, own, strict=True)])
 
-    def _with_lost(self, workers: Sequence[State], sent: Sequence[Payload], ctxs: Sequence[Context]) -> Sequence[State]:
-        """The workers' state, where a ballot was dropped that of a worker who sent nothing."""
+    def _with_lost(
+        self, workers: Sequence[State], sent: Sequence[Payload], ctxs: Sequence[Context], doubted: frozenset[int]
+    ) -> Sequence[State]:
+        """The workers' state, where a ballot was dropped, or is doubted, that of a worker who sent nothing."""
         lost = dropped(self.faults, "uplink", ctxs[0], self.num_workers)
+        lost[sorted(doubted)] = True
         if not bool(lost.any()):
             return workers
         kept = self.protocol.undelivered(workers, sent, ctxs)

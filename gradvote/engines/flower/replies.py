@@ -1,6 +1,6 @@
 """What came back: ballots, and why there is none of whom."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -19,12 +19,20 @@ Open = Callable[[int, bytes], memoryview]
 
 @dataclass
 class Ballots:
-    """By worker: the ballots, the metrics beside them, the reasons of who abstained, and who answered at all."""
+    """By worker: the ballots, the metrics beside them, the reasons of who abstained, who answered at all, and whose
+    ballots were left out because they are `doubted`."""
 
     bodies: dict[int, memoryview] = field(default_factory=dict)
     metrics: dict[int, Numbers] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     answered: set[int] = field(default_factory=set)
+    doubted: set[int] = field(default_factory=set)
+
+    def leave_out(self, doubted: Collection[int]) -> None:
+        """Take out the ballots of these workers, and what came with them."""
+        self.doubted = {worker for worker in doubted if worker in self.bodies}
+        for worker in self.doubted:
+            del self.bodies[worker], self.metrics[worker]
 
 
 def read(replies: Iterable[Message], asked: Asked, roster: Roster, opened: Open | None, timeout: float) -> Ballots:

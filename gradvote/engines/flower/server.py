@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradvote import wire
-from gradvote.core import Algorithm, Context, State
+from gradvote.core import Algorithm, Context, Payload, State
 from gradvote.engines.common.bodies import differ, parsed
-from gradvote.engines.common.fellows import Fellows
+from gradvote.engines.common.fellows import Fellows, tally_in
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.flower.model import Model, Outer
 from gradvote.engines.flower.records import Decided
@@ -30,7 +30,8 @@ LOG = 64
 class FederatedServer:
     """The model, the memory of the server's half, and the last decisions. `version` counts rounds that are over.
 
-    With `fellows` the ballots of `doubted` workers are not counted.
+    With `fellows` whoever calls asks first whom a round's ballots let it doubt (`heard`, `doubted_by`), and decides
+    with those of the others.
     """
 
     algorithm: Algorithm
@@ -55,7 +56,22 @@ class FederatedServer:
     @property
     def doubted(self) -> frozenset[int]:
         """The workers that contradict their fellows, all rounds together."""
-        return frozenset() if self.fellows is None or self.tally is None else self.fellows.doubted(self.tally)
+        return self.doubted_by(self.tally)
+
+    def doubted_by(self, tally: Tensor | None) -> frozenset[int]:
+        """The workers that contradict their fellows by this tally."""
+        return frozenset() if self.fellows is None or tally is None else self.fellows.doubted(tally)
+
+    def heard(self, ballots: Mapping[int, memoryview], lr: float) -> Tensor | None:
+        """The tally of fellows with the ballots of the present round, which is given when the round is closed."""
+        if self.fellows is None or self.tally is None:
+            return None
+        workers = sorted(ballots)
+        present = [workers[place] for place in self.fellows.present(workers)]
+        if not present:
+            return self.tally
+        read, ctxs = self._read(present, ballots, lr)
+        return self.fellows.heard(self.tally, self.protocol, read, ctxs, present)
 
     def open(self, worker: int, message: bytes, lr: float) -> memoryview:
         """The body of a worker's ballot of the present round, where it lies in the message.
@@ -77,40 +93,49 @@ class FederatedServer:
         self._known = None if differ(planes) else (self.version, lr, length)
         return length
 
-    def decide(self, ballots: Mapping[int, memoryview], lr: float, weights: Mapping[int, float] | None) -> Decided:
-        """Close the round with the bodies of these workers' ballots, at least one, and take the step."""
+    def decide(
+        self,
+        ballots: Mapping[int, memoryview],
+        lr: float,
+        weights: Mapping[int, float] | None,
+        tally: Tensor | None = None,
+    ) -> Decided:
+        """Close the round with the bodies of these workers' ballots, at least one, and take the step.
+
+        `tally` is what was `heard` in it; None: that of fellows stays.
+        """
         workers = sorted(ballots)
-        senders = torch.tensor(workers, dtype=torch.int64, device=CPU)[:, None]
-        ctxs = self.protocol.contexts(self.version, senders, lr)
-        message = self._decision([ballots[n] for n in workers], ctxs, workers, weights)
+        message, ctxs = self._decision(workers, ballots, lr, weights)
         self._step(message, lr, ctxs)
-        return self._close(Decided(self.version + 1, lr, message, frozenset(workers)))
+        return self._close(Decided(self.version + 1, lr, message, frozenset(workers)), tally)
 
     def _decision(
-        self,
-        bodies: Sequence[memoryview],
-        ctxs: Sequence[Context],
-        workers: list[int],
-        weights: Mapping[int, float] | None,
-    ) -> bytes:
+        self, workers: list[int], bodies: Mapping[int, memoryview], lr: float, weights: Mapping[int, float] | None
+    ) -> tuple[bytes, Sequence[Context]]:
         """The decision's message. The ballots are read for as long as it takes, and not beside the step."""
-        ballots = parsed(self.protocol, bodies, self.protocol.planes(Kind.BALLOT, ctxs), CPU)
+        ballots, ctxs = self._read(workers, bodies, lr)
         weighed = self.protocol if weights is None else _weighed(self.protocol, workers, weights)
-        tally = self.tally
-        if self.fellows is not None and tally is not None:
-            tally = self.fellows.heard(tally, self.protocol, ballots, ctxs, workers)
-            ballots = self.fellows.counted(tally, ballots, workers)
         decision, memory = weighed.combine(ballots, self.memory, ctxs)
         message = self.protocol.send(Kind.DECISION, decision, self.protocol.planes(Kind.DECISION, ctxs), ctxs[0])
-        self.memory, self.tally = memory, tally
-        return message
+        self.memory = memory
+        return message, ctxs
 
-    def close_undecided(self, lr: float) -> None:
-        """Close the round without a decision: nobody's ballot counted."""
-        self._close(Decided(self.version + 1, lr, b""))
+    def _read(
+        self, workers: list[int], bodies: Mapping[int, memoryview], lr: float
+    ) -> tuple[Sequence[Payload], Sequence[Context]]:
+        """These workers' ballots of the present round."""
+        senders = torch.tensor(workers, dtype=torch.int64, device=CPU)[:, None]
+        ctxs = self.protocol.contexts(self.version, senders, lr)
+        planes = self.protocol.planes(Kind.BALLOT, ctxs)
+        return parsed(self.protocol, [bodies[n] for n in workers], planes, CPU), ctxs
 
-    def _close(self, decided: Decided) -> Decided:
+    def close_undecided(self, lr: float, tally: Tensor | None = None) -> None:
+        """Close the round without a decision: nobody's ballot counted. What was `heard` is known all the same."""
+        self._close(Decided(self.version + 1, lr, b""), tally)
+
+    def _close(self, decided: Decided, tally: Tensor | None) -> Decided:
         self.version = decided.number
+        self.tally = self.tally if tally is None else tally
         self.log[decided.number] = decided
         while len(self.log) > LOG:
             self.log.popitem(last=False)
@@ -140,7 +165,7 @@ class FederatedServer:
         arrays = {name: torch.from_numpy(np.array(own)) for name, own in self.model.arrays().items()}
         own = {"version": self.version, "history": self.history, "log": log, "momenta": self.momenta}
         asked = {"recipe": self.protocol.recipe_text, "outer": asdict(self.outer), "voted": [*self.model.names]}
-        fellows = {} if self.fellows is None else {"fellows": self.fellows.groups, "tally": self.tally}
+        fellows = {} if self.fellows is None or self.tally is None else {"fellows": self.fellows.saved(self.tally)}
         return {**own, **asked, **fellows, "arrays": arrays, "memory": copy.deepcopy(self.memory)}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
@@ -154,18 +179,13 @@ class FederatedServer:
                 f"The checkpoint is of {state['recipe']}, but this strategy is {self.protocol.recipe_text}. Use the "
                 "algorithm, model and seed it was saved with, or another checkpoint file."
             )
-        groups = None if self.fellows is None else self.fellows.groups
-        if state.get("fellows") != groups:
-            raise ValueError(
-                f"The checkpoint was saved with fellows={state.get('fellows')}, but this strategy has {groups}: what "
-                "was counted of some says nothing of others. Use the same ones, or another checkpoint file."
-            )
+        tally = tally_in(self.fellows, state.get("fellows"), "strategy")
         tensors: Mapping[str, Tensor] = state["arrays"]  # type: ignore[assignment] # written by state_dict
         arrays: dict[str, NDArray[np.generic]] = {name: own.numpy() for name, own in tensors.items()}
         self.model = Model(arrays, self.model.names)
         self.version, self.history = int(str(state["version"])), str(state["history"])
         self.momenta, self.memory = state["momenta"], state["memory"]  # type: ignore[assignment] # as above
-        self.tally = state.get("tally")  # type: ignore[assignment] # as above
+        self.tally = tally
         entries: list[tuple[int, float, Tensor, list[int]]] = state["log"]  # type: ignore[assignment] # as above
         self.log = OrderedDict(
             (n, Decided(n, lr, raw.numpy().tobytes(), frozenset(own))) for n, lr, raw, own in entries
@@ -184,6 +204,25 @@ class FederatedServer:
         if self.protocol.algorithm.up.reports:
             return self.protocol.init_worker(self.model.flat(self.protocol))
         return [{} for _ in self.protocol.layout.groups]
+
+
+def check_untouched(given: Mapping[str, NDArray[np.generic]], server: FederatedServer) -> None:
+    """What comes back between two rounds is what was given out, or clients and server would part.
+
+    Raises:
+        ValueError: somebody has changed it, as Flower's wrappers for differential privacy do.
+    """
+    own = server.model.arrays()
+    if given and any(name not in given or not _same(given[name], value) for name, value in own.items()):
+        raise ValueError(
+            "The arrays of this round are not those that the strategy gave out: a strategy around GradVote has changed "
+            "them, as DifferentialPrivacyServerSideFixedClipping adds noise. Clients hear decisions, not arrays, so "
+            "such noise never reaches them. Use GradVote by itself; for an account client_mod(privacy=)."
+        )
+
+
+def _same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
+    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _weighed(protocol: Protocol, workers: list[int], weights: Mapping[int, float]) -> Protocol:

@@ -13,7 +13,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
-from numpy.typing import NDArray
 
 from gradvote.aggregators.weights import capped
 from gradvote.core import Algorithm
@@ -25,7 +24,7 @@ from gradvote.engines.flower.asking import Asked, Asking
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
 from gradvote.engines.flower.replies import Ballots, read
 from gradvote.engines.flower.roster import Roster
-from gradvote.engines.flower.server import FederatedServer
+from gradvote.engines.flower.server import FederatedServer, check_untouched
 from gradvote.errors import unknown
 from gradvote.schedules import Constant, Schedule
 
@@ -53,10 +52,10 @@ class GradVote(Strategy):
 
     `local_steps` is told to the train function as config["local-steps"]. `voted` names the arrays that are trained
     (None: all). `weights`: "equal", or "examples" (each reply's `weighted_by_key`), no share above `cap`. A round with
-    fewer than `min_voters` ballots decides nothing, and the log says so. `fraction_*`, `min_*` are FedAvg's; who is
-    asked is drawn from `seed`. `fellows` are groups of workers whose data are of one kind: who contradicts its fellows,
-    all rounds together, is in `doubted`, and its ballots do not count. `checkpoint` is a file that is written
-    after each round, and read at the start.
+    fewer than `min_voters` ballots that count decides nothing, and the log says so. `fraction_*`, `min_*` are FedAvg's;
+    who is asked is drawn from `seed`. `fellows` are groups of workers whose data are of one kind: who contradicts its
+    fellows, all rounds together, is in `doubted`, and its ballots do not count: its client hears so, and its memory
+    keeps them. `checkpoint` is a file that is written after each round, and read at the start.
 
     Raises:
         TypeError, ValueError: what was given cannot be right; the sentence says the mend.
@@ -160,7 +159,7 @@ class GradVote(Strategy):
     ) -> Iterable[Message]:
         """The messages of a round: to all nodes with the same record, and the decisions that each has missed."""
         server = self._begin(arrays)
-        _check_untouched(arrays, server)
+        check_untouched(numpy_of(arrays), server)
         number = server.version + 1
         config["server-round"] = number
         if self.local_steps is not None:
@@ -177,19 +176,21 @@ class GradVote(Strategy):
         took = monotonic() - self._begun
         opened = lambda worker, raw: server.open(worker, raw, lr)  # noqa: E731 # closes over the round's rate
         found = read(replies, self._asked, self.roster, opened, self._timeout)
+        tally = server.heard(found.bodies, lr)
+        self._doubt(number, server.doubted_by(tally), found)
         decided = len(found.bodies) >= self.min_voters
         if decided:
-            server.decide(found.bodies, lr, self._weights(found))
-            self._doubt(number, server.doubted)
+            server.decide(found.bodies, lr, self._weights(found), tally)
         else:
-            server.close_undecided(lr)
+            server.close_undecided(lr, tally)
             self.undecided.append(number)
         self._tell(number, found, decided, took)
         if self.checkpoint is not None:
             checkpoint.save(self.checkpoint, server, self.roster, self.abstentions, self.undecided)
-        counted = {"voters": len(found.bodies), "abstained": len(found.reasons), "decided": int(decided)}
+        numbers = {"voters": len(found.bodies), "abstained": len(found.reasons), "doubted": len(found.doubted)}
         mean = metrics.mean(found.metrics, self.weighted_by_key)
-        return (record_of(server.model.arrays()) if decided else None), MetricRecord({**mean, **counted})
+        whole = MetricRecord({**mean, **numbers, "decided": int(decided)})
+        return (record_of(server.model.arrays()) if decided else None), whole
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -234,10 +235,16 @@ class GradVote(Strategy):
         given = tuple(metrics.weight(found.metrics.get(n, {}), self.weighted_by_key) for n in workers)
         return dict(zip(workers, capped(given, max(self.cap, 1 / len(workers))), strict=True)) if any(given) else None
 
-    def _doubt(self, number: int, doubted: frozenset[int]) -> None:
+    def _doubt(self, number: int, doubted: frozenset[int], found: Ballots) -> None:
+        """Take doubted workers' ballots out of those found, and tell whom doubt is new of, or over."""
         for worker in sorted(doubted - self.doubted):
             log(WARNING, "Round %d: worker %d contradicts its fellows; its ballots do not count.", number, worker)
+        for worker in sorted(self.doubted - doubted):
+            log(
+                WARNING, "Round %d: worker %d contradicts its fellows no more; its ballots count again.", number, worker
+            )
         self.doubted = doubted
+        found.leave_out(doubted)
 
     def _tell(self, number: int, found: Ballots, decided: bool, took: float) -> None:
         self.abstentions[number] = dict(sorted(found.reasons.items()))
@@ -246,11 +253,12 @@ class GradVote(Strategy):
         if not decided:
             log(
                 WARNING,
-                "Round %d decided NOTHING and the model stays: %d ballots, but min_voters is %d. A SuperNode starts a "
-                "process for each message, which takes long on a busy machine: if clients need more than %g s, raise "
-                "start(timeout=).",
+                "Round %d decided NOTHING and the model stays: %d ballots count (%d more are doubted), but min_voters "
+                "is %d. A SuperNode starts a process for each message, which takes long on a busy machine: if clients "
+                "need more than %g s, raise start(timeout=).",
                 number,
                 len(found.bodies),
+                len(found.doubted),
                 self.min_voters,
                 self._timeout,
             )
@@ -268,25 +276,6 @@ class GradVote(Strategy):
 def _plain(lr: float) -> float:
     """A rate as Flower's records take it: numpy's numbers are none. What is no number is refused where it is used."""
     return lr.item() if isinstance(lr, np.generic) else lr
-
-
-def _check_untouched(arrays: ArrayRecord, server: FederatedServer) -> None:
-    """What comes back between two rounds is what was given out, or clients and server would part.
-
-    Raises:
-        ValueError: somebody has changed it, as Flower's wrappers for differential privacy do.
-    """
-    own, given = server.model.arrays(), numpy_of(arrays)
-    if given and any(name not in given or not _same(given[name], value) for name, value in own.items()):
-        raise ValueError(
-            "The arrays of this round are not those that the strategy gave out: a strategy around GradVote has changed "
-            "them, as DifferentialPrivacyServerSideFixedClipping adds noise. Clients hear decisions, not arrays, so "
-            "such noise never reaches them. Use GradVote by itself; for an account client_mod(privacy=)."
-        )
-
-
-def _same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
-    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _by_round(result: Result) -> list[dict[int, MetricRecord]]:
