@@ -77,7 +77,10 @@ def voted(
     protocol = protocol_for([torch.zeros(shape) for shape in task.shapes], algorithm(s), seed)
     simulation = Simulation(protocol, M, fellows=task.holders if fellows else ())
     outer, local = rate(s["outer"], s["outer rate"], rounds), rate(s["local"], "constant", rounds)
-    rule = lambda u, number: simulation.step(u, number, outer(number))  # noqa: E731 # closes over the run
+
+    def rule(updates: Tensor, number: int) -> Tensor:
+        return simulation.step(updates, number, outer(number))
+
     return train(task, rounds, seed, local, rule, spoil, outer, s.get("momentum", 0))
 
 
