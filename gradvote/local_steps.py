@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -122,7 +123,7 @@ def _attached(
         inner = "given" if optimizers else "None"
         options["alike"] = {"every": every, "fragments": num, "delay": delay, "mix": mix, "inner optimizer": inner}
     if delay:
-        delayed = _Delayed(start, stepping, algorithm, **options)
+        delayed = _Delayed(_exchange_of(engine), start, stepping, algorithm, **options)
         late = Delay(delay, mix, delayed, stepping, device_of([*start.parameters()]))
         return LocalSteps(model, start, optimizers, stepping, delayed, every, k * every // num, late)
     make = ENGINES[engine] if isinstance(engine, str) else engine
@@ -135,11 +136,11 @@ def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> No
     check_whole("delay", delay, 0, "the number of steps after which a round is back")
     if isinstance(mix, bool) or not isinstance(mix, int | float):
         raise TypeError(f"mix is the share that a worker keeps of its own parameters, a number; got {mix!r}.")
-    if delay and engine != "distributed":
+    if delay and engine not in ("distributed", "fsdp"):
         raise ValueError(
-            f"A delay needs workers that stay and have the whole model, engine='distributed'; got {engine!r}. Where "
-            "workers come and go, one that joins takes over the state between two rounds, and with a delay there is "
-            "always a round under way."
+            f"A delay needs workers that stay, engine='distributed' or 'fsdp'; got {engine!r}. Where workers come and "
+            "go, one that joins takes over the state between two rounds, and with a delay there is always a round "
+            "under way."
         )
     if delay and delay >= every:
         raise ValueError(f"A round is back before the next one is sent: 0 <= delay < every={every}; got delay={delay}.")
@@ -243,11 +244,16 @@ class _Exchanged:
 class _Delayed(_Exchanged):
     """The same in three parts, with the rates that the outer optimizer had when a round was sent."""
 
-    def __init__(self, start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> None:
-        from gradvote.engines.distributed.starts import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
-
+    def __init__(
+        self,
+        make: "Callable[..., ExchangeOfStarts]",
+        start: Start,
+        outer: Optimizer,
+        algorithm: Algorithm,
+        **options: Any,
+    ) -> None:
         self._rates = Rates(outer)
-        exchange = ExchangeOfStarts(start, algorithm, outer, optimizer=self._rates, **options)
+        exchange = make(start, algorithm, outer, optimizer=self._rates, **options)
         super().__init__(exchange, outer)
         self.send, self.exchange, self.land = self._rates.take, exchange.step, outer.step
 
@@ -265,10 +271,19 @@ class _Managed:
         return bool(self._vote.step())
 
 
-def _distributed(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
+def _exchange_of(engine: "str | Engine", apart: bool = True) -> "Callable[..., ExchangeOfStarts]":
+    """What makes the exchange of an engine whose workers stay; `apart`: it runs beside the inner steps."""
+    if engine == "fsdp":
+        from gradvote.engines.fsdp.rounds import ShardedRounds  # noqa: PLC0415  # engines are loaded when chosen
+
+        return partial(ShardedRounds, apart=apart)
     from gradvote.engines.distributed.starts import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
 
-    return _Exchanged(ExchangeOfStarts(start, algorithm, outer, optimizer=outer, **options), outer)
+    return ExchangeOfStarts
+
+
+def _distributed(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
+    return _Exchanged(_exchange_of("distributed")(start, algorithm, outer, optimizer=outer, **options), outer)
 
 
 def _elastic(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
@@ -284,11 +299,7 @@ def _torchft(start: Start, outer: Optimizer, algorithm: Algorithm, *, manager: A
 
 
 def _fsdp(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
-    from gradvote.engines.fsdp.rounds import ShardedRounds  # noqa: PLC0415  # engines are loaded when chosen
-    from gradvote.engines.fsdp.start import ShardedStart  # noqa: PLC0415
-
-    assert isinstance(start, ShardedStart)
-    return ShardedRounds(start, outer, algorithm, **options)
+    return _Exchanged(_exchange_of("fsdp", apart=False)(start, algorithm, outer, optimizer=outer, **options), outer)
 
 
 ENGINES: dict[str, Callable[..., Rounds]] = {

@@ -27,7 +27,7 @@ from gradvote.engines.common.not_copied import Behind, NotCopied
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.placement import Placement
-from gradvote.engines.common.releases import account_of, releases_of
+from gradvote.engines.common.releases import account_of, check_client, releases_of
 from gradvote.engines.common.training import Training
 from gradvote.engines.distributed.bucket_views import BucketViews
 from gradvote.engines.distributed.comparison import Comparison
@@ -121,7 +121,7 @@ def attach(
         training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, inside, ADVICE)
         comparison = Comparison(transport, parameters, check_parameters_every)
         session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
-        _check_unit(privacy)
+        check_client(privacy, "DDP")
         size = session.protocol.layout.size
         session.releases = releases_of(privacy, size, algorithm, secret, scaler, max_norm)
     own = {"check_parameters_every": check_parameters_every, **training.terms(check_parameters_every is not None)}
@@ -265,14 +265,6 @@ def _check_is_ddp(model: Any) -> None:
         )
     order = " The arguments are in another order than expected." if isinstance(model, Algorithm) else ""
     raise TypeError(f"{WHERE} takes a torch DistributedDataParallel model; got {in_words(model)}.{order}")
-
-
-def _check_unit(privacy: Gaussian | None) -> None:
-    if isinstance(privacy, Gaussian) and privacy.unit == "example":
-        raise ValueError(
-            "DDP's backward pass adds up the gradients of all examples before each could be bounded. Use "
-            "unit='client', or gradvote.distributed.Exchange with gradvote.privacy.clipped_sum in a loop of your own."
-        )
 
 
 def _reserved(ddp: Any, group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,10 +64,16 @@ class Gaussian:
                 "which samples them, knows who was asked. Leave rate=1, or use unit='example' and sample examples."
             )
 
-    def release(self, update: Tensor, noise: SecureNormal | None = None) -> Tensor:
-        """The update (d,) that may be seen, of the same type: what was given must not be used again."""
+    def release(
+        self, update: Tensor, noise: SecureNormal | None = None, whole: Callable[[float], float] = float
+    ) -> Tensor:
+        """The update (d,) that may be seen, of the same type: what was given must not be used again.
+
+        Of an update in parts each part is given by itself, and `whole` makes ‖u‖² of the part's sum of squares.
+        """
         x = update.double().where(update.isfinite(), 0.0)
         if self.unit == "client":
-            x = x * min(1.0, self.max_norm / max(float(x.norm()), 1e-300))
+            norm = math.sqrt(whole(float(x.square().sum())))
+            x = x * min(1.0, self.max_norm / max(norm, 1e-300))
         z = torch.from_numpy((noise or SecureNormal()).draw(x.numel())).to(x.device)
         return (x + self.noise_multiplier * self.max_norm * z.reshape(x.shape)).to(update.dtype)

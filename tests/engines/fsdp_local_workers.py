@@ -48,7 +48,7 @@ def outer_of(params: list[nn.Parameter]) -> torch.optim.Optimizer:
 class Script:
     """A worker's loop, on a shard of the model or on the whole of it."""
 
-    def __init__(self, mesh: Mesh, name: str, sharded: bool) -> None:
+    def __init__(self, mesh: Mesh, name: str, sharded: bool, **options: Any) -> None:
         self.mesh, self.model = mesh, Prepared()
         if sharded:
             fully_shard(self.model, mesh=mesh.shard)
@@ -56,7 +56,7 @@ class Script:
         how = {"engine": "fsdp", "group": mesh.replicas} if sharded else {"group": mesh.replicas.get_group()}
         algorithm = blocks_alike(name)
         self.local: LocalSteps = attach(
-            self.model, self.inner, algorithm, every=EVERY, outer=outer_of, seed=SEED, **how
+            self.model, self.inner, algorithm, every=EVERY, outer=outer_of, seed=SEED, **how, **options
         )
 
     def train(self, steps: range, before: Callable[[int], None] = lambda step: None) -> "Script":
@@ -78,9 +78,29 @@ class Script:
         return self
 
 
-def equals(mesh: Mesh, name: str) -> tuple[Tensor, Tensor]:
+OPTIONS: dict[str, dict[str, Any]] = {"delayed": {"delay": 2, "mix": 0.25}, "bounded": {"max_norm": 0.05}}
+
+
+def equals(mesh: Mesh, name: str, **options: Any) -> tuple[Tensor, Tensor]:
+    """With a delay the second run uses the group across replicas while the first one's last round is under way."""
+    both = [Script(mesh, name, sharded, **options).train(range(EVERY * ROUNDS)) for sharded in (True, False)]
+    for script in both:
+        script.local.finish()
+    return whole(both[0].model), whole(both[1].model)
+
+
+def ahead(mesh: Mesh) -> tuple[Tensor, Tensor]:
+    """Shown what all agreed on while a round is under way, and itself again afterwards; FSDP works beside the vote."""
+    plain, looked = (Script(mesh, "dist-ef-sgdm", True, delay=2) for _ in range(2))
+
+    def look(step: int) -> None:
+        with looked.local.agreed():
+            looked.model(gradients(mesh.replica, step))
+
     steps = range(EVERY * ROUNDS)
-    return whole(Script(mesh, name, True).train(steps).model), whole(Script(mesh, name, False).train(steps).model)
+    for script in (looked.train(steps, look), plain.train(steps)):
+        script.local.finish()
+    return whole(looked.model), whole(plain.model)
 
 
 def spoilt(mesh: Mesh) -> tuple[Tensor, Tensor]:
@@ -181,8 +201,9 @@ def refusals(mesh: Mesh) -> dict[str, str]:
     return {
         "plain": of(Prepared()),
         "another engine": of(sharded(), engine="distributed", group=None),
-        "delay": of(sharded(), delay=1),
-        "max_norm": of(sharded(), max_norm=1.0),
+        "groups": groups_of_their_own(of, sharded),
+        "chunks": of(sharded(), chunks=2),
+        "one rank's own delay": of(sharded(), delay=1 if dist.get_rank() == 3 else 0),
         "one rank's own H": of(sharded(), every=5 if dist.get_rank() == 3 else 4),
         "shards' own group": of(sharded(), group=mesh.shard),
         "replaced": text_of(lambda: replaced.train(range(1, EVERY))),
@@ -191,6 +212,15 @@ def refusals(mesh: Mesh) -> dict[str, str]:
             lambda: attach_fragments(parts, None, algorithm, every=4, fragments=2, outer=outer, engine="fsdp")  # type: ignore[arg-type]
         ),
     }
+
+
+def groups_of_their_own(of: Callable[..., str], sharded: Callable[[], nn.Module]) -> str:
+    """Rank 3 has a group more than the others."""
+    alone = dist.new_group([3])
+    text = of(sharded(), delay=1)
+    if dist.get_rank() == 3:
+        dist.destroy_process_group(alone)
+    return text
 
 
 def evaluated(mesh: Mesh) -> tuple[Tensor, Tensor]:
@@ -211,7 +241,9 @@ def evaluated(mesh: Mesh) -> tuple[Tensor, Tensor]:
 def everything(folder: str) -> None:
     mesh = Mesh(2)
     found: dict[str, Any] = {name: equals(mesh, name) for name in NAMES}
+    found |= {case: equals(mesh, "dist-ef-sgdm", **options) for case, options in OPTIONS.items()}
     found |= {
+        "ahead": ahead(mesh),
         "spoilt": spoilt(mesh),
         "raw": raw_gradients(mesh),
         "evaluated": evaluated(mesh),

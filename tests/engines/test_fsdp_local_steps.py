@@ -7,7 +7,7 @@ import torch
 
 from gradvote.engines.launch import spawn
 from tests.engines import fsdp_local_workers
-from tests.engines.fsdp_local_workers import NAMES
+from tests.engines.fsdp_local_workers import NAMES, OPTIONS
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(4)]
 
 
-@pytest.mark.parametrize("case", [*NAMES, "spoilt", "raw", "evaluated"])
+@pytest.mark.parametrize("case", [*NAMES, *OPTIONS, "ahead", "spoilt", "raw", "evaluated"])
 def test_shards_go_as_whole_replicas_do(ranks: list[Any], case: str) -> None:
     for rank, own in enumerate(ranks):
         found, expected = own[case]
@@ -37,8 +37,8 @@ def test_a_round_goes_on_from_its_middle_to_the_same_bits(ranks: list[Any], case
     [
         ("plain", "takes a model sharded by torch.distributed.fsdp.fully_shard; got a model"),
         ("another engine", "or after local steps with engine='fsdp'"),
-        ("delay", "A delay needs workers that stay and have the whole model"),
-        ("max_norm", "Local steps of a sharded model take no max_norm=: the norm of a replica's whole way"),
+        ("groups", "With a delay a vote needs process groups of its own"),
+        ("chunks", "Local steps of a sharded model take no chunks=: the options are check_parameters_every"),
         ("shards' own group", "shards of one replica"),
         ("replaced", "is another tensor than when the local steps were attached"),
         ("moved", "is another tensor than when the local steps were attached"),
@@ -52,6 +52,10 @@ def test_what_cannot_be_is_refused(ranks: list[Any], case: str, text: str) -> No
 
 def test_what_one_rank_was_given_otherwise_is_told_to_all(ranks: list[Any]) -> None:
     """Rank 1 is its neighbour across replicas, rank 2 within its own one; rank 0 compares with neither of them."""
-    texts = [own["refusals"]["one rank's own H"] for own in ranks]
-    assert "as other ranks were given different things" in texts[0]
-    assert all("every 5 (on rank" in text or "every 4 (on rank" in text for text in texts[1:]), texts
+    for case, values in (
+        ("one rank's own H", ("every 4", "every 5")),
+        ("one rank's own delay", ("delay 0", "delay 1")),
+    ):
+        texts = [own["refusals"][case] for own in ranks]
+        assert "as other ranks were given different things" in texts[0]
+        assert all(any(f"{value} (on rank" in text for value in values) for text in texts[1:]), texts

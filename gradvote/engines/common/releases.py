@@ -5,6 +5,7 @@ attempts to send it are post-processing. A step has one release: where it is tri
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,10 +39,14 @@ class Releases:
         """
         if self._last is None or step != self._step:
             self.account.charge()
-            mechanism = self.account.mechanism
-            rows = [mechanism.release(row) for row in update.reshape(-1, update.shape[-1])]
+            hide = partial(self.account.mechanism.release, whole=partial(self._whole, step))
+            rows = [hide(row) for row in update.reshape(-1, update.shape[-1])]
             self._step, self._last = step, torch.stack(rows).reshape(update.shape)
         return self._last
+
+    def _whole(self, step: int, squares: float) -> float:
+        """‖u‖² of the worker's update, from that of what is here."""
+        return squares
 
     def of_gradients(
         self,
@@ -123,6 +128,19 @@ def check_privacy(
             "Gaussian(..., ledger=FILE), a file of this worker alone that outlives the process."
         )
     check_noise(algorithm, keyed)
+
+
+def check_client(privacy: Gaussian | None, engine: str) -> None:
+    """Whether `privacy` can be kept where an engine finds gradients that are sums over a batch already.
+
+    Raises:
+        ValueError: its unit is an example.
+    """
+    if isinstance(privacy, Gaussian) and privacy.unit == "example":
+        raise ValueError(
+            f"{engine}'s backward pass adds up the gradients of all examples before each could be bounded. Use "
+            "unit='client', or gradvote.distributed.Exchange with gradvote.privacy.clipped_sum in a loop of your own."
+        )
 
 
 def account_of(releases: Releases | None) -> Account | None:

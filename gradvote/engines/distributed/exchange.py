@@ -12,16 +12,15 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
-from gradvote.engines.common.clipping import factor, shortened, squares
+from gradvote.engines.common.clipping import factor
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
 from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
-from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.placement import Placement
-from gradvote.engines.common.releases import account_of, releases_of
+from gradvote.engines.common.releases import Releases, account_of, releases_of
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.common.uncompiled import uncompiled
@@ -31,10 +30,10 @@ from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.slices import SLICE, Update
 from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
+from gradvote.engines.distributed.updates import update_of
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
 from gradvote.privacy import Account, Gaussian
@@ -117,8 +116,7 @@ class Exchange(NotCopied):
             optimizers = check_optimizers(optimizer, WHERE)
             self._training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, mine, ADVICE)
             self._session = self._opened(parameters, algorithm, placement, transport, seed, secret, faults)
-            size = self._session.protocol.layout.size
-            self._session.releases = releases_of(privacy, size, algorithm, secret, scaler, max_norm)
+            self._session.releases = self._accounted(privacy, algorithm, secret, scaler, max_norm)
             if chunks is not None:
                 check_whole("chunks", chunks, 1, "the number of parts in which a gradient travels")
             chunks = chunks if algorithm.aggregate.separable else 1
@@ -195,7 +193,8 @@ class Exchange(NotCopied):
         check_gradients(user.names, gradients.values())
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         keys = [(k, len(layouts)) for k in range(len(layouts))]
-        update = self._update(layouts, self._seen(gradients), scale)
+        seen = self._session.seen(self._buffer.gather, gradients, self.params)
+        update = update_of(self._buffer, layouts, seen, scale, user.max_norm, self._factor)
         targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
         if self._overflowed(gradients):
             user.scaling.settle(True)
@@ -222,17 +221,16 @@ class Exchange(NotCopied):
     def _opened(self, *given: Any, **more: Any) -> Session:
         return Session(*given, **more)
 
+    def _accounted(self, privacy: Gaussian | None, *beside: Any) -> Releases | None:
+        return releases_of(privacy, self._session.protocol.layout.size, *beside)
+
+    def _factor(self, sums: Sequence[Tensor], max_norm: float) -> float:
+        """What this worker's gradient is multiplied by, from the `squares` of its slices' blocks."""
+        return factor(sums, max_norm)
+
     def _agreed(self, decided: frozenset[int]) -> frozenset[int]:
         """The parameters that have a direction, of those that this exchange has decided on."""
         return decided
-
-    def _seen(self, gradients: Mapping[int, Tensor | None]) -> Mapping[int, Tensor | None]:
-        """What others may see of the gradients."""
-        session = self._session
-        if session.releases is None:
-            return gradients
-        layout, gather = session.protocol.layout, self._buffer.gather
-        return session.releases.of_gradients(session.step, layout, gather, gradients, self.params)
 
     def _overflowed(self, gradients: Mapping[int, Tensor | None]) -> bool:
         """Whether most ranks' gradients overflowed under a scaler: asked before any memory changes."""
@@ -240,17 +238,3 @@ class Exchange(NotCopied):
             return False
         own = not all_finite(g for g in gradients.values() if g is not None)
         return self._session.transport.most(own)
-
-    def _update(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Update:
-        """What is voted on, slice by slice: true gradients, bounded together."""
-        bound = self._training.max_norm
-
-        def update(layout: Layout) -> Tensor:
-            flat = self._buffer.gather(layout, gradients)
-            return flat if scale == 1 else flat / scale
-
-        if bound is None:
-            return update if scale != 1 else (lambda layout: self._buffer.where_they_are(layout, gradients))
-        slices = (own for layout in layouts for own in evenly_cut(layout, SLICE))
-        shrink = factor([squares(own, update(own)) for own in slices], bound)
-        return update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))

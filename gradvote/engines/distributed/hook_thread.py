@@ -175,7 +175,9 @@ class HookThread(threading.Thread):
             vector = self._vectors([group])
             step.squares += [squares(own, vector(own)) for own in evenly_cut(layout, SLICE)]
 
-    def _exchange(self, groups: Sequence[Joined], shrink: float, released: Mapping[int, Tensor] | None = None) -> None:
+    def _exchange(
+        self, groups: Sequence[Joined], shrink: float, released: Mapping[int, Tensor | None] | None = None
+    ) -> None:
         vector, wanted = self._vectors(groups, released), _wanted(groups) if released is None else released
         plain = shrink == 1 and self._step.scale is None
 
@@ -186,15 +188,13 @@ class HookThread(threading.Thread):
 
         self._step.traffic += pipeline.run(self._session.transport, [group.round_ for group in groups], update)
 
-    def _released(self, groups: Sequence[Joined]) -> dict[int, Tensor]:
+    def _released(self, groups: Sequence[Joined]) -> Mapping[int, Tensor | None]:
         """What others may see of all gradients."""
-        session, places = self._session, {i: own for group in groups for i, own in group.gradients.items()}
-        assert session.releases is not None
-        layout, shaped = session.protocol.layout, [places[i] for i in range(len(places))]
-        return session.releases.of_gradients(session.step, layout, self._buffer.gather, _wanted(groups), shaped)
+        places = {i: own for group in groups for i, own in group.gradients.items()}
+        return self._session.seen(self._buffer.gather, _wanted(groups), [places[i] for i in range(len(places))])
 
     def _vectors(
-        self, groups: Sequence[Joined], released: Mapping[int, Tensor] | None = None
+        self, groups: Sequence[Joined], released: Mapping[int, Tensor | None] | None = None
     ) -> Callable[[Layout], Tensor]:
         """The true gradients of groups, slice by slice, or what is `released` of them."""
         scale, wanted = self._step.scale, _wanted(groups) if released is None else released

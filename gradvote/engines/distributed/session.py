@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradvote.core import Algorithm, Part
 from gradvote.engines.common import releases
@@ -136,6 +137,21 @@ class Session:
     def all_stats(self) -> list[ExchangeStats]:
         """The counts of all ranks, which all must ask for."""
         return from_rows(self.transport.gather(self.stats().as_row()), self.counts.coordinates)
+
+    def seen(
+        self,
+        gather: Callable[[Layout, Mapping[int, Tensor | None]], Tensor],
+        gradients: Mapping[int, Tensor | None],
+        params: Sequence[Tensor],
+    ) -> Mapping[int, Tensor | None]:
+        """What others may see of this step's gradients of `params`: all of it, or what is released.
+
+        Raises:
+            BudgetSpent: the account allows no further release; nothing was released.
+        """
+        if self.releases is None:
+            return gradients
+        return self.releases.of_gradients(self.step, self.protocol.layout, gather, gradients, params)
 
     def state_dict(self, views: bool = False) -> dict[str, Any]:
         """This rank's states by parameter and block, the step and the recipe; all tensors are copies on the CPU.

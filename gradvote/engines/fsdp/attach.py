@@ -32,9 +32,11 @@ from gradvote.engines.fsdp.local import (
     parameters_of,
     shifts_of,
 )
+from gradvote.engines.fsdp.privacy import sharded_releases_of, without_ledger
 from gradvote.engines.fsdp.replica import ShardRanks
 from gradvote.engines.fsdp.vote import FSDPVote, hook
 from gradvote.faults import Faulty
+from gradvote.privacy import Gaussian
 from gradvote.rounding import StateDtype, with_state_dtype
 
 WHERE = "attach(model, algorithm, group=replicas)"
@@ -64,6 +66,7 @@ def attach(
     state_dtype: StateDtype = None,
     faults: Sequence[Faulty] = (),
     check_parameters_every: int | None = EVERY,
+    privacy: Gaussian | None = None,
 ) -> FSDPVote:
     """Let replicas vote, each of which is a model that FSDP2 shards over its own ranks.
 
@@ -81,6 +84,10 @@ def attach(
     `faults` are as for `gradvote.ddp.attach`; `max_norm` bounds the norm of the replica's whole gradient before the
     vote. A parameter on which nobody voted, in any shard, has no gradient afterwards. Every `check_parameters_every`
     steps, and more often at the start, the ranks that have the same shard compare it by digests (None: never).
+
+    `privacy` bounds and hides the replica's whole gradient before the vote: its shards agree on the norm, and each adds
+    noise of its own to what it has of it. The replica is the client, so all that its ranks train on is hidden together;
+    within a replica gradients travel as they are. The first shard's rank keeps the ledger.
 
     Blocks are cut from the shard: their borders, and with them scales, random draws and what one block's abstention
     silences, depend on the number of shards.
@@ -103,18 +110,25 @@ def attach(
         check_modules(model)
         _check_unhooked(model)
         optimizers = check_optimizers(optimizer, WHERE)
-        here, own = [local_parameter(p) for p in wholes], model.modules()
-        training = Training(known, algorithm, optimizers, scaler, max_norm, AGAIN, own, ADVICE, local=here)
+        here, inside = [local_parameter(p) for p in wholes], model.modules()
+        training = Training(known, algorithm, optimizers, scaler, max_norm, AGAIN, inside, ADVICE, local=here)
         shifts = partial(shifts_of, numels=numels, shard=shards.shard)
         comparison = Comparison(transport, local, check_parameters_every, watch.ranks)
         session = Session(local, algorithm, placement, transport, seed, secret, faults, shifts)
+        size = int(numels.sum())
+        session.releases = own_releases = sharded_releases_of(
+            privacy, size, shards, algorithm, secret, scaler, max_norm
+        )
     check_same_replica(shards, transport)
     terms: dict[str, object] = {"check_parameters_every": check_parameters_every, "init_sync": init_sync}
     terms |= training.terms(check_parameters_every is not None)
-    told = {"algorithm": algorithm, "seed": seed, "placement": placement, "max_norm": max_norm, **terms}
+    own = {"max_norm": max_norm, "privacy": privacy and without_ledger(privacy)}
+    told = {"algorithm": algorithm, "seed": seed, "placement": placement, **own, **terms}
     with on_all_ranks(shards, transport) as refused:
         refused(lambda: session.check_alike(local, terms))
         refused(lambda: check_terms(shards.transport, told, "The ranks of one replica"))
+    if own_releases is not None:
+        own_releases.meet()
     if init_sync:
         make_alike(transport, local, owners.buffers_of(model.modules()))
     owners.warn_of_statistics(model.modules(), STATISTICS, stacklevel=2)

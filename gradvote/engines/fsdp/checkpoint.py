@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from gradvote.core import Part
+from gradvote.engines.common import releases
 from gradvote.engines.common.placement import block_sizes
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.common.recipe import check_saved
@@ -42,12 +43,14 @@ class Checkpoints:
         """The states of this replica, and the server's from all replicas."""
         worker, server = self._session.rows()
         up, down = self._protocol.algorithm.up, self._protocol.algorithm.down
+        accounts = releases.saved_of(self._session.releases)
         return {
             **self._facts(),
             "recipe": self._protocol.recipe_text,
             "step": self._session.step,
             "worker": {str(self._session.transport.rank): self._sharded(up, worker, together=False)},
             "server": self._sharded(down, server, together=self._session.placement != "replicated"),
+            **{name: {str(self._session.transport.rank): own} for name, own in accounts.items()},
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -63,6 +66,8 @@ class Checkpoints:
             raise ValueError(
                 f"The state to load has the memories of replica {found}, but this is replica {own}. {ADVICE}"
             )
+        account = {releases.KEY: state[releases.KEY].get(own)} if releases.KEY in state else {}
+        releases.load(self._session.releases, account, check=True)
         worker, mixed = self._rows(algorithm.up, state["worker"][own])
         server, more = self._rows(algorithm.down, state["server"])
         if mixed or more:
@@ -73,6 +78,7 @@ class Checkpoints:
                 stacklevel=3,
             )
         self._session.resume(worker, server, int(state["step"]))
+        releases.load(self._session.releases, account)
 
     def _facts(self) -> dict[str, Any]:
         return {"version": VERSION, "num_replicas": self._session.transport.num_ranks}

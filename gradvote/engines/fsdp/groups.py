@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import distributed_c10d
 from torch.distributed.device_mesh import DeviceMesh
 
 from gradvote.core import Algorithm
@@ -53,6 +54,26 @@ def check_same_replica(shards: ShardRanks, transport: Transport) -> None:
             f"The groups do not fit: the ranks of this replica are workers {numbers[:, 0].tolist()} of "
             f"{numbers[:, 1].tolist()}, and the ranks of this group have the shards {own[:, 0].tolist()}. {MEND}"
         )
+
+
+def move_apart(shards: Transport, replicas: Transport) -> None:
+    """Let both speak over groups of their own, so that others may use those of the mesh meanwhile; all ranks ask.
+
+    Raises:
+        ValueError: the new groups would not meet, as torch names them by the number of those that a rank has.
+    """
+    number = len(distributed_c10d._world.pg_names)
+    counts = [transport.gather(torch.tensor([number], device=CPU)) for transport in (shards, replicas)]
+    unlike = any(bool((own != own[0]).any()) for own in counts)
+    if replicas.any(shards.any(unlike)):
+        raise ValueError(
+            f"With a delay a vote needs process groups of its own, which torch names by the number of groups that a "
+            f"rank has: {number} here, on other ranks others. Attach before groups are made of some ranks only, or "
+            "leave delay= out."
+        )
+    for transport in (shards, replicas):
+        ranks, backend = dist.get_process_group_ranks(transport.group), dist.get_backend(transport.group)
+        transport.group = dist.new_group(ranks, backend=backend, use_local_synchronization=True)
 
 
 @contextmanager

@@ -62,6 +62,10 @@ class ShardRanks:
         row[: len(own)] = own
         return factor([self._of_step(row, step).reshape(-1)], max_norm)
 
+    def numbers(self, row: Sequence[float], step: int) -> Tensor:
+        """Everyone's row (S, k) float64 of a step, on the CPU."""
+        return self._of_step(torch.tensor([*row], dtype=torch.float64, device=CPU), step)
+
     def _of_step(self, row: Tensor, step: int) -> Tensor:
         try:
             return self.transport.gather(row)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +10,9 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from gradvote.engines.common.called import VOTES_BY_ITSELF, refuse_call
-from gradvote.engines.common.clipping import shortened, squares
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
 from gradvote.engines.common.not_copied import NotCopied
-from gradvote.engines.common.part import evenly_cut
+from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
 from gradvote.engines.distributed import pipeline
@@ -22,11 +22,12 @@ from gradvote.engines.distributed.failures import ExchangeError, Watch
 from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.slices import SLICE, Update
 from gradvote.engines.distributed.stats import ExchangeStats
+from gradvote.engines.distributed.updates import update_of
 from gradvote.engines.fsdp.checkpoint import Checkpoints
 from gradvote.engines.fsdp.replica import Said, ShardRanks
 from gradvote.layout import Layout
+from gradvote.privacy import Account
 
 
 class FSDPVote(NotCopied):
@@ -58,6 +59,11 @@ class FSDPVote(NotCopied):
         """The number of the next vote: one more after each synchronising backward pass, also where all skip it."""
         refuse_call(VOTES_BY_ITSELF)
         return self._session.step
+
+    @property
+    def account(self) -> Account | None:
+        """What this replica's ballots have cost so far, under `privacy`."""
+        return account_of(self._session.releases)
 
     def stats(self) -> ExchangeStats:
         """What this rank has counted."""
@@ -120,10 +126,12 @@ class FSDPVote(NotCopied):
         gradients = {i: p.grad if i in used else None for i, p in enumerate(user.params)}
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         overflow = user.scaling.active and not all_finite(g for g in gradients.values() if g is not None)
+        seen = session.seen(self._buffer.gather, gradients, user.params)
         keys = [(k, len(layouts)) for k in range(len(layouts))]
         keep = user.scaling.active  # whether the step is skipped is known when it has been made
         rounds = [session.round_of(key, layout, lr, keep) for key, layout in zip(keys, layouts, strict=True)]
-        update = self._update(layouts, gradients, scale)
+        shrink = partial(self._shards.factor, step=session.step)
+        update = update_of(self._buffer, layouts, seen, scale, user.max_norm, shrink)
         targets = {i: target_of(user.params[i], g) for i, g in gradients.items()}
         outbox = Outbox(self._buffer, targets, scale)
         traffic = pipeline.run(session.transport, rounds, update, lambda k: rounds[k].read(outbox.write))
@@ -148,20 +156,6 @@ class FSDPVote(NotCopied):
             session.skip(traffic)
         else:
             session.commit(rounds, traffic)
-
-    def _update(self, layouts: list[Layout], gradients: Mapping[int, Tensor | None], scale: float) -> Update:
-        """What is voted on, slice by slice: true gradients, bounded together with those of the other shards."""
-        bound = self._training.max_norm
-
-        def update(layout: Layout) -> Tensor:
-            flat = self._buffer.gather(layout, gradients)
-            return flat if scale == 1 else flat / scale
-
-        if bound is None:
-            return update if scale != 1 else (lambda layout: self._buffer.where_they_are(layout, gradients))
-        slices = (own for layout in layouts for own in evenly_cut(layout, SLICE))
-        shrink = self._shards.factor([squares(own, update(own)) for own in slices], bound, self._session.step)
-        return update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
 
 
 def hook(model: torch.nn.Module, wholes: Sequence[Tensor], vote: FSDPVote) -> None:
