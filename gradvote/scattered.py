@@ -1,7 +1,8 @@
 """Coordinates of a layout that stand in several tensors, for kernels that read or write them where they are.
 
-To copy gradients into one vector and directions out of it takes a card longer than all else that a worker does. So
-the kernels for rows of unequal length take this in place of a vector (d,): with each row's address, and no copy.
+To copy gradients into one vector and directions out of it takes a card longer than all else that a worker does, and a
+processor a fifth of a step. So the kernels for rows of unequal length take this in place of a vector (d,): with each
+row's address, and no copy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -79,12 +80,14 @@ class Places:
         self._known: dict[int, _Known] = {}
 
     def scattered(self, layout: Layout, tensors: Mapping[int, Tensor], whole: Callable[[], Tensor]) -> Scattered | None:
-        """A layout's coordinates in contiguous `tensors`, by parameter; None where their types differ."""
+        """A layout's coordinates in contiguous `tensors`, by parameter; None where their types or alignments differ."""
         own = [tensors[param] for param in params_of(layout)]
         base = own[0]
         if any(x.dtype != base.dtype for x in own):
             return None
         places, key = numbers([x.data_ptr() for x in own]), id(layout)
+        if ((places - places[0]) % base.element_size()).any():
+            return None
         known = self._known.get(key)
         stale = known is None or known.layout() is not layout or known.where.device != base.device
         if known is None or stale or not np.array_equal(known.tensors, places):

@@ -1,7 +1,6 @@
 """States of half the memory of rows of unequal length: in float32 run by run, as many as stay in the cache."""
 
 import torch
-from torch import Tensor
 
 from gradvote import kernels
 from gradvote.codecs import rounded
@@ -10,15 +9,17 @@ from gradvote.codecs.rounded import Rounded, context_of, draw_of
 from gradvote.codecs.row_masks import mask_key, mask_of
 from gradvote.core import Context, Payload, State, shortcut
 from gradvote.ragged import Ragged
+from gradvote.scattered import Vector, vector_of
 
 Encoded = tuple[Payload, State]
 
 
-def encode_rounded(codec: Rounded, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
+def encode_rounded(codec: Rounded, x: Vector, state: State, ctx: Context, rows: Ragged) -> Encoded:
     """What the codec inside does to all rows, whose states are kept in fewer bits."""
     runs = rows.cut(rounded.SLICE)
     if len(runs) == 1:
         return _encode(codec, x, state, ctx, rows)
+    x = vector_of(x)
     masked = codec.reader if isinstance(codec.reader, Masked) else None
     keep = None if masked is None else mask_of(masked, ctx, rows)
     parts, new = list[Payload](), rounded.room_like(state)
@@ -34,7 +35,7 @@ def encode_rounded(codec: Rounded, x: Tensor, state: State, ctx: Context, rows: 
     return Payload(torch.cat([part.valid for part in parts], -1), planes), new
 
 
-def _encode(codec: Rounded, x: Tensor, state: State, ctx: Context, rows: Ragged) -> Encoded:
+def _encode(codec: Rounded, x: Vector, state: State, ctx: Context, rows: Ragged) -> Encoded:
     payload, new = shortcut("encode all", (codec.codec,), x, codec.widened(state), ctx, rows)
     if codec.rounding == "nearest":
         return payload, codec.narrowed(new, state, codec.nearest)

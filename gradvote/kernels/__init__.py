@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -93,9 +93,11 @@ def device_of(*args: object) -> str:
     return "cpu"
 
 
-def reads_scattered(device: torch.device) -> bool:
-    """Whether kernels for rows of unequal length take a `Scattered` there."""
-    return _fast(device.type, "ragged_unpack") is not None and device.type == "cuda"
+def reads_scattered(device: torch.device, dtypes: Iterable[torch.dtype]) -> bool:
+    """Whether kernels for rows of unequal length take a `Scattered` of such numbers there."""
+    if _fast(device.type, "ragged_unpack") is None:
+        return False
+    return device.type == "cuda" or all(dtype == torch.float32 for dtype in dtypes)
 
 
 @functools.cache

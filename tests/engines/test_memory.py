@@ -253,3 +253,20 @@ def test_a_step_asks_the_system_for_hardly_any_page(name: str) -> None:
             asked.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     states = STATES[name] * d // resource.getpagesize()
     assert min(asked) < states / 10, f"pages asked for by each step: {asked}, of {states} of its states"
+
+
+@pytest.mark.parametrize("name", [*WITHIN])
+def test_gradients_in_several_tensors_are_read_and_written_where_they_are(name: str) -> None:
+    """A vector of a chunk's coordinates, which they would be copied into and out of, is made by those that need one."""
+    params = [nn.Parameter(torch.zeros(n)) for n in (700, 64, 3000, 65, 1)]
+    exchanges = [Exchange(params, algorithms.create(name), chunks=1) for _ in range(2)]
+    found = []
+    for exchange, dtype in zip(exchanges, (torch.float32, torch.bfloat16), strict=True):
+        for k, p in enumerate(params):
+            p.grad = None
+            p.grad_dtype = dtype
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(k)).bfloat16().to(dtype)
+        exchange.step()
+        found.append([p.grad.float() for p in params if p.grad is not None])
+    assert [len(exchange._buffer._flat) for exchange in exchanges] == [0, sum(p.numel() for p in params)]
+    assert all(torch.equal(a.bfloat16().float(), b) for a, b in zip(*found, strict=True))

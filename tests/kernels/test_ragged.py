@@ -1,6 +1,6 @@
 """Rows of unequal length: each kernel returns the bits of its definition, group by group of equal rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gradvote import kernels
+from gradvote.engines.common.flat_buffer import FlatBuffer
 from gradvote.kernels import Betas, Inertia, Moments, ragged_reference
-from gradvote.layout import layout_of
+from gradvote.layout import Layout, layout_of
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Places, Scattered, params_of
 
 LENGTHS = [1, 7, 63, 64, 65, 300]
 LONG = 16385
@@ -23,16 +25,38 @@ LONG = 16385
 class Case:
     """Rows with a vector, and draws for one sender and for three."""
 
-    rows: Ragged
+    layout: Layout
     x: Tensor
     one: Draw
     three: Draw
 
+    @property
+    def rows(self) -> Ragged:
+        """The layout's."""
+        return self.layout.ragged
+
     def __call__(self, name: str, *args: Any) -> Any:
-        """What a kernel gives, which is what its definition gives."""
-        found = getattr(kernels, name)(*args, self.rows)
-        check(found, getattr(ragged_reference, name)(*args, self.rows))
+        """What a kernel gives, which is what its definition gives; also where x is read in several tensors."""
+        found, expected = (getattr(module, name)(*args, self.rows) for module in (kernels, ragged_reference))
+        check(found, expected)
+        if any(arg is self.x for arg in args):
+            parts = [apart(self.x, self.layout) if arg is self.x else arg for arg in args]
+            check(getattr(kernels, name)(*parts, self.rows), expected)
         return found
+
+
+def apart(x: Tensor, layout: Layout) -> Scattered:
+    """x (d,) in a tensor for each parameter, which stand in memory in another order, with gaps."""
+    numels: dict[int, int] = {}
+    for piece in layout.pieces:
+        numels[piece.param] = max(numels.get(piece.param, 0), piece.start + piece.length)
+    room = torch.full((sum(numels.values()) + 3 * len(numels),), torch.nan)
+    pieces = room.split([numel + 3 for numel in reversed(numels.values())])
+    tensors = {i: piece[2:-1] for i, piece in zip(reversed(numels), pieces, strict=True)}
+    found = Places().scattered(layout, tensors, lambda: torch.empty(layout.size))
+    assert found is not None
+    found.put(x)
+    return replace(found, whole=x.clone)
 
 
 def check(found: Any, expected: Any) -> None:
@@ -60,7 +84,7 @@ def cases(draw: st.DrawFn) -> Case:
     x[: draw(st.sampled_from([0, layout.size // 2]))] = 0
     x[draw(st.integers(0, layout.size - 1))] = draw(st.sampled_from([1.0, float("nan"), float("inf"), 1e30]))
     rows, sender = layout.ragged, torch.tensor(3)
-    return Case(rows, x, Draw(12345, rows.block, sender), Draw(77, rows.block, torch.arange(3)[:, None]))
+    return Case(layout, x, Draw(12345, rows.block, sender), Draw(77, rows.block, torch.arange(3)[:, None]))
 
 
 SOME = settings(max_examples=12, deadline=None)
@@ -101,6 +125,10 @@ def test_masks_and_means(case: Case, granularity: int, each: bool) -> None:
         kernels.ragged_unpack(words[0], mask, scales[0], found, case.rows)
         ragged_reference.ragged_unpack(words[0], mask, scales[0], expected, case.rows)
         check(found, expected)
+        written = apart(torch.full_like(case.x, 9.0), case.layout)
+        kernels.ragged_unpack(words[0], mask, scales[0], written, case.rows)
+        there = dict(zip(params_of(case.layout), written.tensors, strict=True))
+        check(FlatBuffer(torch.float32).gather(case.layout, there), expected)
 
 
 @SOME
@@ -127,7 +155,7 @@ def test_threads_share_rows(threads: int) -> None:
     layout = layout_of([300_001, *range(1, 400)], None)
     rows, before = layout.ragged, torch.get_num_threads()
     x = torch.randn(layout.size, generator=torch.Generator().manual_seed(1))
-    case = Case(rows, x, Draw(5, rows.block, torch.tensor(0)), Draw(5, rows.block, torch.arange(3)[:, None]))
+    case = Case(layout, x, Draw(5, rows.block, torch.tensor(0)), Draw(5, rows.block, torch.arange(3)[:, None]))
     torch.set_num_threads(threads)
     try:
         case("ragged_signs", x, case.one, True)

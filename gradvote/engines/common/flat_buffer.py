@@ -64,10 +64,11 @@ class FlatBuffer:
         if view is not None:
             return view
         own = {i: g for i in params_of(layout) if (g := gradients.get(i)) is not None}
-        if self.dtype != torch.float32 or not reads_scattered(self.device) or len(own) < len(params_of(layout)):
+        there = self.dtype == torch.float32 and len(own) == len(params_of(layout))
+        if not there or not reads_scattered(self.device, (g.dtype for g in own.values())):
             return self._copied(layout, gradients)
-        there = {i: g if g.is_contiguous() else g.detach().contiguous() for i, g in own.items()}
-        found = self.places.scattered(layout, there, lambda: self._copied(layout, gradients))
+        own = {i: g if g.is_contiguous() else g.detach().contiguous() for i, g in own.items()}
+        found = self.places.scattered(layout, own, lambda: self._copied(layout, gradients))
         return self._copied(layout, gradients) if found is None else found
 
     def _copied(self, layout: Layout, gradients: Mapping[int, Tensor | None]) -> Tensor:
@@ -124,7 +125,8 @@ class Outbox:
             return None
         room = partial(self._buffer.room, layout.size)
         found = None
-        if self._scale == 1 and reads_scattered(self._buffer.device):
+        dtypes = (self._places[i].dtype for i in params_of(layout))
+        if self._scale == 1 and reads_scattered(self._buffer.device, dtypes):
             found = self._buffer.targets.scattered(layout, self._places, room)
         return room() if found is None else found
 

@@ -9,20 +9,23 @@ from torch import Tensor
 from gradvote.kernels.adam_reference import Betas, Moments
 from gradvote.kernels.cpu import adam
 from gradvote.kernels.cpu.jit import kernel
-from gradvote.kernels.cpu.ragged_rows import keep_rows, row_at
+from gradvote.kernels.cpu.ragged_rows import keep_rows, place_of, row_at
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.ragged import Ragged
+from gradvote.scattered import Vector
 
 _adam = adam._adam
 
 
-def ragged_adam_step(x: Tensor, old: Moments, betas: Betas, rows: Ragged) -> tuple[Tensor, Moments]:
+def ragged_adam_step(x: Vector, old: Moments, betas: Betas, rows: Ragged) -> tuple[Tensor, Moments]:
     """`ragged_reference.ragged_adam_step`."""
-    out, whole = [spare.empty(x.shape) for _ in range(3)], torch.ones(rows.num_rows, dtype=torch.bool, device="cpu")
+    out, whole = [spare.empty(old.m.shape) for _ in range(3)], torch.ones(rows.num_rows, dtype=torch.bool, device="cpu")
     weights, divisors = adam.weights_of(old, betas, whole.shape)
-    places = tuple(t.data_ptr() for t in (x, old.m, old.v, *out))
-    job = (adam.factors_of(betas), places, (rows.offsets, rows.lengths, rows.words), divisors, whole.data_ptr())
+    source, begins = place_of(x, rows)
+    places = source, *(t.data_ptr() for t in (old.m, old.v, *out))
+    table = begins, rows.offsets, rows.lengths, rows.words
+    job = (adam.factors_of(betas), places, table, divisors, whole.data_ptr())
     split(lambda start, stop: _adam_rows(*job, start, stop), int(rows.words[-1]), adam.GRAIN)
     update, m, v = out
     if not bool(whole.all()):
@@ -36,7 +39,7 @@ def ragged_adam_step(x: Tensor, old: Moments, betas: Betas, rows: Ragged) -> tup
 
 @kernel
 def _adam_rows(factors: Any, places: Any, table: Any, divisors: Any, whole: int, start: int, stop: int) -> None:
-    offsets, lengths, starts = table
+    begins, offsets, lengths, starts = table
     beta1, gain1, beta2, gain2, eps = factors
     x, m, v, update, new_m, new_v = places
     row, none = row_at(starts, start), np.int64(0)
@@ -49,7 +52,7 @@ def _adam_rows(factors: Any, places: Any, table: Any, divisors: Any, whole: int,
             beta2,
             gain2,
             eps,
-            (x + begin, none, n),
+            (x + 4 * begins[row], none, n),
             (m + begin, none, n),
             (v + begin, none, n),
             (update + begin, none, n),

@@ -11,11 +11,12 @@ from gradvote.kernels.cpu import bits, compaction, draws, kept, units
 from gradvote.kernels.cpu.blocks import Words, per_row
 from gradvote.kernels.cpu.jit import kernel
 from gradvote.kernels.cpu.philox import TILES, signed
-from gradvote.kernels.cpu.ragged_rows import row_at, words_of
+from gradvote.kernels.cpu.ragged_rows import place_of, row_at, words_of
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.ragged import WORD, Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Vector
 
 _fill, _expand, _write = draws._fill, bits._expand, kept._write_rows
 _compact, _deposit, _whole, _outside = compaction._compact, compaction._expand, units._whole, units._outside
@@ -50,16 +51,17 @@ def ragged_expand(words: Tensor, keep: Tensor, rows: Ragged) -> Tensor:
     return _moved(_expand_rows, words, keep, rows)
 
 
-def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Tensor, rows: Ragged) -> None:
+def ragged_unpack(words: Tensor, keep: Tensor | None, scales: Tensor, out: Vector, rows: Ragged) -> None:
     """`ragged_reference.ragged_unpack`."""
     numbers = per_row(scales.float(), (rows.num_rows,))
-    table, total = (rows.offsets, rows.lengths, rows.words), int(rows.words[-1])
+    place, begins = place_of(out, rows)
+    table, total = (begins, rows.lengths, rows.words), int(rows.words[-1])
     if keep is None:
-        job = (bits.OVERWRITE, words.data_ptr(), table, numbers, out.data_ptr())
+        job = (bits.OVERWRITE, words.data_ptr(), table, numbers, place)
         split(lambda start, stop: _unpack_rows(*job, start, stop), total, bits.GRAIN)
         return
     lines = numbers[:, None], np.ones(rows.num_rows, np.float32)
-    job_kept = (kept.KEPT, kept.ONE, words.data_ptr(), keep.data_ptr(), 1, table, *lines, out.data_ptr())
+    job_kept = (kept.KEPT, kept.ONE, words.data_ptr(), keep.data_ptr(), 1, table, *lines, place)
     split(lambda start, stop: _mean_rows(*job_kept, start, stop), total, kept.GRAIN)
 
 
@@ -181,14 +183,14 @@ def _expand_rows(words: Words, keep: Words, out: Words, words_at: Words, start: 
 
 @kernel
 def _unpack_rows(kind: Any, words: int, table: Any, scales: Any, out: int, start: int, stop: int) -> None:
-    offsets, lengths, starts = table
+    begins, lengths, starts = table
     row = row_at(starts, start)
     while row < len(lengths) and starts[row] < stop:
         first, last = max(start - starts[row], 0), min(stop, starts[row + 1]) - starts[row]
         width = starts[row + 1] - starts[row]
         source, target = (
             (words + 8 * starts[row], np.int64(0), width),
-            (out + 4 * offsets[row], np.int64(0), lengths[row]),
+            (out + 4 * begins[row], np.int64(0), lengths[row]),
         )
         _expand(kind, source, target, width, scales[row : row + 1], first, last)
         row += 1
@@ -208,14 +210,14 @@ def _mean_rows(
     start: int,
     stop: int,
 ) -> None:
-    offsets, lengths, starts = table
+    begins, lengths, starts = table
     stride = 8 * starts[-1]
     row = row_at(starts, start)
     while row < len(lengths) and starts[row] < stop:
         first, last = max(start - starts[row], 0), min(stop, starts[row + 1]) - starts[row]
         width, begin = starts[row + 1] - starts[row], 8 * starts[row]
         said, mask = (words + begin, stride, width), (keep + begin, stride, width)
-        target = (out + 4 * offsets[row], np.int64(0), lengths[row])
+        target = (out + 4 * begins[row], np.int64(0), lengths[row])
         _write(kind, many, said, mask, senders, scales[row], counts[row : row + 1], 1, target, width, first, last)
         row += 1
 

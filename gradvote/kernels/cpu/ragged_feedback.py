@@ -11,12 +11,13 @@ from gradvote.kernels.cpu import feedback, trees
 from gradvote.kernels.cpu.blocks import FORMATS, Words, per_row
 from gradvote.kernels.cpu.jit import kernel
 from gradvote.kernels.cpu.ragged_bits import ragged_counts
-from gradvote.kernels.cpu.ragged_rows import keep_rows, row_at, words_of, zeros_of_rows
+from gradvote.kernels.cpu.ragged_rows import keep_rows, place_of, row_at, words_of, zeros_of_rows
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.feedback_reference import Feedback, Inertia
 from gradvote.ragged import WORD, Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Vector
 
 SPAN = feedback.TILE * WORD
 WHOLE = feedback.TILES * SPAN
@@ -25,7 +26,7 @@ _advance, _drain, _sum, _fold = feedback._advance_tiles, feedback._drain_words, 
 
 
 def ragged_feedback_step(
-    x: Tensor,
+    x: Vector,
     memory: Tensor,
     ratio: Tensor,
     inertia: Inertia | None,
@@ -37,10 +38,10 @@ def ragged_feedback_step(
     """`ragged_reference.ragged_feedback_step`."""
     state = [memory] if inertia is None else [memory, inertia.momentum]
     words, num = words_of(rows), rows.num_rows
-    valid, new = torch.ones(num, dtype=torch.bool, device="cpu"), [spare.empty(x.shape) for _ in state]
+    valid, new = torch.ones(num, dtype=torch.bool, device="cpu"), [spare.empty(memory.shape) for _ in state]
     found = torch.zeros(num, dtype=torch.float32, device="cpu") if scale is None else scale.float()
     long = int((rows.lengths > WHOLE).sum()) if scale is None else num
-    job = _job(rows, inertia, (x, *state), new, zeros, per_row(ratio.float(), (num,)), per_row(found, (num,)))
+    job = _job(rows, inertia, x, state, new, zeros, per_row(ratio.float(), (num,)), per_row(found, (num,)))
     results = words.data_ptr(), valid.data_ptr()
     _advance_all(feedback.GIVEN, job, _masks(keep, 0 if scale is None else -1), results, (0, long), rows.starts(SPAN))
     _advance_all(feedback.MEAN, job, _masks(keep, -1), results, (long, num), rows.starts(WHOLE))
@@ -55,7 +56,7 @@ def ragged_feedback_step(
     return Feedback(words, valid, found if scale is None else scale, new[0], new[1] if inertia else None)
 
 
-def ragged_mean_abs(x: Tensor, keep: Tensor | None, rows: Ragged) -> Tensor:
+def ragged_mean_abs(x: Vector, keep: Tensor | None, rows: Ragged) -> Tensor:
     """`ragged_reference.ragged_mean_abs`."""
     return _long_means(x, keep, rows, rows.num_rows)
 
@@ -63,7 +64,8 @@ def ragged_mean_abs(x: Tensor, keep: Tensor | None, rows: Ragged) -> Tensor:
 def _job(
     rows: Ragged,
     inertia: Inertia | None,
-    sources: tuple[Tensor, ...],
+    x: Vector,
+    state: list[Tensor],
     new: list[Tensor],
     zeros: Draw | bool,
     ratios: Any,
@@ -71,10 +73,11 @@ def _job(
 ) -> tuple[Any, ...]:
     """What the kernel is told, but for the rule of scales."""
     kind = feedback.PLAIN if inertia is None else feedback.NESTEROV if inertia.nesterov else feedback.HEAVY_BALL
-    x, memory, momentum = (t.data_ptr() for t in (*sources, sources[-1])[:3])
-    places = x, memory, momentum, *(t.data_ptr() for t in (*new, new[-1])[:2])
+    source, begins = place_of(x, rows)
+    states = ((t.data_ptr() for t in (*own, own[-1])[:2]) for own in (state, new))
+    places = source, *(place for own in states for place in own)
     mu = np.float32(0 if inertia is None else inertia.mu)
-    table = rows.offsets, rows.lengths, rows.words
+    table = begins, rows.offsets, rows.lengths, rows.words
     return kind, mu, places, table, ratios, scales, zeros_of_rows(zeros, rows.num_rows)
 
 
@@ -103,12 +106,13 @@ def _advance_all(
         )
 
 
-def _long_means(x: Tensor, keep: Tensor | None, rows: Ragged, num: int) -> Tensor:
+def _long_means(x: Vector, keep: Tensor | None, rows: Ragged, num: int) -> Tensor:
     """The mean of |x| of the first `num` rows, over the marked coordinates."""
     starts = rows.starts(SPAN)
     tiles, sums = np.empty(int(starts[num]), np.float32), np.zeros(num, np.float32)
-    kind, mask = (trees.ABSOLUTE, x.data_ptr()) if keep is None else (trees.KEPT, keep.data_ptr())
-    job = (kind, x.data_ptr(), mask, (rows.offsets, rows.lengths, rows.words), starts, tiles.ctypes.data)
+    source, begins = place_of(x, rows)
+    kind, mask = (trees.ABSOLUTE, source) if keep is None else (trees.KEPT, keep.data_ptr())
+    job = (kind, source, mask, (begins, rows.lengths, rows.words), starts, tiles.ctypes.data)
     split(lambda start, stop: _sum_rows(*job, start, stop), len(tiles), trees.GRAIN)
     _fold_all(tiles, starts, sums)
     total = torch.from_numpy(sums)
@@ -134,7 +138,7 @@ def _advance_rows(rule: Any, job: Any, mask: Any, results: Any, starts: Words, s
     kind, mu, places, table, ratios, scales, zeros = job
     masked, masks = mask
     words, valid = results
-    offsets, lengths, words_at = table
+    begins, offsets, lengths, words_at = table
     x, memory, momentum, new_memory, new_momentum = places
     zero, key, blocks, senders = zeros
     row = row_at(starts, start)
@@ -142,7 +146,7 @@ def _advance_rows(rule: Any, job: Any, mask: Any, results: Any, starts: Words, s
         first, last = max(start - starts[row], 0), min(stop, starts[row + 1]) - starts[row]
         n, at = lengths[row], 4 * offsets[row]
         own = (
-            (x + at, np.int64(0), n),
+            (x + 4 * begins[row], np.int64(0), n),
             (memory + at, np.int64(0), n),
             (momentum + at, np.int64(0), n),
             (new_memory + at, np.int64(0), n),
@@ -172,11 +176,11 @@ def _drain_rows(
 
 @kernel
 def _sum_rows(kind: Any, x: int, keep: int, table: Any, starts: Words, tiles: int, start: int, stop: int) -> None:
-    offsets, lengths, words_at = table
+    begins, lengths, words_at = table
     row = row_at(starts, start)
     while row < len(lengths) and starts[row] < stop:
         first, last = max(start - starts[row], 0), min(stop, starts[row + 1]) - starts[row]
-        place = (x + 4 * offsets[row], np.int64(0), lengths[row])
+        place = (x + 4 * begins[row], np.int64(0), lengths[row])
         mask = (keep + 8 * words_at[row], np.int64(0), words_at[row + 1] - words_at[row])
         count = starts[row + 1] - starts[row]
         _sum((None,), kind, place, mask, tiles + 4 * starts[row], count, first, last)

@@ -17,6 +17,7 @@ from gradvote.kernels.cpu.signs import NEGATIVE, POSITIVE, RANDOM, Zeros
 from gradvote.kernels.cpu.spare import spare
 from gradvote.ragged import Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Scattered, Vector
 
 
 @kernel
@@ -30,6 +31,11 @@ def row_at(starts: Words, unit: int) -> int:
         else:
             high = middle
     return low
+
+
+def place_of(x: Vector, rows: Ragged) -> tuple[int, Words]:
+    """The address of coordinates (d,), and where each row begins, in items from there on."""
+    return (x.base.data_ptr(), x.starts) if isinstance(x, Scattered) else (x.data_ptr(), rows.offsets)
 
 
 def words_of(rows: Ragged, *leading: int) -> Tensor:

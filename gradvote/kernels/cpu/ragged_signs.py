@@ -10,19 +10,20 @@ from gradvote.kernels.cpu import averages, noisy, signs
 from gradvote.kernels.cpu.blocks import FORMATS, Words, per_row
 from gradvote.kernels.cpu.jit import kernel
 from gradvote.kernels.cpu.ragged_bits import mark_units
-from gradvote.kernels.cpu.ragged_rows import keep_rows, position_of, row_at, words_of, zeros_of_rows
+from gradvote.kernels.cpu.ragged_rows import keep_rows, place_of, position_of, row_at, words_of, zeros_of_rows
 from gradvote.kernels.cpu.spare import spare
 from gradvote.kernels.cpu.threads import split
 from gradvote.kernels.ragged_reference import Weights
 from gradvote.ragged import WORD, Ragged
 from gradvote.rng import Draw
+from gradvote.scattered import Vector
 
 PLAIN = FORMATS[torch.float32]
 _pack, _noisy, _average = signs._pack, noisy._pack, averages._average
 NOTHING, UNITS, WORDS = signs.NOTHING, signs.UNITS, signs.WORDS
 
 
-def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
+def ragged_signs(x: Vector, zeros: Draw | bool, still: bool, rows: Ragged) -> tuple[Tensor, Tensor, Tensor | None]:
     """`ragged_reference.ragged_signs`."""
     words, valid = words_of(rows), torch.ones(rows.num_rows, dtype=torch.bool, device="cpu")
     flags = torch.zeros(int(rows.unit_words[-1]) if still else 0, dtype=torch.int64, device="cpu")
@@ -30,7 +31,9 @@ def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tu
     blank = words_of(rows).zero_() if apart else flags
     found = np.zeros(1, np.int64)
     told = (int(still), flags.data_ptr(), blank.data_ptr(), found.ctypes.data)
-    job = (x.data_ptr(), _table(rows, rows.words), zeros_of_rows(zeros, rows.num_rows), rows.unit_words, rows.are_words)
+    source, begins = place_of(x, rows)
+    table, rule = (begins, rows.lengths, rows.words), zeros_of_rows(zeros, rows.num_rows)
+    job = (source, table, rule, rows.unit_words, rows.are_words)
     results = (told, words.data_ptr(), valid.data_ptr())
     split(lambda start, stop: _pack_rows(*job, *results, start, stop), int(rows.words[-1]), signs.GRAIN)
     if apart and found[0]:
@@ -39,7 +42,7 @@ def ragged_signs(x: Tensor, zeros: Draw | bool, still: bool, rows: Ragged) -> tu
 
 
 def ragged_averaged_signs(
-    old: Tensor, x: Tensor, voted: Weights, kept: Weights, zeros: Draw | bool, still: bool, rows: Ragged
+    old: Tensor, x: Vector, voted: Weights, kept: Weights, zeros: Draw | bool, still: bool, rows: Ragged
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """`ragged_reference.ragged_averaged_signs`, one after the other."""
     out, new = ragged_average(old, voted[0], x, voted[1], rows)
@@ -49,35 +52,31 @@ def ragged_averaged_signs(
 
 
 def ragged_noisy_signs(
-    x: Tensor, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
+    x: Vector, std: float | Tensor, draw: Draw, distribution: str, zeros: Draw | bool, rows: Ragged
 ) -> tuple[Tensor, Tensor]:
     """`ragged_reference.ragged_noisy_signs`."""
     words, valid, num = words_of(rows), torch.ones(rows.num_rows, dtype=torch.bool, device="cpu"), rows.num_rows
     stds, starts = per_row(torch.as_tensor(std, dtype=torch.float32, device="cpu"), (num,)), rows.starts(noisy.GROUP)
-    draws = position_of(draw, num), zeros_of_rows(zeros, num)
-    job = (noisy._kind_of(distribution), x.data_ptr(), _table(rows, starts), stds, *draws, rows.words)
+    draws, (source, begins) = (position_of(draw, num), zeros_of_rows(zeros, num)), place_of(x, rows)
+    job = (noisy._kind_of(distribution), source, (begins, rows.lengths, starts), stds, *draws, rows.words)
     results = words.data_ptr(), valid.data_ptr()
     grain = noisy.GRAIN // noisy.GROUP
     split(lambda start, stop: _noisy_rows(*job, *results, start, stop), int(starts[-1]), grain)
     return words, valid
 
 
-def ragged_average(old: Tensor, beta: float, x: Tensor, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
+def ragged_average(old: Tensor, beta: float, x: Vector, gain: float, rows: Ragged) -> tuple[Tensor, Tensor]:
     """`ragged_reference.ragged_average`; one tensor twice where all of it is finite."""
-    new, whole = spare.empty(x.shape), torch.ones(rows.num_rows, dtype=torch.bool, device="cpu")
-    places = old.data_ptr(), x.data_ptr(), new.data_ptr()
-    job = (np.float32(beta), np.float32(gain), places, _table(rows, rows.words), whole.data_ptr())
+    new, whole = spare.empty(old.shape), torch.ones(rows.num_rows, dtype=torch.bool, device="cpu")
+    source, begins = place_of(x, rows)
+    places, table = (old.data_ptr(), source, new.data_ptr()), (begins, rows.offsets, rows.lengths, rows.words)
+    job = (np.float32(beta), np.float32(gain), places, table, whole.data_ptr())
     split(lambda start, stop: _average_rows(*job, start, stop), int(rows.words[-1]), averages.GRAIN)
     if bool(whole.all()):
         return new, new
     kept = new.clone()
     keep_rows(kept, old, ~whole.numpy(), rows)
     return new, kept
-
-
-def _table(rows: Ragged, starts: Words) -> tuple[Words, Words, Words]:
-    """Where rows begin, how long they are, and where their units of work begin."""
-    return rows.offsets, rows.lengths, starts
 
 
 @kernel
@@ -93,7 +92,7 @@ def _pack_rows(
     start: int,
     stop: int,
 ) -> None:
-    offsets, lengths, starts = table
+    begins, lengths, starts = table
     rule, key, blocks, senders = zeros
     still, flags, blank, found = told
     row = row_at(starts, start)
@@ -105,7 +104,7 @@ def _pack_rows(
             about = (np.int64(UNITS), flags + 8 * flags_at[row], flags_at[row + 1] - flags_at[row], found)
         elif still:
             about = (np.int64(WORDS), blank + 8 * starts[row], starts[row + 1] - starts[row], found)
-        place = (x + 4 * offsets[row], np.int64(0), n)
+        place = (x + 4 * begins[row], np.int64(0), n)
         _pack((None,), place, n, own, about, words + 8 * starts[row], valid + row, first, last)
         row += 1
 
@@ -124,7 +123,7 @@ def _noisy_rows(
     start: int,
     stop: int,
 ) -> None:
-    offsets, lengths, starts = table
+    begins, lengths, starts = table
     rule, key, blocks, senders = zeros
     noise_key, noise_blocks, noise_senders = draw
     row = row_at(starts, start)
@@ -132,14 +131,14 @@ def _noisy_rows(
         first, last = max(start - starts[row], 0), min(stop, starts[row + 1]) - starts[row]
         n, own = lengths[row], (rule, key, blocks[row : row + 1], senders[row : row + 1])
         drawn = (noise_key, noise_blocks[row : row + 1], noise_senders[row : row + 1])
-        place, out = (x + 4 * offsets[row], np.int64(0), n), words + 8 * words_at[row]
+        place, out = (x + 4 * begins[row], np.int64(0), n), words + 8 * words_at[row]
         _noisy((None,), kind, place, n, stds[row : row + 1], drawn, own, out, valid + row, first, last)
         row += 1
 
 
 @kernel
 def _average_rows(beta: Any, gain: Any, places: Any, table: Any, whole: int, start: int, stop: int) -> None:
-    offsets, lengths, starts = table
+    begins, offsets, lengths, starts = table
     old, x, new = places
     row = row_at(starts, start)
     while row < len(lengths) and starts[row] < stop:
@@ -147,7 +146,7 @@ def _average_rows(beta: Any, gain: Any, places: Any, table: Any, whole: int, sta
         n, begin, width = lengths[row], 4 * offsets[row], starts[row + 1] - starts[row]
         before, added, after = (
             (old + begin, np.int64(0), n),
-            (x + begin, np.int64(0), n),
+            (x + 4 * begins[row], np.int64(0), n),
             (new + begin, np.int64(0), n),
         )
         _average(beta, gain, before, added, after, whole + row, width, first, last)

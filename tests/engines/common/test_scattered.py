@@ -17,7 +17,7 @@ SHAPES = ((40, 10), (300,), (7, 3, 3, 3), (5,))
 
 @pytest.fixture(autouse=True)
 def as_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flat_buffer, "reads_scattered", lambda device: True)
+    monkeypatch.setattr(flat_buffer, "reads_scattered", lambda *given: True)
 
 
 def layout() -> Layout:
