@@ -131,25 +131,30 @@ def suppress_warnings() -> Any:
     return warnings.catch_warnings(action="ignore")
 
 
-def resumed(mesh: Mesh, folder: str) -> dict[str, tuple[Tensor, Tensor]]:
+def resumed(mesh: Mesh, folder: str, **options: Any) -> dict[str, tuple[Tensor, Tensor]]:
     """In the middle of a round: from a file of each rank, and from a distributed checkpoint."""
     steps, cut = EVERY * ROUNDS, EVERY + 1
-    script = Script(mesh, "dist-ef-sgdm", True).train(range(cut))
+    script = Script(mesh, "dist-ef-sgdm", True, **options).train(range(cut))
     path = Path(folder) / f"rank.{dist.get_rank()}"
     torch.save(script.states(), path)
     dcp.save({"states": script.states()}, checkpoint_id=f"{folder}/states.{mesh.replica}", process_group=_shards(mesh))
-    expected = whole(script.train(range(cut, steps)).model)
-    by_file = Script(mesh, "dist-ef-sgdm", True).load(torch.load(path, weights_only=False))
-    other = Script(mesh, "dist-ef-sgdm", True)
+    expected = ended(script.train(range(cut, steps)))
+    by_file = Script(mesh, "dist-ef-sgdm", True, **options).load(torch.load(path, weights_only=False))
+    other = Script(mesh, "dist-ef-sgdm", True, **options)
     other.train(range(0, 1))  # AdamW has a place for its states after a step
     found = {"states": other.states()}
     dcp.load(found, checkpoint_id=f"{folder}/states.{mesh.replica}", process_group=_shards(mesh))
     by_parts = other.load(found["states"])
     rest = range(cut, steps)
     return {
-        "file": (whole(by_file.train(rest).model), expected),
-        "parts": (whole(by_parts.train(rest).model), expected),
+        "file": (ended(by_file.train(rest)), expected),
+        "parts": (ended(by_parts.train(rest)), expected),
     }
+
+
+def ended(script: Script) -> Tensor:
+    script.local.finish()
+    return whole(script.model)
 
 
 def _shards(mesh: Mesh) -> dist.ProcessGroup:
@@ -250,4 +255,6 @@ def everything(folder: str) -> None:
         "refusals": refusals(mesh),
     }
     found |= resumed(mesh, folder)
+    Path(f"{folder}/delayed").mkdir(exist_ok=True)
+    found |= {f"{case}, delayed": pair for case, pair in resumed(mesh, f"{folder}/delayed", delay=2).items()}
     torch.save(found, f"{folder}/{dist.get_rank()}.pt")
