@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "Fragments", "LocalSteps", "Rounds", "attach", "attach_fragments"]
 
 Engine = Callable[[nn.Module, Optimizer, Algorithm], Rounds]
+STAYING = ("distributed", "fsdp")
+"""Engines whose workers all stay, so that a round may be under way between two steps, and several in turn."""
 
 
 def attach(
@@ -84,6 +86,7 @@ def _attached(
     outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer],
     engine: str | Engine = "distributed",
     fragment: tuple[int, int] = (0, 1),
+    inside: nn.Module | None = None,
     delay: int = 0,
     mix: float = MIX,
     **options: Any,
@@ -117,9 +120,9 @@ def _attached(
         raise TypeError("engine='torchft' needs torchft's manager: attach(..., engine='torchft', manager=manager).")
     if engine == "fsdp" and "group" not in options:
         raise TypeError("engine='fsdp' needs the ranks across replicas: attach(..., group=mesh['replicate']).")
-    start = _start_of(model, engine)
+    start = _start_of(model, engine, inside)
     stepping, (k, num) = outer_on(outer, model, start), fragment
-    if engine in ("distributed", "fsdp"):
+    if engine in STAYING:
         inner = "given" if optimizers else "None"
         options["alike"] = {"every": every, "fragments": num, "delay": delay, "mix": mix, "inner optimizer": inner}
     if delay:
@@ -136,7 +139,7 @@ def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> No
     check_whole("delay", delay, 0, "the number of steps after which a round is back")
     if isinstance(mix, bool) or not isinstance(mix, int | float):
         raise TypeError(f"mix is the share that a worker keeps of its own parameters, a number; got {mix!r}.")
-    if delay and engine not in ("distributed", "fsdp"):
+    if delay and engine not in STAYING:
         raise ValueError(
             f"A delay needs workers that stay, engine='distributed' or 'fsdp'; got {engine!r}. Where workers come and "
             "go, one that joins takes over the state between two rounds, and with a delay there is always a round "
@@ -173,7 +176,7 @@ def attach_fragments(
     al. 2025, "Streaming DiLoCo", arXiv 2501.18512, section 2.2; here fragments are runs of consecutive parameters).
     With a `delay`, as in `attach`, a fragment's round is back before that of the next one is sent. Each has its own
     `gradvote.distributed.Exchange`, whose options go through, and an outer optimizer that `outer` makes; all workers
-    stay to the end.
+    stay to the end. With `engine="fsdp"` and `group` they are replicas of a model that FSDP2 shards, as in `attach`.
 
     Raises:
         TypeError: `outer` is not a function that makes an optimizer.
@@ -185,10 +188,10 @@ def attach_fragments(
             "Each fragment would keep an account of its own, but a client's data cost the sum of them all. Give "
             "privacy= to gradvote.local_steps.attach, without fragments."
         )
-    if options.get("engine", "distributed") != "distributed":
+    if options.get("engine", "distributed") not in STAYING:
         raise ValueError(
-            f"Each fragment has an exchange of its own, of workers that stay and have the whole model; got "
-            f"engine={options['engine']!r}. Leave engine= out, or use gradvote.local_steps.attach, without fragments."
+            f"Each fragment has an exchange of its own, of workers that stay: engine='distributed' or 'fsdp'; got "
+            f"engine={options['engine']!r}. Use one of these, or gradvote.local_steps.attach, without fragments."
         )
     check_whole("every", every, 1, "the number of steps to a round")
     check_whole("delay", delay, 0, "the number of steps after which a round is back")
@@ -207,7 +210,7 @@ def attach_fragments(
     parts = []
     for k, part in enumerate(fragments_of(model, fragments)):
         own = {"every": every, "outer": outer, "seed": seed * fragments + k, "delay": delay, **options}
-        parts.append(_attached(part, optimizer, algorithm, fragment=(k, fragments), **own))
+        parts.append(_attached(part, optimizer, algorithm, fragment=(k, fragments), inside=model, **own))
     return Fragments(parts, Newcomers(model.modules(), AGAIN))
 
 
@@ -220,12 +223,13 @@ def _check_unit(optimizers: Sequence[Optimizer], privacy: Any) -> None:
         )
 
 
-def _start_of(model: nn.Module, engine: str | Engine) -> Start:
+def _start_of(model: nn.Module, engine: str | Engine, inside: nn.Module | None) -> Start:
+    """The start of a model, or of a fragment of the one that it is `inside`."""
     if engine != "fsdp":
         return start_of(model)
     from gradvote.engines.fsdp.start import ShardedStart  # noqa: PLC0415  # engines are loaded when chosen
 
-    return ShardedStart(model)
+    return ShardedStart(model) if inside is None else ShardedStart(inside, model)
 
 
 class _Exchanged:

@@ -15,7 +15,7 @@ from torch.optim import SGD, AdamW
 
 import gradvote
 from gradvote import algorithms
-from gradvote.local_steps import LocalSteps, attach, attach_fragments
+from gradvote.local_steps import Fragments, LocalSteps, attach, attach_fragments
 from tests.engines.failing_workers import text_of
 from tests.engines.fsdp_nets import SEED, Mesh, blocks_alike, new_net, whole
 
@@ -55,9 +55,9 @@ class Script:
         self.inner = AdamW([p for p in self.model.parameters() if p.requires_grad], lr=0.01)
         how = {"engine": "fsdp", "group": mesh.replicas} if sharded else {"group": mesh.replicas.get_group()}
         algorithm = blocks_alike(name)
-        self.local: LocalSteps = attach(
-            self.model, self.inner, algorithm, every=EVERY, outer=outer_of, seed=SEED, **how, **options
-        )
+        given: dict[str, Any] = {"every": EVERY, "outer": outer_of, "seed": SEED, **how, **options}
+        make = attach_fragments if "fragments" in options else attach
+        self.local: LocalSteps | Fragments = make(self.model, self.inner, algorithm, **given)
 
     def train(self, steps: range, before: Callable[[int], None] = lambda step: None) -> "Script":
         for step in steps:
@@ -78,7 +78,12 @@ class Script:
         return self
 
 
-OPTIONS: dict[str, dict[str, Any]] = {"delayed": {"delay": 2, "mix": 0.25}, "bounded": {"max_norm": 0.05}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "delayed": {"delay": 2, "mix": 0.25},
+    "bounded": {"max_norm": 0.05},
+    "in fragments": {"fragments": 3},
+    "in fragments, delayed": {"fragments": 2, "every": 6, "delay": 2},
+}
 
 
 def equals(mesh: Mesh, name: str, **options: Any) -> tuple[Tensor, Tensor]:
@@ -200,7 +205,7 @@ def refusals(mesh: Mesh) -> dict[str, str]:
     moved = Script(mesh, "signsgd", True)
     first: Any = next(iter(moved.model.parameters()))
     first._local_tensor = first._local_tensor.clone()  # what FSDP does where a module is moved
-    parts = sharded()
+    rows = sharded()
     with suppress(ValueError):
         replaced.train(range(1))
     return {
@@ -214,7 +219,9 @@ def refusals(mesh: Mesh) -> dict[str, str]:
         "replaced": text_of(lambda: replaced.train(range(1, EVERY))),
         "moved": text_of(lambda: moved.train(range(EVERY))),
         "fragments": text_of(
-            lambda: attach_fragments(parts, None, algorithm, every=4, fragments=2, outer=outer, engine="fsdp")  # type: ignore[arg-type]
+            lambda: attach_fragments(
+                rows, SGD(rows.parameters(), lr=0.1), algorithm, every=4, fragments=2, outer=outer, engine="elastic"
+            )
         ),
     }
 
@@ -257,4 +264,6 @@ def everything(folder: str) -> None:
     found |= resumed(mesh, folder)
     Path(f"{folder}/delayed").mkdir(exist_ok=True)
     found |= {f"{case}, delayed": pair for case, pair in resumed(mesh, f"{folder}/delayed", delay=2).items()}
+    Path(f"{folder}/fragments").mkdir(exist_ok=True)
+    found |= {f"{case}, fragments": pair for case, pair in resumed(mesh, f"{folder}/fragments", fragments=3).items()}
     torch.save(found, f"{folder}/{dist.get_rank()}.pt")

@@ -25,7 +25,9 @@ def test_shards_go_as_whole_replicas_do(ranks: list[Any], case: str) -> None:
         assert torch.equal(found, ranks[0][case][0]) and bool(found.isfinite().all()), rank
 
 
-@pytest.mark.parametrize("case", ["file", "parts", "file, delayed", "parts, delayed"])
+@pytest.mark.parametrize(
+    "case", [f"{where}{how}" for where in ("file", "parts") for how in ("", ", delayed", ", fragments")]
+)
 def test_a_round_goes_on_from_its_middle_to_the_same_bits(ranks: list[Any], case: str) -> None:
     for rank, own in enumerate(ranks):
         found, expected = own[case]

@@ -59,8 +59,12 @@ def like(whole: DTensor, local: Tensor) -> DTensor:
     return DTensor.from_local(local, mesh, placements, run_check=False, shape=whole.shape, stride=whole.stride())
 
 
-def parameters_of(model: nn.Module, where: str) -> tuple[list[DTensor], Parameters, Parameters]:
+def parameters_of(
+    model: nn.Module, where: str, fragment: nn.Module | None = None
+) -> tuple[list[DTensor], Parameters, Parameters]:
     """The trained parameters of a sharded model; the same as its optimizer has them; and their parts on this rank.
+
+    Those of `fragment` alone, which has some of them under their names, where one is given.
 
     Raises:
         TypeError: this is no model.
@@ -70,7 +74,7 @@ def parameters_of(model: nn.Module, where: str) -> tuple[list[DTensor], Paramete
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()  # a root keeps whole parameters after a forward pass
-    named = [*model.named_parameters()]
+    named = [*(fragment or model).named_parameters()]
     trained = [(name, p) for name, p in named if p.requires_grad]
     for name, p in trained:
         _check_parameter(name, p, trained[0][1])

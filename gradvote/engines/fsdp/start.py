@@ -23,19 +23,21 @@ WHERE = "attach(model, optimizer, algorithm, engine='fsdp')"
 class ShardedStart(Start):
     """The parts of a sharded model that are on this rank, and what stands for the model's own parameters.
 
-    `wholes` are the trained parameters by name, `known` the same as an optimizer has them.
+    `wholes` are the trained parameters by name, `known` the same as an optimizer has them. Where `fragment` is given,
+    which has some of the parameters under their names, it is the start of that.
     """
 
     whole = False
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, fragment: nn.Module | None = None) -> None:
         super().__init__()
-        found, self.known, local = parameters_of(model, WHERE)
+        found, self.known, local = parameters_of(model, WHERE, fragment)
         self.wholes = dict(zip(local.names, found, strict=True))
         self._modules_of = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        self._now = partial(model.named_parameters)  # not the model itself, which would be a part of this one
+        model = fragment or model
         self._sharded = {name: p for name, p in model.named_parameters() if isinstance(p, DTensor)}
         self._parts = {name: _own(p) for name, p in model.named_parameters()}
-        self._now = partial(model.named_parameters)  # not the model itself, which would be a part of this one
         kept = model.state_dict().keys()
         for name, own in self._parts.items():
             copy = nn.Parameter(own.detach().clone().as_subclass(Tensor), requires_grad=name in self.wholes)
