@@ -164,6 +164,7 @@ def attach_fragments(
     every: int,
     fragments: int,
     outer: Callable[[list[nn.Parameter]], Optimizer],
+    engine: str = "distributed",
     seed: int = 0,
     delay: int = 0,
     **options: Any,
@@ -188,10 +189,10 @@ def attach_fragments(
             "Each fragment would keep an account of its own, but a client's data cost the sum of them all. Give "
             "privacy= to gradvote.local_steps.attach, without fragments."
         )
-    if options.get("engine", "distributed") not in STAYING:
+    if engine not in STAYING:
         raise ValueError(
             f"Each fragment has an exchange of its own, of workers that stay: engine='distributed' or 'fsdp'; got "
-            f"engine={options['engine']!r}. Use one of these, or gradvote.local_steps.attach, without fragments."
+            f"engine={engine!r}. Use one of these, or gradvote.local_steps.attach, without fragments."
         )
     check_whole("every", every, 1, "the number of steps to a round")
     check_whole("delay", delay, 0, "the number of steps after which a round is back")
@@ -209,7 +210,14 @@ def attach_fragments(
         )
     parts = []
     for k, part in enumerate(fragments_of(model, fragments)):
-        own = {"every": every, "outer": outer, "seed": seed * fragments + k, "delay": delay, **options}
+        own = {
+            "every": every,
+            "outer": outer,
+            "engine": engine,
+            "seed": seed * fragments + k,
+            "delay": delay,
+            **options,
+        }
         parts.append(_attached(part, optimizer, algorithm, fragment=(k, fragments), inside=model, **own))
     return Fragments(parts, Newcomers(model.modules(), AGAIN))
 
