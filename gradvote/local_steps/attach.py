@@ -1,9 +1,8 @@
-"""Fewer rounds: H local steps of any optimizer, then a vote on how far they led: `gradvote.local_steps.attach`."""
+"""Local steps of a whole model, or of its fragments in turn: `gradvote.local_steps.attach`, `attach_fragments`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -16,22 +15,16 @@ from gradvote.engines.common.misfits import check_constants, warn_of_inner
 from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameters import check_modules
-from gradvote.engines.common.start import Start, outer_on, start_of
+from gradvote.engines.common.start import outer_on
 from gradvote.engines.common.ways import MIX
 from gradvote.engines.fragments import Fragments, fragments_of
 from gradvote.engines.local_steps import AGAIN, WHERE, LocalSteps, Rounds
-from gradvote.engines.overlap import Delay, Rates
+from gradvote.engines.overlap import Delay
 from gradvote.errors import unknown
+from gradvote.local_steps.by_engine import ENGINES, STAYING, Delayed, exchange_of, start_for
 from gradvote.staging import device_of
 
-if TYPE_CHECKING:
-    from gradvote.engines.distributed.starts import ExchangeOfStarts
-
-__all__ = ["ENGINES", "Fragments", "LocalSteps", "Rounds", "attach", "attach_fragments"]
-
 Engine = Callable[[nn.Module, Optimizer, Algorithm], Rounds]
-STAYING = ("distributed", "fsdp")
-"""Engines whose workers all stay, so that a round may be under way between two steps, and several in turn."""
 
 
 def attach(
@@ -120,13 +113,13 @@ def _attached(
         raise TypeError("engine='torchft' needs torchft's manager: attach(..., engine='torchft', manager=manager).")
     if engine == "fsdp" and "group" not in options:
         raise TypeError("engine='fsdp' needs the ranks across replicas: attach(..., group=mesh['replicate']).")
-    start = _start_of(model, engine, inside)
+    start = start_for(engine, model, inside)
     stepping, (k, num) = outer_on(outer, model, start), fragment
     if engine in STAYING:
         inner = "given" if optimizers else "None"
         options["alike"] = {"every": every, "fragments": num, "delay": delay, "mix": mix, "inner optimizer": inner}
     if delay:
-        delayed = _Delayed(_exchange_of(engine), start, stepping, algorithm, **options)
+        delayed = Delayed(exchange_of(str(engine), True), start, stepping, algorithm, **options)
         late = Delay(delay, mix, delayed, stepping, device_of([*start.parameters()]))
         return LocalSteps(model, start, optimizers, stepping, delayed, every, k * every // num, late)
     make = ENGINES[engine] if isinstance(engine, str) else engine
@@ -229,92 +222,3 @@ def _check_unit(optimizers: Sequence[Optimizer], privacy: Any) -> None:
             "After local steps nobody knows how much of start − now one example has made, so unit='example' cannot be "
             "kept. Use unit='client'; or optimizer=None, every=1, with gradients of gradvote.privacy.clipped_sum."
         )
-
-
-def _start_of(model: nn.Module, engine: str | Engine, inside: nn.Module | None) -> Start:
-    """The start of a model, or of a fragment of the one that it is `inside`."""
-    if engine != "fsdp":
-        return start_of(model)
-    from gradvote.engines.fsdp.start import ShardedStart  # noqa: PLC0415  # engines are loaded when chosen
-
-    return ShardedStart(model) if inside is None else ShardedStart(inside, model)
-
-
-class _Exchanged:
-    """An exchange and the outer optimizer's step, which the other engines take themselves."""
-
-    def __init__(self, exchange: "ExchangeOfStarts", outer: Optimizer) -> None:
-        self._exchange, self._outer = exchange, outer
-        self.stats, self.all_stats, self.account = exchange.stats, exchange.all_stats, exchange.account
-        self.state_dict, self.load_state_dict = exchange.state_dict, exchange.load_state_dict
-
-    def step(self) -> None:
-        self._exchange.step()
-        self._outer.step()
-
-
-class _Delayed(_Exchanged):
-    """The same in three parts, with the rates that the outer optimizer had when a round was sent."""
-
-    def __init__(
-        self,
-        make: "Callable[..., ExchangeOfStarts]",
-        start: Start,
-        outer: Optimizer,
-        algorithm: Algorithm,
-        **options: Any,
-    ) -> None:
-        self._rates = Rates(outer)
-        exchange = make(start, algorithm, outer, optimizer=self._rates, **options)
-        super().__init__(exchange, outer)
-        self.send, self.exchange, self.land = self._rates.take, exchange.step, outer.step
-
-
-class _Managed:
-    """A vote under torchft's manager, whose quorum begins with each round."""
-
-    def __init__(self, manager: Any, vote: Any) -> None:
-        self._manager, self._vote = manager, vote
-        self.stats, self.state_dict, self.load_state_dict = vote.stats, vote.state_dict, vote.load_state_dict
-        self.worker, self.account = vote.worker, vote.account
-
-    def step(self) -> bool:
-        self._manager.start_quorum()
-        return bool(self._vote.step())
-
-
-def _exchange_of(engine: "str | Engine", apart: bool = True) -> "Callable[..., ExchangeOfStarts]":
-    """What makes the exchange of an engine whose workers stay; `apart`: it runs beside the inner steps."""
-    if engine == "fsdp":
-        from gradvote.engines.fsdp.rounds import ShardedRounds  # noqa: PLC0415  # engines are loaded when chosen
-
-        return partial(ShardedRounds, apart=apart)
-    from gradvote.engines.distributed.starts import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
-
-    return ExchangeOfStarts
-
-
-def _distributed(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
-    return _Exchanged(_exchange_of("distributed")(start, algorithm, outer, optimizer=outer, **options), outer)
-
-
-def _elastic(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
-    from gradvote.engines.elastic import attach as attach_elastic  # noqa: PLC0415  # engines are loaded when chosen
-
-    return attach_elastic(start, outer, algorithm, **options)
-
-
-def _torchft(start: Start, outer: Optimizer, algorithm: Algorithm, *, manager: Any, **options: Any) -> Rounds:
-    from gradvote.engines.torchft import attach as attach_torchft  # noqa: PLC0415  # engines are loaded when chosen
-
-    return _Managed(manager, attach_torchft(manager, start, outer, algorithm, **options))
-
-
-def _fsdp(start: Start, outer: Optimizer, algorithm: Algorithm, **options: Any) -> Rounds:
-    return _Exchanged(_exchange_of("fsdp", apart=False)(start, algorithm, outer, optimizer=outer, **options), outer)
-
-
-ENGINES: dict[str, Callable[..., Rounds]] = {
-    "distributed": _distributed, "elastic": _elastic, "torchft": _torchft, "fsdp": _fsdp,
-}  # fmt: skip
-"""Engines by name; each is imported when it is chosen."""
