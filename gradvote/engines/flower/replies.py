@@ -28,6 +28,15 @@ class Ballots:
     answered: set[int] = field(default_factory=set)
     doubted: set[int] = field(default_factory=set)
 
+    def leave_out_unweighed(self, key: str) -> None:
+        """Let those abstain who do not say what their ballots weigh: at none they would be lost, and count as heard."""
+        for worker in [n for n in self.bodies if self.metrics[n].get(key, -1.0) < 0]:
+            del self.bodies[worker], self.metrics[worker]
+            self.reasons[worker] = (
+                f"its metrics have no number {key!r} of 0 or more, by which weights='examples' weighs ballots "
+                "(weighted_by_key= names another)"
+            )
+
     def leave_out(self, doubted: Collection[int]) -> None:
         """Take out the ballots of these workers, and what came with them."""
         self.doubted = {worker for worker in doubted if worker in self.bodies}

@@ -1,6 +1,7 @@
 """The server's half of a round, without Flower's grid: ballots as bytes in, a decision and the next model out."""
 
 import copy
+import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -219,6 +220,28 @@ def check_untouched(given: Mapping[str, NDArray[np.generic]], server: FederatedS
             "them, as DifferentialPrivacyServerSideFixedClipping adds noise. Clients hear decisions, not arrays, so "
             "such noise never reaches them. Use GradVote by itself; for an account client_mod(privacy=)."
         )
+
+
+def check_same_run(given: Mapping[str, NDArray[np.generic]], first: str, server: FederatedServer) -> None:
+    """A strategy that starts again goes on: from what it began with (by its digest), or from what it came to.
+
+    Raises:
+        ValueError: it was given other arrays, which it would leave alone.
+    """
+    if digest_of_arrays(given) not in (first, digest_of_arrays(server.model.arrays())):
+        raise ValueError(
+            f"This strategy has a model already, after {server.version} rounds, and would go on with it, not with the "
+            "arrays that start() was given now. For another run make another GradVote, with a checkpoint= file of its "
+            "own; to go on, give it result.arrays."
+        )
+
+
+def digest_of_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    """A name of these arrays, bit by bit."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for name, own in arrays.items():
+        hasher.update(repr((name, own.shape, own.dtype.str)).encode() + own.tobytes())
+    return hasher.hexdigest()
 
 
 def _same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
