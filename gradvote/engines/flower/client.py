@@ -91,9 +91,7 @@ class ClientMod:
             metrics = RecordDict({"metrics": MetricRecord(json.loads(last.metrics))})
             return _answer(message, Reply(state.worker, state.version, last.message), metrics)
         assert state.model is not None and state.protocol is not None
-        out = call_next(_inner(message, call, record_of(state.model.arrays())), context)
-        if not isinstance(out, Message):
-            raise TypeError(f"The train function returned {type(out).__name__}; a flwr.app.Message was expected.")
+        out = _answered(call_next(_inner(message, call, record_of(state.model.arrays())), context), "train")
         if out.has_error():
             return out
         update = self._update(state, call, _only_arrays(out.content))
@@ -146,7 +144,7 @@ class ClientMod:
 
     def _evaluate(self, state: ClientState, call: Call, message: Message, context: Context, call_next: Next) -> Message:
         assert state.model is not None
-        out = call_next(_inner(message, call, record_of(state.model.arrays())), context)
+        out = _answered(call_next(_inner(message, call, record_of(state.model.arrays())), context), "evaluate")
         if out.has_content():
             out.content[NAME] = Reply(state.worker, state.version).record()
         return out
@@ -230,6 +228,12 @@ def _inner(message: Message, call: Call, arrays: ArrayRecord) -> Message:
     others = {key: own for key, own in message.content.items() if key != NAME and not key.startswith(f"{NAME}.")}
     message.content = RecordDict({call.key: arrays, **others})
     return message
+
+
+def _answered(out: Any, kind: str) -> Message:
+    if not isinstance(out, Message):
+        raise TypeError(f"The {kind} function returned {type(out).__name__}; a flwr.app.Message was expected.")
+    return out
 
 
 def _only_arrays(content: RecordDict) -> ArrayRecord:

@@ -3,9 +3,12 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from flwr.app import ArrayRecord
+
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_members
+from gradvote.engines.common.arguments import check_algorithm, check_members, in_words
 from gradvote.engines.common.numbers import check_seed, check_whole
+from gradvote.engines.flower.model import Model
 from gradvote.engines.flower.records import NAME
 from gradvote.errors import unknown
 
@@ -71,3 +74,26 @@ def check_keys(arrayrecord_key: str, configrecord_key: str) -> None:
             f"arrayrecord_key and configrecord_key name two records, and {NAME!r} and what begins with '{NAME}.' is "
             f"taken by the votes; got {arrayrecord_key!r} and {configrecord_key!r}."
         )
+
+
+def check_start(initial_arrays: Any, num_rounds: Any) -> None:
+    """What `start` is given.
+
+    Raises:
+        TypeError, ValueError: no arrays, or no number of rounds.
+    """
+    if not isinstance(initial_arrays, ArrayRecord):
+        raise TypeError(
+            "start(grid, initial_arrays) takes a flwr.app.ArrayRecord, such as ArrayRecord(model.state_dict()); got "
+            f"{in_words(initial_arrays)}."
+        )
+    if not initial_arrays:
+        raise ValueError("The initial arrays are empty: there is nothing to vote on. Give all arrays of the model.")
+    check_whole("num_rounds", num_rounds, 0, "the number of rounds in all")
+
+
+def check_values(model: Model) -> None:
+    """Raise ValueError for a model that begins with NaN: nobody could ever vote on a block with one."""
+    wrong = [name for name, p in zip(model.names, model.params, strict=True) if bool(p.isnan().any())]
+    if wrong:
+        raise ValueError(f"The array {wrong[0]!r} begins with NaN, so that its blocks would never be trained.")

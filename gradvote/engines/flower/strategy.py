@@ -23,7 +23,14 @@ from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
 from gradvote.engines.flower.replies import Ballots, read
 from gradvote.engines.flower.roster import Roster
 from gradvote.engines.flower.server import FederatedServer, check_same_run, check_untouched, digest_of_arrays
-from gradvote.engines.flower.settings import check_counts, check_keys, check_shares, check_votes
+from gradvote.engines.flower.settings import (
+    check_counts,
+    check_keys,
+    check_shares,
+    check_start,
+    check_values,
+    check_votes,
+)
 from gradvote.schedules import Constant, Schedule
 
 STATISTICS_STAY = (
@@ -131,6 +138,7 @@ class GradVote(Strategy):
 
         A round waits `timeout` seconds for ballots, and messages live no longer. The result says who abstained and why.
         """
+        check_start(initial_arrays, num_rounds)
         self._timeout = timeout
         if self._server is not None:
             check_same_run(numpy_of(initial_arrays), self._first, self._server)
@@ -215,6 +223,7 @@ class GradVote(Strategy):
             assert arrays is not None, "configure_train comes first"
             given = numpy_of(arrays)
             model, self._first = Model(given, self.voted), digest_of_arrays(given)
+            check_values(model)
             if model.statistics:
                 log(WARNING, STATISTICS_STAY, model.statistics[0])
             server = FederatedServer(self.algorithm, self.seed, self.outer, model, fellows=self.fellows)

@@ -253,6 +253,18 @@ def test_arguments_that_cannot_be_right(given: dict[str, Any], words: str) -> No
         GradVote(NOISY, **given)
 
 
+def test_what_start_is_given() -> None:
+    for given, rounds, words in (
+        (model().state_dict(), 1, "such as ArrayRecord"),
+        (None, 1, "got a NoneType"),
+        (ArrayRecord(), 1, "are empty"),
+        (ArrayRecord(model().state_dict()), -1, "num_rounds is the number of rounds in all"),
+        (ArrayRecord([np.full(3, np.nan)]), 1, "begins with NaN"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=words):
+            GradVote(NOISY).start(grid_of(), given, num_rounds=rounds)  # type: ignore[arg-type] # what is tried here
+
+
 def test_layouts_in_memory_do_not_matter() -> None:
     def weights(kind: Any) -> list[Tensor]:
         torch.manual_seed(0)
