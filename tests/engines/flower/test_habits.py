@@ -17,7 +17,7 @@ from flwr.clientapp.mod import LocalDpMod
 
 from gradvote import algorithms
 from gradvote.core import Algorithm
-from gradvote.flower import GradVote, client_mod
+from gradvote.flower import GradVote, NanSafeMedian, client_mod
 from gradvote.privacy import Gaussian
 from tests.engines.flower.nodes import LocalGrid, model
 
@@ -251,6 +251,13 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
 def test_arguments_that_cannot_be_right(given: dict[str, Any], words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         GradVote(NOISY, **given)
+
+
+def test_counters_above_those_of_float32_have_a_median() -> None:
+    grid = grid_of(lambda state: {name: own + 1 for name, own in state.items()}, mods=[])
+    begun = ArrayRecord([np.array([2**24, 2**40])])
+    result = NanSafeMedian(fraction_evaluate=0.0).start(grid, begun, num_rounds=1)
+    assert result.arrays.to_numpy_ndarrays()[0].tolist() == [2**24 + 1, 2**40 + 1]
 
 
 def test_what_start_is_given() -> None:
