@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from logging import INFO
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ Next = Callable[[Message, Context], Message]
 VOTED_ON = (MessageType.TRAIN, MessageType.EVALUATE)
 """What a strategy sends. Queries, and train functions with a name of their own ("train.stats"), are the app's."""
 UNTRAINED = "its train function returned the arrays as it got them, so it has nothing to vote with"
+NEAR = 0.1
+"""What differs from the model by less than this share of its norm is a model, not a gradient."""
+NOT_GRADIENTS = (
+    "The train function returned nearly the arrays that it got, but the strategy asks for gradients "
+    "(update='gradient'), and votes on these as such: weights would only shrink. Use update='difference', or return "
+    "gradients in place of the arrays."
+)
 NO_MODEL = "it has no model of this run yet, or missed more rounds than the server remembers; it gets the model now"
 
 
@@ -115,6 +122,9 @@ class ClientMod:
         arrays = numpy_of(returned)
         if call.asks == "gradient":
             update = state.model.flat(state.protocol, arrays)
+            own = state.model.flat(state.protocol)
+            if bool((update - own).norm() < NEAR * own.norm()):
+                log(WARNING, NOT_GRADIENTS)
         else:
             ends = state.model.ended(arrays)
             if self._privacy is None and all(end is None for end in ends):

@@ -260,6 +260,14 @@ def test_counters_above_those_of_float32_have_a_median() -> None:
     assert result.arrays.to_numpy_ndarrays()[0].tolist() == [2**24 + 1, 2**40 + 1]
 
 
+@pytest.mark.parametrize("scale", [0.99, 0.0])
+def test_arrays_that_are_taken_for_gradients_are_warned_of(scale: float, caplog: pytest.LogCaptureFixture) -> None:
+    grid = grid_of(lambda state: {name: own * scale + 0.01 for name, own in state.items()})
+    with caplog.at_level("WARNING", logger="flwr"):
+        start(grid, rounds=1, update="gradient")
+    assert caplog.text.count("returned nearly the arrays that it got") == (3 if scale else 0)
+
+
 def test_what_start_is_given() -> None:
     for given, rounds, words in (
         (model().state_dict(), 1, "such as ArrayRecord"),
