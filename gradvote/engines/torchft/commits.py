@@ -37,7 +37,7 @@ class Commits:
         self._quorum = quorum
 
     def closed(self, manager: "Manager") -> None:
-        """After a vote, taken or not: the next one is at the manager's step."""
+        """After the commit of a vote, taken or not: the next one is at the manager's step."""
         self._step = int(manager.current_step())
 
     def forget(self) -> None:

@@ -152,12 +152,6 @@ class TorchftVote(NotCopied):
         """
         self._manager.wait_quorum()
         self._commits.check(self._manager)
-        try:
-            return self._voted()
-        finally:
-            self._commits.closed(self._manager)
-
-    def _voted(self) -> bool:
         vote_round = self._round()
         try:
             decision = vote_round.run()
@@ -166,7 +160,7 @@ class TorchftVote(NotCopied):
         except Exception as error:
             self._refuse(vote_round, error)
             raise
-        if not self._manager.should_commit():
+        if not self._committed():
             self._undo(vote_round, "torchft's should_commit said no: too few replicas, or another error was reported")
             return False
         self._commit(decision)
@@ -221,7 +215,13 @@ class TorchftVote(NotCopied):
         self._manager.report_error(error)
         self._all_to_all.cut()
         self._undo(vote_round, error)
-        return bool(self._manager.should_commit())
+        return self._committed()
+
+    def _committed(self) -> bool:
+        """Whether torchft takes this step; what commits after that, as within the optimizer's step, is not the vote."""
+        taken = bool(self._manager.should_commit())
+        self._commits.closed(self._manager)
+        return taken
 
     def _undo(self, vote_round: QuorumRound, why: object) -> None:
         """Nothing of a step was applied, here; only its draws are spent."""

@@ -12,6 +12,7 @@ pytest.importorskip("torchft", reason="needs the extra gradvote[torchft]")
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torchft.coordination import LighthouseServer
+from torchft.local_sgd import LocalSGD
 from torchft.manager import Manager
 from torchft.process_group import ProcessGroupDummy, ProcessGroupGloo
 
@@ -147,6 +148,17 @@ def test_a_commit_beside_the_vote_is_told(bench: Bench) -> None:
     assert manager.should_commit()  # as a script for torchft has it
     with pytest.raises(RuntimeError, match="came from step 1 to 2 since the last vote"):
         step(vote, manager, model)
+
+
+def test_torchfts_local_sgd_beside_the_vote_is_told(bench: Bench) -> None:
+    manager = bench.manager()
+    model = nn.Linear(13, 5)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    vote = gradvote.torchft.attach(manager, model, optimizer, algorithms.signsgd(), worker=0)
+    with LocalSGD(manager, model, optimizer, sync_every=2):  # its commits are within the optimizer's step
+        assert step(vote, manager, model) and step(vote, manager, model)
+        with pytest.raises(RuntimeError, match="something else commits steps, too"):
+            step(vote, manager, model)
 
 
 def test_a_checkpoint_that_is_loaded_in_the_middle_of_a_run(bench: Bench) -> None:
