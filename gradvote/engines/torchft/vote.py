@@ -89,9 +89,9 @@ def attach(
         from torchft.manager import Manager  # noqa: PLC0415  # an extra, imported only when it is used
     except ImportError as error:
         raise MissingExtra("torchft", "torchft") from error
+    check_given(model, optimizer, algorithm, WHERE)
     if not isinstance(manager, Manager):
         raise TypeError(f"attach(manager, ...) takes a torchft.Manager first; got {in_words(manager)}.")
-    check_given(model, optimizer, algorithm, WHERE)
     check_group(manager)
     owners.warn_of_statistics(model.modules(), owners.APART, stacklevel=2)
     algorithm = with_state_dtype(algorithm, state_dtype)
