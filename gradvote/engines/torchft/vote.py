@@ -90,13 +90,13 @@ def attach(
     except ImportError as error:
         raise MissingExtra("torchft", "torchft") from error
     check_given(model, optimizer, algorithm, WHERE)
-    if not isinstance(manager, Manager):
-        raise TypeError(f"attach(manager, ...) takes a torchft.Manager first; got {in_words(manager)}.")
-    check_group(manager)
     owners.warn_of_statistics(model.modules(), owners.APART, stacklevel=2)
     algorithm = with_state_dtype(algorithm, state_dtype)
     number = _number(worker)
     check_weight(algorithm, number)
+    if not isinstance(manager, Manager):
+        raise TypeError(f"attach(manager, ...) takes a torchft.Manager first; got {in_words(manager)}.")
+    check_group(manager)
     replica = Replica(
         model,
         optimizer,
