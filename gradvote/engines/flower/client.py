@@ -43,6 +43,12 @@ NOT_GRADIENTS = (
     "(update='gradient'), and votes on these as such: weights would only shrink. Use update='difference', or return "
     "gradients in place of the arrays."
 )
+LEGACY = ("fitins.parameters", "evaluateins.parameters")
+"""What Flower's older clients look for in a message."""
+NO_CLIENT_FN = (
+    "This ClientApp was made of a client_fn (NumPyClient, Client), whose older messages Flower's strategies of "
+    "flwr.serverapp do not send. Write its fit and evaluate as functions of a message: @app.train(), @app.evaluate()."
+)
 NO_MODEL = "it has no model of this run yet, or missed more rounds than the server remembers; it gets the model now"
 
 
@@ -98,7 +104,7 @@ class ClientMod:
             metrics = RecordDict({"metrics": MetricRecord(json.loads(last.metrics))})
             return _answer(message, Reply(state.worker, state.version, last.message), metrics)
         assert state.model is not None and state.protocol is not None
-        out = _answered(call_next(_inner(message, call, record_of(state.model.arrays())), context), "train")
+        out = _answered(call_next, _inner(message, call, record_of(state.model.arrays())), context)
         if out.has_error():
             return out
         update = self._update(state, call, _only_arrays(out.content))
@@ -154,7 +160,7 @@ class ClientMod:
 
     def _evaluate(self, state: ClientState, call: Call, message: Message, context: Context, call_next: Next) -> Message:
         assert state.model is not None
-        out = _answered(call_next(_inner(message, call, record_of(state.model.arrays())), context), "evaluate")
+        out = _answered(call_next, _inner(message, call, record_of(state.model.arrays())), context)
         if out.has_content():
             out.content[NAME] = Reply(state.worker, state.version).record()
         return out
@@ -240,8 +246,16 @@ def _inner(message: Message, call: Call, arrays: ArrayRecord) -> Message:
     return message
 
 
-def _answered(out: Any, kind: str) -> Message:
+def _answered(call_next: Next, message: Message, context: Context) -> Message:
+    """What the user's function answers."""
+    try:
+        out: Any = call_next(message, context)
+    except KeyError as error:
+        if str(error.args[0]) in LEGACY:
+            raise TypeError(NO_CLIENT_FN) from error
+        raise
     if not isinstance(out, Message):
+        kind = message.metadata.message_type
         raise TypeError(f"The {kind} function returned {type(out).__name__}; a flwr.app.Message was expected.")
     return out
 

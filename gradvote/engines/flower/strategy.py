@@ -17,22 +17,18 @@ from flwr.serverapp.strategy import Result, Strategy
 from gradvote.aggregators.weights import capped
 from gradvote.core import Algorithm
 from gradvote.engines.common.fellows import fellows_of
-from gradvote.engines.flower import checkpoint, metrics
+from gradvote.engines.flower import checkpoint, metrics, settings
 from gradvote.engines.flower.asking import Asked, Asking
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
 from gradvote.engines.flower.replies import Ballots, read
 from gradvote.engines.flower.roster import Roster
 from gradvote.engines.flower.server import FederatedServer, check_same_run, check_untouched, digest_of_arrays
-from gradvote.engines.flower.settings import (
-    check_counts,
-    check_keys,
-    check_shares,
-    check_start,
-    check_values,
-    check_votes,
-)
 from gradvote.schedules import Constant, Schedule
 
+SLOW = (
+    " A SuperNode starts a process for each message, which takes long on a busy machine: if clients need more than "
+    "{:g} s, raise start(timeout=)."
+)
 STATISTICS_STAY = (
     "%r and its like are not voted on: each client keeps its own, and result.arrays has those of the start, with which "
     "nothing should be evaluated. Evaluate on the clients, or recompute them first (torch.optim.swa_utils.update_bn)."
@@ -95,11 +91,11 @@ class GradVote(Strategy):
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
-        check_votes(algorithm, update, weights, voted, seed)
+        settings.check_votes(algorithm, update, weights, voted, seed)
         nodes = {"min_train_nodes": min_train_nodes, "min_evaluate_nodes": min_evaluate_nodes}
-        check_counts(min_voters, local_steps, {**nodes, "min_available_nodes": min_available_nodes})
-        check_shares(fraction_train, fraction_evaluate, cap)
-        check_keys(arrayrecord_key, configrecord_key)
+        settings.check_counts(min_voters, local_steps, {**nodes, "min_available_nodes": min_available_nodes})
+        settings.check_shares(fraction_train, fraction_evaluate, cap)
+        settings.check_keys(arrayrecord_key, configrecord_key)
         self.algorithm, self.update, self.local_steps = algorithm, update, local_steps
         self.lr = lr if isinstance(lr, Schedule) else Constant(_plain(lr))
         self.outer = Outer(self.lr(0, 0), momentum, nesterov, weight_decay)
@@ -138,7 +134,7 @@ class GradVote(Strategy):
 
         A round waits `timeout` seconds for ballots, and messages live no longer. The result says who abstained and why.
         """
-        check_start(initial_arrays, num_rounds)
+        settings.check_start(initial_arrays, num_rounds)
         self._timeout = timeout
         if self._server is not None:
             check_same_run(numpy_of(initial_arrays), self._first, self._server)
@@ -223,7 +219,7 @@ class GradVote(Strategy):
             assert arrays is not None, "configure_train comes first"
             given = numpy_of(arrays)
             model, self._first = Model(given, self.voted), digest_of_arrays(given)
-            check_values(model)
+            settings.check_values(model)
             if model.statistics:
                 log(WARNING, STATISTICS_STAY, model.statistics[0])
             server = FederatedServer(self.algorithm, self.seed, self.outer, model, fellows=self.fellows)
@@ -266,13 +262,12 @@ class GradVote(Strategy):
             log(
                 WARNING,
                 "Round %d decided NOTHING and the model stays: %d ballots count (%d more are doubted), but min_voters "
-                "is %d. A SuperNode starts a process for each message, which takes long on a busy machine: if clients "
-                "need more than %g s, raise start(timeout=).",
+                "is %d.%s",
                 number,
                 len(found.bodies),
                 len(found.doubted),
                 self.min_voters,
-                self._timeout,
+                SLOW.format(self._timeout) if found.silent else "",
             )
         elif took > self._timeout / 2 and not found.reasons:
             log(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'gradvote[flower]'")
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.client import NumPyClient
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod
 
@@ -220,6 +221,21 @@ def test_a_train_function_that_returns_nothing() -> None:
     app = ClientApp(mods=[client_mod(NOISY)])
     app.train()(lambda message, context: None)  # type: ignore[arg-type, return-value] # what is tried here
     assert "returned NoneType; a flwr.app.Message was expected" in reason(start(LocalGrid([app] * 3)))
+
+
+class Older(NumPyClient):
+    """A client as Flower's older tutorials have it."""
+
+    def fit(self, parameters: Any, config: Any) -> Any:
+        return parameters, 1, {}
+
+
+def test_older_clients_are_told_what_to_write(caplog: pytest.LogCaptureFixture) -> None:
+    app = ClientApp(client_fn=lambda context: Older().to_client(), mods=[client_mod(NOISY)])
+    with caplog.at_level("WARNING", logger="flwr"):
+        result = start(LocalGrid([app] * 3), rounds=1)
+    assert "made of a client_fn (NumPyClient, Client)" in reason(result)
+    assert "decided NOTHING" in caplog.text and "raise start(timeout=)" not in caplog.text  # nobody was slow
 
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
