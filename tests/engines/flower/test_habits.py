@@ -223,6 +223,17 @@ def test_a_train_function_that_returns_nothing() -> None:
     assert "returned NoneType; a flwr.app.Message was expected" in reason(start(LocalGrid([app] * 3)))
 
 
+def test_a_checkpoint_is_of_one_kind_of_model(tmp_path: Path) -> None:
+    file = tmp_path / "run"
+    start(grid_of(), checkpoint=file, rounds=1)
+    for given, words in (
+        (model().double().state_dict(), r"'0.bias' as float32 \(7,\), but the initial arrays as float64 \(7,\)"),
+        ({**model().state_dict(), "table": torch.zeros(3)}, "'table' as none"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            start(grid_of(), given, checkpoint=file, rounds=2, voted=[*model().state_dict()])
+
+
 class Older(NumPyClient):
     """A client as Flower's older tutorials have it."""
 
