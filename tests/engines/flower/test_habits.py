@@ -223,17 +223,6 @@ def test_a_train_function_that_returns_nothing() -> None:
     assert "returned NoneType; a flwr.app.Message was expected" in reason(start(LocalGrid([app] * 3)))
 
 
-def test_a_checkpoint_is_of_one_kind_of_model(tmp_path: Path) -> None:
-    file = tmp_path / "run"
-    start(grid_of(), checkpoint=file, rounds=1)
-    for given, words in (
-        (model().double().state_dict(), r"'0.bias' as float32 \(7,\), but the initial arrays as float64 \(7,\)"),
-        ({**model().state_dict(), "table": torch.zeros(3)}, "'table' as none"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            start(grid_of(), given, checkpoint=file, rounds=2, voted=[*model().state_dict()])
-
-
 class Older(NumPyClient):
     """A client as Flower's older tutorials have it."""
 
@@ -249,37 +238,6 @@ def test_older_clients_are_told_what_to_write(caplog: pytest.LogCaptureFixture) 
     assert "decided NOTHING" in caplog.text and "raise start(timeout=)" not in caplog.text  # nobody was slow
 
 
-def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("hello")
-    torch.save(model().state_dict(), tmp_path / "model")
-    for name, words in (("text", "cannot be read as a checkpoint"), ("model", "no checkpoint that this version's")):
-        with pytest.raises(ValueError, match=words):
-            start(grid_of(), checkpoint=tmp_path / name)
-    with pytest.raises(ValueError, match="is a folder; name a file in it"):
-        GradVote(NOISY, checkpoint=tmp_path)
-    for number in range(3):
-        (tmp_path / f"client-{number}.npz").write_text("hello")
-    grid = grid_of(folder=tmp_path)
-    strategy = GradVote(NOISY, min_train_nodes=1, min_available_nodes=1)
-    assert list(strategy.configure_train(1, ArrayRecord(model().state_dict()), ConfigRecord(), grid)) == []
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({"fraction_train": "0.5"}, "are numbers"),
-        ({"min_train_nodes": 2.5}, "min_train_nodes is a number of nodes"),
-        ({"arrayrecord_key": "gradvote.model"}, "taken by the votes"),
-        ({"configrecord_key": "arrays"}, "name two records"),
-        ({"nesterov": True}, "give momentum="),
-    ],
-    ids=lambda v: str(v)[:20],
-)
-def test_arguments_that_cannot_be_right(given: dict[str, Any], words: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=words):
-        GradVote(NOISY, **given)
-
-
 def test_counters_above_those_of_float32_have_a_median() -> None:
     grid = grid_of(lambda state: {name: own + 1 for name, own in state.items()}, mods=[])
     begun = ArrayRecord([np.array([2**24, 2**40])])
@@ -293,18 +251,6 @@ def test_arrays_that_are_taken_for_gradients_are_warned_of(scale: float, caplog:
     with caplog.at_level("WARNING", logger="flwr"):
         start(grid, rounds=1, update="gradient")
     assert caplog.text.count("returned nearly the arrays that it got") == (3 if scale else 0)
-
-
-def test_what_start_is_given() -> None:
-    for given, rounds, words in (
-        (model().state_dict(), 1, "such as ArrayRecord"),
-        (None, 1, "got a NoneType"),
-        (ArrayRecord(), 1, "are empty"),
-        (ArrayRecord(model().state_dict()), -1, "num_rounds is the number of rounds in all"),
-        (ArrayRecord([np.full(3, np.nan)]), 1, "begins with NaN"),
-    ):
-        with pytest.raises((TypeError, ValueError), match=words):
-            GradVote(NOISY).start(grid_of(), given, num_rounds=rounds)  # type: ignore[arg-type] # what is tried here
 
 
 def test_layouts_in_memory_do_not_matter() -> None:
