@@ -26,6 +26,7 @@ from gradvote.engines.common.parameter_check import EVERY, ParameterCheck
 from gradvote.engines.common.parameters import check_given, check_gradients, parameters_of
 from gradvote.engines.common.payloads import check_alike, moved, stack, states_on
 from gradvote.engines.common.protocol import Planes, protocol_for
+from gradvote.engines.common.rates_apart import RatesApart
 from gradvote.engines.common.releases import releases_of
 from gradvote.engines.common.shared_state import copied
 from gradvote.engines.common.slot import Slot
@@ -83,6 +84,7 @@ class Replica:
         self.server = self.protocol.init_server(self._zeros(CPU))
         self._planes: dict[tuple[Slot, int], Planes] = {}
         self._half_way: Slot | None = None
+        self._rates = RatesApart()
 
     @property
     def terms(self) -> dict[str, object]:
@@ -275,6 +277,7 @@ class Replica:
     def _step_at(self, rates: Sequence[float]) -> None:
         groups = self.optimizers.groups
         own = [group["lr"] for group in groups]
+        self._rates.look(own, rates)
         for group, rate, old in zip(groups, rates, own, strict=True):
             group["lr"] = torch.full_like(old, rate) if isinstance(old, Tensor) else rate
         try:

@@ -5,7 +5,7 @@ decisions that each has missed (`records`). On the client `client` brings the mo
 the user's train function run, and encodes what it returned. `replies` reads ballots, or why there is none; `server`
 combines them, takes the step of `model` and keeps the decision. `checkpoint` writes all of it. `metrics` are means of
 what clients count, `leaves` is how states are kept, `median` has strategies without signs that a NaN does not ruin,
-`other_mods` looks at Flower's own mods behind ours.
+`other_mods` looks at Flower's own mods behind ours, `settings` at what a strategy is given.
 """
 
 from importlib.util import find_spec

@@ -16,6 +16,7 @@ from gradvote.engines.flower.roster import Roster
 from gradvote.engines.flower.server import FederatedServer
 from gradvote.schedules import Schedule
 
+FIRST_MOD = "mods=[gradvote.flower.client_mod(algorithm)]"
 WAIT = 1.0
 """Seconds between two looks at which nodes are there."""
 
@@ -126,9 +127,16 @@ class Asking:
             silent.discard(node)
             try:
                 if message.has_error():
-                    raise ReplyError(metrics.last_line(message.error.reason))
+                    raise ReplyError(_unheard(metrics.last_line(message.error.reason)))
                 self.roster.enrol(node, Reply.read(message.content), nodes)
             except ReplyError as error:
                 log(WARNING, "Node %d takes no part: %s", node, error)
         for node in sorted(silent):
             log(WARNING, "Node %d takes no part yet: no answer within %.0f s.", node, monotonic() - begun)
+
+
+def _unheard(reason: str) -> str:
+    """Why a client did not say who it is; where it was not ours that said so, nobody listened."""
+    if "client_mod" in reason:
+        return reason
+    return f"{reason.rstrip('.')}. Where its ClientApp has no {FIRST_MOD}, or another mod before it, mend that first."

@@ -38,9 +38,15 @@ def load(file: Path, server: FederatedServer, roster: Roster) -> tuple[Abstentio
     Raises:
         ValueError: it is of another version, algorithm, model or seed.
     """
-    found = torch.load(file, weights_only=True)
-    if found.get("format") != FORMAT:
-        raise ValueError(f"{file.name} has format {found.get('format')}; {FORMAT} was expected.")
+    try:
+        found = torch.load(file, weights_only=True)
+    except Exception as error:  # what torch raises for bytes that it did not write is not documented
+        raise ValueError(f"{file.name} cannot be read as a checkpoint of GradVote's: {error}") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError(
+            f"{file.name} is no checkpoint that this version's GradVote wrote (format {FORMAT}). Give checkpoint= a "
+            "file of its own; the model alone is in result.arrays."
+        )
     server.load_state_dict(found["server"])
     roster.nodes, roster.versions = found["nodes"], found["versions"]
     return found["abstentions"], found["undecided"]

@@ -3,12 +3,12 @@
 import json
 import os
 from collections.abc import Callable
-from logging import INFO
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.logger import log
 from torch import Tensor
 
@@ -33,6 +33,22 @@ from gradvote.engines.flower.records import (
 from gradvote.privacy import BudgetSpent, Gaussian
 
 Next = Callable[[Message, Context], Message]
+VOTED_ON = (MessageType.TRAIN, MessageType.EVALUATE)
+"""What a strategy sends. Queries, and train functions with a name of their own ("train.stats"), are the app's."""
+UNTRAINED = "its train function returned the arrays as it got them, so it has nothing to vote with"
+NEAR = 0.1
+"""What differs from the model by less than this share of its norm is a model, not a gradient."""
+NOT_GRADIENTS = (
+    "The train function returned nearly the arrays that it got, but the strategy asks for gradients "
+    "(update='gradient'), and votes on these as such: weights would only shrink. Use update='difference', or return "
+    "gradients in place of the arrays."
+)
+LEGACY = ("fitins.parameters", "evaluateins.parameters")
+"""What Flower's older clients look for in a message."""
+NO_CLIENT_FN = (
+    "This ClientApp was made of a client_fn (NumPyClient, Client), whose older messages Flower's strategies of "
+    "flwr.serverapp do not send. Write its fit and evaluate as functions of a message: @app.train(), @app.evaluate()."
+)
 NO_MODEL = "it has no model of this run yet, or missed more rounds than the server remembers; it gets the model now"
 
 
@@ -60,7 +76,9 @@ class ClientMod:
         self._reproducible = reproducible
 
     def __call__(self, message: Message, context: Context, call_next: Next) -> Message:
-        """Answer one message of the strategy."""
+        """Answer one message of the strategy; others pass as they are."""
+        if message.metadata.message_type not in VOTED_ON:
+            return call_next(message, context)
         call = Call.read(config_in(message.content))
         self._check_recipe(call)
         noise = check_mods(call_next, call.asks, self._privacy is not None)
@@ -86,10 +104,12 @@ class ClientMod:
             metrics = RecordDict({"metrics": MetricRecord(json.loads(last.metrics))})
             return _answer(message, Reply(state.worker, state.version, last.message), metrics)
         assert state.model is not None and state.protocol is not None
-        out = call_next(_inner(message, call, record_of(state.model.arrays())), context)
+        out = _answered(call_next, _inner(message, call, record_of(state.model.arrays())), context)
         if out.has_error():
             return out
         update = self._update(state, call, _only_arrays(out.content))
+        if update is None:
+            return _answer(message, Reply(state.worker, state.version, reason=UNTRAINED), _beside(out.content))
         if self._privacy is not None:
             try:
                 update = self._released(state, update)
@@ -97,16 +117,25 @@ class ClientMod:
                 return _answer(message, Reply(state.worker, state.version, reason=str(error)))
         metrics = {k: v for own in out.content.metric_records.values() for k, v in own.items()}
         ballot = state.vote(update, call, json.dumps(metrics))
-        beside = RecordDict(dict(out.content.metric_records.items()))
-        return _answer(message, Reply(state.worker, state.version, ballot), beside)
+        return _answer(message, Reply(state.worker, state.version, ballot), _beside(out.content))
 
-    def _update(self, state: ClientState, call: Call, returned: ArrayRecord) -> Tensor:
-        """start − end of the client's own steps, or the gradient that it returned (d,)."""
+    def _update(self, state: ClientState, call: Call, returned: ArrayRecord) -> Tensor | None:
+        """start − end of the client's own steps, or the gradient that it returned (d,). None: nothing was trained.
+
+        Under an account who trained nothing answers like all others, or it would be told.
+        """
         assert state.model is not None and state.protocol is not None
         arrays = numpy_of(returned)
-        update = state.model.flat(state.protocol, arrays)
-        if call.asks == "difference":
-            update = state.model.flat(state.protocol) - update
+        if call.asks == "gradient":
+            update = state.model.flat(state.protocol, arrays)
+            own = state.model.flat(state.protocol)
+            if bool((update - own).norm() < NEAR * own.norm()):
+                log(WARNING, NOT_GRADIENTS)
+        else:
+            ends = state.model.ended(arrays)
+            if self._privacy is None and all(end is None for end in ends):
+                return None
+            update = state.model.difference(state.protocol, ends)
             state.model.others = {name: arrays.get(name, own) for name, own in state.model.others.items()}
         return clipped(state.protocol.layout, update, self._max_norm)
 
@@ -131,7 +160,7 @@ class ClientMod:
 
     def _evaluate(self, state: ClientState, call: Call, message: Message, context: Context, call_next: Next) -> Message:
         assert state.model is not None
-        out = call_next(_inner(message, call, record_of(state.model.arrays())), context)
+        out = _answered(call_next, _inner(message, call, record_of(state.model.arrays())), context)
         if out.has_content():
             out.content[NAME] = Reply(state.worker, state.version).record()
         return out
@@ -211,10 +240,24 @@ def _catch_up(state: ClientState, call: Call, content: RecordDict, algorithm: Al
 
 
 def _inner(message: Message, call: Call, arrays: ArrayRecord) -> Message:
-    """The message as FedAvg would have sent it."""
-    others = {key: own for key, own in message.content.config_records.items() if not key.startswith(NAME)}
+    """The message as FedAvg would have sent it, with what a subclass of the strategy has put beside."""
+    others = {key: own for key, own in message.content.items() if key != NAME and not key.startswith(f"{NAME}.")}
     message.content = RecordDict({call.key: arrays, **others})
     return message
+
+
+def _answered(call_next: Next, message: Message, context: Context) -> Message:
+    """What the user's function answers."""
+    try:
+        out: Any = call_next(message, context)
+    except KeyError as error:
+        if str(error.args[0]) in LEGACY:
+            raise TypeError(NO_CLIENT_FN) from error
+        raise
+    if not isinstance(out, Message):
+        kind = message.metadata.message_type
+        raise TypeError(f"The {kind} function returned {type(out).__name__}; a flwr.app.Message was expected.")
+    return out
 
 
 def _only_arrays(content: RecordDict) -> ArrayRecord:
@@ -226,5 +269,10 @@ def _only_arrays(content: RecordDict) -> ArrayRecord:
     return found[0]
 
 
+def _beside(content: RecordDict) -> RecordDict:
+    """What the train function returned beside the arrays."""
+    return RecordDict({key: own for key, own in content.items() if not isinstance(own, ArrayRecord)})
+
+
 def _answer(message: Message, reply: Reply, more: RecordDict | None = None) -> Message:
-    return Message(RecordDict({NAME: reply.record(), **(more or {})}), reply_to=message)
+    return Message(RecordDict({**(more or {}), NAME: reply.record()}), reply_to=message)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -164,6 +165,9 @@ def kept(records: RecordDict, file: Path | None, algorithm: Algorithm, seed: int
         return ClientState.loaded(numpy_of(records.array_records[KEPT]), facts, algorithm, seed)
     if file is None or not file.is_file():
         return None
-    with np.load(file, allow_pickle=False) as found:
-        arrays = {name: found[name] for name in found.files}
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{file.name} in the folder of client_mod cannot be read: {error}") from error
     return ClientState.loaded(arrays, arrays.pop("facts").tobytes().decode(), algorithm, seed)

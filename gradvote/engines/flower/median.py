@@ -56,12 +56,8 @@ class _Robust(FedAvg):
 
     def _combined(self, name: str, given: list[NDArray[Any]], server_round: int) -> NDArray[Any]:
         own = self._sent[name]
-        x = torch.stack(
-            [
-                torch.from_numpy(np.asarray(each, np.float64 if own.dtype == np.float64 else np.float32))
-                for each in given
-            ]
-        )
+        wide = own.dtype == np.float64 or np.issubdtype(own.dtype, np.integer)  # float32 counts to 2**24 only
+        x = torch.stack([torch.from_numpy(np.asarray(each, np.float64 if wide else np.float32)) for each in given])
         rows = x.reshape(len(given), 1, -1)
         valid = rows.isfinite().all(-1)
         if not bool(valid.any()):

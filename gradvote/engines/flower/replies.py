@@ -19,14 +19,24 @@ Open = Callable[[int, bytes], memoryview]
 
 @dataclass
 class Ballots:
-    """By worker: the ballots, the metrics beside them, the reasons of who abstained, who answered at all, and whose
-    ballots were left out because they are `doubted`."""
+    """By worker: the ballots, the metrics beside them, the reasons of who abstained, who answered at all or was
+    `silent`, and whose ballots were left out because they are `doubted`."""
 
     bodies: dict[int, memoryview] = field(default_factory=dict)
     metrics: dict[int, Numbers] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     answered: set[int] = field(default_factory=set)
+    silent: set[int] = field(default_factory=set)
     doubted: set[int] = field(default_factory=set)
+
+    def leave_out_unweighed(self, key: str) -> None:
+        """Let those abstain who do not say what their ballots weigh: at none they would be lost, and count as heard."""
+        for worker in [n for n in self.bodies if self.metrics[n].get(key, -1.0) < 0]:
+            del self.bodies[worker], self.metrics[worker]
+            self.reasons[worker] = (
+                f"its metrics have no number {key!r} of 0 or more, by which weights='examples' weighs ballots "
+                "(weighted_by_key= names another)"
+            )
 
     def leave_out(self, doubted: Collection[int]) -> None:
         """Take out the ballots of these workers, and what came with them."""
@@ -47,7 +57,8 @@ def read(replies: Iterable[Message], asked: Asked, roster: Roster, opened: Open 
             _take(message, worker, roster, opened, found)
         except (ReplyError, WireError) as error:
             found.reasons[worker] = str(error)
-    for worker in set(asked.workers.values()) - found.answered:
+    found.silent = set(asked.workers.values()) - found.answered
+    for worker in found.silent:
         found.reasons[worker] = f"no answer within {timeout:g} s"
     return found
 

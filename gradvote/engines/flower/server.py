@@ -1,6 +1,7 @@
 """The server's half of a round, without Flower's grid: ballots as bytes in, a decision and the next model out."""
 
 import copy
+import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -179,9 +180,10 @@ class FederatedServer:
                 f"The checkpoint is of {state['recipe']}, but this strategy is {self.protocol.recipe_text}. Use the "
                 "algorithm, model and seed it was saved with, or another checkpoint file."
             )
-        tally = tally_in(self.fellows, state.get("fellows"), "strategy")
         tensors: Mapping[str, Tensor] = state["arrays"]  # type: ignore[assignment] # written by state_dict
         arrays: dict[str, NDArray[np.generic]] = {name: own.numpy() for name, own in tensors.items()}
+        _check_kinds(arrays, self.model.arrays())
+        tally = tally_in(self.fellows, state.get("fellows"), "strategy")
         self.model = Model(arrays, self.model.names)
         self.version, self.history = int(str(state["version"])), str(state["history"])
         self.momenta, self.memory = state["momenta"], state["memory"]  # type: ignore[assignment] # as above
@@ -219,6 +221,39 @@ def check_untouched(given: Mapping[str, NDArray[np.generic]], server: FederatedS
             "them, as DifferentialPrivacyServerSideFixedClipping adds noise. Clients hear decisions, not arrays, so "
             "such noise never reaches them. Use GradVote by itself; for an account client_mod(privacy=)."
         )
+
+
+def check_same_run(given: Mapping[str, NDArray[np.generic]], first: str, server: FederatedServer) -> None:
+    """A strategy that starts again goes on: from what it began with (by its digest), or from what it came to.
+
+    Raises:
+        ValueError: it was given other arrays, which it would leave alone.
+    """
+    if digest_of_arrays(given) not in (first, digest_of_arrays(server.model.arrays())):
+        raise ValueError(
+            f"This strategy has a model already, after {server.version} rounds, and would go on with it, not with the "
+            "arrays that start() was given now. For another run make another GradVote, with a checkpoint= file of its "
+            "own; to go on, give it result.arrays."
+        )
+
+
+def _check_kinds(found: Mapping[str, NDArray[np.generic]], given: Mapping[str, NDArray[np.generic]]) -> None:
+    """Raise ValueError where a checkpoint's arrays are not of the names, types and shapes that were given."""
+    kinds, expected = ({name: f"{x.dtype} {x.shape}" for name, x in own.items()} for own in (found, given))
+    odd = sorted(name for name in kinds.keys() | expected.keys() if kinds.get(name) != expected.get(name))
+    if odd:
+        raise ValueError(
+            f"The checkpoint has {odd[0]!r} as {kinds.get(odd[0], 'none')}, but the initial arrays as "
+            f"{expected.get(odd[0], 'none')}. Give the model that it was saved with, or another checkpoint file."
+        )
+
+
+def digest_of_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    """A name of these arrays, bit by bit."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for name, own in arrays.items():
+        hasher.update(repr((name, own.shape, own.dtype.str)).encode() + own.tobytes())
+    return hasher.hexdigest()
 
 
 def _same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:

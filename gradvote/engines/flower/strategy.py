@@ -16,19 +16,23 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from gradvote.aggregators.weights import capped
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_members
 from gradvote.engines.common.fellows import fellows_of
-from gradvote.engines.common.numbers import check_seed, check_whole
-from gradvote.engines.flower import checkpoint, metrics
+from gradvote.engines.flower import checkpoint, metrics, settings
 from gradvote.engines.flower.asking import Asked, Asking
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
 from gradvote.engines.flower.replies import Ballots, read
 from gradvote.engines.flower.roster import Roster
-from gradvote.engines.flower.server import FederatedServer, check_untouched
-from gradvote.errors import unknown
+from gradvote.engines.flower.server import FederatedServer, check_same_run, check_untouched, digest_of_arrays
 from gradvote.schedules import Constant, Schedule
 
-UPDATES, WEIGHTS = ("difference", "gradient"), ("equal", "examples")
+SLOW = (
+    " A SuperNode starts a process for each message, which takes long on a busy machine: if clients need more than "
+    "{:g} s, raise start(timeout=)."
+)
+STATISTICS_STAY = (
+    "%r and its like are not voted on: each client keeps its own, and result.arrays has those of the start, with which "
+    "nothing should be evaluated. Evaluate on the clients, or recompute them first (torch.optim.swa_utils.update_bn)."
+)
 
 
 @dataclass
@@ -87,25 +91,11 @@ class GradVote(Strategy):
         seed: int = 0,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
-        check_algorithm(algorithm, "GradVote(algorithm)")
-        check_members(algorithm)
-        if update not in UPDATES:
-            raise unknown("update", update, UPDATES)
-        if weights not in WEIGHTS:
-            raise unknown("weights", weights, WEIGHTS)
-        if weights != "equal" and not hasattr(algorithm.aggregate, "weights"):
-            raise ValueError(f"{algorithm.aggregate} takes no weights; use weights='equal'.")
-        check_seed(seed)
-        check_whole("min_voters", min_voters, 1, "the fewest ballots that decide a round")
-        if local_steps is not None:
-            check_whole("local_steps", local_steps, 1, "what train functions are told as config['local-steps']")
-        if isinstance(voted, str) or (voted is not None and not voted):
-            raise ValueError(f"voted takes the names of the arrays that are trained, at least one; got {voted!r}.")
-        if min_voters < 1 or not 0 <= fraction_train <= 1 or not 0 <= fraction_evaluate <= 1 or not 0 < cap <= 1:
-            raise ValueError(
-                f"min_voters must be at least 1, fractions in [0, 1] and cap in (0, 1]; got {min_voters}, "
-                f"{fraction_train}, {fraction_evaluate} and {cap}."
-            )
+        settings.check_votes(algorithm, update, weights, voted, seed)
+        nodes = {"min_train_nodes": min_train_nodes, "min_evaluate_nodes": min_evaluate_nodes}
+        settings.check_counts(min_voters, local_steps, {**nodes, "min_available_nodes": min_available_nodes})
+        settings.check_shares(fraction_train, fraction_evaluate, cap)
+        settings.check_keys(arrayrecord_key, configrecord_key)
         self.algorithm, self.update, self.local_steps = algorithm, update, local_steps
         self.lr = lr if isinstance(lr, Schedule) else Constant(_plain(lr))
         self.outer = Outer(self.lr(0, 0), momentum, nesterov, weight_decay)
@@ -118,7 +108,9 @@ class GradVote(Strategy):
         self.undecided: list[int] = []
         self.fellows, self.doubted = fellows_of(fellows), frozenset[int]()
         self.roster, self._server, self._timeout = Roster(), None, 3600.0
-        self._asked, self._begun = Asked(), monotonic()
+        self._asked, self._begun, self._first = Asked(), monotonic(), ""
+        if self.checkpoint is not None and self.checkpoint.is_dir():
+            raise ValueError(f"checkpoint= is a file, but {self.checkpoint.name} is a folder; name a file in it.")
 
     _server: FederatedServer | None
 
@@ -142,8 +134,18 @@ class GradVote(Strategy):
 
         A round waits `timeout` seconds for ballots, and messages live no longer. The result says who abstained and why.
         """
+        settings.check_start(initial_arrays, num_rounds)
         self._timeout = timeout
+        if self._server is not None:
+            check_same_run(numpy_of(initial_arrays), self._first, self._server)
         server = self._begin(initial_arrays)
+        if num_rounds <= server.version > 0:
+            log(
+                WARNING,
+                "Nothing is trained: %d rounds are over, and num_rounds=%d counts those.",
+                server.version,
+                num_rounds,
+            )
         done, evaluate = server.version, None
         if evaluate_fn is not None:
             evaluate = lambda number, arrays: evaluate_fn(number + done, arrays)  # noqa: E731 # closes over what is done
@@ -176,6 +178,8 @@ class GradVote(Strategy):
         took = monotonic() - self._begun
         opened = lambda worker, raw: server.open(worker, raw, lr)  # noqa: E731 # closes over the round's rate
         found = read(replies, self._asked, self.roster, opened, self._timeout)
+        if self.weights == "examples":
+            found.leave_out_unweighed(self.weighted_by_key)
         tally = server.heard(found.bodies, lr)
         self._doubt(number, server.doubted_by(tally), found)
         decided = len(found.bodies) >= self.min_voters
@@ -213,7 +217,11 @@ class GradVote(Strategy):
         """The server, which is made of the first arrays, or of the checkpoint."""
         if self._server is None:
             assert arrays is not None, "configure_train comes first"
-            model = Model(numpy_of(arrays), self.voted)
+            given = numpy_of(arrays)
+            model, self._first = Model(given, self.voted), digest_of_arrays(given)
+            settings.check_values(model)
+            if model.statistics:
+                log(WARNING, STATISTICS_STAY, model.statistics[0])
             server = FederatedServer(self.algorithm, self.seed, self.outer, model, fellows=self.fellows)
             if self.checkpoint is not None and self.checkpoint.is_file():
                 self.abstentions, self.undecided = checkpoint.load(self.checkpoint, server, self.roster)
@@ -254,13 +262,12 @@ class GradVote(Strategy):
             log(
                 WARNING,
                 "Round %d decided NOTHING and the model stays: %d ballots count (%d more are doubted), but min_voters "
-                "is %d. A SuperNode starts a process for each message, which takes long on a busy machine: if clients "
-                "need more than %g s, raise start(timeout=).",
+                "is %d.%s",
                 number,
                 len(found.bodies),
                 len(found.doubted),
                 self.min_voters,
-                self._timeout,
+                SLOW.format(self._timeout) if found.silent else "",
             )
         elif took > self._timeout / 2 and not found.reasons:
             log(

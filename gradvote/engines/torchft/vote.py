@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
-from gradvote.engines.common.arguments import check_weight
+from gradvote.engines.common.arguments import check_weight, in_words
 from gradvote.engines.common.errors import LinkBroken
 from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.not_copied import NotCopied
@@ -23,6 +23,7 @@ from gradvote.engines.common.replica import WHERE, Replica
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.uncompiled import uncompiled
 from gradvote.engines.torchft.all_to_all import AllToAll
+from gradvote.engines.torchft.commits import Commits, check_group
 from gradvote.engines.torchft.counts import ReplicaTally, TorchftStats, invalid_blocks
 from gradvote.engines.torchft.greetings import Refused
 from gradvote.engines.torchft.memory import Account, Pending, account_from
@@ -80,12 +81,12 @@ def attach(
     Raises:
         TypeError: something else than expected was given.
         ValueError: nothing to train, a rule that needs whole gradients, a parameter that the optimizer does not have,
-            a wrapped model or optimizer, no number, a process group that is not gloo's, or a manager that has a vote
-            already.
+            a wrapped model or optimizer, no number, a process group that is not gloo's, a replica group of several
+            processes, or a manager that has a vote already.
         MissingExtra: torchft is not installed.
     """
     try:
-        import torchft.manager  # noqa: F401, PLC0415  # an extra, imported only when it is used
+        from torchft.manager import Manager  # noqa: PLC0415  # an extra, imported only when it is used
     except ImportError as error:
         raise MissingExtra("torchft", "torchft") from error
     check_given(model, optimizer, algorithm, WHERE)
@@ -93,6 +94,9 @@ def attach(
     algorithm = with_state_dtype(algorithm, state_dtype)
     number = _number(worker)
     check_weight(algorithm, number)
+    if not isinstance(manager, Manager):
+        raise TypeError(f"attach(manager, ...) takes a torchft.Manager first; got {in_words(manager)}.")
+    check_group(manager)
     replica = Replica(
         model,
         optimizer,
@@ -115,7 +119,7 @@ class TorchftVote(NotCopied):
     def __init__(self, manager: "Manager", replica: Replica, all_to_all: AllToAll) -> None:
         self._manager, self._replica, self._all_to_all = manager, replica, all_to_all
         self._account = Account(bytes.fromhex(replica.digest()))
-        self._pending, self._counts = Pending(), ReplicaTally()
+        self._pending, self._counts, self._commits = Pending(), ReplicaTally(), Commits()
         self._next, self._fresh, self._loaded = Slot(), True, None  # type: Slot, bool, int | None
         try:
             manager.register_state_dict_fn(KEY, self._heal, self._shared)
@@ -144,8 +148,10 @@ class TorchftVote(NotCopied):
             ParametersDiffer: so it is, and no more than half are alike; nothing was applied.
             ValueError: it was attached or loaded otherwise than the others; nothing was applied.
             TimeoutError: torchft found no quorum in time.
+            RuntimeError: the script asked for no new quorum, or committed a step beside the vote.
         """
         self._manager.wait_quorum()
+        self._commits.check(self._manager)
         vote_round = self._round()
         try:
             decision = vote_round.run()
@@ -154,7 +160,7 @@ class TorchftVote(NotCopied):
         except Exception as error:
             self._refuse(vote_round, error)
             raise
-        if not self._manager.should_commit():
+        if not self._committed():
             self._undo(vote_round, "torchft's should_commit said no: too few replicas, or another error was reported")
             return False
         self._commit(decision)
@@ -185,6 +191,7 @@ class TorchftVote(NotCopied):
         self._replica.load_state_dict(state)
         self._account, self._loaded = account, int(state["step"])
         self._pending.forget()
+        self._commits.forget()
 
     def _round(self) -> QuorumRound:
         manager = self._manager
@@ -208,7 +215,13 @@ class TorchftVote(NotCopied):
         self._manager.report_error(error)
         self._all_to_all.cut()
         self._undo(vote_round, error)
-        return bool(self._manager.should_commit())
+        return self._committed()
+
+    def _committed(self) -> bool:
+        """Whether torchft takes this step; what commits after that, as within the optimizer's step, is not the vote."""
+        taken = bool(self._manager.should_commit())
+        self._commits.closed(self._manager)
+        return taken
 
     def _undo(self, vote_round: QuorumRound, why: object) -> None:
         """Nothing of a step was applied, here; only its draws are spent."""
@@ -245,6 +258,7 @@ class TorchftVote(NotCopied):
         else:
             self._pending.settle(self._replica, account.counted.get(self.worker))
         self._account, self._loaded = account, None
+        self._commits.forget()
         self._counts.healed += 1
 
     def _about(self) -> dict[str, Any]:
@@ -267,6 +281,8 @@ def _number(worker: int | None) -> int:
             "This replica group needs a number that it keeps over restarts: give attach worker=, or set "
             f"{' or '.join(NUMBERS)}."
         )
+    if worker is None and not str(text).strip().isdecimal():
+        raise ValueError(f"{' or '.join(NUMBERS)} is this replica group's number, from 0 on; got {text!r}.")
     number = int(text or 0) if worker is None else worker
     check_whole("worker", number, 0, "this replica group's number")
     return number

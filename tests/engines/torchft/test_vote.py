@@ -12,6 +12,7 @@ pytest.importorskip("torchft", reason="needs the extra gradvote[torchft]")
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torchft.coordination import LighthouseServer
+from torchft.local_sgd import LocalSGD
 from torchft.manager import Manager
 from torchft.process_group import ProcessGroupDummy, ProcessGroupGloo
 
@@ -28,12 +29,12 @@ class Bench:
         self.house = LighthouseServer("127.0.0.1:0", 1, join_timeout_ms=100)
         self.managers, self.stores = list[Manager](), list[TCPStore]()
 
-    def manager(self, group: Any = None) -> Manager:
+    def manager(self, group: Any = None, world_size: int = 1) -> Manager:
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         made = Manager(
             pg=group or ProcessGroupGloo(), load_state_dict=None, state_dict=None, min_replica_size=1, rank=0,
-            world_size=1, store_addr="127.0.0.1", store_port=store.port, lighthouse_addr=local(self.house.address()),
-            replica_id="worker0_", hostname="127.0.0.1", timeout=timedelta(seconds=5),
+            world_size=world_size, store_addr="127.0.0.1", store_port=store.port, replica_id="worker0_",
+            lighthouse_addr=local(self.house.address()), hostname="127.0.0.1", timeout=timedelta(seconds=5),
         )  # fmt: skip
         self.managers.append(made)
         self.stores.append(store)
@@ -103,6 +104,9 @@ def test_numbers_come_from_the_script_or_the_environment(bench: Bench, monkeypat
     monkeypatch.delenv("REPLICA_GROUP_ID", raising=False)
     with pytest.raises(ValueError, match=r"worker=, or set GRADVOTE_WORKER or REPLICA_GROUP_ID"):
         attach(bench.manager())
+    monkeypatch.setenv("REPLICA_GROUP_ID", "ft_4")
+    with pytest.raises(ValueError, match="is this replica group's number, from 0 on; got 'ft_4'"):
+        attach(bench.manager())
     monkeypatch.setenv("REPLICA_GROUP_ID", "4")
     assert attach(bench.manager())[0].worker == 4
     monkeypatch.setenv("GRADVOTE_WORKER", "2")
@@ -117,6 +121,52 @@ def test_what_cannot_be_attached(bench: Bench) -> None:
         attach(manager, algorithms.signsgd(weights=(1.0, 2.0)), worker=2)
     with pytest.raises(ValueError, match="Give it torchft's ProcessGroupGloo"):
         attach(bench.manager(ProcessGroupDummy(0, 1)), worker=0)
+    with pytest.raises(ValueError, match="replica group has 2 processes"):
+        attach(bench.manager(world_size=2), worker=0)
+    with pytest.raises(TypeError, match=r"takes a torchft.Manager first; got"):
+        attach(None, worker=0)
     attach(manager, worker=0)
     with pytest.raises(ValueError, match="only once"):
         attach(manager, worker=0)
+
+
+def test_each_vote_needs_a_quorum_of_its_own(bench: Bench) -> None:
+    manager = bench.manager()
+    vote, model = attach(manager, worker=0)
+    assert step(vote, manager, model)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(RuntimeError, match=r"twice for one manager.start_quorum\(\)"):
+        vote.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert step(vote, manager, model) and manager.current_step() == 2
+
+
+def test_a_commit_beside_the_vote_is_told(bench: Bench) -> None:
+    manager = bench.manager()
+    vote, model = attach(manager, worker=0)
+    assert step(vote, manager, model)
+    assert manager.should_commit()  # as a script for torchft has it
+    with pytest.raises(RuntimeError, match="came from step 1 to 2 since the last vote"):
+        step(vote, manager, model)
+
+
+def test_torchfts_local_sgd_beside_the_vote_is_told(bench: Bench) -> None:
+    manager = bench.manager()
+    model = nn.Linear(13, 5)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    vote = gradvote.torchft.attach(manager, model, optimizer, algorithms.signsgd(), worker=0)
+    with LocalSGD(manager, model, optimizer, sync_every=2):  # its commits are within the optimizer's step
+        assert step(vote, manager, model) and step(vote, manager, model)
+        with pytest.raises(RuntimeError, match="something else commits steps, too"):
+            step(vote, manager, model)
+
+
+def test_a_checkpoint_that_is_loaded_in_the_middle_of_a_run(bench: Bench) -> None:
+    manager = bench.manager()
+    vote, model = attach(manager, worker=0)
+    assert step(vote, manager, model)
+    saved = vote.state_dict(), manager.state_dict()
+    assert step(vote, manager, model) and step(vote, manager, model)
+    vote.load_state_dict(saved[0])
+    manager.load_state_dict(saved[1])
+    assert step(vote, manager, model) and manager.current_step() == 2
