@@ -20,7 +20,7 @@ from gradvote.engines.common.numbers import check_seed
 from gradvote.engines.common.vectors import is_plain, joined, rates_of, rates_of_rows
 from gradvote.layout import Layout, layout_of, unit_of
 from gradvote.ragged import RaggedPlane
-from gradvote.scattered import Scattered, Vector, vector_of
+from gradvote.scattered import Scattered, Vector, params_of, vector_of
 from gradvote.staging import CPU, to_device, to_host
 from gradvote.wire import Header, Kind
 
@@ -82,8 +82,9 @@ class Protocol:
 
     @cached_property
     def at_once(self) -> bool:
-        """Whether the groups are more than one, and all of them can be worked on in one call."""
-        return len(self.layout.groups) > 1 and self._covered
+        """Whether all groups can be worked on in one call, and are more than one or in several tensors."""
+        several = len(self.layout.groups) > 1 or len(params_of(self.layout)) > 1
+        return several and self._covered
 
     @cached_property
     def at_once_on_a_card(self) -> bool:
