@@ -53,10 +53,12 @@ def reporter(sink: Any, prefix: str = PREFIX, **labels: str) -> Callable[[object
     (step, numbers). `labels` are for Prometheus.
 
     Raises:
-        ValueError: the sink is none of these.
+        ValueError: the sink is none of these, or a path in a folder that is not there.
     """
     if isinstance(sink, str | os.PathLike):
         path = Path(sink)
+        if not path.parent.is_dir():  # else the first report, many steps later, would be what fails
+            raise ValueError(f"There is no folder {path.parent} to write {path.name} to. Make it first.")
         return lambda stats: _write(path, prometheus(stats, prefix, **labels))
     if callable(getattr(sink, "add_scalar", None)):
         return lambda stats: _to_board(sink, step_of(stats), numbers(stats, prefix))

@@ -77,6 +77,11 @@ def test_prometheus_reads_a_file_of_gauges(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["gradvote.prom"]
 
 
+def test_a_folder_that_is_not_there_is_told_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"There is no folder .*nowhere to write gradvote\.prom to\. Make it first\."):
+        metrics.reporter(tmp_path / "nowhere" / "gradvote.prom")
+
+
 def test_tensorboards_own_writer_takes_them(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -13,7 +13,7 @@ sys.path.insert(0, str(FOLDER))
 
 import diffs  # noqa: E402  # beside the runner
 from case import METHODS, load  # noqa: E402
-from run import ROOT10, Results, next_factor, rates  # noqa: E402
+from run import ROOT10, Results, main, next_factor, rates  # noqa: E402
 from table import _images, _judged  # noqa: E402
 
 sys.path.remove(str(FOLDER))  # its folders have the names of packages that may be missing
@@ -61,6 +61,13 @@ def test_a_diff_is_applied_exactly_or_not_at_all() -> None:
         diffs.parse(text.rsplit("+e", 1)[0])
     with pytest.raises(ValueError, match="Line 1 is of no hunk"):
         diffs.parse("b\n")
+
+
+def test_a_name_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "torchf"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "there is no script torchf; the names are accelerate, dcgan" in capsys.readouterr().err
 
 
 def test_the_same_number_of_rates_and_the_last_one_beside_the_best() -> None:

@@ -166,6 +166,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write docs/scripts.md")
     arguments = parser.parse_args()
     arguments.root, arguments.data = arguments.root.resolve(), arguments.data.resolve()
+    if absent := sorted(set(arguments.names) - set(names())):
+        parser.error(f"there is no script {absent[0]}; the names are {', '.join(names())}")
     cases = [load(name) for name in arguments.names or names()]
     if arguments.clones:
         print("\n".join(dict.fromkeys(case.clone() for case in cases)))

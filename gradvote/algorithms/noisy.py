@@ -30,6 +30,8 @@ def noisy(
     leaves no units of zeros, which are then not asked for (`still`); a `Relative` one does, in a block that is all
     zeros, and a `Schedule` may.
     """
+    if not isinstance(algorithm, Algorithm):
+        raise TypeError(f"noisy takes an algorithm, such as gradvote.algorithms.signsgd(); got {algorithm!r}.")
     if position not in ("gradient", "vote"):
         raise unknown("position of the noise", position, ["gradient", "vote"])
     part = Noise(noise_std, noise)

@@ -31,7 +31,7 @@ from gradvote.engines.common.releases import account_of, check_client, releases_
 from gradvote.engines.common.training import Training
 from gradvote.engines.distributed.bucket_views import BucketViews
 from gradvote.engines.distributed.comparison import Comparison
-from gradvote.engines.distributed.failures import Watch, private_group
+from gradvote.engines.distributed.failures import Watch, check_group, private_group
 from gradvote.engines.distributed.hook_thread import Bucket, HookThread
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.statistics import OWN_BUFFERS
@@ -268,6 +268,7 @@ def _check_is_ddp(model: Any) -> None:
 
 
 def _reserved(ddp: Any, group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup:
+    check_group(group)
     own_group = group or private_group(getattr(ddp, "process_group", None), timeout)
     if own_group is None:
         raise ValueError(

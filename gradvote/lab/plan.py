@@ -166,7 +166,8 @@ def check_plan(
     if params < 1 or workers < 2 or link.bandwidth <= 0 or link.latency < 0 or compute < 0:
         raise ValueError(
             "A plan needs at least 1 parameter and 2 workers, a positive bandwidth, and no negative times; got "
-            f"params={params}, workers={workers}, {link}, compute={compute}."
+            f"params={params}, workers={workers}, bandwidth={link.bandwidth:g} bit/s, latency={link.latency:g} s, "
+            f"compute={compute:g} s."
         )
     if shards < 1:
         raise ValueError(f"A worker has at least one shard; got shards={shards}.")

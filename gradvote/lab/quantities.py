@@ -29,14 +29,21 @@ def count(text: str) -> int:
 
 
 def bandwidth(text: str) -> float:
-    """Bits per second of a rate such as 100Mbit or 10Gbit/s.
+    """Bits per second of a rate such as 100Mbit or 10Gbit/s; a capital B alone is bytes, as in 12.5MB/s.
 
     Raises:
         ValueError: it cannot be read.
     """
     value, unit = _split(text, "bandwidth", "100Mbit")
     prefix = re.sub(r"(bit|bps|b)(/s|ps)?$", "", unit)
-    return float(value) * PREFIXES[prefix] if prefix in PREFIXES else _unreadable(text, "bandwidth", "100Mbit")
+    bits = 8 if re.search(r"B(/s|ps)?\s*$", text) else 1
+    return float(value) * bits * PREFIXES[prefix] if prefix in PREFIXES else _unreadable(text, "bandwidth", "100Mbit")
+
+
+def rate(bits: float) -> str:
+    """Bits per second, as people write them: 100 Mbit/s."""
+    factor, prefix = next((f, p) for f, p in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (0.0, "")) if bits >= f)
+    return f"{bits / (factor or 1):.4g} {prefix}bit/s"
 
 
 def seconds(text: str) -> float:

@@ -137,7 +137,11 @@ class OwnNoise(Noise):
 
 
 def _check_std(value: float) -> None:
-    if not 0 <= value < float("inf"):
+    try:
+        fits = 0 <= value < float("inf")
+    except TypeError:  # a text
+        raise TypeError(f"The noise standard deviation b is a number; got {value!r}.") from None
+    if not fits:
         raise ValueError(f"The noise standard deviation b must be finite and not negative; got {value}.")
     if value > LARGEST:
         raise ValueError(

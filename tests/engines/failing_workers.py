@@ -40,6 +40,9 @@ def refusals() -> dict[str, str]:
     rank, errors = dist.get_rank(), {}
     errors["seeds"] = text_of(lambda: with_gradients(seed=rank))
     errors["placement"] = text_of(lambda: with_gradients(placement="shraded"))
+    errors["group"] = text_of(lambda: with_gradients(group="gloo"))
+    ddp = DistributedDataParallel(new_model())
+    errors["group of DDP"] = text_of(lambda: gradvote.ddp.attach(ddp, algorithms.signsgd(), group=[0, 1]))  # type: ignore[arg-type]  # a user's mistake
     errors["steps"] = text_of(lambda: _other_step(rank))
     errors["lies"] = text_of(lambda: _two_faced(rank))
     return errors

@@ -12,6 +12,8 @@ def test_ranks_that_disagree_are_told_so_and_go_on() -> None:
     for errors in spawn(failing_workers.refusals, 3):
         assert "Rank 1, 2 was given something else than rank 0: seed 1 (on rank 0: 0)" in errors["seeds"]
         assert "Did you mean 'sharded'?" in errors["placement"]
+        assert errors["group"].startswith("TypeError: group= takes a process group") and "'gloo'" in errors["group"]
+        assert "got [0, 1]" in errors["group of DDP"]
         assert errors["steps"].startswith("WireError: Rank ")
         assert "must exchange equally often" in errors["steps"]
         assert "from rank 1: it sent different ones" in errors["lies"]

@@ -164,3 +164,12 @@ def test_only_known_parts_are_built(recipe: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(ValueError, match="No algorithm can be read back"):
         recipes.first_of(recipe)
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_no_state_of_a_vote_is_named() -> None:
+    """A file that holds the model's as well, or the wrong key of it."""
+    good = checkpoints(trained(algorithms.signum()))
+    with pytest.raises(ValueError, match=r"Item 1 of the states is no state_dict\(\) of an Exchange"):
+        resize([good[0], {"model": {}, "vote": good[1]}], 2)
+    with pytest.raises(ValueError, match="No states were given"):
+        resize([], 2)

@@ -130,6 +130,13 @@ def test_impossible_plans_are_refused(params: int, workers: int, link: Link) -> 
 def test_quantities() -> None:
     assert quantities.count("25.6M") == 25_600_000
     assert quantities.bandwidth("100Mbit") == quantities.bandwidth("0.1gbit/s") == quantities.bandwidth("1e8") == 1e8
+    assert (
+        quantities.bandwidth("12.5MB/s") == quantities.bandwidth("12.5MBps") == quantities.bandwidth("100Mbps") == 1e8
+    )
+    assert quantities.bandwidth("100MBit") == quantities.bandwidth("100Mb/s") == 1e8, "a small b, and Bit, are bits"
+    assert [quantities.rate(bits) for bits in (0.5, 100, 2e4, 1e8, 1e10)] == [
+        "0.5 bit/s", "100 bit/s", "20 kbit/s", "100 Mbit/s", "10 Gbit/s"
+    ]  # fmt: skip
     assert quantities.seconds("20ms") == 0.02 and quantities.seconds("0.3s") == 0.3 and quantities.seconds("2") == 2
     assert quantities.count("7B") == 7 * 10**9 and quantities.count("2.5k") == 2500 == quantities.count("2.5e3")
     for text in ("2.5", "0.1", "1e400", "9" * 50, "1e", "٣", "1B/s", ""):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import gradvote
+from gradvote import algorithms
 from gradvote.core import Payload
 from gradvote.kernels.quantiles import QUANTILES
 from gradvote.transforms import Noise, Relative
@@ -81,3 +82,10 @@ def test_only_the_noise_knows_its_plane() -> None:
         if isinstance(node, ast.Constant) and node.value == "report"
     }
     assert knowing == {"transforms/noise.py"}
+
+
+def test_what_is_no_number_and_no_algorithm_is_told() -> None:
+    with pytest.raises(TypeError, match=r"b is a number; got '0\.01'"):
+        Noise("0.01")  # type: ignore[arg-type]  # a user's mistake
+    with pytest.raises(TypeError, match=r"noisy takes an algorithm, such as .*; got 'signsgd'"):
+        algorithms.noisy("signsgd")  # type: ignore[arg-type]  # a user's mistake

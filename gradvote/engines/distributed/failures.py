@@ -88,6 +88,15 @@ class Watch:
         return heard
 
 
+def check_group(group: object) -> None:
+    """Raise TypeError for what is no process group: the name of a backend, a list of ranks."""
+    if group is not None and not isinstance(group, dist.ProcessGroup):
+        raise TypeError(
+            "group= takes a process group, as torch.distributed.new_group(ranks) gives it, or None for all ranks; got "
+            f"{group!r}."
+        )
+
+
 def private_group(group: dist.ProcessGroup | None, timeout: float) -> dist.ProcessGroup | None:
     """A new group of all ranks, whose collectives no other code starts; None where `group` has only some of the ranks.
 
@@ -95,6 +104,7 @@ def private_group(group: dist.ProcessGroup | None, timeout: float) -> dist.Proce
 
     Raises:
         RuntimeError: torch.distributed is not initialised.
+        TypeError: `group` is no process group.
     """
     if not dist.is_initialized():
         raise RuntimeError(
@@ -102,6 +112,7 @@ def private_group(group: dist.ProcessGroup | None, timeout: float) -> dist.Proce
             "torch.distributed.init_process_group() first, in a script that torchrun starts; a single process can "
             "use gradvote.engines.simulation."
         )
+    check_group(group)
     if group is not None and dist.get_world_size(group) < dist.get_world_size():
         return None
     check_seconds("timeout", timeout)

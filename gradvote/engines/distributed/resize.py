@@ -80,6 +80,14 @@ def _check_mirrors(old: list[Checkpoint], num_ranks: int, given: Algorithm | Non
 
 
 def _complete(states: Sequence[Checkpoint]) -> list[Checkpoint]:
+    for i, state in enumerate(states):
+        if not {"rank", "recipe", "step", "num_ranks", "placement"} <= set(state):
+            raise ValueError(
+                f"Item {i} of the states is no state_dict() of an Exchange or of a DDP vote. Give those of all ranks "
+                "of one run; where a file holds the model's, too, take the vote's out of it."
+            )
+    if not states:
+        raise ValueError("No states were given; resize takes the state_dict() of every rank of one run.")
     ordered = sorted(states, key=lambda s: int(s["rank"]))
     facts = {(s["recipe"], s["step"], s["num_ranks"], s["placement"]) for s in ordered}
     if len(facts) != 1 or [s["rank"] for s in ordered] != list(range(int(ordered[0]["num_ranks"]))):

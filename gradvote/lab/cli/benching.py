@@ -31,7 +31,9 @@ def exchange(
         tuple[str, ...],
         Parameter(
             help="Who takes part, for instance fp32 signsgd: all-reduces (fp32, bf16, fp16), power-sgd (torch's hook, "
-            "rank 1), signsgd, dropsignsgd, dropsignsgd-64 (masks in units of 64), dist-ef-sgdm. All by default."
+            "rank 1), signsgd, dropsignsgd, dropsignsgd-64 (masks in units of 64), dist-ef-sgdm. All by default.",
+            negative=(),
+            show_default=False,
         ),
     ] = (),
     repeats: Annotated[int, Parameter(help="Repeats; the fastest counts.")] = 5,
@@ -68,10 +70,18 @@ def kernels(
     *,
     out: Annotated[Path, Parameter(help="Folder for kernels.json and the plots.")] = Path("runs/bench-kernels"),
     sizes: Annotated[
-        tuple[str, ...], Parameter(consume_multiple=True, help="Coordinates of the sweep: 10k 1M 10M.")
+        tuple[str, ...],
+        Parameter(
+            consume_multiple=True,
+            help="Coordinates of the sweep: 10k 1M 10M. By default 10³ to 10⁸.",
+            negative=(),
+            show_default=False,
+        ),
     ] = (),
     threads: Annotated[int | None, Parameter(help="Threads, of ours and of the rivals.")] = None,
-    quick: Annotated[bool, Parameter(help="A million coordinates at most: a minute.", negative="")] = False,
+    quick: Annotated[
+        bool, Parameter(help="A million coordinates at most: a minute.", negative="", show_default=False)
+    ] = False,
 ) -> None:
     """Every CPU kernel against what a user would write instead, and against the speed of memory.
 

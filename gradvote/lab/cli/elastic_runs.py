@@ -128,7 +128,7 @@ def _end_of(place: RunFolder, status: int) -> tuple[str, str]:
         if how == "running":  # the worker that writes it was not there, or not at work yet
             message = "stopped by the user"
             about = from_json(place.about.read_text(encoding="utf-8"))
-            place.describe({**about, "status": "interrupted", "message": message})
+            place.describe({**about, "status": "interrupted", "message": message, "step": None})
         return "interrupted", message or "stopped by the user"
     if status or how is None:
         raise ValueError("Too few workers were left; look at what they said above. --resume continues the run.")

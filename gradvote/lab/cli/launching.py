@@ -30,7 +30,10 @@ def launch(
         Path | None, Parameter(help="A folder of `gradvote keys`: its certificates are used, and ballots are signed.")
     ] = None,
     insecure: Annotated[
-        bool, Parameter(help="No keys at all: whoever reaches the ports can speak to the workers.", negative=())
+        bool,
+        Parameter(
+            help="No keys at all: whoever reaches the ports can speak to the workers.", negative=(), show_default=False
+        ),
     ] = False,
     journal: Annotated[
         Path | None, Parameter(help="A file for the register's entries: launched again with it, the run goes on.")
@@ -103,7 +106,12 @@ def keys(
     *,
     workers: Annotated[int, Parameter(help="Workers of the run, those included that may join later.")],
     rotate: Annotated[
-        bool, Parameter(help="New certificates for all; the ones before hold until the next rotation.", negative=())
+        bool,
+        Parameter(
+            help="New certificates for all; the ones before hold until the next rotation.",
+            negative=(),
+            show_default=False,
+        ),
     ] = False,
 ) -> None:
     """Make certificates and Ed25519 keys for the workers of an elastic run.

@@ -1,5 +1,6 @@
 """`gradvote list`."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,10 @@ from gradvote import algorithms, faults
 from gradvote.discovery import broken, plugged
 from gradvote.errors import unknown
 from gradvote.lab import data, models
+from gradvote.lab.data.sources import option_names as data_options
+from gradvote.lab.models.names import model_options
 from gradvote.lab.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, WEIGHTS
-from gradvote.lab.train.schedules import describe_schedule, schedule_names
+from gradvote.lab.train.schedules import describe_schedule, schedule_names, schedule_options
 from gradvote.sources import classes_in, keys_in
 
 Markdown = Annotated[
@@ -23,6 +26,7 @@ Markdown = Annotated[
 ]
 Rows = list[tuple[str, str]]
 HERE = Path(gradvote.__file__).parent
+NOISY = "noisy-NAME"
 QUANTILES = HERE / "kernels" / "quantiles.py"
 
 
@@ -62,7 +66,7 @@ def _noises() -> Rows:
 
 
 def _algorithms() -> Rows:
-    noisy = ("noisy-NAME", "noise before any of the above, e.g. noisy-signsgd: closes the gap of median and mean")
+    noisy = (NOISY, "noise before any of the above, e.g. noisy-signsgd: closes the gap of median and mean")
     return [*_described("algorithms", algorithms.names(), algorithms.summary), noisy]
 
 
@@ -83,6 +87,33 @@ KINDS: dict[str, Callable[[], Rows]] = {
     "placements": lambda: list(PLACEMENTS.items()),
 }
 
+OPTIONS: dict[str, Callable[[str], list[str]]] = {
+    "algorithms": lambda name: _options_of_noisy() if name == NOISY else algorithms.option_names(name),
+    "partitions": data.partition_options,
+    "faults": faults.option_names,
+    "data": data_options,
+    "models": model_options,
+    "noises": lambda _: ["std", "position"],
+    "schedules": schedule_options,
+}
+"""What may follow a name on the command line, as NAME:key=value; all other kinds take nothing there."""
+
+
+def _options_of_noisy() -> list[str]:
+    plain = algorithms.option_names("signsgd")
+    return [option for option in algorithms.option_names("noisy-signsgd") if option not in plain]
+
+
+def options_told(kind: str, name: str) -> str:
+    """A line about the options of a part; empty where it has none."""
+    found: list[str] = []
+    with contextlib.suppress(
+        Exception
+    ):  # a plugin that cannot be imported: said where it is used, and the list goes on
+        found = OPTIONS[kind](name) if kind in OPTIONS else []
+    more = ", and NAME's" if name == NOISY else ""
+    return f"options: {', '.join(found)}{more}" if found else ""
+
 
 def register(app: App) -> None:
     """Add the command."""
@@ -91,6 +122,8 @@ def register(app: App) -> None:
     def list_(kind: str | None = None, *, table: Markdown = False) -> None:
         """What there is: algorithms, partitions, faults, data, models, noises, schedules, transforms, codecs,
         aggregators, optimizers, weights, engines, placements; those of installed plugins with their package.
+
+        Options are given as NAME:key=value,key=value.
 
         Parameters
         ----------
@@ -109,8 +142,9 @@ def register(app: App) -> None:
         grid.add_column()
         for name in [kind] if kind else KINDS:
             grid.add_row(f"[bold not cyan]{name}[/]", "")
-            for row in KINDS[name]():
-                grid.add_row(*row)
+            for part, text in KINDS[name]():
+                told = options_told(name, part)
+                grid.add_row(part, f"{text}\n[dim]{told}[/]" if told else text)
         console = Console(highlight=False)
         console.print(grid)
         for problem in broken():

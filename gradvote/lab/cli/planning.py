@@ -31,13 +31,21 @@ def register(app: App) -> None:
 
 def plan(
     algorithms: Annotated[
-        tuple[str, ...], Parameter(help="Those to compare, or a choice: NAME, or NAME:key=value,...", negative=())
+        tuple[str, ...],
+        Parameter(
+            help="Which to compare: NAME, or NAME:key=value,... By default signsgd, dropsignsgd, dist-ef-sgdm and "
+            "ef-signsgd.",
+            negative=(),
+            show_default=False,
+        ),
     ] = (),
     /,
     *,
     params: Annotated[str, Parameter(help="Parameters of the model, for instance 25.6M.")],
     workers: Annotated[int, Parameter(help="Number of workers M.")],
-    bandwidth: Annotated[str, Parameter(help="Each worker's link, in each direction, for instance 100Mbit.")],
+    bandwidth: Annotated[
+        str, Parameter(help="Each worker's link, in each direction, for instance 100Mbit or 12.5MB/s.")
+    ],
     latency: Annotated[str, Parameter(help="One-way latency, for instance 20ms.")] = "0ms",
     compute: Annotated[str, Parameter(help="Forward and backward pass of a step, for instance 0.3s.")] = "0s",
     local_steps: Annotated[int, Parameter(help="Steps of each worker's own to a round of an algorithm.")] = 1,
@@ -76,6 +84,9 @@ def plan(
         )  # fmt: skip
 
     found = plan_of(Way(local_steps, fragments, delay))
+    console.print(  # what was read: who forgets a unit sees it here
+        f"{d:,} parameters, {workers} workers, {quantities.rate(rate)} each way, latency {_seconds(delay_of_link)}"
+    )
     console.print(_table(found))
     console.print(_sizes(TITLE, {(p.name, p.placement): p.memory for p in found.predictions if p.memory.peak}))
     members = _of_members(made, d, workers) if shards == 1 else {}  # such a run takes no sharded models

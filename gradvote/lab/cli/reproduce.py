@@ -24,17 +24,23 @@ def register(app: App) -> None:
 
 
 def reproduce(
-    claims: Annotated[tuple[str, ...], Parameter(help="Claims, or all.", negative=())] = (),
+    claims: Annotated[
+        tuple[str, ...], Parameter(help="Claims, or all; none: as --list.", negative=(), show_default=False)
+    ] = (),
     /,
     *,
-    list_: Annotated[bool, Parameter(name="--list", help="Say which claims there are.", negative=())] = False,
+    list_: Annotated[
+        bool, Parameter(name="--list", help="Say which claims there are.", negative=(), show_default=False)
+    ] = False,
     scale: Annotated[str, Parameter(help="quick (minutes), medium (hours) or paper (full sizes).")] = "quick",
     out: Annotated[Path, Parameter(help="Folder of the records and the page.")] = Path("runs/reproduce"),
     docs: Annotated[Path | None, Parameter(help="Folder in which to write reproductions.md and its figures.")] = None,
     from_: Annotated[
         Path | None, Parameter(name="--from", help="Such a folder: what has a record there is not measured again.")
     ] = None,
-    fresh: Annotated[bool, Parameter(help="Measure again what was measured before.", negative=())] = False,
+    fresh: Annotated[
+        bool, Parameter(help="Measure again what was measured before.", negative=(), show_default=False)
+    ] = False,
     processes: Annotated[int, Parameter(help="Measurements at the same time.")] = 2,
     threads: Annotated[int, Parameter(help="Threads of each.")] = 1,
 ) -> int:

@@ -29,14 +29,18 @@ def model_names() -> list[str]:
 def describe_model(spec: str) -> str:
     """One line about a model, NAME or NAME:key=value. Raises `ValueError` for an unknown name or option."""
     name, given = parse_spec(spec)
-    told = factory_named(name).told
-    known = (told.options or ())[len(ARGUMENTS) :]
+    known = model_options(name)
     for key in given:
         if not known:
             raise ValueError(f"The model {name} takes no options; leave out '{key}'.")
         if key not in known:
             raise unknown(f"option of the model {name}", key, known)
-    return told.summary
+    return factory_named(name).told.summary
+
+
+def model_options(name: str) -> list[str]:
+    """The options of a model, from its source."""
+    return list((factory_named(name).told.options or ())[len(ARGUMENTS) :])
 
 
 def is_foreign(spec: str) -> bool:

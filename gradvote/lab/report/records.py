@@ -33,6 +33,7 @@ class Run:
     class_names: tuple[str, ...] = ()
     status: str = "running"
     message: str = ""
+    step: int | None = None
     faults: str = ""
     abstentions_by_worker: tuple[int, ...] = ()
     records: tuple[Record, ...] = ()
@@ -58,7 +59,12 @@ class Run:
 
     @property
     def stopped_at(self) -> float | None:
-        """The step at which the loss first was not finite (of a run that diverged), else the last step."""
+        """The step at which the loss first was not finite (of a run that diverged), else the last step.
+
+        A run that was interrupted may have gone on since its last record, so it says itself where it was.
+        """
+        if self.status == "interrupted" and self.step is not None:
+            return self.step
         if self.status != "diverged":
             return self.last_step
         lost = (r["step"] for r in self.records if not math.isfinite(r.get("loss", 0.0)))
@@ -129,6 +135,7 @@ def _run(about: dict[str, object], name: str, path: Path, raw: bytes, lines: lis
         class_names=tuple(str(item) for item in _list(about, "class_names")),
         status=_text(about, "status") or "running",
         message=_text(about, "message"),
+        step=_integer(about, "step"),
         faults=_text(about, "faults"),
         abstentions_by_worker=tuple(int(n) for n in _list(about, "abstentions_by_worker") if isinstance(n, int)),
         records=tuple(by_step[step] for step in sorted(by_step)),

@@ -217,6 +217,7 @@ class Run:
                 "class_names": list(s.data.class_names),
                 "status": self.status,
                 "message": self.message,
+                "step": self.step,
                 "faults": "; ".join(map(str, s.faults)),
                 "abstentions_by_worker": self.observer.abstentions().tolist(),
             }

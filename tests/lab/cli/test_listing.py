@@ -5,7 +5,7 @@ import pytest
 from gradvote import aggregators, algorithms, codecs, faults, transforms
 from gradvote.kernels.quantiles import QUANTILES
 from gradvote.lab import data, models
-from gradvote.lab.cli.listing import KINDS
+from gradvote.lab.cli.listing import KINDS, options_told
 from gradvote.lab.train.config import ENGINES, OPTIMIZERS, PLACEMENTS, WEIGHTS
 from gradvote.lab.train.schedules import schedule_names
 from tests.contract.parts import classes
@@ -44,14 +44,36 @@ def test_everything(gradvote):
         assert kind in found.text and all(name in found.text for name in names)
 
 
-COMMANDS = ["train", "compare", "list", "report", "demo"]
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("faults", "options: factor"),
+        ("partitions", "options: alpha"),
+        ("models", "options: hidden"),
+        ("schedules", "options: divisors"),
+        ("noises", "options: std, position"),
+        ("algorithms", "options: keep_up, keep_down, c"),
+        ("algorithms", "options: noise_std, noise, position, and NAME's"),
+    ],
+)
+def test_options_are_told(kind, line, gradvote):
+    assert line in gradvote("list", kind).text
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+def test_what_has_no_options_says_nothing_of_them():
+    assert options_told("partitions", "iid") == "" == options_told("engines", "ddp")
+
+
+COMMANDS = ["train", "compare", "list", "report", "demo", "plan", "launch", "register", "keys", "privacy", "reproduce"]
+BENCHES = [["bench"], ["bench", "kernels"], ["bench", "exchange"]]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), *BENCHES], ids=str)
 def test_help(command, gradvote):
     found = gradvote(*command, "--help", small=False)
     assert found.status == 0 and "Usage: gradvote" in found.out
     assert "None" not in found.out and "()" not in found.out and "False" not in found.out
+    assert "--empty-" not in found.out and "--no-" not in found.out
 
 
 @pytest.mark.parametrize("command", ["train", "compare"])

@@ -114,6 +114,7 @@ MISTAKES = {
     "train --nonsense 3": "Unknown option: --nonsense",
     "train signsgd": "'signsgd' is not expected here. See --help for what is.",
     "train --lr": "--lr requires an argument",
+    "plan --params 1M --workers 1 --bandwidth 1kbit": "workers=1, bandwidth=1000 bit/s, latency=0 s",
     "compare": "ALGORITHMS requires an argument",
     "compare sgd nosuch": "There is no algorithm named 'nosuch'.",
     "compare sgd sgd": "'sgd' is there twice.",

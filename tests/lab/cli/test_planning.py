@@ -18,6 +18,7 @@ def test_slow_links_pay_and_fast_ones_do_not(capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert "times less than" in out and "GB of memory beside parameters and gradients" in out
     assert "member of an elastic run" in out
+    assert "10,000 parameters, 4 workers, 1 kbit/s each way, latency 0 ms" in out, "what was read, units and all"
     assert run([*common, "1000Gbit", "--compute", "10s"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "does not pay" in out and "Recommended: averaging in float32 at every step" in out

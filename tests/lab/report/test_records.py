@@ -28,6 +28,14 @@ def test_a_diverged_run_keeps_what_it_measured(diverged: Run) -> None:
     assert diverged.final("median_mean_gap") == 0.2, "null is not measured: the last measured value counts"
 
 
+def test_an_interrupted_run_was_where_it_says(make_run: Callable[..., Run]) -> None:
+    """The last record may be of long before."""
+    records = [record(0), record(100)]
+    assert make_run("stopped", records, status="interrupted", step=155).stopped_at == 155
+    assert make_run("older", records, status="interrupted").stopped_at == 100, "run.json of before has no step"
+    assert make_run("done", records, status="finished", step=155).stopped_at == 100
+
+
 def test_no_records_yet(make_run: Callable[..., Run], write_run: WriteRun) -> None:
     empty = make_run("empty", [], status="running")
     folder = write_run("none")

@@ -248,6 +248,7 @@ class TestStopping:
             run.train(fail)
         assert about(run)["status"] == "interrupted"
         assert about(run)["message"] == "RuntimeError in step 6; the last checkpoint is an older one"
+        assert about(run)["step"] == 6
         assert small.resumed(tmp_path).status == "finished"
 
     def test_progress_sees_every_step_and_every_record(self, tmp_path):

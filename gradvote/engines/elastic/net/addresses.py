@@ -13,7 +13,9 @@ def split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not bare(host) or not (port.isascii() and port.isdecimal()) or int(port) >= 1 << 16:
         raise ValueError(
-            f"The address of a store is HOST:PORT, for instance 127.0.0.1:29500 or [::1]:29500; got '{address}'."
+            f"The address of a store is HOST:PORT, for instance 127.0.0.1:29500 or [::1]:29500; got '{address}'. That "
+            "of `gradvote launch` or `gradvote register` is gradvote://HOST:PORT, that of an etcd "
+            "etcd://HOST:PORT,HOST:PORT/RUN."
         )
     return bare(host), int(port)
 
@@ -59,15 +61,16 @@ def listening(host: str, port: int = 0) -> socket.socket:
     """A socket that listens at a port (0: a free one) of an address of this machine.
 
     Raises:
-        ValueError: the name does not resolve, the address is another machine's, or the port is taken.
+        ValueError: the name does not resolve, the address is another machine's, or the port is taken or none.
     """
-    refusal: OSError | None = None
+    refusal: OSError | OverflowError | None = None  # the latter of a port beyond 65535
     for family in families(host):
         try:
             return socket.create_server((host, port), family=family, backlog=128)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             refusal = error
+    place, why = joined(host, port) if port else host, str(refusal).rstrip(".")
     raise ValueError(
-        f"Nothing can listen at '{joined(host, port) if port else host}' ({refusal}): it must be an address of this "
-        "machine that the others can reach" + (", and a port that is free." if port else ".")
+        f"Nothing can listen at '{place}' ({why}): it must be an address of this machine that the others can reach"
+        + (", and a port that is free." if port else ".")
     ) from refusal

@@ -29,7 +29,7 @@ def describe_schedule(name: str) -> str:
 def check_schedule(spec: str) -> None:
     """Raise ValueError for NAME or NAME:key=value,... that does not exist; nothing is imported where sources tell."""
     name, given = parse_spec(spec)
-    known = _option_names(name)
+    known = schedule_options(name)
     for key in given:
         if not known:
             raise ValueError(f"The schedule {name} takes no options; leave out '{key}'.")
@@ -45,7 +45,8 @@ def schedule_of(spec: str, lr: float, steps: int) -> "Schedule":
     return function(lr, steps, **checked(f"the schedule {name}", given, hints_of(function)))
 
 
-def _option_names(name: str) -> list[str]:
+def schedule_options(name: str) -> list[str]:
+    """The options of a schedule, from its source alone where that tells."""
     found = _PARTS.find(name)
     told = function_in(found.file, found.name.replace("-", "_")).options
     return [option for option in (hints_of(_function(name)) if told is None else told) if option not in GIVEN]

@@ -35,6 +35,11 @@ def test_what_is_no_address(text: str) -> None:
         split(text)
 
 
+def test_other_kinds_of_stores_are_named() -> None:
+    with pytest.raises(ValueError, match=r"register` is gradvote://HOST:PORT, that of an etcd etcd://"):
+        split("redis://h:1/a")
+
+
 def _has_ipv6() -> bool:
     try:
         listening("::1").close()
@@ -71,6 +76,7 @@ NOWHERE = "no-such-host.invalid"
         (lambda: connected(NOWHERE, 29500, 300.0), "is not known here"),
         (lambda: Launcher(["x"], 1, 1, host="192.0.2.1"), "must be an address of this machine"),
         (lambda: listening("x" * 70), "is not known here"),
+        (lambda: listening("127.0.0.1", 99999), r"127\.0\.0\.1:99999' \(bind\(\): port must be 0-65535\)"),
     ],
 )
 def test_an_unknown_host_is_an_error_at_once(attempt: Callable[[], object], words: str) -> None:
