@@ -11,7 +11,7 @@ from gradvote.engines.elastic.consensus.storage import Storage
 from gradvote.engines.elastic.net.addresses import bare, is_loopback, joined
 from gradvote.engines.elastic.net.authentication import Credentials, has_certificates
 from gradvote.engines.elastic.signing.names import Naming, PlainNames, SignedNames
-from gradvote.engines.elastic.stores.opening import SERVED, checked_secret, storage_at, storage_on
+from gradvote.engines.elastic.stores.opening import checked_secret, storage_at, storage_on
 
 if TYPE_CHECKING:
     from gradvote.engines.elastic.signing.keys import Keys
@@ -53,7 +53,7 @@ def store_of(
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
     number = env(NUMBER, "RANK") if worker is None else worker
-    credentials = None if number is None or not address.startswith(SERVED) else credentials_of(keys, int(number))
+    credentials = None if number is None else credentials_of(keys, int(number))  # before anybody is waited for
     return storage_at(address, timeout, secret, credentials)
 
 

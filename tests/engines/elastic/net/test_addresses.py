@@ -4,9 +4,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from gradvote.engines.elastic.environment import store_of
 from gradvote.engines.elastic.launcher import Launcher
 from gradvote.engines.elastic.net.addresses import joined, listening, split
 from gradvote.engines.elastic.stores.torch_store import connected
@@ -84,3 +86,10 @@ def test_an_unknown_host_is_an_error_at_once(attempt: Callable[[], object], word
     with pytest.raises(ValueError, match=words):
         attempt()
     assert time.monotonic() - started < 20  # a resolver may take its time; the store would take 300 s
+
+
+def test_keys_are_looked_at_before_a_store_is_waited_for(tmp_path: Path) -> None:
+    """Nobody answers there; with the folder of another run that would have been found after a timeout."""
+    nobody = socket.create_server(("127.0.0.1", 0))
+    with nobody, pytest.raises(ValueError, match="certificate"):
+        store_of(joined("127.0.0.1", nobody.getsockname()[1]), 300.0, tmp_path / "elsewhere", worker=0)
