@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from torch.optim import SGD, AdamW
 
 import gradvote
 from gradvote import algorithms
+from gradvote.aggregators import Krum
+from gradvote.core import Aggregator
 from gradvote.local_steps import Fragments, LocalSteps, attach, attach_fragments
 from tests.engines.failing_workers import text_of
 from tests.engines.fsdp_nets import SEED, Mesh, blocks_alike, new_net, whole
@@ -190,10 +194,11 @@ def raw_gradients(mesh: Mesh) -> tuple[Tensor, Tensor]:
 def refusals(mesh: Mesh) -> dict[str, str]:
     algorithm, outer = algorithms.signsgd(), outer_of
 
-    def of(model: nn.Module, **more: Any) -> str:
+    def of(model: nn.Module, rule: Aggregator | None = None, **more: Any) -> str:
         inner = SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
         options = {"engine": "fsdp", "group": mesh.replicas, "every": 4, "outer": outer, **more}
-        return text_of(lambda: attach(model, inner, algorithm, **options))
+        own = replace(algorithm, aggregate=rule or algorithm.aggregate)
+        return text_of(lambda: attach(model, inner, own, **options))
 
     def sharded() -> nn.Module:
         model = Prepared()
@@ -206,6 +211,7 @@ def refusals(mesh: Mesh) -> dict[str, str]:
     first: Any = next(iter(moved.model.parameters()))
     first._local_tensor = first._local_tensor.clone()  # what FSDP does where a module is moved
     rows = sharded()
+    unknown: dict[str, Any] = {"chunks": 2} if dist.get_rank() == 3 else {}
     with suppress(ValueError):
         replaced.train(range(1))
     return {
@@ -213,6 +219,8 @@ def refusals(mesh: Mesh) -> dict[str, str]:
         "another engine": of(sharded(), engine="distributed", group=None),
         "groups": groups_of_their_own(of, sharded),
         "chunks": of(sharded(), chunks=2),
+        "one rank's own chunks": of(sharded(), **unknown),
+        "one replica's own rule": of(sharded(), rule=Krum() if mesh.replica == 1 else None),
         "one rank's own delay": of(sharded(), delay=1 if dist.get_rank() == 3 else 0),
         "one rank's own H": of(sharded(), every=5 if dist.get_rank() == 3 else 4),
         "shards' own group": of(sharded(), group=mesh.shard),
@@ -233,6 +241,20 @@ def groups_of_their_own(of: Callable[..., str], sharded: Callable[[], nn.Module]
     if dist.get_rank() == 3:
         dist.destroy_process_group(alone)
     return text
+
+
+def patience(mesh: Mesh) -> list[float]:
+    """How long the groups of a delayed vote wait, in seconds: as the one that was given, and as the mesh's."""
+    ranks = dist.get_process_group_ranks(mesh.replicas.get_group())
+    given = dist.new_group(ranks, timeout=timedelta(seconds=77), use_local_synchronization=True)
+    model = Prepared()
+    fully_shard(model, mesh=mesh.shard)
+    inner = SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    options: dict[str, Any] = {"engine": "fsdp", "group": given, "every": 4, "delay": 1, "outer": outer_of}
+    rounds: Any = attach(model, inner, algorithms.signsgd(), **options).vote
+    exchange = rounds._exchange
+    groups: list[Any] = [exchange._session.transport.group, exchange._shards.transport.group, mesh.shard.get_group()]
+    return [g._get_backend(torch.device("cpu")).options._timeout.total_seconds() for g in groups]
 
 
 def evaluated(mesh: Mesh) -> tuple[Tensor, Tensor]:
@@ -260,6 +282,7 @@ def everything(folder: str) -> None:
         "raw": raw_gradients(mesh),
         "evaluated": evaluated(mesh),
         "refusals": refusals(mesh),
+        "patience": patience(mesh),
     }
     found |= resumed(mesh, folder)
     Path(f"{folder}/delayed").mkdir(exist_ok=True)

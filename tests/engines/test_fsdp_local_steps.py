@@ -61,3 +61,20 @@ def test_what_one_rank_was_given_otherwise_is_told_to_all(ranks: list[Any]) -> N
         texts = [own["refusals"][case] for own in ranks]
         assert "as other ranks were given different things" in texts[0]
         assert all(any(f"{value} (on rank" in text for value in values) for text in texts[1:]), texts
+
+
+def test_what_one_rank_refuses_is_told_to_all(ranks: list[Any]) -> None:
+    """Replica 0 would have waited for replica 1 until that was gone."""
+    for case, refusing, text in (
+        ("one rank's own chunks", (3,), "take no chunks="),
+        ("one replica's own rule", (2, 3), "Krum"),
+    ):
+        texts = [own["refusals"][case] for own in ranks]
+        assert all(text in own for own in texts), texts
+        assert [own.startswith("ValueError") for own in texts] == [rank in refusing for rank in range(4)], texts
+
+
+def test_a_delayed_vote_waits_as_long_as_the_groups_that_it_was_given(ranks: list[Any]) -> None:
+    for own in ranks:
+        across, within, given = own["patience"]
+        assert across == 77 and within == given

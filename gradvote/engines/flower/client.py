@@ -240,7 +240,16 @@ def _catch_up(state: ClientState, call: Call, content: RecordDict, algorithm: Al
 
 
 def _inner(message: Message, call: Call, arrays: ArrayRecord) -> Message:
-    """The message as FedAvg would have sent it, with what a subclass of the strategy has put beside."""
+    """The message as FedAvg would have sent it, with what a subclass of the strategy has put beside.
+
+    Raises:
+        ValueError: that is called as the arrays are, which each client has of its own: only decisions travel.
+    """
+    if call.key in message.content:
+        raise ValueError(
+            f"The strategy's message has a record {call.key!r}, where the train function gets the model that all voted "
+            "on; an update from other arrays would be wrong. Give the record another name."
+        )
     others = {key: own for key, own in message.content.items() if key != NAME and not key.startswith(f"{NAME}.")}
     message.content = RecordDict({call.key: arrays, **others})
     return message

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.distributed.alike import check_terms
+from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.starts import ExchangeOfStarts
 from gradvote.engines.distributed.together import together
@@ -55,20 +56,21 @@ class ShardedRounds(ExchangeOfStarts):
         Raises:
             ValueError: another option, groups that do not fit, or ranks that were given different things.
         """
-        _check_options(options)
         own_group = group_of(group)
         trained = {name: p for name, p in start.named_parameters() if name in start.wholes}
         self._shards = ShardRanks(next(iter(start.wholes.values())).device_mesh.get_group())
         self._numels = self._shards.gather([p.numel() for p in trained.values()])
-        with together(self._shards.transport, self._shards.watch):
-            check_group(self._shards.watch.ranks, dist.get_process_group_ranks(own_group))
+        replicas, watch = Transport(own_group), Watch(own_group)
+        with together(self._shards.transport, self._shards.watch), together(replicas, watch):
+            _check_options(options)
+            check_group(self._shards.watch.ranks, watch.ranks)
             check_not_empty(Parameters([*trained], [*trained.values()], []))
             check_rule(algorithm)
         told = {"algorithm": algorithm, **alike, **{k: v for k, v in options.items() if k not in ("secret", "faults")}}
         if options.get("privacy") is not None:
             told["privacy"] = without_ledger(options["privacy"])
         begin = partial(super().__init__, start, algorithm, outer, alike=alike, optimizer=optimizer, group=own_group)
-        with on_all_ranks(self._shards, Transport(own_group)) as refused:
+        with on_all_ranks(self._shards, replicas) as refused:
             refused(lambda: check_terms(self._shards.transport, told, "The ranks of one replica"))
             refused(lambda: begin(**options))
         check_same_replica(self._shards, self._session.transport)

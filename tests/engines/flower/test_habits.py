@@ -180,6 +180,18 @@ def test_who_does_not_say_what_its_ballot_weighs_abstains() -> None:
     assert sorted(some.abstentions[1]) == [1] and some.undecided == []
 
 
+def test_no_record_of_the_users_own_takes_the_models_place() -> None:
+    class Own(GradVote):
+        def configure_train(self, *args: Any) -> Any:
+            messages = list(super().configure_train(*args))
+            for message in messages:
+                message.content["arrays"] = ArrayRecord({n: own + 1 for n, own in model().state_dict().items()})
+            return messages
+
+    result = start(grid_of(), strategy=Own)
+    assert "has a record 'arrays', where the train function gets the model" in reason(result)
+
+
 def test_records_of_the_users_own_pass_both_ways() -> None:
     seen: list[list[str]] = []
 

@@ -91,5 +91,5 @@ def test_an_unknown_host_is_an_error_at_once(attempt: Callable[[], object], word
 def test_keys_are_looked_at_before_a_store_is_waited_for(tmp_path: Path) -> None:
     """Nobody answers there; with the folder of another run that would have been found after a timeout."""
     nobody = socket.create_server(("127.0.0.1", 0))
-    with nobody, pytest.raises(ValueError, match="There is no ca.pem"):
+    with nobody, pytest.raises(ValueError, match=r"There is no ca\.pem"):
         store_of(joined("127.0.0.1", nobody.getsockname()[1]), 300.0, tmp_path / "elsewhere", worker=0)
