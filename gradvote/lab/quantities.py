@@ -36,7 +36,7 @@ def bandwidth(text: str) -> float:
     """
     value, unit = _split(text, "bandwidth", "100Mbit")
     prefix = re.sub(r"(bit|bps|b)(/s|ps)?$", "", unit)
-    bits = 8 if re.search(r"B(/s|ps)?\s*$", text) else 1
+    bits = 8 if re.search(r"B(/[sS]|ps)?\s*$", text) else 1
     return float(value) * bits * PREFIXES[prefix] if prefix in PREFIXES else _unreadable(text, "bandwidth", "100Mbit")
 
 

@@ -131,7 +131,7 @@ def test_quantities() -> None:
     assert quantities.count("25.6M") == 25_600_000
     assert quantities.bandwidth("100Mbit") == quantities.bandwidth("0.1gbit/s") == quantities.bandwidth("1e8") == 1e8
     assert (
-        quantities.bandwidth("12.5MB/s") == quantities.bandwidth("12.5MBps") == quantities.bandwidth("100Mbps") == 1e8
+        quantities.bandwidth("12.5MB/S") == quantities.bandwidth("12.5MBps") == quantities.bandwidth("100Mbps") == 1e8
     )
     assert quantities.bandwidth("100MBit") == quantities.bandwidth("100Mb/s") == 1e8, "a small b, and Bit, are bits"
     assert [quantities.rate(bits) for bits in (0.5, 100, 2e4, 1e8, 1e10)] == [

@@ -80,9 +80,14 @@ def released(mesh: Mesh, folder: str) -> dict[str, Any]:
     again.load_state_dict(found["vote"])
     loaded = again.account.releases
     without = text_of(lambda: plain.load_state_dict(found["vote"]))
+    into_plain = {"vote": plain.state_dict()}  # has no place for an account, so that one is not read
+    dcp.load(into_plain, checkpoint_id=where, process_group=group)
+    unread = text_of(lambda: plain.load_state_dict(into_plain["vote"]))
+    afterwards = text_of(lambda: again.load_state_dict(plain.state_dict()))
     began = attach(mesh, sharded(mesh), privacy).account.releases  # without a checkpoint: the ledger is known to all
     return {
-        "pairs": pairs, "counted": counted, "loaded": loaded, "began": began, "without": without,
+        "pairs": pairs, "counted": counted, "loaded": loaded, "began": began,
+        "refused": [without, unread, afterwards],
         "ledger": ledger.exists(), "dimension": vote.account.dimension,
     }  # fmt: skip
 

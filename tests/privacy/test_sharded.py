@@ -43,7 +43,9 @@ def test_all_shards_count_and_the_first_one_writes(ranks: list[Any]) -> None:
         found = own["released"]
         assert (found["counted"], found["loaded"], found["began"]) == (3, 2, 3), rank
         assert found["ledger"] == (rank % 2 == 0) and found["dimension"] == len(found["pairs"][0][0])
-        assert "run under an account, with 2 releases" in found["without"]
+        without, unread, afterwards = found["refused"]
+        assert "run under an account, with 2 releases" in without and "run under an account, with some" in unread
+        assert "saved without privacy=" in afterwards
 
 
 def test_a_run_stops_before_its_limit(ranks: list[Any]) -> None:

@@ -22,7 +22,7 @@ own_step       an optimizer's step that nobody else sees
 called         a number that is called out of habit
 not_copied     a handle that is pickled says what to save
 uncompiled     a vote in a compiled training step is run as it is
-owners         the live modules that parameters belong to
+owners, live   the live modules that parameters belong to
 recipe         a checkpoint is that of this run
 
 Of a round, from gradients to bytes and back:

@@ -1,6 +1,5 @@
 """The live modules that parameters belong to: an exchange is given parameters only, and buffers matter, too."""
 
-import gc
 import warnings
 from collections.abc import Iterable, Sequence
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gradvote.engines.common.arguments import averages_itself
+from gradvote.engines.common.live import live
 from gradvote.engines.common.parameters import check_modules
 
 APART = (
@@ -20,8 +20,8 @@ APART = (
 
 def live_modules() -> list[nn.Module]:
     """All modules of this process. Taken before a generator of parameters is used up, which may let its module go."""
-    found = [o for o in gc.get_objects() if issubclass(type(o), nn.Module)]
-    return [m for m in found if {"_parameters", "_modules"} <= m.__dict__.keys()]  # not those that are only half built
+    whole = {"_parameters", "_modules"}  # another thread may be building one
+    return [m for m in live(nn.Module) if whole <= m.__dict__.keys()]
 
 
 def family_of(params: Sequence[Tensor], modules: Iterable[nn.Module]) -> list[nn.Module]:

@@ -170,6 +170,6 @@ def load(releases: Releases | None, state: Mapping[str, Any], check: bool = Fals
             "privacy=, or go on without it."
         )
     raise ValueError(
-        f"The checkpoint is of a run under an account, with {found.get('releases')} releases, but this one has no "
-        "privacy=. Give the same privacy=Gaussian(...) as the run that saved it."
+        f"The checkpoint is of a run under an account, with {found.get('releases', 'some')} releases, but this one has "
+        "no privacy=. Give the same privacy=Gaussian(...) as the run that saved it."
     )

@@ -1,9 +1,8 @@
 """Loss scaling: votes are on true gradients, and after an overflow all ranks take the step or none does."""
 
-import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +11,8 @@ from torch.optim import Optimizer
 
 from gradvote.engines.common.arguments import in_words
 from gradvote.engines.common.flat_buffer import gradient_dtype
+from gradvote.engines.common.live import live
 from gradvote.staging import CPU, to_host
-
-T = TypeVar("T")
 
 
 class Scaling:
@@ -107,7 +105,7 @@ class Strangers:
             flags = {k: s["found_inf_per_device"] for k, s in _states_of(scaler).items() if _is_unscaled(s)}
             if any(bool(f) for found in flags.values() for f in found.values()):
                 mine = {
-                    id(o) for o in _live(Optimizer) if any(id(p) in own for g in o.param_groups for p in g["params"])
+                    id(o) for o in live(Optimizer) if any(id(p) in own for g in o.param_groups for p in g["params"])
                 }
                 guilty += [f for k, found in flags.items() if k in mine for f in found.values() if bool(f)]
         for found in guilty:
@@ -117,7 +115,7 @@ class Strangers:
     def _scalers(self) -> list[GradScaler]:
         self._asked += 1
         if self._asked & (self._asked - 1) == 0:
-            self._found = _live(GradScaler)
+            self._found = live(GradScaler)
         return self._found
 
 
@@ -130,11 +128,6 @@ def all_finite(gradients: Iterable[Tensor]) -> bool:
             return False
         unknown.append(finite)
     return all(bool(finite) for finite in to_host(unknown))
-
-
-def _live(kind: type[T]) -> list[T]:
-    """All objects of a kind in this process."""
-    return [o for o in gc.get_objects() if issubclass(type(o), kind)]
 
 
 def _states_of(scaler: GradScaler) -> dict[int, dict[str, Any]]:

@@ -13,14 +13,15 @@ from gradvote.core import Part
 from gradvote.engines.common import releases
 from gradvote.engines.common.placement import block_sizes
 from gradvote.engines.common.protocol import Protocol
-from gradvote.engines.common.recipe import check_saved
+from gradvote.engines.common.recipe import check_mapping, check_saved
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.states import StateRows, leaves
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.fsdp.local import like, local_of
 from gradvote.staging import CPU, to_device
 
-VERSION = 1
+VERSION, ACCOUNTED = 1, 2
+"""Without and with an account: torch.distributed.checkpoint reads what the state that it fills has, and no more."""
 ADVICE = (
     "Load it with torch.distributed.checkpoint into vote.state_dict() of as many replicas; the number of shards may be "
     "another one."
@@ -59,14 +60,18 @@ class Checkpoints:
         Raises:
             ValueError: they are of another run, or sharded otherwise than the parameters.
         """
-        check_saved(state, self._protocol, self._facts(), ADVICE)
+        check_mapping(state)
         own, algorithm = str(self._session.transport.rank), self._protocol.algorithm
+        accounted = state.get("version") == ACCOUNTED
+        account = {releases.KEY: state.get(releases.KEY, {}).get(own, {})} if accounted else {}
+        if accounted == (self._session.releases is None):
+            releases.load(self._session.releases, account)  # which says what is missing
+        check_saved(state, self._protocol, self._facts(), ADVICE)
         if own not in state["worker"]:
             found = ", ".join(state["worker"]) or "none"
             raise ValueError(
                 f"The state to load has the memories of replica {found}, but this is replica {own}. {ADVICE}"
             )
-        account = {releases.KEY: state[releases.KEY].get(own)} if releases.KEY in state else {}
         releases.load(self._session.releases, account, check=True)
         worker, mixed = self._rows(algorithm.up, state["worker"][own])
         server, more = self._rows(algorithm.down, state["server"])
@@ -81,7 +86,8 @@ class Checkpoints:
         releases.load(self._session.releases, account)
 
     def _facts(self) -> dict[str, Any]:
-        return {"version": VERSION, "num_replicas": self._session.transport.num_ranks}
+        version = VERSION if self._session.releases is None else ACCOUNTED
+        return {"version": version, "num_replicas": self._session.transport.num_ranks}
 
     def _sharded(self, part: Part, rows: StateRows, together: bool) -> Sharded:
         """The states of all blocks of this shard as DTensors; `together`: each rank of the group has some of them."""
