@@ -20,7 +20,8 @@ class Participant:
 
     def __init__(self, node: Node, server: Server) -> None:
         self.node, self.server = node, server
-        self._learners, self._healers = set[int](), set[int]()
+        # By ticket, over which connection they have asked: it alone lets states through. On a new one they ask again.
+        self._learners, self._healers = dict[int, Connection](), dict[int, Connection]()
 
     def enter(
         self,
@@ -63,16 +64,16 @@ class Participant:
         node.peers.let_in(node.members)
         self.server.go_on(node, record)
         self.server.give(node)
-        for ticket in self._healers & node.peers.connections.keys():
-            self._show(node.peers.connections[ticket], None)
-        self._healers = set()
+        for ticket, connection in self._healers.items():
+            if node.peers.connections.get(ticket) is connection:
+                self._show(connection, None)
+        self._healers = {}
         frame = Frame(FrameKind.STEP, node.me.ticket, record.slot, step.pack()) if self._learners else None
-        for ticket in list(self._learners):
-            if frame is not None:
+        for ticket, connection in list(self._learners.items()):
+            if frame is not None and node.peers.connections.get(ticket) is connection:
                 node.peers.send([ticket], frame)
-            connection = node.peers.connections.get(ticket)
-            if record.has(ticket) or (connection is not None and connection.states_waiting() > LOGGED_BYTES):
-                self._learners.discard(ticket)  # who does not keep up asks again
+            if record.has(ticket) or connection.states_waiting() > LOGGED_BYTES:
+                del self._learners[ticket]  # who does not keep up asks again
 
     def take(self, seconds: float) -> Event | None:
         """The next event, after what is done with it in any phase; None where there is none for so long.
@@ -106,8 +107,8 @@ class Participant:
 
     def _closed(self, event: Closed) -> None:
         peer, node = event.connection.peer, self.node
-        if peer.ticket not in node.peers.connections:
-            self._learners.discard(peer.ticket)
+        if self._learners.get(peer.ticket) is event.connection:
+            del self._learners[peer.ticket]
         if event.damaged:
             node.counts.add(peer.number, "corrupted")
             node.counts.note(node.slot.step, f"the connection to worker {peer.number}: {event.damaged}")
@@ -128,10 +129,10 @@ class Participant:
     def _teach(self, connection: Connection, frame: Frame) -> None:
         ticket, body, node = connection.peer.ticket, bytes(frame.body), self.node
         if body == HEAL and frame.slot > node.slot:
-            self._healers.add(ticket)  # it has decided a moment earlier
+            self._healers[ticket] = connection  # it has decided a moment earlier
             return
         if body != HEAL or ticket not in node.members:
-            self._learners.add(ticket)
+            self._learners[ticket] = connection
         self._show(connection, None if body in (FRESH, HEAL) else frame.slot)
 
     def _show(self, connection: Connection, slot: Slot | None) -> None:
