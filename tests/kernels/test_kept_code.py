@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 from gradvote.kernels.cpu import kept_code
 from gradvote.kernels.cpu.jit import kernel
@@ -55,6 +56,23 @@ def test_a_damaged_file_is_compiled_anew() -> None:
     compiled = kernel(type(_plus_one)(_plus_one.__code__, globals(), "damaged"))
     compiled._cache = Kept(failing("load", EOFError("Ran out of input")))
     assert compiled(np.int64(1)) == 2
+
+
+def test_processes_that_compile_at_once_do_not_take_each_others_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks of one machine, in their first step: both see an empty index, and the one that was first writes last."""
+    one, two, later = (IndexDataCacheFile(str(tmp_path), "kernel", "stamp") for _ in range(3))
+    for file in (one, two):
+        Kept(SimpleNamespace(_cache_file=file))
+    empty, write, waiting = two._load_index(), one._save_data, list[Any]()
+    monkeypatch.setattr(two, "_load_index", lambda: empty)
+    monkeypatch.setattr(one, "_save_data", lambda *given: waiting.append(given))
+    one.save("float32", "code of float32")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    two.save("float64", "code of float64")
+    write(*waiting[0])
+    assert later.load("float64") == "code of float64" and later.load("float32") in (None, "code of float32")
 
 
 def test_compiling_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,14 +2,17 @@
 
 import logging
 import os
+import uuid
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba.core import runtime
 
 LOG = logging.getLogger("gradvote.kernels")
 _said: set[str] = set()
+_TOKEN = uuid.uuid4().hex[:8]
 
 
 class Kept:
@@ -17,6 +20,12 @@ class Kept:
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
+        file: Any = getattr(cache, "_cache_file", None)
+        if hasattr(file, "_data_name"):
+            # numba numbers its files by what its index says: two processes that compile two signatures at once take one
+            # number, and the index may then name the code of the other one, for good.
+            plain = file._data_name
+            file._data_name = lambda number: _of_this_process(plain(number))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cache, name)
@@ -59,6 +68,11 @@ class Kept:
             "compiles them anew. Mend that, or name another folder in NUMBA_CACHE_DIR."
         )
         _once("cache", lambda: warnings.warn(text, stacklevel=2))
+
+
+def _of_this_process(name: str) -> str:
+    path = Path(name)
+    return f"{path.stem}.{os.getpid()}-{_TOKEN}{path.suffix}"
 
 
 def _once(what: str, say: Callable[[], None]) -> None:
