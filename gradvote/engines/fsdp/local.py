@@ -104,7 +104,7 @@ def check_not_empty(local: Parameters) -> None:
     if not any(p.numel() for p in local.tensors):
         raise ValueError(
             "This rank's shard has no trainable parameters, as every tensor has fewer rows than there are shards. "
-            "Shard over fewer ranks, and use the others as replicas."
+            "Shard over fewer ranks, and use the others as replicas; of fragments use fewer."
         )
 
 
