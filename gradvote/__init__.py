@@ -10,10 +10,10 @@ measure and show. What `__all__` does not name is private. Submodules are loaded
 
 A map of the files beside the folders. `core` has the parts that all share, and `nouns` what passes between them.
 `layout` cuts parameters into blocks, which `ragged` has as rows of unequal length, and `scattered` where they stand in
-several tensors; `rng` draws bits, `wire` makes
-bytes, `staging` moves tensors between host and card, `schedules` are values that change with the step, `shuffle` orders
-samples. `discovery` finds parts, reading their `sources`; `arguments` checks what they are given, `recipes` reads them
-back from checkpoints, `rounding` keeps their states in half the memory. `errors` are those that a user can mend. `ddp`,
+several tensors; `rng` draws bits, `wire` makes bytes, `staging` moves tensors between host and card, `schedules` are
+values that change with the step, `shuffle` orders samples. `discovery` finds parts, reading their `sources`;
+`arguments` checks what they are given by name, `fitting` what they are made of, `recipes` reads them back from
+checkpoints, `rounding` keeps their states in half the memory. `errors` are those that a user can mend. `ddp`,
 `fsdp`, `distributed`, `elastic`, `torchft` and `flower` are the doors of `engines/`; `metrics` and `optim` stand behind
 them. `moved` knows old names.
 """

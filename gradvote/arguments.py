@@ -2,22 +2,12 @@
 
 import ast
 import re
-import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from gradvote.errors import unknown
-
-_WORDS: dict[object, str] = {
-    float: "a number",
-    int: "a whole number",
-    bool: "True or False",
-    str: "a text",
-    dict: "a dictionary",
-    type(None): "None",
-}
-_REFUSED = object()
+from gradvote.fitting import REFUSED, fit, in_words
 
 
 def hints_of(factory: Callable[..., object]) -> dict[str, object]:
@@ -75,49 +65,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def _checked(what: str, value: object, hint: object) -> object:
-    fitted = _fit(value, hint)
-    if fitted is _REFUSED:
-        raise ValueError(f"{what} must be {_in_words(hint)}; got {value!r}.")
+    fitted = fit(value, hint)
+    if fitted is REFUSED:
+        raise ValueError(f"{what} must be {in_words(hint)}; got {value!r}.")
     return fitted
-
-
-def _fit(value: object, hint: object) -> object:
-    """The value as one of the type, or _REFUSED."""
-    if get_origin(hint) in (Union, types.UnionType):
-        fits = (_fit(value, option) for option in _simple_first(get_args(hint)))
-        return next((fit for fit in fits if fit is not _REFUSED), _REFUSED)
-    if get_origin(hint) in (tuple, Sequence):
-        return _fit_tuple(value, get_args(hint)[0])
-    if get_origin(hint) is Literal:
-        return value if type(value) in {type(option) for option in get_args(hint)} else _REFUSED
-    if isinstance(value, str) and hasattr(hint, "parse"):
-        return hint.parse(value)
-    return value if _is_a(value, get_origin(hint) or hint) else _REFUSED
-
-
-def _fit_tuple(value: object, hint: object) -> object:
-    if not isinstance(value, list | tuple):
-        return _REFUSED
-    items = tuple(_fit(item, hint) for item in value)
-    return _REFUSED if any(item is _REFUSED for item in items) else items
-
-
-def _simple_first(hints: tuple[object, ...]) -> list[object]:
-    """Types that read texts come last, as they raise errors of their own."""
-    return sorted(hints, key=lambda hint: hasattr(hint, "parse"))
-
-
-def _is_a(value: object, hint: object) -> bool:
-    if hint in (float, int):
-        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
-    return hint is Any or (isinstance(hint, type) and isinstance(value, hint))
-
-
-def _in_words(hint: object) -> str:
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_in_words(option) for option in get_args(hint))
-    if get_origin(hint) in (tuple, Sequence):
-        return f"a list of which each item is {_in_words(get_args(hint)[0])}"
-    if get_origin(hint) is Literal:
-        return " or ".join(map(repr, get_args(hint)))
-    return _WORDS.get(get_origin(hint) or hint, getattr(hint, "__name__", str(hint)))

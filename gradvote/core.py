@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradvote.fitting import Checked
 from gradvote.nouns import LEAST_RATE, SERVER, UNITS, Context, Payload, Plane, State, Units
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 
-class Part:
+class Part(Checked):
     """What has state, and alone knows what its state holds."""
 
     def init(self, like: Tensor) -> State:
@@ -112,7 +113,7 @@ class Transform(Part, ABC):
         return {}
 
 
-class Aggregator(ABC):
+class Aggregator(Checked, ABC):
     """x (M, ..., B, n) and flags (M, ..., B) -> (..., B, n); a block without a valid voter becomes NaN (no decision).
 
     `separable` is False for rules that need the whole vector (Krum, nearest-neighbour mixing): they are given one row
@@ -177,7 +178,7 @@ class Codec(Part, ABC):
 
 
 @dataclass(frozen=True)
-class Algorithm:
+class Algorithm(Checked):
     """A worker half, a rule and a server half. Engines call `encode`, `combine`, `decode` and `undelivered` only."""
 
     up: Codec

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from gradvote.core import SERVER, Context
+from gradvote.fitting import Checked
 from gradvote.staging import CPU, to_device
 
 
-class Schedule(ABC):
+class Schedule(Checked, ABC):
     """A value as a function of the step and the sender; both ends evaluate it alike."""
 
     @abstractmethod
@@ -24,6 +25,9 @@ class Constant(Schedule):
     """The same value always."""
 
     value: float
+
+    def __post_init__(self) -> None:
+        _check_finite("Constant", self.value)
 
     def __call__(self, step: int, sender: int = 0) -> float:
         return self.value
@@ -38,6 +42,7 @@ class Step(Schedule):
     divisors: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        _check_finite("Step", self.value)
         if len(self.milestones) != len(self.divisors) or list(self.milestones) != sorted(self.milestones):
             raise ValueError(
                 f"Step needs ascending milestones and one divisor for each; got milestones {self.milestones} "
@@ -59,6 +64,7 @@ class Cosine(Schedule):
     steps: int
 
     def __post_init__(self) -> None:
+        _check_finite("Cosine", self.value)
         if self.steps < 1:
             raise ValueError(f"Cosine needs at least one step; got {self.steps}.")
 
@@ -75,6 +81,7 @@ class PerWorker(Schedule):
     def __post_init__(self) -> None:
         if not self.values:
             raise ValueError("PerWorker needs one value for each worker; got none.")
+        _check_finite("PerWorker", *self.values)
 
     def __call__(self, step: int, sender: int) -> float:
         if not 0 <= sender < len(self.values):
@@ -83,6 +90,13 @@ class PerWorker(Schedule):
                 "give one value for each worker."
             )
         return self.values[sender]
+
+
+def _check_finite(name: str, *values: float) -> None:
+    """A value that is none would make every gradient NaN, so that nobody votes."""
+    for value in values:
+        if not math.isfinite(value):
+            raise ValueError(f"{name} needs finite values; got {value}.")
 
 
 def check_for_server(value: float | Schedule) -> None:

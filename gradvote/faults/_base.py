@@ -4,10 +4,11 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from gradvote.fitting import Checked
 from gradvote.rng import Draw
 
 
-class Fault(ABC):
+class Fault(Checked, ABC):
     """A change of what is sent. `draw` is the public fault stream: runs with faults are reproducible."""
 
     drops = False

@@ -9,6 +9,7 @@ from torch import Tensor
 from gradvote.core import Context, Payload
 from gradvote.errors import unknown
 from gradvote.faults._base import Collusion, Fault
+from gradvote.fitting import Checked
 from gradvote.rng import Stream, draw
 from gradvote.staging import CPU, to_device
 
@@ -16,7 +17,7 @@ PLACES = ("worker", "uplink", "downlink", "both")
 
 
 @dataclass(frozen=True)
-class Faulty:
+class Faulty(Checked):
     """`fault` at `place` ("worker": its gradient; "uplink", "downlink", "both": its link) of some workers.
 
     `workers` are the numbers of the faulty ones; otherwise `num` of them are drawn from the seed, once or, with

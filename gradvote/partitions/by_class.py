@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradvote.fitting import Checked
 from gradvote.partitions._common import as_part, check, check_none_empty
 from gradvote.shuffle import Purpose, permutation
 
 
 @dataclass(frozen=True)
-class ByClass:
+class ByClass(Checked):
     """Each worker holds its own classes exclusively, or shares each with `redundancy - 1` others.
 
     With redundancy r, C classes have C * r places, filled in an order drawn from the seed.

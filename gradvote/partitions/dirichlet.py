@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradvote.fitting import Checked
 from gradvote.partitions._common import as_part, check
 from gradvote.shuffle import Purpose, bits, permutation
 
@@ -14,7 +15,7 @@ ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
-class Dirichlet:
+class Dirichlet(Checked):
     """Label skew: each class is divided over the workers by shares drawn from Dirichlet(alpha).
 
     A small `alpha` gives each class to few workers, a large one approaches iid (Hsu, Qi and Brown 2019;

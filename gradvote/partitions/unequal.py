@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gradvote.fitting import Checked
 from gradvote.partitions._common import as_part, check, check_none_empty
 from gradvote.shuffle import Purpose, permutation
 
 
 @dataclass(frozen=True)
-class Unequal:
+class Unequal(Checked):
     """Alike in classes but not in size: the largest share is `ratio` times the smallest.
 
     Sizes fall geometrically: worker i of M holds a share proportional to `ratio ** (-i / (M - 1))`, so

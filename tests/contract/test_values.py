@@ -4,21 +4,24 @@ import math
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, fields
-from typing import Any
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 
-from gradvote import aggregators, algorithms, codecs, schedules, transforms
+from gradvote import aggregators, algorithms, codecs, faults, schedules, transforms
 from gradvote.aggregators import MajorityVote, Mean, TrimmedMean
 from gradvote.aggregators.weights import capped
 from gradvote.algorithms import create, noisy
 from gradvote.codecs import Dense, ErrorFeedback, Masked, Sign, chain
 from gradvote.core import Algorithm
+from gradvote.faults import Faulty
+from gradvote.fitting import Checked
 from gradvote.layout import layout_of
-from gradvote.schedules import Cosine, PerWorker, Step
+from gradvote.schedules import Constant, Cosine, PerWorker, Step
 from gradvote.transforms import Clip, Ema, LionMomentum, Momentum, Noise, Relative
-from tests.contract.parts import AGGREGATORS, ALGORITHMS, CODECS, SCHEDULES, TRANSFORMS, flat
+from tests.contract.parts import AGGREGATORS, ALGORITHMS, CODECS, FAULTS, PARTITIONS, SCHEDULES, TRANSFORMS, flat
 
 NAMESPACE = {"Algorithm": Algorithm} | {
     name: value for package in (aggregators, codecs, schedules, transforms) for name, value in vars(package).items()
@@ -31,6 +34,41 @@ EVERYTHING = [
     *flat(SCHEDULES),
     *[pytest.param(a, id=name) for name, a in ALGORITHMS.items()],
 ]
+
+
+WRONG: dict[Any, list[object]] = {int: [1.5, math.nan, "3", True], float: ["0.5", None, True], bool: ["yes", 2]}
+
+
+@pytest.mark.parametrize("part", [*EVERYTHING, *flat(FAULTS), *flat(PARTITIONS), Faulty(faults.create("nan"))])
+def test_a_part_holds_what_its_types_say_or_is_not_made(part: Any) -> None:
+    hints = get_type_hints(type(part))
+    for field in fields(part) if isinstance(part, Checked) else ():
+        wrong = [
+            object(),
+            *([1.5, math.nan] if hints[field.name] is int else ["0.5"] if hints[field.name] is float else []),
+        ]
+        for value in wrong:
+            with pytest.raises(ValueError, match=f"^{field.name} of {type(part).__name__} must be .*; got .*"):
+                replace(part, **{field.name: value})
+
+
+def test_our_own_parts_are_checked_all() -> None:
+    assert all(isinstance(param.values[0], Checked) for param in [*EVERYTHING, *flat(FAULTS)])
+    own = [p.values[0] for p in flat(PARTITIONS) if type(p.values[0]).__module__.startswith("gradvote.")]
+    assert own and all(isinstance(part, Checked) for part in own)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int64(1), 1, 0.5])
+def test_numbers_of_numpy_are_numbers(value: Any) -> None:
+    assert Momentum(value / 2).mu == value / 2 and Clip(value).limit == value
+    assert TrimmedMean(np.int64(1)).trim == 1
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_schedules_of_no_numbers_are_refused(wrong: float) -> None:
+    for make in (Constant, lambda v: Step(v, (1,), (2.0,)), lambda v: Cosine(v, 5), lambda v: PerWorker((0.1, v))):
+        with pytest.raises(ValueError, match="finite"):
+            make(wrong)
 
 
 @pytest.mark.parametrize("part", EVERYTHING)
