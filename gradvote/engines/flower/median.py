@@ -17,12 +17,13 @@ from gradvote.core import Aggregator, Context
 from gradvote.engines.flower import metrics
 from gradvote.engines.flower.model import numpy_of, record_of
 from gradvote.engines.flower.records import ReplyError
+from gradvote.engines.flower.settings import ByMessages
 from gradvote.staging import CPU
 
 Arrays = dict[str, NDArray[Any]]
 
 
-class _Robust(FedAvg):
+class _Robust(ByMessages, FedAvg):
     """FedAvg with another rule for each coordinate; a client's array with a value that is not finite is left out."""
 
     _rule: Aggregator

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from logging import WARNING
 
 from flwr.app import RecordDict
+from flwr.common.logger import log
 
 Numbers = dict[str, float]
 LONGEST = 300
@@ -35,6 +37,13 @@ def mean(by_worker: Mapping[int, Numbers], key: str) -> Numbers:
         shares = weights if all(weights) else [1.0] * len(having)
         found[name] = sum(share * own[name] for share, own in zip(shares, having, strict=True)) / sum(shares)
     return found
+
+
+def beside(own: Numbers, counts: Mapping[str, int]) -> dict[str, float | int]:
+    """The clients' means, and the round's counts; a client's metric of such a name is told, and not shown."""
+    for name in sorted(own.keys() & counts.keys()):
+        log(WARNING, "The clients' metric %r is not shown: the round's own count has that name. Rename it.", name)
+    return {**own, **counts}
 
 
 def last_line(reason: str | None) -> str:

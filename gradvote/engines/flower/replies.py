@@ -30,11 +30,11 @@ class Ballots:
     doubted: set[int] = field(default_factory=set)
 
     def leave_out_unweighed(self, key: str) -> None:
-        """Let those abstain who do not say what their ballots weigh: at none they would be lost, and count as heard."""
-        for worker in [n for n in self.bodies if self.metrics[n].get(key, -1.0) < 0]:
+        """Let those abstain whose ballots weigh nothing that is known: they would be lost, and count as heard."""
+        for worker in [n for n in self.bodies if not self.metrics[n].get(key, 0.0) > 0]:
             del self.bodies[worker], self.metrics[worker]
             self.reasons[worker] = (
-                f"its metrics have no number {key!r} of 0 or more, by which weights='examples' weighs ballots "
+                f"its metrics have no number {key!r} above 0, by which weights='examples' weighs ballots "
                 "(weighted_by_key= names another)"
             )
 

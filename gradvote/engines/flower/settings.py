@@ -1,7 +1,7 @@
 """What a strategy is given: one sentence where it cannot be right, before anybody is asked."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from flwr.app import ArrayRecord
 
@@ -12,7 +12,19 @@ from gradvote.engines.flower.model import Model
 from gradvote.engines.flower.records import NAME
 from gradvote.errors import unknown
 
+OLDER_LOOP = (
+    "{name} is a strategy of Flower's loop over messages, and was given to its older one (ServerAppComponents, "
+    "start_server). In the ServerApp write @app.main() and def main(grid, context): {name}(...).start(grid, arrays)."
+)
 UPDATES, WEIGHTS = ("difference", "gradient"), ("equal", "examples")
+
+
+class ByMessages:
+    """A strategy that says so where Flower's older loop is given it, which would end in an error of its own."""
+
+    def initialize_parameters(self, *_: object, **__: object) -> NoReturn:
+        """What the older loop asks first."""
+        raise TypeError(OLDER_LOOP.format(name=type(self).__name__))
 
 
 def check_votes(algorithm: Algorithm, update: str, weights: str, voted: Collection[str] | None, seed: int) -> None:

@@ -43,7 +43,7 @@ class VotedResult(Result):
     undecided: list[int] = field(default_factory=list)
 
 
-class GradVote(Strategy):
+class GradVote(settings.ByMessages, Strategy):
     """Votes, medians or means of packed ballots in place of FedAvg: 1 bit per coordinate each way for signs.
 
         strategy = gradvote.flower.GradVote(noisy(signsgd(), 0.01), lr=0.03, local_steps=5)
@@ -193,7 +193,7 @@ class GradVote(Strategy):
             checkpoint.save(self.checkpoint, server, self.roster, self.abstentions, self.undecided)
         numbers = {"voters": len(found.bodies), "abstained": len(found.reasons), "doubted": len(found.doubted)}
         mean = metrics.mean(found.metrics, self.weighted_by_key)
-        whole = MetricRecord({**mean, **numbers, "decided": int(decided)})
+        whole = MetricRecord(metrics.beside(mean, {**numbers, "decided": int(decided)}))
         return (record_of(server.model.arrays()) if decided else None), whole
 
     def configure_evaluate(

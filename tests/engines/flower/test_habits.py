@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.client import NumPyClient
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod
+from flwr.server import Server, SimpleClientManager
 
 from gradvote import algorithms
 from gradvote.core import Algorithm
@@ -174,10 +175,25 @@ def test_a_strategy_that_starts_again_goes_on_and_takes_no_other_arrays(caplog: 
 
 def test_who_does_not_say_what_its_ballot_weighs_abstains() -> None:
     typo = start(grid_of(metrics=lambda _: {"num_examples": 5}), weights="examples")
-    assert "have no number 'num-examples'" in reason(typo)
+    assert "have no number 'num-examples' above 0" in reason(typo)
     given = [{"num-examples": 5}, {"num-examples": float("nan")}, {"num-examples": 0}]
-    some = start(grid_of(metrics=lambda n: given[n]), weights="examples")
-    assert sorted(some.abstentions[1]) == [1] and some.undecided == []
+    grid = grid_of(metrics=lambda n: given[n])
+    for fewest, without in ((1, []), (2, [1, 2])):  # what weighs nothing is none of the ballots that a round needs
+        some = start(grid, weights="examples", min_voters=fewest)
+        assert sorted(some.abstentions[1]) == [1, 2] and some.undecided == without
+
+
+def test_a_metric_of_the_clients_with_the_name_of_a_count_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", logger="flwr"):
+        found = start(grid_of(metrics=lambda _: {"num-examples": 5, "voters": 0.5, "loss": 2.0}), rounds=1)
+    assert "metric 'voters' is not shown" in caplog.text and "'loss'" not in caplog.text
+    assert found.train_metrics_clientapp[1]["voters"] == 3 and found.train_metrics_clientapp[1]["loss"] == 2.0
+
+
+@pytest.mark.parametrize("strategy", [GradVote(NOISY), NanSafeMedian()], ids=["GradVote", "NanSafeMedian"])
+def test_flowers_older_loop_says_which_loop_is_meant(strategy: Any) -> None:
+    with pytest.raises(TypeError, match=f"{type(strategy).__name__} is a strategy of Flower's loop over messages"):
+        Server(client_manager=SimpleClientManager(), strategy=strategy).fit(1, None)
 
 
 def test_no_record_of_the_users_own_takes_the_models_place() -> None:
