@@ -38,6 +38,18 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     return name, assignments(part for part in re.split(r",(?![^(\[]*[)\]])", rest) if part.strip())
 
 
+def named(spec: str, options: Mapping[str, object]) -> tuple[str, dict[str, object]]:
+    """NAME:key=value and keywords beside it -> the name and all options.
+
+    Raises:
+        ValueError: an option is given both ways.
+    """
+    name, own = parse_spec(spec)
+    for key in own.keys() & options.keys():
+        raise ValueError(f"{key} is given twice, in '{spec}' and as {options[key]!r}; leave one of them out.")
+    return name, {**own, **options}
+
+
 def assignments(texts: Iterable[str]) -> dict[str, Any]:
     """Several KEY=VALUE.
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from gradvote import algorithms, faults
+from gradvote import algorithms, faults, partitions
 from gradvote.arguments import checked, hints_of
 from gradvote.transforms import Noise, Relative
 
@@ -112,3 +112,18 @@ def test_options_reach_the_right_half_of_a_noisy_algorithm():
 
 def test_weights_from_json_are_those_written():
     assert algorithms.create("sgd", weights=[1, 2]) == algorithms.sgd(weights=(1, 2))
+
+
+def test_a_name_may_bring_its_options_as_on_the_command_line():
+    assert algorithms.create("noisy-signsgd:noise_std=0.5,zero=abstain") == algorithms.create(
+        "noisy-signsgd", noise_std=0.5, zero="abstain"
+    )
+    assert faults.create("rescale:factor=-10") == faults.create("rescale", factor=-10)
+    assert partitions.partition_named("dirichlet:alpha=0.1") == partitions.partition_named("dirichlet", alpha=0.1)
+    for twice in (
+        lambda: algorithms.create("signum:beta=0.5", beta=0.9),
+        lambda: faults.create("rescale:factor=2", factor=3),
+        lambda: partitions.partition_named("dirichlet:alpha=1.0", alpha=2.0),
+    ):
+        with pytest.raises(ValueError, match="is given twice, in '"):
+            twice()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradvote.arguments import checked, hints_of
+from gradvote.arguments import checked, hints_of, named
 from gradvote.discovery import Parts, check_broken, spoilt
 from gradvote.errors import unknown
 from gradvote.sources import constant_in, function_in, module_names, summary_of
@@ -152,11 +152,12 @@ def option_names(name: str) -> list[str]:
 
 
 def create(name: str, **chosen: object) -> "Algorithm":
-    """The algorithm by its CLI name; "noisy-NAME" wraps any of them in `noisy`.
+    """The algorithm by its CLI name, or NAME:key=value; "noisy-NAME" wraps any of them in `noisy`.
 
     Raises:
         ValueError: no such algorithm or option; the sentence lists the valid ones and the nearest.
     """
+    name, chosen = named(name, chosen)
     function, noisy = _function(name), _imported("noisy")
     if not _is_noisy(name):
         return function(**checked(name, chosen, hints_of(function)))

@@ -3,7 +3,7 @@
 import inspect
 from typing import TYPE_CHECKING, TypeGuard
 
-from gradvote.arguments import checked, hints_of
+from gradvote.arguments import checked, hints_of, named
 from gradvote.discovery import Parts, on_first_use, spoilt
 from gradvote.sources import class_name, module_names, only_class_in
 
@@ -49,11 +49,12 @@ def _defines(value: object, module: str) -> "TypeGuard[type[Fault]]":
 
 
 def create(name: str, **options: object) -> "Fault":
-    """A fault by its CLI name.
+    """A fault by its CLI name, or NAME:key=value.
 
     Raises:
         ValueError: no such fault or option, or an option's value does not fit.
     """
+    name, options = named(name, options)
     kind = fault_class(name)
     return kind(**checked(f"the fault {name}", options, hints_of(kind)))
 

@@ -4,7 +4,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from gradvote.arguments import checked, hints_of
+from gradvote.arguments import checked, hints_of, named
 from gradvote.discovery import Parts, on_first_use, spoilt
 from gradvote.errors import unknown
 from gradvote.sources import class_name, module_names, only_class_in
@@ -63,11 +63,12 @@ def _file(name: str) -> Path:
 
 
 def partition_named(name: str, **options: object) -> "Partition":
-    """Build a partition, e.g. `partition_named("dirichlet", alpha=0.1)`.
+    """Build a partition, e.g. `partition_named("dirichlet", alpha=0.1)` or `partition_named("dirichlet:alpha=0.1")`.
 
     Raises `ValueError` for an unknown name, an option the partition does not have, and a missing or invalid
     one.
     """
+    name, options = named(name, options)
     valid = partition_options(name)
     for given in options:
         if not valid:
