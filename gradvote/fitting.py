@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _WORDS: dict[object, str] = {
     float: "a number",
@@ -28,13 +28,15 @@ class Checked:
         ValueError: a value of another type; the sentence says what was expected.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        own: Any = cls  # mypy does not take a type[Self] for hashable
-        hints = _hints_of(own)
-        for name, value in (dict(zip(hints, args, strict=False)) | kwargs).items():  # __init__ tells of a wrong number
-            if name in hints and fit(value, hints[name]) is REFUSED:
-                raise ValueError(f"{name} of {cls.__name__} must be {in_words(hints[name])}; got {value!r}.")
-        return super().__new__(cls)
+    if not TYPE_CHECKING:  # to which what a part is made with is told by its own fields alone
+
+        def __new__(cls, *args, **kwargs):
+            hints = _hints_of(cls)
+            given = dict(zip(hints, args, strict=False)) | kwargs  # __init__ tells of a wrong number of them
+            for name, value in given.items():
+                if name in hints and fit(value, hints[name]) is REFUSED:
+                    raise ValueError(f"{name} of {cls.__name__} must be {in_words(hints[name])}; got {value!r}.")
+            return super().__new__(cls)
 
 
 @cache
