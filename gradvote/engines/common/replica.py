@@ -19,7 +19,6 @@ from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_byte
 from gradvote.engines.common.clipping import clipped
 from gradvote.engines.common.digests import Bytes
 from gradvote.engines.common.flat_buffer import FlatBuffer, flat_dtype, target_of
-from gradvote.engines.common.inference import ordinary_tensors
 from gradvote.engines.common.numbers import check_secret
 from gradvote.engines.common.optimizers import RatesApart
 from gradvote.engines.common.parameter_check import EVERY, ParameterCheck
@@ -31,6 +30,7 @@ from gradvote.engines.common.shared_state import copied
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.step_watch import OwnStep
 from gradvote.engines.common.terms import member_terms
+from gradvote.engines.common.torch_modes import ordinary_tensors
 from gradvote.engines.common.training import Training
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian
