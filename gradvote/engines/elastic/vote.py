@@ -20,8 +20,7 @@ from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.terms import mark_of, texts_of
 from gradvote.engines.common.torch_modes import ordinary_tensors, uncompiled
 from gradvote.engines.elastic import bootstrap
-from gradvote.engines.elastic.catch_up.healing import Healer
-from gradvote.engines.elastic.catch_up.learning import Learner
+from gradvote.engines.elastic.catch_up.learning import Healer, Learner
 from gradvote.engines.elastic.consensus.records import Record
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost
