@@ -11,11 +11,10 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
-from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
+from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, check_whole
 from gradvote.engines.common.clipping import factor
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
 from gradvote.engines.common.handles import NotCopied
-from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
 from gradvote.engines.common.placement import Placement

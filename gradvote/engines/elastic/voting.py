@@ -1,4 +1,4 @@
-"""One slot with the others: does for `Agreement`, which decides, what it asks for, and finds whose parameters differ."""
+"""One slot with the others: does what `Agreement`, which decides, asks for, and finds whose parameters differ."""
 
 import logging
 from collections.abc import Mapping
