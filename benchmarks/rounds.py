@@ -20,8 +20,8 @@ from gradvote import algorithms
 from gradvote.engines.common.part import Part, part_of
 from gradvote.engines.common.placement import served
 from gradvote.engines.common.protocol import Protocol
-from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
+from gradvote.engines.distributed.transport import Mail
 from gradvote.layout import layout_of
 
 NAMES, RANKS = ("signsgd", "signum", "dist-ef-sgdm", "dropsignsgd"), 2

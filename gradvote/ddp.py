@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from gradvote.engines.common.errors import ParametersDiffer
-from gradvote.engines.common.old_names import old_names
 from gradvote.engines.ddp import DDPVote, attach
 from gradvote.engines.distributed.statistics import OWN_BUFFERS, average_statistics
+from gradvote.moved import old_names
 
 __all__ = ["OWN_BUFFERS", "DDPVote", "ParametersDiffer", "attach", "average_statistics"]
 

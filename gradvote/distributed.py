@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from gradvote.engines.common.old_names import old_names
 from gradvote.engines.distributed import (
     PLACEMENTS,
     Equivocation,
@@ -15,6 +14,7 @@ from gradvote.engines.distributed import (
 )
 from gradvote.engines.distributed.statistics import average_statistics
 from gradvote.engines.launch import spawn
+from gradvote.moved import old_names
 
 __all__ = [
     "PLACEMENTS",

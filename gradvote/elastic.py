@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from gradvote.engines.common.old_names import old_names
 from gradvote.engines.elastic import (
     PLACEMENTS,
     ElasticStats,
@@ -19,6 +18,7 @@ from gradvote.engines.elastic import (
     WorkerCounts,
     attach,
 )
+from gradvote.moved import old_names
 
 __all__ = [
     "PLACEMENTS",

@@ -1,4 +1,4 @@
-"""Old names of modules that have moved: they work until 0.3, with a warning that says where the module is now.
+"""Old names of modules that have moved, and of what is in them: they work until 0.3, with a warning that says the new.
 
 `import gradvote.train` gives the very module `gradvote.lab.train`, not a copy, and its files by their old names too.
 Names in strings do as well: a model that a run folder of 0.1 names `gradvote.experiments.nets:deep`.
@@ -7,7 +7,7 @@ Names in strings do as well: a model that a run folder of 0.1 names `gradvote.ex
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -83,3 +83,17 @@ def redirect() -> None:
     """Let the old names be found: before all else, as a folder that only holds caches passes for a package."""
     if not any(isinstance(finder, _Redirect) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Redirect())
+
+
+def old_names(module: str, new: Mapping[str, object], gone: str = "0.3") -> Callable[[str], object]:
+    """The `__getattr__` of a module whose names have been changed; `new` has what each of the old ones means."""
+
+    def find(name: str) -> object:
+        if name not in new:
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        now = getattr(new[name], "__name__", name)
+        text = f"{module}.{name} is now {module}.{now}; the old name works until gradvote {gone}."
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return new[name]
+
+    return find

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from gradvote.engines.common.old_names import old_names
 from gradvote.engines.torchft import (
     Diverged,
     Equivocation,
@@ -12,6 +11,7 @@ from gradvote.engines.torchft import (
     TorchftVote,
     attach,
 )
+from gradvote.moved import old_names
 
 __all__ = ["Diverged", "Equivocation", "ParametersDiffer", "ReplicaCounts", "TorchftStats", "TorchftVote", "attach"]
 

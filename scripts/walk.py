@@ -4,8 +4,9 @@
 
 Counted are files whose functions run in any thread between the call of `step()` and its return, with three workers. A
 file *carries* the gradient where one of these functions is given it, or gives it back, in whatever form: a tensor, a
-payload, a ballot, a frame, a decision. The others look after the run. What runs once (imports, compiling kernels, the
-first steps) does not count.
+payload, a ballot, a frame, a decision. A parameter is not its gradient: what lies in the memory of the model's own
+values does not count. The others look after the run. What runs once (imports, compiling kernels, the first steps) does
+not count, either.
 """
 
 import argparse
@@ -14,14 +15,15 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed import HashStore
 
 import gradvote
@@ -37,9 +39,13 @@ AT_MOST = {"exchange": 25, "replicated": 28, "sharded": 28}
 
 
 class Walk:
-    """Notes files while it is `on`, in this thread and in all that are started afterwards."""
+    """Notes files while it is `on`, in this thread and in all that are started afterwards.
 
-    def __init__(self) -> None:
+    `models` are those whose gradients are followed.
+    """
+
+    def __init__(self, models: Iterable[nn.Module]) -> None:
+        self._values = [(p.data_ptr(), p.data_ptr() + p.nbytes) for model in models for p in model.parameters()]
         self.on, self.files, self.carriers = False, set[str](), set[str]()
         threading.setprofile(self._seen)
         sys.setprofile(self._seen)
@@ -51,23 +57,26 @@ class Walk:
         name = str(path.relative_to(ROOT))
         self.files.add(name)
         given = [value for key, value in frame.f_locals.items() if key != "self"] if event == "call" else [arg]
-        if name not in self.carriers and any(map(holds_data, given)):
+        if name not in self.carriers and any(map(self._holds_data, given)):
             self.carriers.add(name)
 
+    def _holds_data(self, value: object, depth: int = 3) -> bool:
+        """Whether this is, or has in it, as much as a gradient: in numbers, bits or bytes."""
+        if isinstance(value, Tensor):
+            return value.nbytes >= LEAST and not self._is_value(value.data_ptr())
+        if isinstance(value, bytes | bytearray | memoryview):
+            return len(value) >= LEAST and not self._is_value(np.frombuffer(value, np.uint8).ctypes.data)
+        if not depth:
+            return False
+        if isinstance(value, Mapping):
+            return any(self._holds_data(own, depth - 1) for own in value.values())
+        if isinstance(value, list | tuple):
+            return any(self._holds_data(own, depth - 1) for own in value)
+        return is_dataclass(value) and any(self._holds_data(own, depth - 1) for own in vars(value).values())
 
-def holds_data(value: object, depth: int = 3) -> bool:
-    """Whether this is, or has in it, as much as a gradient: in numbers, bits or bytes."""
-    if isinstance(value, torch.Tensor):
-        return value.numel() * value.element_size() >= LEAST
-    if isinstance(value, bytes | bytearray | memoryview):
-        return len(value) >= LEAST
-    if not depth:
-        return False
-    if isinstance(value, Mapping):
-        return any(holds_data(own, depth - 1) for own in value.values())
-    if isinstance(value, list | tuple):
-        return any(holds_data(own, depth - 1) for own in value)
-    return is_dataclass(value) and any(holds_data(own, depth - 1) for own in vars(value).values())
+    def _is_value(self, address: int) -> bool:
+        """Whether there is a parameter: it, a view of it, or its bytes."""
+        return any(begin <= address < end for begin, end in self._values)
 
 
 def work(worker: int) -> tuple[nn.Module, torch.optim.Optimizer, Callable[[int], None]]:
@@ -88,8 +97,8 @@ def by_exchange(algorithm: Algorithm) -> Found:
     """The files of a step of `Exchange`, as rank 0 sees them."""
     import torch.distributed as dist  # noqa: PLC0415  # in the rank's process
 
-    walk, rank = Walk(), dist.get_rank()
-    model, optimizer, backward = work(rank)
+    model, optimizer, backward = work(dist.get_rank())
+    walk = Walk([model])
     exchange = gradvote.distributed.Exchange(
         model.named_parameters(), algorithm, optimizer=optimizer, placement="sharded"
     )
@@ -106,7 +115,7 @@ def by_elastic(algorithm: Algorithm, placement: str) -> Found:
     """The files of a step of an elastic run whose workers are threads: what any of them calls."""
     store, together = HashStore(), threading.Barrier(WORKERS, timeout=60)
     works = [work(worker) for worker in range(WORKERS)]  # one after the other: threads share the seed of their process
-    walk = Walk()
+    walk = Walk(model for model, _, _ in works)
 
     def run(worker: int) -> None:
         model, optimizer, backward = works[worker]

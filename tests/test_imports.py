@@ -101,6 +101,8 @@ IN_ONE_FILE = {
 }
 MAPPED = [
     ".",
+    "engines/common",
+    "engines/distributed",
     "engines/elastic",
     "kernels/cpu",
     "kernels/cuda",

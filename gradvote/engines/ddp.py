@@ -20,15 +20,15 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, in_words
-from gradvote.engines.common.called import VOTES_BY_ITSELF, refuse_call
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.flat_buffer import flat_dtype
-from gradvote.engines.common.not_copied import Behind, NotCopied
+from gradvote.engines.common.handles import VOTES_BY_ITSELF, Behind, NotCopied, refuse_call
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.releases import account_of, check_client, releases_of
 from gradvote.engines.common.training import Training
+from gradvote.engines.distributed.alike import together
 from gradvote.engines.distributed.bucket_views import BucketViews
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, check_group, private_group
@@ -36,7 +36,6 @@ from gradvote.engines.distributed.hook_thread import Bucket, HookThread
 from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.statistics import OWN_BUFFERS
 from gradvote.engines.distributed.stats import ExchangeStats
-from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
 from gradvote.privacy import Account, Gaussian

@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from gradvote.engines.common import owners
-from gradvote.engines.common.newcomers import Newcomers
-from gradvote.engines.common.not_copied import NotCopied
+from gradvote.engines.common.handles import NotCopied
 from gradvote.engines.common.recipe import check_mapping
 from gradvote.engines.common.start import Start
+from gradvote.engines.common.trained import Newcomers
 from gradvote.engines.local_steps import LocalSteps
 
 

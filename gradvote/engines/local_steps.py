@@ -15,16 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradvote.engines.common import owners
-from gradvote.engines.common.agreed import Agreed
-from gradvote.engines.common.inference import ordinary_tensors
-from gradvote.engines.common.newcomers import Newcomers
-from gradvote.engines.common.not_copied import NotCopied
+from gradvote.engines.common.handles import NotCopied
 from gradvote.engines.common.optimizers import check_optimizer_state
 from gradvote.engines.common.outside_changes import OutsideChanges
 from gradvote.engines.common.recipe import check_mapping
-from gradvote.engines.common.start import Start
-from gradvote.engines.common.trained import Trained
-from gradvote.engines.common.uncompiled import uncompiled
+from gradvote.engines.common.start import Agreed, Start
+from gradvote.engines.common.torch_modes import ordinary_tensors, uncompiled
+from gradvote.engines.common.trained import Newcomers, Trained
 from gradvote.engines.common.ways import OwnWays, forget_spoilt, join
 from gradvote.engines.overlap import Delay
 

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import Context, Payload, State
-from gradvote.engines.common.arguments import check_faults, in_words
-from gradvote.engines.common.bodies import differ, parsed
+from gradvote.engines.common.arguments import check_faults, check_whole, in_words, round_of
+from gradvote.engines.common.ballot import differ, parsed
 from gradvote.engines.common.clipping import check_max_norm, clipped
-from gradvote.engines.common.device import check_device
 from gradvote.engines.common.fellows import fellows_of, tally_in, without
-from gradvote.engines.common.numbers import check_whole, round_of
+from gradvote.engines.common.flat_buffer import check_device
 from gradvote.engines.common.payloads import check_alike, for_all, payload_of, plane_of, states_on, where
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.common.releases import KEY, account_of, load, releases_of, saved_of

@@ -30,10 +30,10 @@ from gradvote.engines.common.part import edge_share, part_of
 from gradvote.engines.common.placement import PLACEMENTS, served
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.distributed.chunking import numbers_for
-from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.pipeline import is_wide
 from gradvote.engines.distributed.seat import seat_of
+from gradvote.engines.distributed.transport import Mail
 from gradvote.lab.memory import NOTHING, Memory, memory
 from gradvote.layout import Layout, layout_of
 from gradvote.staging import CPU

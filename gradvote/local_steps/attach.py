@@ -9,13 +9,12 @@ from torch.optim import Optimizer
 
 from gradvote.codecs.after_steps import AfterSteps
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers
-from gradvote.engines.common.inference import ordinary_tensors
+from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers, check_whole
 from gradvote.engines.common.misfits import check_constants, warn_of_inner
-from gradvote.engines.common.newcomers import Newcomers
-from gradvote.engines.common.numbers import check_whole
 from gradvote.engines.common.parameters import check_modules
 from gradvote.engines.common.start import outer_on
+from gradvote.engines.common.torch_modes import ordinary_tensors
+from gradvote.engines.common.trained import Newcomers
 from gradvote.engines.common.ways import MIX
 from gradvote.engines.fragments import Fragments, fragments_of
 from gradvote.engines.local_steps import AGAIN, WHERE, LocalSteps, Rounds

@@ -13,7 +13,7 @@ from gradvote.engines.local_steps import Rounds
 from gradvote.engines.overlap import Rates
 
 if TYPE_CHECKING:
-    from gradvote.engines.distributed.starts import ExchangeOfStarts
+    from gradvote.engines.distributed.exchange import ExchangeOfStarts
 
 STAYING = ("distributed", "fsdp")
 """Engines whose workers all stay, so that a round may be under way between two steps, and several in turn."""
@@ -79,7 +79,7 @@ def exchange_of(engine: str, apart: bool = False) -> "Callable[..., ExchangeOfSt
         from gradvote.engines.fsdp.rounds import ShardedRounds  # noqa: PLC0415  # engines are loaded when chosen
 
         return partial(ShardedRounds, apart=apart)
-    from gradvote.engines.distributed.starts import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
+    from gradvote.engines.distributed.exchange import ExchangeOfStarts  # noqa: PLC0415  # engines are loaded when chosen
 
     return ExchangeOfStarts
 

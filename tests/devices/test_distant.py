@@ -22,9 +22,9 @@ from gradvote.engines.common.placement import PLACEMENTS, served
 from gradvote.engines.common.protocol import Protocol, protocol_for
 from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.seat import seat_of
+from gradvote.engines.distributed.transport import Mail
 from gradvote.engines.simulation import Simulation
 from gradvote.layout import layout_of
 from gradvote.staging import Leaving, to_host

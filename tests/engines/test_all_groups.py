@@ -17,10 +17,10 @@ from gradvote.engines.common.all_groups import Contexts, Payloads, States
 from gradvote.engines.common.part import Part, part_of
 from gradvote.engines.common.placement import Placement, served
 from gradvote.engines.common.protocol import Protocol
-from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.seat import seat_of
 from gradvote.engines.distributed.states import leaves
+from gradvote.engines.distributed.transport import Mail
 from gradvote.layout import layout_of
 from gradvote.rounding import with_state_dtype
 from gradvote.schedules import PerWorker

@@ -12,10 +12,10 @@ from gradvote.engines.common.part import part_of
 from gradvote.engines.common.placement import Placement, served
 from gradvote.engines.common.protocol import protocol_for
 from gradvote.engines.distributed import slices
-from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.seat import Seat, seat_of
 from gradvote.engines.distributed.states import StateRows
+from gradvote.engines.distributed.transport import Mail
 from gradvote.layout import Layout
 from gradvote.staging import CPU
 from tests.contract.parts import ALGORITHMS, same

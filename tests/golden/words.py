@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.actions import Action, Forward, Propose, Tell
-from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.agreement import Action, Agreement, Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.members import Proof
 from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.shard_assignment import sources

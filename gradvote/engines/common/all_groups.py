@@ -1,17 +1,19 @@
 """Contexts, payloads and states of all groups at once: what belongs to one group is a view, made when somebody looks.
 
 A layout of a thousand sizes has a thousand groups. What is done to all of them in one call (`codecs.all_rows`) works on
-`whole`; whoever knows groups only (a part of another package, a fault on a link) goes through the sequence.
+`whole`; whoever knows groups only (a part of another package, a fault on a link) goes through the sequence. The keys
+and learning rates of which contexts are made stand beside them, by the group and for all rows.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
 
-from gradvote.core import Context, Payload, Plane, State
+from gradvote.core import LEAST_RATE, Context, Payload, Plane, State
 from gradvote.layout import Layout
 from gradvote.ragged import Ragged, RaggedPlane
 from gradvote.staging import CPU, to_device, to_host
@@ -62,6 +64,58 @@ class Contexts(Views[Context]):
         if self._list is None:
             self._list = self._each()
         return self._list[group]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockKeys:
+    """The numbers of a layout's blocks by which randomness is keyed, on the devices where draws are made.
+
+    `shifts`, of each parameter, are added to the numbers of its blocks.
+    """
+
+    layout: Layout
+    shifts: Sequence[int]
+    _groups: dict[torch.device, list[Tensor]] = field(default_factory=dict)
+    _rows: dict[torch.device, Tensor] = field(default_factory=dict)
+
+    def of_groups(self, device: torch.device) -> list[Tensor]:
+        """Of the blocks of each group (B,): copied to a device once."""
+        if device not in self._groups:
+            blocks = [g.block_on(device) for g in self.layout.groups]
+            if self.shifts:
+                more = [torch.tensor([self.shifts[i] for i in g.owners], device=CPU) for g in self.layout.groups]
+                blocks = [own + to_device(by, device) for own, by in zip(blocks, more, strict=True)]
+            self._groups[device] = blocks
+        return self._groups[device]
+
+    def of_rows(self, device: torch.device) -> Tensor:
+        """Of all blocks (B,), in the order of the flat vector."""
+        if device not in self._rows:
+            rows = self.layout.ragged
+            keys = rows.block + torch.tensor(self.shifts, device=CPU)[rows.owner] if self.shifts else rows.block
+            self._rows[device] = to_device(keys, device)
+        return self._rows[device]
+
+
+def rates_of(
+    lr: float | Sequence[float], owners: Sequence[tuple[int, ...]], device: torch.device
+) -> Sequence[float | Tensor]:
+    """The rate of each group, or of each of its blocks: one copy to the device for all of them."""
+    if isinstance(lr, int | float):
+        return [lr] * len(owners)
+    each = torch.tensor([lr[owner] for own in owners for owner in own], dtype=torch.float32, device=CPU)
+    rates: Sequence[Tensor] = torch.split(to_device(each, device), [*map(len, owners)])
+    return rates
+
+
+def rates_of_rows(
+    lr: float | Sequence[float], rows: Ragged, device: torch.device
+) -> tuple[float | Tensor, dict[str, Tensor]]:
+    """The rate of all rows, or of each, on a device; and the least, which nobody needs to ask a card for then."""
+    if isinstance(lr, int | float):
+        return lr, {}
+    rates = torch.tensor(lr, dtype=torch.float32, device=CPU)[rows.owner]
+    return to_device(rates, device), {LEAST_RATE: rates.amin()}
 
 
 class Planes(Views[tuple[Plane, ...]]):

@@ -1,7 +1,7 @@
 """A ballot: the learning rates of the optimizer's groups (float64 each), and the body of the wire format.
 
 The rate of a step is the lower median of the counted ballots' rates, group by group: a worker whose schedule lags is
-outvoted.
+outvoted. Bodies of many senders are read in one go where they have one form (`parsed`).
 """
 
 import math
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import Context, Payload, State
 from gradvote.engines.common.digests import Bytes
 from gradvote.engines.common.parameter_check import UNCHECKED
-from gradvote.engines.common.payloads import moved
-from gradvote.engines.common.protocol import Planes
+from gradvote.engines.common.payloads import moved, plane_of, stack
+from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.common.slot import Slot
-from gradvote.staging import CPU, to_host
+from gradvote.staging import CPU, to_device, to_host
+from gradvote.wire import Kind
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,26 @@ def packed(payloads: Sequence[Payload], planes: Planes) -> bytes:
 def unpacked(raw: bytearray, planes: Planes, blocks: list[int]) -> Sequence[Payload]:
     """The inverse of `packed`, on the host."""
     return wire.unpack(torch.frombuffer(raw, dtype=torch.uint8), planes, blocks) if blocks else []
+
+
+def differ(planes: Planes) -> bool:
+    """Whether the lengths of rows depend on who sent them, as with random masks."""
+    return any(isinstance(plane.row, Tensor) for group in planes for plane in group)
+
+
+def parsed(protocol: Protocol, bodies: Sequence[memoryview], planes: Planes, device: torch.device) -> Sequence[Payload]:
+    """The checked ballots (M, B, ...) in the bodies of M messages; `planes` are those of all senders.
+
+    Raises:
+        WireError: a body does not have the length that its planes ask for.
+    """
+    if not differ(planes):
+        return protocol.parse(Kind.BALLOT, to_device(wire.stacked(bodies), device), planes)
+    each = []
+    for i, body in enumerate(bodies):
+        own = [tuple(plane_of(p, i) for p in group) for group in planes]
+        each.append(protocol.parse(Kind.BALLOT, to_device(wire.stacked([body])[0], device), own))
+    return [stack(payloads) for payloads in zip(*each, strict=True)]
 
 
 def rates_to_bytes(rates: Sequence[float]) -> bytes:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gradvote.core import Context, Payload
-from gradvote.engines.common.numbers import check_whole
+from gradvote.engines.common.arguments import check_whole
 from gradvote.engines.common.protocol import Protocol
 from gradvote.staging import CPU, to_device, to_host
 

@@ -6,19 +6,40 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gradvote.engines.common.device import check_device
 from gradvote.kernels import reads_scattered
 from gradvote.layout import Layout, Piece, copy
-from gradvote.scattered import Places, Vector, params_of
+from gradvote.scattered import Places, Scattered, Vector, params_of
 from gradvote.staging import CPU
 
 Decode = Callable[[Vector | None], Tensor | None]
 """Gives a direction (d,), in the tensor (d,) float32 that it gets, if any; None: it is written where it belongs."""
 
 
+def check_device(gradients: Iterable[Tensor | None], device: torch.device) -> None:
+    """Raise ValueError for a gradient on another device than this one, where the votes began."""
+    for gradient in gradients:
+        if gradient is not None and gradient.device != device:
+            raise ValueError(
+                f"A gradient is on {gradient.device}, but the parameters were on {device} when the votes began, and "
+                "memories are there still. Move the model to its device before the vote is attached or built."
+            )
+
+
 def flat_dtype(params: Sequence[Tensor]) -> torch.dtype:
     """float32, or float64 where a parameter is."""
     return torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
+
+
+def is_plain(x: Vector) -> bool:
+    """Whether numbers are written here as they are made."""
+    return isinstance(x, Scattered) or (x.dtype == torch.float32 and x.dim() == 1 and x.is_contiguous())
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts (..., d_k) behind each other; a single one is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(tuple(parts), -1) if parts else torch.zeros(0, device=CPU, dtype=torch.float32)
 
 
 def target_of(p: Tensor, gradient: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
-"""Optimizers and layers that need gradients themselves, and that other directions would ruin in silence."""
+"""Optimizers and layers that a vote would ruin in silence: they need gradients themselves, or the sizes of steps."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,17 @@ CONSTANTS = (
     "its parameter holds numbers 1 and -1 whose gradient is exactly zero. This algorithm sends a sign of zeros, too, "
     "which would move them, and the layer's weight would become zero. Use gradvote.algorithms.signsgd(zero='abstain'), "
     "or orthogonal(layer, orthogonal_map='matrix_exp')."
+)
+DIVIDING = (
+    "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "FusedAdam", "DeepSpeedCPUAdam", "Adam8bit", "AdamW8bit",
+    "Adagrad", "Adadelta", "RMSprop", "Adafactor",
+)  # fmt: skip
+"""Optimizers, of torch or of that name elsewhere, that divide each direction by its own size."""
+LOST = (
+    "{name} stands behind an algorithm with error memory: it divides each direction by the direction's own size, so "
+    "that the sizes which the algorithm sends are lost, all coordinates of a tensor move alike, and the memory counts "
+    "on steps that nobody takes. Put a torch.optim.SGD there; gradvote.optim.sgd_for(optimizer, algorithm) makes the "
+    "one that fits."
 )
 
 
@@ -49,6 +60,13 @@ def check_constants(modules: Iterable[nn.Module], algorithm: Algorithm, params: 
                     raise ValueError(CONSTANTS.format(name=name.partition(".parametrizations")[0] or "the model"))
 
 
+def warn_of_lost_sizes(optimizers: Sequence[Optimizer], remembers: bool, stacklevel: int) -> None:
+    """Say that an optimizer does not fit an algorithm that `remembers` what is still to be sent."""
+    found = next((name for own in optimizers for name in _names(own) if name in DIVIDING), None)
+    if remembers and found is not None:
+        warnings.warn(LOST.format(name=found), stacklevel=stacklevel + 1)
+
+
 def _moves_zeros(codec: Codec) -> bool:
     """Whether zeros beside other numbers arrive as something else."""
     x = torch.zeros(1, 128, dtype=torch.float32, device=CPU)
@@ -66,3 +84,11 @@ def _arrived(codec: Codec, x: Tensor) -> Tensor:
     ctx = Context(0, 0, torch.zeros(1, dtype=torch.int64, device=CPU), 0)
     payload, _ = codec.encode(x, codec.init(x), ctx)
     return codec.decode(payload, ctx, x.shape[-1])
+
+
+def _names(optimizer: Optimizer) -> Iterator[str]:
+    """What an optimizer is, or what a wrapper (Accelerate's, ZeroRedundancyOptimizer) has inside."""
+    inner = getattr(optimizer, "optimizer", getattr(optimizer, "optim", None))
+    if isinstance(inner, Optimizer):
+        yield from _names(inner)
+    yield from (cls.__name__ for cls in type(optimizer).__mro__)

@@ -1,13 +1,15 @@
 """The live modules that parameters belong to: an exchange is given parameters only, and buffers matter, too."""
 
+import gc
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gradvote.engines.common.arguments import averages_itself
-from gradvote.engines.common.live import live
 from gradvote.engines.common.parameters import check_modules
 
 APART = (
@@ -16,6 +18,19 @@ APART = (
     "torch.distributed runs (gradvote.distributed.average_statistics); GroupNorm and LayerNorm have none."
 )
 """What is said of BatchNorm where no group of ranks stays to the end, or the model is trained apart."""
+T = TypeVar("T")
+
+
+def live(kind: type[T]) -> list[T]:
+    """The instances of a Python class and of its subclasses.
+
+    Not by a loop over `gc.get_objects()`: it holds the tuples, too, that other threads are about to make, and those
+    fail then (`tuple(generator)`, SystemError). So the list is used up within one call of C, for the classes there are;
+    each instance refers to its own.
+    """
+    seen = set(map(type, chain.from_iterable(map(gc.get_objects, (None,)))))
+    kinds = [each for each in seen if issubclass(each, kind)]
+    return [o for o in gc.get_referrers(*kinds) if issubclass(type(o), kind)] if kinds else []
 
 
 def live_modules() -> list[nn.Module]:
@@ -75,6 +90,12 @@ def checked(params: Sequence[Tensor], modules: Sequence[nn.Module]) -> list[nn.M
     return found
 
 
+def warn_of_statistics(modules: Iterable[nn.Module], what_happens: str, stacklevel: int) -> None:
+    """Warn where running statistics of normalisation are not the same on all ranks."""
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats for m in modules):
+        warnings.warn(f"The model has BatchNorm, and {what_happens}", stacklevel=stacklevel + 1)
+
+
 def _check_not_averaged(params: Sequence[Tensor], modules: Iterable[nn.Module]) -> None:
     """Raise ValueError where one of the modules is a DDP model that averages these parameters' gradients."""
     own = {id(p) for p in params}
@@ -84,9 +105,3 @@ def _check_not_averaged(params: Sequence[Tensor], modules: Iterable[nn.Module]) 
                 f"These are parameters of a {type(module).__name__} model, whose own hooks average the gradients "
                 "before any vote. Use gradvote.ddp.attach(ddp, algorithm), or do not wrap the model."
             )
-
-
-def warn_of_statistics(modules: Iterable[nn.Module], what_happens: str, stacklevel: int) -> None:
-    """Warn where running statistics of normalisation are not the same on all ranks."""
-    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats for m in modules):
-        warnings.warn(f"The model has BatchNorm, and {what_happens}", stacklevel=stacklevel + 1)

@@ -12,12 +12,11 @@ from torch import Tensor
 from gradvote import wire
 from gradvote.core import SERVER, SHORTCUTS, Algorithm, Codec, Context, Payload, Plane, State, shortcut
 from gradvote.engines.common import whole_vectors
-from gradvote.engines.common.all_groups import Contexts, Payloads, States, flags_of
+from gradvote.engines.common.all_groups import BlockKeys, Contexts, Payloads, States, flags_of, rates_of, rates_of_rows
 from gradvote.engines.common.all_groups import Planes as AllPlanes
-from gradvote.engines.common.block_keys import BlockKeys
+from gradvote.engines.common.arguments import check_seed
 from gradvote.engines.common.cuts import Cut, cut_of
-from gradvote.engines.common.numbers import check_seed
-from gradvote.engines.common.vectors import is_plain, joined, rates_of, rates_of_rows
+from gradvote.engines.common.flat_buffer import is_plain, joined
 from gradvote.layout import Layout, layout_of, unit_of
 from gradvote.ragged import RaggedPlane
 from gradvote.scattered import Scattered, Vector, params_of, vector_of

@@ -13,24 +13,24 @@ from gradvote.core import Algorithm, Context, Payload
 from gradvote.engines.common import releases, shared_state, worker_faults
 from gradvote.engines.common.arguments import (
     check_optimizers,
+    check_secret,
     check_steps_alone,
 )
 from gradvote.engines.common.ballot import Ballot, agreed_rates, rates_from_bytes, rates_to_bytes, unpacked
 from gradvote.engines.common.clipping import clipped
 from gradvote.engines.common.digests import Bytes
 from gradvote.engines.common.flat_buffer import FlatBuffer, flat_dtype, target_of
-from gradvote.engines.common.inference import ordinary_tensors
-from gradvote.engines.common.numbers import check_secret
-from gradvote.engines.common.own_step import OwnStep
+from gradvote.engines.common.optimizers import RatesApart
 from gradvote.engines.common.parameter_check import EVERY, ParameterCheck
 from gradvote.engines.common.parameters import check_given, check_gradients, parameters_of
 from gradvote.engines.common.payloads import check_alike, moved, stack, states_on
 from gradvote.engines.common.protocol import Planes, protocol_for
-from gradvote.engines.common.rates_apart import RatesApart
 from gradvote.engines.common.releases import releases_of
 from gradvote.engines.common.shared_state import copied
 from gradvote.engines.common.slot import Slot
+from gradvote.engines.common.step_watch import OwnStep
 from gradvote.engines.common.terms import member_terms
+from gradvote.engines.common.torch_modes import ordinary_tensors
 from gradvote.engines.common.training import Training
 from gradvote.faults import Faulty
 from gradvote.privacy import Gaussian

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from gradvote.engines.common.arguments import in_words
 from gradvote.engines.common.flat_buffer import gradient_dtype
-from gradvote.engines.common.live import live
+from gradvote.engines.common.owners import live
 from gradvote.staging import CPU, to_host
 
 

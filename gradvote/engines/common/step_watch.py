@@ -1,4 +1,7 @@
-"""What the optimizer gets is what the vote gave: looked at before each optimizer's step, and said once if it is not."""
+"""What the optimizer gets is what the vote gave: looked at before each optimizer's step, and said once if it is not.
+
+Where an engine takes the step itself (`OwnStep`), another one beside it is refused.
+"""
 
 import functools
 import warnings
@@ -10,12 +13,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from gradvote.engines.common.directions import Directions
-from gradvote.engines.common.dropped import Dropped
-from gradvote.engines.common.idle import Idle
-from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.directions import Directions, holds_direction
+from gradvote.engines.common.in_vain import Dropped, Idle
 from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.scaling import Strangers
+from gradvote.engines.common.trained import Newcomers
 from gradvote.staging import to_host
 
 SAMPLE = 256
@@ -36,6 +38,8 @@ OUT_OF_SIGHT = (
     "pass no longer tells of its gradient, and nobody has voted on it: the ranks would part. Convert and move the "
     "model first; then wrap it (DistributedDataParallel, fully_shard) and attach."
 )
+STEPPING = "_gradvote_stepping"
+"""The attribute of an optimizer that says whether an engine takes its step just now."""
 
 
 class StepWatch:
@@ -162,6 +166,24 @@ class StepWatch:
         return float(now[there].float().abs().sum() / then) if bool(then > 0) else 1.0
 
 
+class OwnStep:
+    """`take()` lets all optimizers step; a step that the script takes by itself would apply a direction twice."""
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self._optimizers = tuple(optimizers)
+        for optimizer in self._optimizers:
+            optimizer.register_step_pre_hook(_look)
+
+    def take(self) -> None:
+        """One step of each."""
+        for optimizer in self._optimizers:
+            setattr(optimizer, STEPPING, True)
+            try:
+                optimizer.step()
+            finally:
+                setattr(optimizer, STEPPING, False)
+
+
 def _sample(gradient: Tensor) -> Tensor:
     return gradient.detach().reshape(-1)[:SAMPLE]
 
@@ -207,3 +229,14 @@ def _watched() -> "weakref.WeakSet[StepWatch]":
 
     register_optimizer_step_pre_hook(hook)
     return watches
+
+
+def _look(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Before a step of an optimizer whose steps an engine takes."""
+    params = (p for group in optimizer.param_groups for p in group["params"])
+    if not getattr(optimizer, STEPPING, False) and any(holds_direction(p) for p in params):
+        raise RuntimeError(
+            f"{type(optimizer).__name__}.step() was called beside the vote: vote.step() takes the optimizer's step "
+            "itself, at the learning rates that were agreed on, so this one would be a second one. Leave it out "
+            "(and GradScaler.step and update: pass scaler= to attach)."
+        )

@@ -12,18 +12,15 @@ from torch.optim import Optimizer
 from gradvote.core import Algorithm
 from gradvote.engines.common.clipping import check_max_norm
 from gradvote.engines.common.directions import Directions
-from gradvote.engines.common.dropped import Dropped
-from gradvote.engines.common.idle import Idle
+from gradvote.engines.common.in_vain import Dropped, Idle
 from gradvote.engines.common.kept import Kept
-from gradvote.engines.common.misfits import check_constants, warn_of_differences
-from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.misfits import check_constants, warn_of_differences, warn_of_lost_sizes
 from gradvote.engines.common.optimizers import Optimizers
-from gradvote.engines.common.own_sizes import warn_of_lost_sizes
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.scaling import Scaling, Strangers
 from gradvote.engines.common.step_watch import StepWatch
 from gradvote.engines.common.terms import optimizer_terms
-from gradvote.engines.common.trained import Trained
+from gradvote.engines.common.trained import Newcomers, Trained
 from gradvote.staging import CPU
 
 

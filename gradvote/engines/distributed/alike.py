@@ -1,8 +1,9 @@
-"""Ranks begin alike: the same recipe, the same parameters in the same order, and the values of rank 0."""
+"""An exchange is built on all ranks or on none, and these begin alike: one recipe, one order, the values of rank 0."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -10,8 +11,37 @@ from torch import Tensor
 
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.terms import Terms, differences, texts_of
+from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.transport import Transport
 from gradvote.staging import CPU, to_device
+
+
+@contextmanager
+def together(transport: Transport, watch: Watch) -> Iterator[None]:
+    """Either the block inside succeeds on every rank, or none of them goes on. It must not talk to other ranks.
+
+    Raises:
+        RuntimeError: the block failed on another rank; the sentence says on which one and why.
+        Exception: whatever the block itself raised, once the others know of it.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+        watch.tell_of_building(error)
+    failed = [
+        rank
+        for rank, row in enumerate(transport.gather(torch.tensor([failure is not None], device=CPU)))
+        if bool(row[0])
+    ]
+    if failure is not None:
+        raise failure
+    if failed:
+        raise RuntimeError(
+            f"The exchange was not built, on any rank, as {watch.causes_of_building(failed)}. Mend it there, and build "
+            "it on all ranks."
+        )
 
 
 def check_alike(transport: Transport, parameters: Parameters, terms: Terms, version: int) -> None:
@@ -52,6 +82,24 @@ def check_terms(transport: Transport, terms: Terms, who: str) -> None:
         )
 
 
+def make_alike(transport: Transport, parameters: Parameters, buffers: Sequence[tuple[str, Tensor]]) -> None:
+    """Give parameters, frozen ones included, and buffers the values that they have on rank 0, as DDP does.
+
+    Raises:
+        ValueError: the ranks' buffers or frozen parameters differ in number, shape or type; nothing was changed.
+    """
+    rest = [*parameters.frozen, *buffers]
+    text = repr([(name, tuple(p.shape), p.dtype) for name, p in rest])
+    rows = transport.gather(torch.tensor([_digest(text)], device=CPU))
+    if bool((rows != rows[0]).any()):
+        raise ValueError(
+            f"The ranks have different buffers or frozen parameters; those of this rank are {text[:500]}. Build the "
+            "same model on all ranks, or pass init_sync=False and make the ranks alike yourself."
+        )
+    for tensor in (*parameters.tensors, *(p for _, p in rest)):
+        _take_from_first(transport, tensor)
+
+
 def _versions(rows: Tensor) -> list[str]:
     """Ranks of another version cannot be asked more."""
     own = [*map(str, rows[:, 0].tolist())]
@@ -84,24 +132,6 @@ def _parameters(transport: Transport, described: Sequence[str], rows: Tensor) ->
     return [
         f"other parameters (names, shapes, types, or their order): parameter {first} is {described[first]} on this rank"
     ]
-
-
-def make_alike(transport: Transport, parameters: Parameters, buffers: Sequence[tuple[str, Tensor]]) -> None:
-    """Give parameters, frozen ones included, and buffers the values that they have on rank 0, as DDP does.
-
-    Raises:
-        ValueError: the ranks' buffers or frozen parameters differ in number, shape or type; nothing was changed.
-    """
-    rest = [*parameters.frozen, *buffers]
-    text = repr([(name, tuple(p.shape), p.dtype) for name, p in rest])
-    rows = transport.gather(torch.tensor([_digest(text)], device=CPU))
-    if bool((rows != rows[0]).any()):
-        raise ValueError(
-            f"The ranks have different buffers or frozen parameters; those of this rank are {text[:500]}. Build the "
-            "same model on all ranks, or pass init_sync=False and make the ranks alike yourself."
-        )
-    for tensor in (*parameters.tensors, *(p for _, p in rest)):
-        _take_from_first(transport, tensor)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gradvote.engines.common.digests import SHORT_DIGEST_BYTES, short_digest_of
 from gradvote.engines.common.errors import Equivocation
-from gradvote.engines.distributed.mail import Mail
+from gradvote.engines.distributed.transport import Mail
 from gradvote.staging import to_host
 
 

@@ -5,35 +5,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
-from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule
+from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, check_whole
 from gradvote.engines.common.clipping import factor
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
-from gradvote.engines.common.inference import ordinary_tensors
-from gradvote.engines.common.not_copied import NotCopied
-from gradvote.engines.common.numbers import check_whole
+from gradvote.engines.common.handles import NotCopied
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
 from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.releases import Releases, account_of, releases_of
 from gradvote.engines.common.scaling import all_finite
+from gradvote.engines.common.terms import optimizer_terms
+from gradvote.engines.common.torch_modes import ordinary_tensors, uncompiled
 from gradvote.engines.common.training import Training, add
-from gradvote.engines.common.uncompiled import uncompiled
 from gradvote.engines.distributed import dropped_groups, pipeline
-from gradvote.engines.distributed.alike import make_alike
+from gradvote.engines.distributed.alike import make_alike, together
 from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.session import Session
+from gradvote.engines.distributed.slices import update_of
 from gradvote.engines.distributed.stats import ExchangeStats
-from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
-from gradvote.engines.distributed.updates import update_of
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
 from gradvote.privacy import Account, Gaussian
@@ -238,3 +236,17 @@ class Exchange(NotCopied):
             return False
         own = not all_finite(g for g in gradients.values() if g is not None)
         return self._session.transport.most(own)
+
+
+class ExchangeOfStarts(Exchange):
+    """An exchange of a start's parameters, on which `outer` steps; `alike` are the arguments of the local steps."""
+
+    def __init__(
+        self, start: nn.Module, algorithm: Algorithm, outer: Optimizer, *, alike: Mapping[str, object], **options: Any
+    ) -> None:
+        self._start, self._outer, self._alike = start, outer, alike
+        super().__init__(start.named_parameters(), algorithm, **options)
+
+    def _terms(self, compares: bool) -> dict[str, object]:
+        outer = optimizer_terms([self._outer], self._start.parameters(), "outer optimizer") if compares else {}
+        return {**super()._terms(False), **self._alike, **outer}

@@ -8,8 +8,8 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
+from gradvote.engines.common.arguments import check_seconds
 from gradvote.engines.common.errors import LinkBroken
-from gradvote.engines.common.numbers import check_seconds
 
 LISTENING = 3.0
 """How long the others are asked why they failed, in seconds."""

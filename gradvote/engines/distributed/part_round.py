@@ -23,9 +23,9 @@ from gradvote.engines.common.part import Shard
 from gradvote.engines.common.payloads import empty, moved, plane_of, stack
 from gradvote.engines.common.protocol import Planes
 from gradvote.engines.distributed import digests
-from gradvote.engines.distributed.mail import Mail
 from gradvote.engines.distributed.seat import Seat
 from gradvote.engines.distributed.slices import Update, Write
+from gradvote.engines.distributed.transport import Mail
 from gradvote.faults import Faulty
 from gradvote.scattered import vector_of
 from gradvote.staging import CPU, device_of, to_device, to_host

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from gradvote.core import Algorithm, Part
 from gradvote.engines.common import releases
-from gradvote.engines.common.arguments import check_faults
-from gradvote.engines.common.numbers import check_secret
+from gradvote.engines.common.arguments import check_faults, check_secret
 from gradvote.engines.common.parameters import Parameters
 from gradvote.engines.common.part import part_of
 from gradvote.engines.common.placement import Placement, block_sizes, served

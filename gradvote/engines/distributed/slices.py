@@ -2,10 +2,10 @@
 
 A slice is some whole blocks of a part, about `SLICE` coordinates, with states of its own. Each is replaced as soon as
 there is a new one, so that besides the states only those of one slice exist twice. Results are joined, and are those
-of the whole part, as blocks do not know of each other.
+of the whole part, as blocks do not know of each other. What is voted on (`update_of`) is given by the slice, too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -18,7 +18,8 @@ from torch.nn.functional import pad
 from gradvote.core import Context, Part, Payload, Plane, State
 from gradvote.engines.common.all_groups import Payloads
 from gradvote.engines.common.all_groups import Planes as AllPlanes
-from gradvote.engines.common.flat_buffer import Decode
+from gradvote.engines.common.clipping import shortened, squares
+from gradvote.engines.common.flat_buffer import Decode, FlatBuffer
 from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.protocol import Planes, Protocol
 from gradvote.engines.distributed.states import has_state
@@ -44,6 +45,8 @@ Write = Callable[[Layout, Decode], None]
 """Takes what gives a slice's direction, and the layout of the slice."""
 Rows = list[tuple[int, slice]]
 """The group of the part, and the rows there, of each group of a slice."""
+Factor = Callable[[Sequence[Tensor], float], float]
+"""What a gradient is multiplied by, from the `squares` of all its slices and the bound."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,30 @@ def slices_of(protocol: Protocol, part: Part, device: torch.device, whole: bool 
         cut = cut and part is protocol.algorithm.up and protocol.at_once_on_a_card
         return Slices(protocol, max(WHOLE, -(-size // FEW)) if cut else None)
     return Slices(protocol, SLICE if cut and not (protocol.at_once and size <= WHOLE) else None)
+
+
+def update_of(
+    buffer: FlatBuffer,
+    layouts: Sequence[Layout],
+    gradients: Mapping[int, Tensor | None],
+    scale: float,
+    max_norm: float | None,
+    factor: Factor,
+) -> Update:
+    """Gradients without a scaler's `scale`, those of `layouts` together no longer than `max_norm`.
+
+    As they lie in `.grad` where nothing is done to them.
+    """
+
+    def update(layout: Layout) -> Tensor:
+        flat = buffer.gather(layout, gradients)
+        return flat if scale == 1 else flat / scale
+
+    if max_norm is None:
+        return update if scale != 1 else (lambda layout: buffer.where_they_are(layout, gradients))
+    slices = (own for layout in layouts for own in evenly_cut(layout, SLICE))
+    shrink = factor([squares(own, update(own)) for own in slices], max_norm)
+    return update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
 
 
 def _rows(slices: Sequence[Layout], whole: Layout) -> list[Rows]:

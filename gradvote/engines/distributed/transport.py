@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.engines.common.errors import LinkBroken
-from gradvote.engines.distributed.mail import Mail
 from gradvote.staging import CPU, Leaving, new_bytes, to_device, to_host
 
 ALIGNMENT = 8
@@ -22,6 +21,17 @@ SERVER_HALF = "GRADVOTE_SERVER_HALF"
 
 Room = Callable[[str, int], Tensor]
 """Memory (size,) uint8 on the host to "send" from, or to "receive" in."""
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A message for each rank, in pieces (bytes,) or (rows, bytes) uint8, and the number of bytes that comes from each.
+
+    Rows of a piece stand behind each other in the message.
+    """
+
+    messages: list[list[Tensor]]
+    expected: list[int]
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ A map. One step of one worker, in order, with the file of each part:
    over `net.connections`; the `net.mesh` opens these again where they break.
 3. What comes in goes through `participant` (message serving: what can be answered in any phase) and `peers` (what the
    others said of themselves, frames that are too early), then by `hearing` into `consensus.agreement`, a state machine
-   without sockets or clocks (`consensus.evidence` is what it knows, `consensus.actions` what it asks for). It tells
-   what is held, and decides which ballots count: by itself where all is well, otherwise by a proposal to
-   `consensus.register`. The decision is a `consensus.records.Record`, with the reasons (`consensus.absences`) of whom
-   it leaves out, or of why it gives the slot up. `round_clock` tells it what time does.
+   without sockets or clocks (`consensus.evidence` is what it knows). It tells what is held, and decides which ballots
+   count: by itself where all is well, otherwise by a proposal to `consensus.register`. The decision is a
+   `consensus.records.Record`, with the reasons (`consensus.absences`) of whom it leaves out, or of why it gives the
+   slot up. `round_clock` tells it what time does.
 4. `servers.server` is what follows from that: `servers.replicated` has all ballots and decides for itself;
    `servers.sharded` works out its `servers.shards`, `servers.delivery` brings each decision to all, and
    `servers.confirming` (`consensus.confirmation`) sees to it that all apply the step, or none.
 5. `participant` applies the `snapshots.DecidedStep` or `ShardedStep`, and goes on: `membership` is the group's state
    and its transitions, `node` what a process is beside that. Who learns is sent the step (`catch_up.teaching`), who
    holds a shard from now on its memory (`servers.shard_transfer`, by `consensus.shard_assignment`). Ballots also say
-   on which parameters they were cast: whose are not those of most (`comparing`) takes over theirs (`catch_up.healing`).
+   on which parameters they were cast: whose are not those of most (`voting.differing`) takes over theirs
+   (`catch_up.learning.Healer`).
 
 Before the first step `attach` checks what it was given, `environment` finds number, store and keys, and `bootstrap`
 makes members of those that came. Who was away comes back by `catch_up.learning`. `timeouts` bounds all waiting and has

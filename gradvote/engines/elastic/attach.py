@@ -11,8 +11,7 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
-from gradvote.engines.common.arguments import check_faults, check_rule, check_weight, in_words
-from gradvote.engines.common.numbers import check_whole
+from gradvote.engines.common.arguments import check_faults, check_rule, check_weight, check_whole, in_words
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_given
 from gradvote.engines.common.replica import WHERE, Replica

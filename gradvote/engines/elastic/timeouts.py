@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gradvote.engines.common.numbers import check_seconds
+from gradvote.engines.common.arguments import check_seconds
 
 
 class TooFewWorkers(RuntimeError):

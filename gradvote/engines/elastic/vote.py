@@ -11,18 +11,16 @@ from typing import Any, Self
 
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.errors import Equivocation, ParametersDiffer
-from gradvote.engines.common.inference import ordinary_tensors
-from gradvote.engines.common.not_copied import NotCopied
+from gradvote.engines.common.handles import NotCopied
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import VERSION
 from gradvote.engines.common.signals import signals_call
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.terms import mark_of, texts_of
-from gradvote.engines.common.uncompiled import uncompiled
+from gradvote.engines.common.torch_modes import ordinary_tensors, uncompiled
 from gradvote.engines.elastic import bootstrap
-from gradvote.engines.elastic.catch_up.healing import Healer
-from gradvote.engines.elastic.catch_up.learning import Learner
+from gradvote.engines.elastic.catch_up.learning import Healer, Learner
 from gradvote.engines.elastic.consensus.records import Record
 from gradvote.engines.elastic.consensus.register import Register
 from gradvote.engines.elastic.consensus.storage import RegisterLost

@@ -1,14 +1,18 @@
-"""One slot with the others: does for `Agreement`, which decides, what it asks for."""
+"""One slot with the others: does what `Agreement`, which decides, asks for, and finds whose parameters differ."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import astuple
 
 from gradvote.engines.common.errors import Equivocation, ParametersDiffer
-from gradvote.engines.elastic.comparing import differing
-from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
+from gradvote.engines.common.parameter_check import ParameterCheck, usual
+from gradvote.engines.common.slot import Slot
+from gradvote.engines.elastic.consensus.absences import Reason, Why
+from gradvote.engines.elastic.consensus.agreement import Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.records import Record, held_to_json
 from gradvote.engines.elastic.hearing import HeardRound
 from gradvote.engines.elastic.net.frames import Frame, FrameKind
+from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.snapshots import Step
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
@@ -121,3 +125,30 @@ class VotingRound(HeardRound):
                 self.node.peers.send([action.to], self.box.frame(action.author, action.to))
             elif isinstance(action, Propose):
                 self._propose(action.record)
+
+
+def differing(node: Node, slot: Slot, check: ParameterCheck, checks: Mapping[int, bytes]) -> frozenset[int]:
+    """The tickets of those whose digests are not those of most; they are counted and named.
+
+    Raises:
+        ParametersDiffer: no more than half are alike.
+    """
+    most, where = usual(checks), check.names(slot.step)
+    numbers = {ticket: node.members[ticket].number for ticket in checks}
+    if most is None:
+        camps = sorted(sorted(numbers[t] for t, own in checks.items() if own == said) for said in set(checks.values()))
+        sides = " and ".join(f"worker {', '.join(map(str, camp))}" for camp in camps)
+        raise ParametersDiffer(
+            f"At step {slot.step} the parameters differ between {sides}, in {where}, and no more than half are alike, "
+            "so that nobody can tell who is right. Nothing was applied in this step. A bit has turned in a memory, or "
+            "a script changes values on some workers only; start again from the last checkpoints."
+        )
+    odd = frozenset(ticket for ticket, said in checks.items() if said != most)
+    sound = tuple(sorted(numbers[t] for t in checks.keys() - odd))
+    for ticket in sorted(odd, key=numbers.__getitem__):
+        reason = Reason(numbers[ticket], Why.DIFFERS, sound)
+        node.counts.add(reason.number, "differed")
+        node.counts.note(
+            slot.step, f"worker {reason.number} takes over the state of the others: {reason.evidence}, in {where}"
+        )
+    return odd

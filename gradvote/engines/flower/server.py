@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradvote import wire
 from gradvote.core import Algorithm, Context, Payload, State
-from gradvote.engines.common.bodies import differ, parsed
+from gradvote.engines.common.ballot import differ, parsed
 from gradvote.engines.common.fellows import Fellows, tally_in
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.flower.model import Model, Outer

@@ -6,8 +6,7 @@ from typing import Any, NoReturn
 from flwr.app import ArrayRecord
 
 from gradvote.core import Algorithm
-from gradvote.engines.common.arguments import check_algorithm, check_members, in_words
-from gradvote.engines.common.numbers import check_seed, check_whole
+from gradvote.engines.common.arguments import check_algorithm, check_members, check_seed, check_whole, in_words
 from gradvote.engines.flower.model import Model
 from gradvote.engines.flower.records import NAME
 from gradvote.errors import unknown

@@ -17,11 +17,10 @@ from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules
 from gradvote.engines.common.placement import Placement
 from gradvote.engines.common.training import Training
-from gradvote.engines.distributed.alike import check_terms, make_alike
+from gradvote.engines.distributed.alike import check_terms, make_alike, together
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.fsdp.checkpoint import Checkpoints
 from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of, on_all_ranks

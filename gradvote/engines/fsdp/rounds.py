@@ -11,11 +11,10 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common.parameters import Parameters
-from gradvote.engines.distributed.alike import check_terms
+from gradvote.engines.distributed.alike import check_terms, together
+from gradvote.engines.distributed.exchange import ExchangeOfStarts
 from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.starts import ExchangeOfStarts
-from gradvote.engines.distributed.together import together
 from gradvote.engines.distributed.transport import Transport
 from gradvote.engines.fsdp.checkpoint import Checkpoints
 from gradvote.engines.fsdp.groups import check_rule, check_same_replica, group_of, move_apart, on_all_ranks

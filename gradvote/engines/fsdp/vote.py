@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from gradvote.engines.common.called import VOTES_BY_ITSELF, refuse_call
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
-from gradvote.engines.common.not_copied import NotCopied
+from gradvote.engines.common.handles import VOTES_BY_ITSELF, NotCopied, refuse_call
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
@@ -22,8 +21,8 @@ from gradvote.engines.distributed.failures import ExchangeError, Watch
 from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
+from gradvote.engines.distributed.slices import update_of
 from gradvote.engines.distributed.stats import ExchangeStats
-from gradvote.engines.distributed.updates import update_of
 from gradvote.engines.fsdp.checkpoint import Checkpoints
 from gradvote.engines.fsdp.replica import Said, ShardRanks
 from gradvote.layout import Layout

@@ -10,18 +10,16 @@ from torch.optim import Optimizer
 
 from gradvote.core import Algorithm
 from gradvote.engines.common import owners
-from gradvote.engines.common.arguments import check_weight, in_words
+from gradvote.engines.common.arguments import check_weight, check_whole, in_words
 from gradvote.engines.common.errors import LinkBroken
-from gradvote.engines.common.inference import ordinary_tensors
-from gradvote.engines.common.not_copied import NotCopied
-from gradvote.engines.common.numbers import check_whole
+from gradvote.engines.common.handles import NotCopied
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_given
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import WHERE, Replica
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.common.uncompiled import uncompiled
+from gradvote.engines.common.torch_modes import ordinary_tensors, uncompiled
 from gradvote.engines.torchft.all_to_all import AllToAll
 from gradvote.engines.torchft.commits import Commits, check_group
 from gradvote.engines.torchft.counts import ReplicaTally, TorchftStats, invalid_blocks

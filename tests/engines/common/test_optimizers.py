@@ -1,5 +1,6 @@
 """What optimizers of all kinds have in their groups and states, and what of it an engine can use."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from gradvote.engines.common.optimizers import Optimizers, load_exactly
+from gradvote import algorithms
+from gradvote.engines.common.optimizers import Optimizers, RatesApart, load_exactly
+from gradvote.engines.common.replica import Replica
 from gradvote.engines.common.shared_state import digest_of_state, from_bytes, to_bytes
+from gradvote.engines.common.slot import Slot
 
 
 class Precise(Optimizer):
@@ -66,3 +70,29 @@ def test_a_rate_of_numpys_reaches_a_peer_as_a_number() -> None:
     rate = found["optimizer"]["param_groups"][0]["lr"]
     assert type(rate) is float and rate == optimizer.param_groups[0]["lr"] and found["several"][1] == (3,)
     assert digest_of_state({"lr": np.float64(0.1)}) == digest_of_state({"lr": 0.1})
+
+
+def test_a_scheduler_that_begins_anew_is_told_once_and_one_a_step_behind_is_not() -> None:
+    apart = RatesApart()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apart.look([0.1, torch.tensor(0.2), 0.0], [0.1, 0.19, 0.0])
+    with pytest.warns(UserWarning, match="rate is 0.2, but the lower median of those that voted, 0.01, is taken"):
+        apart.look([0.1, torch.tensor(0.2)], [0.1, 0.01])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apart.look([0.1, 0.2], [0.0, 0.01])
+
+
+def test_a_replica_says_so_when_it_takes_another_ones_rate() -> None:
+    ballots = {}
+    for number, lr in enumerate((0.1, 0.01)):
+        model = torch.nn.Linear(3, 2)
+        replica = Replica(model, torch.optim.SGD(model.parameters(), lr), algorithms.signsgd(), number, 0, None)
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        ballots[number] = replica.vote(Slot()).body
+        if number == 0:
+            first = replica
+    with pytest.warns(UserWarning, match="rate is 0.1, but the lower median"):
+        first.apply(Slot(), ballots)

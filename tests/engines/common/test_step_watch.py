@@ -6,11 +6,10 @@ import torch
 from torch import nn
 
 from gradvote.engines.common.directions import Directions
-from gradvote.engines.common.dropped import Dropped
-from gradvote.engines.common.idle import Idle
-from gradvote.engines.common.newcomers import Newcomers
+from gradvote.engines.common.in_vain import Dropped, Idle
 from gradvote.engines.common.optimizers import Optimizers
 from gradvote.engines.common.step_watch import StepWatch
+from gradvote.engines.common.trained import Newcomers
 
 
 class Loop:

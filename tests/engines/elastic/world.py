@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
-from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.agreement import Agreement, Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.members import Member, Proof
 from gradvote.engines.elastic.consensus.records import Outcome, Record
 

@@ -1,18 +1,25 @@
-"""Catching up with a group that has gone on: missed decisions are replayed, or a member's state is pulled."""
+"""Catching up with a group that has gone on: missed decisions are replayed, or a member's state is pulled.
+
+A member whose parameters are not those of most takes over the state of one of those (`Healer`), and misses no step.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from gradvote.engines.common.ballot import Ballot
-from gradvote.engines.elastic.catch_up.teaching import FRESH
+from gradvote.engines.common.errors import ParametersDiffer
+from gradvote.engines.elastic.catch_up.teaching import FRESH, HEAL
 from gradvote.engines.elastic.net.connections import Arrived, Closed, Connection, Event, Opened
 from gradvote.engines.elastic.net.frames import ROUND_FRAMES, Frame, FrameKind
+from gradvote.engines.elastic.node import SURELY_ENDED
 from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.round_clock import Waited
 from gradvote.engines.elastic.snapshots import Snapshot, Step, snapshot_from
 from gradvote.engines.elastic.timeouts import TooFewWorkers
 
 PAUSE = 0.05
+LEAVING = 1.0
+"""Seconds that a healer which is asked to stop goes on: what it saves should be the state of the others."""
 
 
 class Learner:
@@ -160,3 +167,42 @@ class Learner:
         if pending is not None and pending.slot <= step.record.slot:
             self.pending = None
         self.participant.apply(step, pending)
+
+
+class Healer(Learner):
+    """It stays a member: the others wait for its next ballot, up to the deadline; after that it learns like any other.
+
+    Those who differ as well, `odd` by ticket, are not asked. The memory of its own votes stays, and so do those of its
+    shards, which their other holders compare in every step.
+    """
+
+    def __init__(self, participant: Participant, odd: Set[int], until: int | None = None) -> None:
+        super().__init__(participant, fresh=True, until=until)
+        self.keeps_memory, self._odd = True, odd
+
+    def _wish(self) -> bytes:
+        return HEAL if self.fresh else b""
+
+    def _may_teach(self, ticket: int) -> bool:
+        return super()._may_teach(ticket) and not (self.fresh and ticket in self._odd)
+
+    def _leaves(self, waited: float) -> bool:
+        return self.node.leaving and waited > LEAVING
+
+    def _look_for_the_end(self, waited: float) -> None:
+        super()._look_for_the_end(waited)
+        if self.fresh and waited > SURELY_ENDED:
+            raise ParametersDiffer(
+                f"Worker {self.node.me.number} holds other parameters than most, and nobody is left to take them over "
+                "from: its model is not that of the run. Take what the others have saved."
+            )
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        node, server = self.node, self.participant.server
+        if not self.fresh or snapshot.slot > node.slot:
+            super()._restore(snapshot)
+        elif snapshot.slot == node.slot:
+            server.check(snapshot)
+            server.replica.restore(snapshot.state)
+            self.fresh = False
+            node.membership.step_in()

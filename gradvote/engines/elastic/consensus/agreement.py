@@ -38,13 +38,42 @@ the next slot a *suspect*: nobody who doubted it says *full*, so that who still 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
-from gradvote.engines.elastic.consensus.absences import GivenUp, Reason, Why, WhyGivenUp, reasons_of
-from gradvote.engines.elastic.consensus.actions import Action, Forward, Propose, Tell
+from gradvote.engines.elastic.consensus.absences import GivenUp, Reason, Seen, Why, WhyGivenUp, reasons_of
 from gradvote.engines.elastic.consensus.evidence import Evidence
-from gradvote.engines.elastic.consensus.members import Held, Member
+from gradvote.engines.elastic.consensus.members import Held, Member, Proof
 from gradvote.engines.elastic.consensus.records import Outcome, Record
 from gradvote.engines.elastic.consensus.shard_assignment import Holders, Moves, arranged
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Tell all members what is held here, of which shards the memory is missing, and what is seen of who is absent."""
+
+    held: Mapping[int, bytes]
+    closed: bool
+    proofs: tuple[Proof, ...] = ()
+    lacks: frozenset[int] = frozenset()
+    seen: Seen = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Send the ballot of `author` to a member that misses it."""
+
+    author: int
+    to: int
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Put the record to the register; `decided` gets its answer."""
+
+    record: Record
+
+
+Action = Tell | Forward | Propose
 
 
 class Agreement(Evidence):

@@ -1,19 +1,19 @@
 """What outlives every worker: a store that keeps the first proposal for each slot, and who is where.
 
 It is trusted, and a healthy round does not touch it. `gradvote launch` serves it; under torchrun it is the store of the
-agent; or an etcd (see `stores`).
+agent; or an etcd (see `stores`). An entry that nobody can read would stop all who look at it: `read` finds it out.
 """
 
 import contextlib
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.entries import proofs_from
-from gradvote.engines.elastic.consensus.members import Proof, proofs_to_raw
+from gradvote.engines.elastic.consensus.members import UNREADABLE, Proof, proofs_from_raw, proofs_to_raw
 from gradvote.engines.elastic.consensus.presence import Presence, presence_from
 from gradvote.engines.elastic.consensus.records import Record, record_from
 from gradvote.engines.elastic.consensus.storage import RegisterLost, Storage
@@ -170,6 +170,34 @@ class Register:
                 if time.monotonic() > end:
                     raise
                 time.sleep(PAUSE)
+
+
+def proofs_from(text: str) -> tuple[Proof, ...]:
+    """The proofs in an entry.
+
+    Raises:
+        ValueError: it has something else.
+    """
+    try:
+        return proofs_from_raw(json.loads(text))
+    except UNREADABLE as error:
+        raise ValueError(f"These are no proofs: {error}") from error
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    r"places/\d+": presence_from, r"(founded|(confirmed/)?slots/\d+/\d+)/\d+": record_from, r"proofs/\d+": proofs_from,
+    r"ended/\d+": int, r"run": bytes.fromhex,
+}  # fmt: skip
+
+
+def read(key: str, value: str) -> object:
+    """What an entry says, by the end of its key; the text itself, where any text will do.
+
+    Raises:
+        ValueError: the text is not what an entry of this key has to be.
+    """
+    readers = (reader for pattern, reader in _READERS.items() if re.search(rf"/{pattern}$", key, re.ASCII))
+    return next(readers, str)(value)
 
 
 def _readable(text: str) -> tuple[Proof, ...]:

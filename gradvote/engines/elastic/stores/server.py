@@ -8,9 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from gradvote.engines.elastic.consensus.entries import read
 from gradvote.engines.elastic.consensus.presence import Presence
-from gradvote.engines.elastic.consensus.register import PREFIX
+from gradvote.engines.elastic.consensus.register import PREFIX, read
 from gradvote.engines.elastic.consensus.storage import RegisterLost, SlotPast, Storage
 from gradvote.engines.elastic.net.addresses import bare, joined, listening
 from gradvote.engines.elastic.net.authentication import REGISTER, Credentials

@@ -11,8 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.absences import Reason, Why
-from gradvote.engines.elastic.consensus.actions import Forward, Propose, Tell
-from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.agreement import Agreement, Forward, Propose, Tell
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.records import Outcome, Record, held_from, held_to_json, record_from
 from tests.engines.elastic.world import World

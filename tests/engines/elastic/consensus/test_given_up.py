@@ -4,8 +4,7 @@ import pytest
 
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.elastic.consensus.absences import Reason, Why, WhyGivenUp
-from gradvote.engines.elastic.consensus.actions import Propose
-from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.agreement import Agreement, Propose
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.records import Outcome, Record, record_from
 from gradvote.engines.elastic.counts import RunCounts

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.actions import Propose, Tell
-from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.agreement import Agreement, Propose, Tell
 from gradvote.engines.elastic.consensus.members import Member
 from gradvote.engines.elastic.consensus.records import Outcome
 from gradvote.engines.elastic.consensus.shard_assignment import COPIES, arranged, held_by, sources

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from gradvote.engines.common.slot import Slot
-from gradvote.engines.elastic.consensus.actions import Propose, Tell
-from gradvote.engines.elastic.consensus.agreement import Agreement
+from gradvote.engines.elastic.consensus.agreement import Agreement, Propose, Tell
 from gradvote.engines.elastic.consensus.members import Member, Proof
 from gradvote.engines.elastic.consensus.records import Outcome, Record, record_from
 from tests.engines.elastic.consensus.test_agreement import EVENTS, PICK, Life, calm

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
 
-from gradvote.engines.common.live import live
+from gradvote.engines.common.owners import live
 
 
 class Own(nn.Linear):

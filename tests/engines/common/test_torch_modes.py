@@ -11,7 +11,7 @@ from torch.optim import SGD
 
 from gradvote import algorithms, local_steps
 from gradvote.distributed import Exchange
-from gradvote.engines.common.uncompiled import uncompiled
+from gradvote.engines.common.torch_modes import uncompiled
 from gradvote.engines.elastic.vote import ElasticVote
 from gradvote.engines.torchft.vote import TorchftVote
 from tests.engines.test_outside_changes import Alone

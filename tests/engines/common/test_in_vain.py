@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD
 
 from gradvote import algorithms
-from gradvote.engines.common.idle import STEPS
+from gradvote.engines.common.in_vain import STEPS
 from gradvote.engines.common.parameters import parameters_of
 from gradvote.engines.common.training import Training
 

@@ -1,12 +1,29 @@
-"""A vote within a function that the script compiles (`torch.compile` of a whole training step) stays what it is."""
+"""A vote stays what it is, whatever a script has set torch to: within `torch.inference_mode` and `torch.compile`."""
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
+
+import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    """Within, new tensors are ordinary ones, also where the script is in inference mode; nothing is recorded then.
+
+    Gradients, momenta and starts that were made in inference mode have no version, and could never be written to
+    outside of it: the step would fail after it has been voted on.
+    """
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def uncompiled(call: Callable[P, R]) -> Callable[P, R]:

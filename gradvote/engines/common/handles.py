@@ -1,7 +1,12 @@
-"""A number that a script calls out of habit: `vote.step()` is right in other engines."""
+"""What a handle of a vote refuses: copies, as it has threads, sockets and memories of one process; and to be called.
+
+`vote.step()` is right in some engines, so that scripts call it out of habit in others, where `vote.step` is a number.
+"""
 
 import sys
+from collections.abc import Callable
 from opcode import opmap
+from typing import Any, NoReturn
 
 import torch
 
@@ -12,6 +17,27 @@ VOTES_BY_ITSELF = (
     "vote.step is the number of the next vote, and no function: in this engine loss.backward() votes by itself. Leave "
     "vote.step() out, and call optimizer.step() after the backward pass."
 )
+
+
+class NotCopied:
+    """Refuses `copy.deepcopy`, `pickle` and `torch.save`, and says what to save instead."""
+
+    def __reduce__(self) -> NoReturn:
+        kind = type(self).__name__
+        raise TypeError(
+            f"{kind} cannot be copied or pickled: it belongs to this process and its connections. Save its "
+            "state_dict(), and call load_state_dict() of the one that is built anew."
+        )
+
+
+class Behind:
+    """What a wrapped model keeps of a vote: a copy (`copy.deepcopy`, `torch.save`, averaged weights) votes no more."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
 
 
 def refuse_call(text: str) -> None:
