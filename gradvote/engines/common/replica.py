@@ -106,7 +106,7 @@ class Replica:
         lr = self.optimizers.rates()
         ctxs = self.protocol.contexts(slot.step, self.number, lr, slot.attempt, self.secret, self.device)
         faults, num = self._lies
-        if self.number < num:
+        if faults and self.number < num:
             flat = worker_faults.spoiled_gradient(faults, self.protocol, flat, ctxs, num)
         payloads, after = self.protocol.encode(flat, self.worker, ctxs)
         rates = rates_to_bytes([float(group["lr"]) for group in self.optimizers.groups])

@@ -187,7 +187,8 @@ class PartRound:
         return lambda own: worker_faults.spoiled_gradient(faults, self.part.protocol, vector_of(update(own)), ctxs, num)
 
     def _through(self, place: Literal["uplink", "downlink"], payloads: Sequence[Payload]) -> Sequence[Payload]:
-        return worker_faults.through(self.round.faults, place, payloads, self._ctxs[0], self.round.num_ranks)
+        faults, num = self.round.faults, self.round.num_ranks
+        return worker_faults.through(faults, place, payloads, self._ctxs[0], num) if faults else payloads
 
     def _taken(self, received: list[Tensor], device: torch.device) -> list[Tensor]:
         """The messages, one from each rank, on a device. The tags of those on a card are looked at with the flags."""
