@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=plan.SCALES, default="tiny", help="the model and the length of a run")
     parser.add_argument("--every", type=int, nargs="+", default=[8, 32], help="steps to a round")
-    parser.add_argument("--pairs", type=int, choices=range(1, plan.PAIRS + 1), default=plan.PAIRS, help="of rates")
+    parser.add_argument("--pairs", type=int, choices=range(1, plan.MORE + 1), default=plan.PAIRS, help="of rates")
     parser.add_argument("--saved", type=Path, help="the file that an unfinished run goes on from")
     parser.add_argument("--show", action="store_true", help="measure nothing: budget, table and plot of what is there")
     own = parser.parse_args()

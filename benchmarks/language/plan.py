@@ -26,10 +26,11 @@ SCALES = {
     "large": Scale(256, 6, 128, 16, 4096),
 }
 SEEDS = {"tiny": 1, "brief": 1, "small": 3, "large": 1}
-PAIRS = 4
+PAIRS, MORE = 4, 6
+"""Of rates: as many as a study has by default, and the most that one can have."""
 INNER = (3e-3, 1e-3)
 """Rates of AdamW inside, from which each method takes its best."""
-EVERY_STEP = (3e-3, 1e-3, 1e-2, 3e-4)
+EVERY_STEP = (3e-3, 1e-3, 1e-2, 3e-4, 2e-3, 5e-4)
 POWERSGD, ADAMW = "PowerSGD-1 every step", "AdamW every step"
 LIES = (1.0, 10.0)
 """How many times what it has a lying worker sends, with the sign turned."""
@@ -40,24 +41,24 @@ class Method(NamedTuple):
 
     algorithm: Callable[[], Algorithm]
     momentum: float
-    outer: tuple[float, float]
+    outer: tuple[float, float, float]
 
 
 METHODS = {
-    "DiLoCo": Method(algorithms.diloco, 0.9, (0.7, 0.3)),
+    "DiLoCo": Method(algorithms.diloco, 0.9, (0.7, 0.3, 1.0)),
     "sized noisy vote, 1 bit": Method(
-        lambda: algorithms.noisy(algorithms.sized_signsgd(), Relative(0.05), position="vote"), 0.9, (0.3, 0.1)
+        lambda: algorithms.noisy(algorithms.sized_signsgd(), Relative(0.05), position="vote"), 0.9, (0.3, 0.1, 0.6)
     ),
-    "dist-EF, 1 bit": Method(lambda: algorithms.dist_ef_sgdm(mu=0.0), 0.9, (0.7, 0.3)),
-    "SparseLoCo": Method(algorithms.sparseloco, 0.0, (1.0, 0.5)),
-    "sized vote, 1 bit": Method(algorithms.sized_signsgd, 0.9, (0.3, 0.1)),
-    "z-SignFedAvg, 1 bit up": Method(lambda: algorithms.z_signfedavg(sigma=0.02), 0.0, (1.0, 0.5)),
-    "sign momentum, 1 bit down": Method(algorithms.sign_momentum, 0.0, (1e-2, 3e-3)),
+    "dist-EF, 1 bit": Method(lambda: algorithms.dist_ef_sgdm(mu=0.0), 0.9, (0.7, 0.3, 1.0)),
+    "SparseLoCo": Method(algorithms.sparseloco, 0.0, (1.0, 0.5, 2.0)),
+    "sized vote, 1 bit": Method(algorithms.sized_signsgd, 0.9, (0.3, 0.1, 0.6)),
+    "z-SignFedAvg, 1 bit up": Method(lambda: algorithms.z_signfedavg(sigma=0.02), 0.0, (1.0, 0.5, 2.0)),
+    "sign momentum, 1 bit down": Method(algorithms.sign_momentum, 0.0, (1e-2, 3e-3, 2e-2)),
     "noisy vote, 1 bit, one size for all": Method(
-        lambda: algorithms.noisy(algorithms.signsgd(), Relative(0.05), position="vote"), 0.9, (1e-3, 3e-4)
+        lambda: algorithms.noisy(algorithms.signsgd(), Relative(0.05), position="vote"), 0.9, (1e-3, 3e-4, 2e-3)
     ),
-    "vote, 1 bit, one size for all": Method(algorithms.signsgd, 0.9, (1e-3, 3e-4)),
-    "DiLoCo int8": Method(lambda: algorithms.diloco("int8"), 0.9, (0.7, 0.3)),
+    "vote, 1 bit, one size for all": Method(algorithms.signsgd, 0.9, (1e-3, 3e-4, 2e-3)),
+    "DiLoCo int8": Method(lambda: algorithms.diloco("int8"), 0.9, (0.7, 0.3, 1.0)),
 }
 KEYS = ("method", "every", "inner", "outer")
 
