@@ -1,6 +1,7 @@
 """The start of a round: a copy of the parameters that all workers have alike, and the outer optimizer on it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -120,3 +121,16 @@ def outer_on(outer: Optimizer | Callable[[list[nn.Parameter]], Optimizer], model
     for group in outer.param_groups:
         group["params"] = [known[id(p)] for p in group["params"]]
     return outer
+
+
+@contextmanager
+def given_back(outer: object) -> Iterator[None]:
+    """Where attaching fails within, an optimizer that was built on the model is as it was, for the next try."""
+    groups = outer.param_groups if isinstance(outer, Optimizer) else []
+    before = [group["params"] for group in groups]
+    try:
+        yield
+    except BaseException:
+        for group, params in zip(groups, before, strict=True):
+            group["params"] = params
+        raise
