@@ -22,11 +22,12 @@ from gradvote.engines.common.newcomers import Newcomers
 from gradvote.engines.common.not_copied import NotCopied
 from gradvote.engines.common.optimizers import check_optimizer_state
 from gradvote.engines.common.outside_changes import OutsideChanges
+from gradvote.engines.common.own_parameters import OwnParameters
 from gradvote.engines.common.recipe import check_mapping
 from gradvote.engines.common.start import Start
 from gradvote.engines.common.trained import Trained
 from gradvote.engines.common.uncompiled import uncompiled
-from gradvote.engines.common.ways import OwnWays, forget_spoilt, join
+from gradvote.engines.common.ways import OwnWays
 from gradvote.engines.overlap import Delay
 
 VERSION = 1
@@ -71,6 +72,7 @@ class LocalSteps(NotCopied):
         owners.warn_of_statistics(model.modules(), owners.APART, stacklevel=5)
         self._params = start.pairs(model)
         self._voted = [pair for pair in self._params if pair.key.requires_grad]
+        self._own = OwnParameters(self._voted, self._inner)
         self._beside = Beside(model, start, [pair for pair in self._params if not pair.key.requires_grad])
         tensors = [(pair.name, pair.own, pair.agreed) for pair in self._params]
         self._outside = OutsideChanges(tensors, self._inner, self._beside.names)
@@ -179,9 +181,7 @@ class LocalSteps(NotCopied):
         assert self._delay is not None
         self._settle()
         self._start.settle()
-        for pair in self._voted:
-            if join(pair.own, pair.agreed, self._delay.mix):
-                forget_spoilt(self._inner, pair.key)
+        self._own.join(self._delay.mix)
         self._delay.arrived()
         self.round += 1
         return True
@@ -266,13 +266,10 @@ class LocalSteps(NotCopied):
         if hasattr(self.vote, "__exit__"):
             self.vote.__exit__(*error)
 
-    @torch.no_grad()
     def _begin(self) -> None:
         """Go on from the start that all agree on."""
         self._start.settle()
-        for pair in self._voted:
-            pair.own.copy_(pair.agreed)
-            pair.agreed.grad = None
+        self._own.take()
         self._beside.take()
         self._taken, self._seen = 0, self._versions()
         self._outside.begin()

@@ -163,6 +163,40 @@ def test_what_is_unfrozen_beside_fragments_is_refused() -> None:
         steps(model, SGD(model.parameters(), 0.1), local, 1)  # type: ignore[arg-type]
 
 
+class Masters(Optimizer):
+    """SGD on copies in float32, which it writes back."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+        for p in self.param_groups[0]["params"]:
+            self.state[p] = {"master": p.detach().float().clone(), "kept": torch.zeros_like(p)}
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for p in self.param_groups[0]["params"]:
+            p.copy_(self.state[p]["master"].add_(p.grad.float(), alpha=-self.param_groups[0]["lr"]))
+
+
+def test_copies_of_the_weights_that_an_optimizer_keeps_go_with_a_round() -> None:
+    """The next step would write them back: each worker would train alone."""
+    ends = []
+    for make in (Masters, SGD):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        inner = make(model.parameters(), 0.1)
+        steps(model, inner, on(model, inner), 5)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*ends)
+
+
+def test_states_that_are_zero_as_the_weights_are_stay() -> None:
+    model = nn.Linear(3, 2)
+    nn.init.zeros_(model.bias)
+    inner = Masters(model.parameters(), 0.1)
+    steps(model, inner, on(model, inner), 4)
+    assert bool(model.bias.any()) and not inner.state[model.bias]["kept"].any()
+
+
 # --- layers ---------------------------------------------------------------------------------------------------------
 
 
