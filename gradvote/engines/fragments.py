@@ -15,7 +15,9 @@ from gradvote.engines.local_steps import LocalSteps
 
 
 def fragments_of(model: nn.Module, num: int) -> list[Start]:
-    """The model's own parameters in `num` runs of about equal size, in their order; buffers go with the first.
+    """The model's own parameters in `num` runs of about equal size, in their order.
+
+    Buffers and frozen parameters go with the first: they begin alike, and one that is unfrozen is found.
 
     Raises:
         ValueError: there are fewer parameters that can be trained than fragments.
@@ -29,6 +31,9 @@ def fragments_of(model: nn.Module, num: int) -> list[Start]:
         at = max(min(done * num // max(total, 1), num - 1), num - len(named) + i)
         parts[min(at, i)].place(name, p, True, share=True)
         done += p.numel()
+    for name, p in model.named_parameters():
+        if not p.requires_grad:
+            parts[0].place(name, p, True, share=True)
     for name, buffer in model.named_buffers():
         parts[0].place(name, buffer, name in kept, share=True)
     return parts

@@ -11,18 +11,20 @@ from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from gradvote.engines.common import owners
+from gradvote.engines.common.beside import Beside
 from gradvote.engines.common.handles import NotCopied
 from gradvote.engines.common.optimizers import check_optimizer_state
 from gradvote.engines.common.outside_changes import OutsideChanges
+from gradvote.engines.common.own_parameters import OwnParameters
 from gradvote.engines.common.recipe import check_mapping
 from gradvote.engines.common.start import Agreed, Start
 from gradvote.engines.common.torch_modes import ordinary_tensors, uncompiled
 from gradvote.engines.common.trained import Newcomers, Trained
-from gradvote.engines.common.ways import OwnWays, forget_spoilt, join
+from gradvote.engines.common.ways import OwnWays
 from gradvote.engines.overlap import Delay
 
 VERSION = 1
@@ -61,20 +63,34 @@ class LocalSteps(NotCopied):
         ahead: int = 0,
         delay: Delay | None = None,
     ) -> None:
-        self.every, self.outer, self.round, self._rounds = every, outer, 0, rounds
-        self._delay = delay
+        self.outer, self.round, self._rounds, self._every = outer, 0, rounds, every
+        self._delay, self._ahead = delay, ahead
         self._start, self._inner = start, tuple(optimizers)
         owners.warn_of_statistics(model.modules(), owners.APART, stacklevel=5)
         self._params = start.pairs(model)
-        self._outside = OutsideChanges([(p.name, p.own, p.agreed) for p in self._params], self._inner)
-        copies = dict(start.named_buffers())
-        self._buffers = [(b, copies[name]) for name, b in model.named_buffers()]
+        self._voted = [pair for pair in self._params if pair.key.requires_grad]
+        self._own = OwnParameters(self._voted, self._inner)
+        self._beside = Beside(model, start, [pair for pair in self._params if not pair.key.requires_grad])
+        tensors = [(pair.name, pair.own, pair.agreed) for pair in self._params]
+        self._outside = OutsideChanges(tensors, self._inner, self._beside.names)
         self._trained = Trained(start.trained(model, WHERE), self._inner, AGAIN)
         self._newcomers = Newcomers(model.modules(), AGAIN)
         self._ways = OwnWays(self._inner, every)
-        self._agreed = Agreed(self._params, self._inner, start.settle)
+        self._agreed = Agreed(self._voted, self._inner, start.settle)
         self._begin()
         self._taken = ahead  # as if the first round had begun so many steps ago
+
+    @property
+    def every(self) -> int:
+        """The number of steps to a round: part of the recipe, and fixed."""
+        return self._every
+
+    @every.setter
+    def every(self, value: object) -> None:
+        raise AttributeError(
+            f"A round has {self._every} steps, which all workers and checkpoints know it by; it cannot become {value} "
+            "later. Call local.finish() after a round, and attach anew with every=, on all workers."
+        )
 
     @property
     def vote(self) -> Any:
@@ -142,6 +158,7 @@ class LocalSteps(NotCopied):
             self.round += 1
         if under_way or self._taken:
             self._begin()
+        self._taken = self._ahead  # fragments go on in turn
         return under_way
 
     @contextmanager
@@ -161,9 +178,7 @@ class LocalSteps(NotCopied):
         assert self._delay is not None
         self._settle()
         self._start.settle()
-        for pair in self._params:
-            if join(pair.own, pair.agreed, self._delay.mix):
-                forget_spoilt(self._inner, pair.key)
+        self._own.join(self._delay.mix)
         self._delay.arrived()
         self.round += 1
         return True
@@ -248,14 +263,11 @@ class LocalSteps(NotCopied):
         if hasattr(self.vote, "__exit__"):
             self.vote.__exit__(*error)
 
-    @torch.no_grad()
     def _begin(self) -> None:
         """Go on from the start that all agree on."""
         self._start.settle()
-        for own, agreed in self._kept():
-            own.copy_(agreed)
-        for pair in self._params:
-            pair.agreed.grad = None
+        self._own.take()
+        self._beside.take()
         self._taken, self._seen = 0, self._versions()
         self._outside.begin()
 
@@ -265,22 +277,16 @@ class LocalSteps(NotCopied):
         self._start.settle()
         self._newcomers.check_model()
         self._outside.check_kinds()
-        for own, agreed in self._buffers:
-            agreed.copy_(own)
-        for pair in self._params:
+        self._beside.keep()
+        for pair in self._voted:
             pair.agreed.requires_grad_(pair.key.requires_grad)
             pair.agreed.grad = None
         if self._inner:
-            self._ways.give([pair for pair in self._params if pair.key.requires_grad])
+            self._ways.give([pair for pair in self._voted if pair.key.requires_grad])
         else:
-            for pair in self._params:
+            for pair in self._voted:
                 pair.agreed.grad, pair.own.grad = pair.own.grad, None
         self._seen = self._versions()
 
     def _versions(self) -> list[int]:
-        return [value._version for _, value in self._kept()]
-
-    def _kept(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All that the model and the start have: own and agreed."""
-        yield from ((pair.own, pair.agreed) for pair in self._params)
-        yield from self._buffers
+        return [value._version for value in (*self._start.parameters(), *self._start.buffers())]

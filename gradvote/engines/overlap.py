@@ -65,6 +65,7 @@ class Delay:
         """
         if self._flight is None:
             return
+        self._flight.wait()  # interrupted here, by Ctrl-C, the round is still under way: the other ranks take it
         flight, self._flight, self.under_way = self._flight, None, False
         flight.land()
         with with_settings(self._outer, self._settings):

@@ -12,7 +12,7 @@ from gradvote.core import Algorithm
 from gradvote.engines.common.arguments import check_algorithm, check_model, check_optimizers, check_whole
 from gradvote.engines.common.misfits import check_constants, warn_of_inner
 from gradvote.engines.common.parameters import check_modules
-from gradvote.engines.common.start import outer_on
+from gradvote.engines.common.start import given_back, outer_on
 from gradvote.engines.common.torch_modes import ordinary_tensors
 from gradvote.engines.common.trained import Newcomers
 from gradvote.engines.common.ways import MIX
@@ -85,10 +85,11 @@ def _attached(
 ) -> LocalSteps:
     _check_delay(delay, mix, every, engine)
     check_model(model, WHERE)
-    check_modules(model)
     check_algorithm(algorithm, WHERE)
-    optimizers = check_optimizers(optimizer, WHERE)
-    check_constants([model], algorithm, [p for p in model.parameters() if p.requires_grad])
+    optimizers, whole = check_optimizers(optimizer, WHERE), model if inside is None else inside
+    if not optimizers:  # a way is dense, also where an inner optimizer steps on sparse gradients
+        check_modules(whole)
+    check_constants([whole], algorithm, [p for p in model.parameters() if p.requires_grad])
     warn_of_inner(optimizers, stacklevel=4)
     algorithm = replace(algorithm, up=AfterSteps(algorithm.up, every))
     if any(outer is own for own in optimizers):
@@ -112,18 +113,19 @@ def _attached(
         raise TypeError("engine='torchft' needs torchft's manager: attach(..., engine='torchft', manager=manager).")
     if engine == "fsdp" and "group" not in options:
         raise TypeError("engine='fsdp' needs the ranks across replicas: attach(..., group=mesh['replicate']).")
-    start = start_for(engine, model, inside)
-    stepping, (k, num) = outer_on(outer, model, start), fragment
+    start, (k, num) = start_for(engine, model, inside), fragment
     if engine in STAYING:
         inner = "given" if optimizers else "None"
         options["alike"] = {"every": every, "fragments": num, "delay": delay, "mix": mix, "inner optimizer": inner}
-    if delay:
-        delayed = Delayed(exchange_of(str(engine), True), start, stepping, algorithm, **options)
-        late = Delay(delay, mix, delayed, stepping, device_of([*start.parameters()]))
-        return LocalSteps(model, start, optimizers, stepping, delayed, every, k * every // num, late)
-    make = ENGINES[engine] if isinstance(engine, str) else engine
-    rounds = make(start, stepping, algorithm, **options)
-    return LocalSteps(model, start, optimizers, stepping, rounds, every, k * every // num)
+    with given_back(outer):
+        stepping, ahead = outer_on(outer, model, start), k * every // num
+        if delay:
+            delayed = Delayed(exchange_of(str(engine), True), start, stepping, algorithm, **options)
+            late = Delay(delay, mix, delayed, stepping, device_of([*start.parameters()]))
+            return LocalSteps(model, start, optimizers, stepping, delayed, every, ahead, late)
+        make = ENGINES[engine] if isinstance(engine, str) else engine
+        rounds = make(start, stepping, algorithm, **options)
+        return LocalSteps(model, start, optimizers, stepping, rounds, every, ahead)
 
 
 def _check_delay(delay: int, mix: float, every: int, engine: str | Engine) -> None:
@@ -169,7 +171,8 @@ def attach_fragments(
     al. 2025, "Streaming DiLoCo", arXiv 2501.18512, section 2.2; here fragments are runs of consecutive parameters).
     With a `delay`, as in `attach`, a fragment's round is back before that of the next one is sent. Each has its own
     `gradvote.distributed.Exchange`, whose options go through, and an outer optimizer that `outer` makes; all workers
-    stay to the end. With `engine="fsdp"` and `group` they are replicas of a model that FSDP2 shards, as in `attach`.
+    stay to the end. `max_norm` bounds the way of each fragment by itself. With `engine="fsdp"` and `group` they are
+    replicas of a model that FSDP2 shards, as in `attach`.
 
     Raises:
         TypeError: `outer` is not a function that makes an optimizer.

@@ -56,7 +56,11 @@ class Delayed(Exchanged):
         self._rates = Rates(outer)
         exchange = make(start, algorithm, outer, optimizer=self._rates, **options)
         super().__init__(exchange, outer)
-        self.send, self.exchange, self.land = self._rates.take, exchange.step, outer.step
+        self.send, self.exchange = self._rates.take, exchange.step
+
+    def land(self) -> None:
+        """The step that the outer optimizer has now: a scheduler that is built on it puts its own around it."""
+        self._outer.step()
 
 
 class Managed:

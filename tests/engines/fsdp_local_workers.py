@@ -22,6 +22,7 @@ from gradvote.core import Aggregator
 from gradvote.local_steps import Fragments, LocalSteps, attach, attach_fragments
 from tests.engines.failing_workers import text_of
 from tests.engines.fsdp_nets import SEED, Mesh, blocks_alike, new_net, whole
+from tests.engines.fsdp_round_habits import frozen_in_fragments, loaded
 
 EVERY, ROUNDS = 3, 2
 NAMES = ("noisy-signsgd", "dist-ef-sgdm")
@@ -281,6 +282,8 @@ def everything(folder: str) -> None:
         "spoilt": spoilt(mesh),
         "raw": raw_gradients(mesh),
         "evaluated": evaluated(mesh),
+        "frozen in fragments": frozen_in_fragments(mesh),
+        "loaded": loaded(mesh),
         "refusals": refusals(mesh),
         "patience": patience(mesh),
     }

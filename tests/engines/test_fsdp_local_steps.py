@@ -17,7 +17,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(4)]
 
 
-@pytest.mark.parametrize("case", [*NAMES, *OPTIONS, "ahead", "spoilt", "raw", "evaluated"])
+@pytest.mark.parametrize("case", [*NAMES, *OPTIONS, "ahead", "spoilt", "raw", "evaluated", "frozen in fragments"])
 def test_shards_go_as_whole_replicas_do(ranks: list[Any], case: str) -> None:
     for rank, own in enumerate(ranks):
         found, expected = own[case]
@@ -50,6 +50,12 @@ def test_a_round_goes_on_from_its_middle_to_the_same_bits(ranks: list[Any], case
 def test_what_cannot_be_is_refused(ranks: list[Any], case: str, text: str) -> None:
     for own in ranks:
         assert text in own["refusals"][case]
+
+
+def test_a_model_that_is_loaded_alone_is_refused(ranks: list[Any]) -> None:
+    for own in ranks:
+        assert own["loaded"].keys() == {"in_place", "by_torch"}
+        assert all("was changed after attach(...) and before" in said for said in own["loaded"].values())
 
 
 def test_what_one_rank_was_given_otherwise_is_told_to_all(ranks: list[Any]) -> None:

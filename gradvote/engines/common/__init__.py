@@ -39,6 +39,8 @@ Of local steps:
 
 `start`            where a round begins, what stands for a model there, and what all agreed on
 `ways`             how far a worker's own steps led
+`own_parameters`   a worker's own parameters, and copies that optimizers keep of them, as rounds move them
+`beside`           buffers and frozen parameters, which stay each worker's own
 `outside_changes`  nothing but its optimizer has changed the model
 
 Of workers that come and go (elastic, torchft):

@@ -203,7 +203,8 @@ class Directions:
                 continue
             sample = self._samples.get(i)
             same = p.grad._version == mark.version and (sample is None or _alike(_sample(p.grad), sample))
-            if not same and not asked(p.grad.any()):
+            tells = sample is None or asked(sample.any())  # of zeros nobody knows whether they are what was given
+            if not (same and tells) and not asked(p.grad.any()):
                 delattr(p.grad, MARK)
                 self._zeroed.add(i)
                 continue

@@ -6,14 +6,14 @@ would throw the model back to the start, a step aside.
 
 import warnings
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gradvote.engines.common.parameter_check import digests_of
+from gradvote.staging import to_host
 
 LOADED = (
     "The parameter {name!r} was changed after attach(...) and before the first local step, as when a checkpoint is "
@@ -42,27 +42,34 @@ EARLY = 4096
 class OutsideChanges:
     """Looks at (name, own, agreed) of each parameter before the first step that an optimizer takes in a round.
 
-    Before the first step of all such a change is refused, as nothing is lost yet; later it is told once.
+    Before the first step of all such a change is refused, as nothing is lost yet; later it is told once. Values are
+    looked at, not versions: what is written through `.data`, or to a sharded parameter, leaves the version alone.
+    Those in `apart`, by name, may change: nobody votes on them.
     """
 
-    def __init__(self, params: Iterable[tuple[str, Tensor, Tensor]], optimizers: Iterable[Optimizer]) -> None:
-        self._params = [*params]
-        self._begun: list[int] | None = None
+    def __init__(
+        self,
+        params: Iterable[tuple[str, Tensor, Tensor]],
+        optimizers: Iterable[Optimizer],
+        apart: Container[str] = frozenset(),
+    ) -> None:
+        self._params, self._apart = [*params], apart
+        self._begun = False
         self._expected: list[int] | None = None
         self._stepped = self._told = False
         check = weakref.WeakMethod(self.check)
 
-        def before_step(*_: Any) -> None:
+        def before_step(optimizer: Optimizer, *_: Any) -> None:
             found = check()
             if found is not None:
-                found()
+                found(optimizer)
 
         for optimizer in optimizers:
             optimizer.register_step_pre_hook(before_step)
 
     def begin(self) -> None:
         """The model is at the start of a round."""
-        self._begun = self._versions()
+        self._begun = True
 
     def digests(self) -> list[int]:
         """What the model is known again by: a digest of the beginning of each parameter."""
@@ -70,27 +77,29 @@ class OutsideChanges:
 
     def accept(self, expected: Sequence[int] | None = None) -> None:
         """The model may be elsewhere: a state was loaded that says where the round began, and where the model is."""
-        self._begun, self._expected = None, None if expected is None else [*expected]
+        self._begun, self._expected = False, None if expected is None else [*expected]
 
-    def check(self) -> None:
-        """Before a step.
+    def check(self, optimizer: Optimizer) -> None:
+        """Before a step of one of them.
 
         Raises:
             ValueError: before the first step of all the model is elsewhere than where its round begins, or than it was
                 when the state was saved that was loaded; or it was converted or moved.
         """
         self.check_kinds()
+        if (self._expected is None and not self._begun) or not _moves(optimizer):
+            return
         if self._expected is not None:
             found = next((i for i, own in enumerate(self.digests()) if own != self._expected[i]), None)
             if found is not None:
                 raise ValueError(FORGOTTEN.format(name=self._params[found][0]))
             self._expected = None
-        if self._begun is None:
+        if not self._begun:
             return
-        name = None if self._begun == self._versions() else self._elsewhere()
+        name = self._elsewhere()
         if name is not None and not self._stepped:
             raise ValueError(LOADED.format(name=name))
-        self._begun, self._stepped = None, True
+        self._begun, self._stepped = False, True
         if name is not None and not self._told:
             self._told = True
             warnings.warn(CHANGED.format(name=name), stacklevel=5)
@@ -104,7 +113,17 @@ class OutsideChanges:
 
     def _elsewhere(self) -> str | None:
         """A parameter that is not at the start; weights may have been taken away and put back for an evaluation."""
-        return next((name for name, own, agreed in self._params if not torch.equal(own, agreed)), None)
+        voted = [each for each in self._params if each[0] not in self._apart]
+        flags = to_host([_differ(own, agreed) for _, own, agreed in voted])
+        return next((name for (name, *_), flag in zip(voted, flags, strict=True) if bool(flag)), None)
 
-    def _versions(self) -> list[int]:
-        return [own._version for _, own, _ in self._params]
+
+def _moves(optimizer: Optimizer) -> bool:
+    """Whether a step is one: torch's get_optimizer_state_dict takes one at rate 0, so that there are states to load."""
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    return any(rate is None or float(rate) != 0 for rate in rates)
+
+
+def _differ(a: Tensor, b: Tensor) -> Tensor:
+    """Whether two tensors do anywhere; what is not a number is like itself."""
+    return ((a != b) & ~(a.isnan() & b.isnan())).any()

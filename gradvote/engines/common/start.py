@@ -161,3 +161,16 @@ class Agreed:
                 f"Within `with local.agreed()` the model is what all agreed on, not where this worker is: call {call} "
                 "before or after."
             )
+
+
+@contextmanager
+def given_back(outer: object) -> Iterator[None]:
+    """Where attaching fails within, an optimizer that was built on the model is as it was, for the next try."""
+    groups = outer.param_groups if isinstance(outer, Optimizer) else []
+    before = [group["params"] for group in groups]
+    try:
+        yield
+    except BaseException:
+        for group, params in zip(groups, before, strict=True):
+            group["params"] = params
+        raise

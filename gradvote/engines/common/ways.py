@@ -18,8 +18,8 @@ MIX = 0.5
 
 SPOILT = (
     "The local steps of this round came to numbers that are not finite. Such blocks abstain, the model goes on from "
-    "what the others agreed on, and the inner optimizer's spoilt states begin anew. A smaller inner learning rate, or "
-    "clipped gradients, may be needed."
+    "what the others agreed on, and spoilt states of the optimizer that attach(...) was given begin anew (those of "
+    "another one stay so: give that one). A smaller inner learning rate, or clipped gradients, may be needed."
 )
 STILL = (
     "No parameter has moved in the {every} local steps of this round, so this worker abstains. Call optimizer.step() "
@@ -55,15 +55,12 @@ def join(own: Tensor, agreed: Tensor, mix: float) -> bool:
     return not bool(whole)
 
 
-def forget_spoilt(optimizers: Iterable[Optimizer], p: Tensor) -> bool:
-    """Empty the state of a parameter where it is not finite, as it would stay so for ever; whether there was one."""
-    found = False
+def forget_spoilt(optimizers: Iterable[Optimizer], p: Tensor) -> None:
+    """Empty the state of a parameter where it is not finite, as it would stay so for ever."""
     for optimizer in optimizers:
         held = [v for v in optimizer.state.get(p, {}).values() if isinstance(v, Tensor) and v.is_floating_point()]
         if not all(bool(flag) for flag in to_host([v.isfinite().all() for v in held])):
             optimizer.state.pop(p)
-            found = True
-    return found
 
 
 class OwnWays:
@@ -81,7 +78,8 @@ class OwnWays:
         if pairs and all(way is None for way in ways) and not self._told_still:
             self._told_still = True
             warnings.warn(STILL.format(every=self._every), stacklevel=4)
-        forgotten = [forget_spoilt(self._inner, pairs[i].key) for i in spoilt]
-        if any(forgotten) and not self._told_spoilt:
+        for i in spoilt:
+            forget_spoilt(self._inner, pairs[i].key)
+        if spoilt and not self._told_spoilt:
             self._told_spoilt = True
             warnings.warn(SPOILT, stacklevel=4)

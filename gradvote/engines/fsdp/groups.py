@@ -60,6 +60,9 @@ def check_same_replica(shards: ShardRanks, transport: Transport) -> None:
 def move_apart(shards: Transport, replicas: Transport) -> None:
     """Let both speak over groups of their own, so that others may use those of the mesh meanwhile; all ranks ask.
 
+    They stay until the process ends: torch names groups of some ranks by these ranks and by how many there are, so the
+    next one after one that was destroyed would find the addresses of that.
+
     Raises:
         ValueError: the new groups would not meet, as torch names them by the number of those that a rank has.
     """

@@ -51,6 +51,19 @@ def test_zero_grad_takes_a_direction_away(set_to_none: bool) -> None:
     assert gradients[1] is None, "a zero that nobody wrote is no gradient"
 
 
+def test_a_direction_that_begins_with_zeros_is_taken_away_through_data_too() -> None:
+    """As zero_grad of a sharded parameter does: the version does not tell, nor does a first row of zeros."""
+    p = nn.Parameter(torch.zeros(2, 3))
+    directions = Directions([p], ["p"], "Advice.")
+    directions.give({0: torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 1.0]])}, {0})
+    p.grad.data.zero_()  # type: ignore[union-attr]
+    (p * 2).sum().backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gradients, aside = directions.collect()
+    assert torch.equal(gradients[0], torch.full((2, 3), 2.0)) and not aside  # type: ignore[arg-type]
+
+
 def test_a_direction_without_a_new_gradient_stays_a_direction() -> None:
     p, q, directions = watched()
     directions.give({0: torch.ones(3), 1: torch.full((70,), 0.5)}, {0, 1})
