@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from federated.methods import METHODS, Setting, fedavg, honest, inverting, liars_of, median, nan_client
+from federated.methods import (
+    METHODS,
+    Setting,
+    fedavg,
+    fedavg_without,
+    honest,
+    inverting,
+    liars_of,
+    median,
+    nan_client,
+)
 from federated.tasks import THREE, TWO, Task, task_of
 
 from gradvote.lab.experiments.statistics import below, mean
@@ -64,6 +74,9 @@ def rows_of(choices: dict[str, Any], rounds: int) -> dict[str, Row]:
     def of_median(task: Task, seed: int) -> float:
         return fedavg(task, seed, rounds, choices["FedAvg"]["setting"], nan_client, median)
 
+    def of_others(task: Task, seed: int) -> float:
+        return fedavg_without(task, seed, rounds, choices["FedAvg"]["setting"], nan_client)
+
     fellows = "vote with fellows"
     return {
         "FedAvg": (TWO, run("FedAvg")),
@@ -71,6 +84,7 @@ def rows_of(choices: dict[str, Any], rounds: int) -> dict[str, Row]:
         "error memory": (TWO, run("error memory")),
         "FedAvg, one NaN": (TWO, run("FedAvg", "NaN")),
         "FedMedian, one NaN": (TWO, of_median),
+        "FedAvg without that client": (TWO, of_others),
         "vote, one NaN": (TWO, run("vote", "NaN")),
         "error memory, one NaN": (TWO, run("error memory", "NaN")),
         "FedAvg of the honest": (THREE, run("FedAvg of the honest", "inverting")),
@@ -85,6 +99,8 @@ def rows_of(choices: dict[str, Any], rounds: int) -> dict[str, Row]:
 TARGETS = (
     ("vote", "FedAvg", 2.0),
     ("error memory", "FedAvg", 2.0),
+    ("vote, one NaN", "FedAvg without that client", 3.0),
+    ("error memory, one NaN", "FedAvg without that client", 3.0),
     ("vote, one NaN", "FedAvg", 3.0),
     ("error memory, one NaN", "FedAvg", 3.0),
     ("vote, three inverting", "FedAvg of the honest", 5.0),

@@ -20,6 +20,8 @@ from gradvote.engines.simulation import Simulation
 from gradvote.partitions import Partition
 from gradvote.schedules import Constant, Cosine
 
+NAN = 4
+"""The client that sends NaN where one does."""
 Setting = dict[str, Any]
 Run = Callable[..., float]
 
@@ -64,6 +66,11 @@ def fedavg_of_honest(task: Task, seed: int, rounds: int, s: Setting, spoil: Spoi
     return fedavg(task, seed, rounds, s, honest, mean_of(task, [i for i in range(M) if i not in liars]))
 
 
+def fedavg_without(task: Task, seed: int, rounds: int, s: Setting, spoil: Spoil) -> float:
+    """FedAvg of the other clients, where one sends NaN."""
+    return fedavg(task, seed, rounds, s, honest, mean_of(task, [i for i in range(M) if i != NAN]))
+
+
 def voted(
     algorithm: Callable[[Setting], Algorithm],
     task: Task,
@@ -98,7 +105,7 @@ def honest(u: Tensor) -> Tensor:
 
 
 def nan_client(u: Tensor) -> Tensor:
-    u[4] = torch.nan
+    u[NAN] = torch.nan
     return u
 
 
