@@ -1,6 +1,8 @@
 """Hugging Face's real Trainer on two ranks."""
 
+import contextlib
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,30 @@ class Around(Trainer):
         return super().compute_loss(self.model if self.state.global_step else model, inputs, *args, **kwargs)
 
 
+class Late(Trainer):
+    """Evaluation finds the first step the best; rank 1 is late with each file."""
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        return {"eval_loss": float(self.state.global_step)}
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        time.sleep(dist.get_rank())
+
+
+class Bounds(TrainerCallback):
+    """Sees `max_grad_norm` after each step, changes it in the third one, or stops there."""
+
+    def __init__(self, change: float | None = None) -> None:
+        self.seen, self.change = list[float](), change
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.seen.append(args.max_grad_norm)
+        if state.global_step == 3 and self.change is None:
+            raise KeyboardInterrupt
+        args.max_grad_norm = self.change if state.global_step == 3 else args.max_grad_norm
+
+
 class ByHand(TrainerCallback):
     """The plain line of docs/distributed.md, without the integration."""
 
@@ -73,7 +99,8 @@ def trainer(folder: Path, kind: type[Trainer] = Trainer, callback: Any = None, n
         gradient_accumulation_steps=TWICE, lr_scheduler_type="linear", ddp_find_unused_parameters=False, **own,
     )  # fmt: skip
     callbacks = [callback or callback_()]
-    return kind(Net(norm), TrainingArguments(**settings), train_dataset=small.samples(), callbacks=callbacks)
+    data = small.samples()
+    return kind(Net(norm), TrainingArguments(**settings), train_dataset=data, eval_dataset=data, callbacks=callbacks)
 
 
 def callback_(**own: Any) -> VoteCallback:
@@ -123,6 +150,41 @@ def habits(root: Path) -> dict[str, Any]:
         "folders": sorted(p.name for p in (root / "short").iterdir()),
         "files": sorted(p.name for p in (root / "short" / f"checkpoint-{STEPS}").glob("gradvote*")),
         "around": refusal(lambda: trained(root / "around", Around)),
+        "stages": with_warnings(lambda: in_stages(root))[1],
+        **settings(root),
+    }
+
+
+def in_stages(root: Path) -> None:
+    """A second Trainer for the same model and optimizer, while the first one is there."""
+    kept, model = [], Net()
+    optimizer = torch.optim.SGD(model.parameters(), small.LR)
+    for name in ("one", "two"):
+        made = trainer(root / name)
+        made.model = made.model_wrapped = model
+        made.optimizer, made.args.max_grad_norm = optimizer, 0.0
+        kept.append(made)
+        made.train()
+
+
+def settings(root: Path) -> dict[str, Any]:
+    """What others see of `max_grad_norm`, and what is said where it changes or the model is not wrapped."""
+    stopped, changed = Bounds(), Bounds(1.0)
+    made, other, early = trainer(root / "stopped"), trainer(root / "changed"), trainer(root / "early")
+    made.add_callback(stopped)
+    other.add_callback(changed)
+    with contextlib.suppress(KeyboardInterrupt):
+        made.train()
+    early.accelerator.prepare_model(early.model, evaluation_mode=True)
+    best = {"eval_strategy": "steps", "eval_steps": HALF, "load_best_model_at_end": True, "save_total_limit": 1}
+    trained(root / "late", Late, **best)
+    dist.barrier()
+    saved = torch.load(root / "late" / f"checkpoint-{HALF}" / "training_args.bin", weights_only=False)
+    return {
+        "bounds": {*stopped.seen, made.args.max_grad_norm, saved.max_grad_norm},
+        "changed": refusal(other.train),
+        "early": refusal(early.train),
+        "late": sorted(p.name for p in (root / "late").iterdir()),
     }
 
 
