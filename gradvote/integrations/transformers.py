@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any, Unpack
 
-import torch.distributed as dist
-
 from gradvote.core import Algorithm
 from gradvote.ddp import DDPVote
 from gradvote.engines.common.arguments import check_algorithm
@@ -103,7 +101,6 @@ class VoteCallback(TrainerCallback):
         """Write this rank's file into the checkpoint that was just made."""
         if not args.save_only_model:
             self._now().save(self._folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}", state.global_step)
-            dist.barrier()  # after the last one the first rank may remove it, and a late file would bring it back
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Give the Trainer its own settings back."""

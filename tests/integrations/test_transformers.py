@@ -65,10 +65,6 @@ def test_what_others_read_and_save_of_the_bound_stays(ranks: list[Any]) -> None:
         assert f"max_grad_norm was {CLIP} when training began and is 1.0 now" in own["changed"]
 
 
-def test_a_late_file_does_not_bring_a_removed_checkpoint_back(ranks: list[Any]) -> None:
-    assert ranks[0]["late"] == [f"checkpoint-{HALF}"]
-
-
 def test_one_trainer_after_another(ranks: list[Any]) -> None:
     for own in ranks:
         assert own["stages"] == []

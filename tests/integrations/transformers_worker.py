@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +56,6 @@ class Around(Trainer):
         return super().compute_loss(self.model if self.state.global_step else model, inputs, *args, **kwargs)
 
 
-class Late(Trainer):
-    """Evaluation finds the first step the best; rank 1 is late with each file."""
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        return {"eval_loss": float(self.state.global_step)}
-
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
-        time.sleep(dist.get_rank())
-
-
 class Bounds(TrainerCallback):
     """Sees `max_grad_norm` after each step, changes it in the third one, or stops there."""
 
@@ -99,8 +87,7 @@ def trainer(folder: Path, kind: type[Trainer] = Trainer, callback: Any = None, n
         gradient_accumulation_steps=TWICE, lr_scheduler_type="linear", ddp_find_unused_parameters=False, **own,
     )  # fmt: skip
     callbacks = [callback or callback_()]
-    data = small.samples()
-    return kind(Net(norm), TrainingArguments(**settings), train_dataset=data, eval_dataset=data, callbacks=callbacks)
+    return kind(Net(norm), TrainingArguments(**settings), train_dataset=small.samples(), callbacks=callbacks)
 
 
 def callback_(**own: Any) -> VoteCallback:
@@ -176,15 +163,12 @@ def settings(root: Path) -> dict[str, Any]:
     with contextlib.suppress(KeyboardInterrupt):
         made.train()
     early.accelerator.prepare_model(early.model, evaluation_mode=True)
-    best = {"eval_strategy": "steps", "eval_steps": HALF, "load_best_model_at_end": True, "save_total_limit": 1}
-    trained(root / "late", Late, **best)
     dist.barrier()
-    saved = torch.load(root / "late" / f"checkpoint-{HALF}" / "training_args.bin", weights_only=False)
+    saved = torch.load(root / "whole" / f"checkpoint-{HALF}" / "training_args.bin", weights_only=False)
     return {
         "bounds": {*stopped.seen, made.args.max_grad_norm, saved.max_grad_norm},
         "changed": refusal(other.train),
         "early": refusal(early.train),
-        "late": sorted(p.name for p in (root / "late").iterdir()),
     }
 
 
