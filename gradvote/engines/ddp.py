@@ -37,6 +37,7 @@ from gradvote.engines.distributed.session import Session
 from gradvote.engines.distributed.statistics import OWN_BUFFERS
 from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.transport import Transport
+from gradvote.engines.distributed.wrapped import Wrapped
 from gradvote.faults import Faulty
 from gradvote.privacy import Account, Gaussian
 from gradvote.rounding import StateDtype, with_state_dtype
@@ -128,7 +129,7 @@ def attach(
     _warn_of_buffers(ddp)
     waits = transport.any(max_norm is not None or privacy is not None)
     thread = HookThread(session, watch, flat_dtype(training.params), max_norm, comparison, waits)
-    vote = DDPVote(training, session, thread)
+    vote = DDPVote(training, session, thread, Wrapped(parameters))
     if ddp.gradient_as_bucket_view:
         _follow_new_buckets(ddp, training.directions)
     _register(ddp, vote)
@@ -139,9 +140,9 @@ def attach(
 class DDPVote(NotCopied):
     """What `attach` returns: counts and checkpoints of the exchange behind a DDP model. Use it between two steps."""
 
-    def __init__(self, training: Training, session: Session, thread: HookThread) -> None:
+    def __init__(self, training: Training, session: Session, thread: HookThread, wrapped: Wrapped) -> None:
         self._training, self._session, self._thread = training, session, thread
-        self._numbers, self._views = {id(p): i for i, p in enumerate(training.params)}, BucketViews()
+        self._wrapped, self._views = wrapped, BucketViews()
 
     @property
     def step(self) -> int:
@@ -181,9 +182,9 @@ class DDPVote(NotCopied):
     def _take(self, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
         user = self._training
         user.trained.check()
-        numbers = [self._numbers[id(p)] for p in bucket.parameters()]
-        gradients = dict(zip(numbers, self._views.of(bucket), strict=True))
-        used, aside = user.directions.take(numbers)
+        places = zip(self._wrapped.numbers(bucket), self._views.of(bucket), strict=True)
+        gradients = {number: gradient for number, gradient in places if number is not None}
+        used, aside = user.directions.take(gradients)
         scale = user.scaling.scale() if user.scaling.active else None
         if bucket.is_last():
             try:
@@ -248,6 +249,11 @@ def _check_is_ddp(model: Any) -> None:
             "FSDP2 models have no DDP hook: each rank keeps only a shard of a gradient after its reduce-scatter. Votes "
             "belong between replicas of a sharded model: shard over the ranks with fast links, and see "
             "gradvote.fsdp.attach; or use DistributedDataParallel."
+        )
+    if isinstance(getattr(model, "_forward_module", None), DistributedDataParallel):
+        raise ValueError(
+            f"{WHERE} takes the DistributedDataParallel model itself; got Lightning Fabric's wrapper of one. Give "
+            "model._forward_module, and backward passes to fabric.backward."
         )
     inside = getattr(model, "_orig_mod", None)
     if isinstance(inside, DistributedDataParallel):

@@ -16,6 +16,7 @@ from gradvote.core import Algorithm
 from gradvote.ddp import OWN_BUFFERS, DDPVote, attach, average_statistics
 from gradvote.distributed import Placement
 from gradvote.engines.common.clipping import minds_length
+from gradvote.engines.common.directions import was_decided
 from gradvote.engines.common.owners import warn_of_statistics
 from gradvote.faults import Faulty
 from gradvote.integrations import checkpoints
@@ -117,11 +118,13 @@ class Attached:
         before, now = self._voted[id(optimizer)], self.vote.step
         self._voted[id(optimizer)] = now
         params = [p for group in optimizer.param_groups for p in group["params"] if id(p) in self.params]
-        if now == before and any(p.grad is not None and bool(p.grad.any()) for p in params):
+        alone = (p.grad for p in params if now == before and not was_decided(p))  # a direction may be applied twice
+        if any(grad is not None and bool(grad.any()) for grad in alone):
             raise RuntimeError(
                 f"{type(optimizer).__name__} took a step without a vote, so that the ranks part: the model was wrapped "
                 "anew or its communication hook replaced since the vote was attached, or the last backward pass before "
-                "the step did not synchronise. Attach to the model that is trained, after it is wrapped."
+                "the step did not synchronise, or did not reach all parameters, for which DDP waits unless it has "
+                "find_unused_parameters=True. Attach to the model that is trained, after it is wrapped."
             )
 
 
@@ -161,8 +164,14 @@ def ddp_of(model: Any, where: str) -> DistributedDataParallel:
         why = "no rank has a whole gradient there. Use DistributedDataParallel"
     elif not dist.is_initialized() or dist.get_world_size() == 1:
         why = "there is one process, so nobody else votes. Start one process per worker, with torchrun"
+    elif getattr(inside, "_is_accelerate_prepared", False):
+        why = (
+            "Accelerate took it for prepared and did not wrap it, as where a Trainer evaluates or predicts before "
+            "train(); its ranks would part without votes, too. Train first (eval_on_start=True evaluates before the "
+            "first step), or del model._is_accelerate_prepared"
+        )
     else:
-        why = "it was not wrapped for several processes"
+        why = "it was not wrapped for several processes. Give what was made of it, as by accelerator.prepare(model)"
     raise ValueError(f"A vote needs a model in DistributedDataParallel; {where} has {kind}: {why}.")
 
 

@@ -71,6 +71,11 @@ class VoteCallback(Callback):
         if stage != "fit":
             return
         self._saved_in = None
+        if type(trainer).__module__.startswith("pytorch_lightning"):
+            raise ValueError(
+                "VoteCallback is for the package lightning; the Trainer is pytorch_lightning's, which has other "
+                "classes. Import lightning.pytorch in place of pytorch_lightning."
+            )
         strategy = trainer.strategy
         if not isinstance(strategy, DDPStrategy):
             raise ValueError(

@@ -1,6 +1,7 @@
 """Hugging Face Trainer with votes: one callback."""
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 from typing import Any, Unpack
@@ -37,7 +38,8 @@ class VoteCallback(TrainerCallback):
     `abstentions`. Other options are those of `gradvote.ddp.attach`.
 
     Raises (when training begins):
-        ValueError: the model is not in DistributedDataParallel, or a checkpoint has no state of these votes.
+        ValueError: the model is not in DistributedDataParallel, or a checkpoint has no state of these votes; later,
+            `max_grad_norm` was changed.
         RuntimeError: an optimizer took a step without a vote.
     """
 
@@ -66,21 +68,25 @@ class VoteCallback(TrainerCallback):
                 "Leave it out and use save_steps."
             )
         ddp, optimizers = ddp_of(trainer.model_wrapped, "the Trainer"), (plain(trainer.optimizer),)
-        self._restore(trainer)
-        self._bound = args.max_grad_norm
-        max_norm = moved(self._bound, self._algorithm, "TrainingArguments.max_grad_norm")
+        _restore(trainer)
+        max_norm = moved(args.max_grad_norm, self._algorithm, "TrainingArguments.max_grad_norm")
         scaler, before = getattr(trainer.accelerator, "scaler", None), self._attached
         own = self._algorithm, optimizers, scaler, max_norm, self._options, BUFFERS
         self._attached = renewed(before, ddp, *own)
-        args.max_grad_norm = 0.0
-        self._folder = Path(trainer._get_output_dir(trial))
+        self._bound, self._folder = args.max_grad_norm, Path(trainer._get_output_dir(trial))
         if checkpoint is not None and not self._fresh:
             self._now().load(Path(checkpoint), state.global_step)
         _log_with(trainer, self._now())
+        _clip_nothing(trainer.accelerator)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Refuse a step of a training whose beginning the callback was not told of."""
+        """Refuse a step of a training whose beginning the callback was not told of, or whose bound has changed."""
         self._now()
+        if args.max_grad_norm != self._bound:
+            raise ValueError(
+                f"TrainingArguments.max_grad_norm was {self._bound} when training began and is {args.max_grad_norm} "
+                "now; the bound before the vote does not change within a training. Set it before train()."
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Average running statistics before they are used, where DDP leaves them to the ranks."""
@@ -100,7 +106,7 @@ class VoteCallback(TrainerCallback):
         """Give the Trainer its own settings back."""
         trainer, *_rest = _training()
         self._now().average()
-        self._restore(trainer)
+        _restore(trainer)
 
     def _now(self) -> Attached:
         if self._attached is None:
@@ -110,12 +116,23 @@ class VoteCallback(TrainerCallback):
             )
         return self._attached
 
-    def _restore(self, trainer: Any) -> None:
-        """Undo what was changed; also what a training left that ended with an error."""
-        if getattr(trainer.log, "of_votes", False):
-            del trainer.log
-        if self._bound is not None:
-            trainer.args.max_grad_norm, self._bound = self._bound, None
+
+def _restore(trainer: Any) -> None:
+    """Undo what was changed; also what a training left that ended with an error."""
+    for owner, name in ((trainer, "log"), (trainer.accelerator, "clip_grad_norm_")):
+        if getattr(getattr(owner, name), "of_votes", False):
+            delattr(owner, name)
+
+
+def _clip_nothing(accelerator: Any) -> None:
+    """The Trainer's clipping measures the norm only; its arguments stay as they are, as others read and save them."""
+    clip = accelerator.clip_grad_norm_
+
+    def measure(parameters: Any, max_norm: float, norm_type: float = 2.0) -> Any:
+        return clip(parameters, math.inf, norm_type)
+
+    measure.of_votes = True  # type: ignore[attr-defined]  # to know it again
+    accelerator.clip_grad_norm_ = measure
 
 
 def _log_with(trainer: Any, attached: Attached) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engines import habit_workers, script_workers, terms_workers, test_terms, voters_workers
+from tests.engines import habit_workers, script_workers, stage_workers, terms_workers, test_terms, voters_workers
 from tests.forked import spawn
 
 
@@ -15,7 +15,7 @@ def ranks() -> list[Any]:
 
 
 def everything() -> dict[str, Any]:
-    kinds = (habit_workers, voters_workers, script_workers, terms_workers)
+    kinds = (habit_workers, voters_workers, script_workers, stage_workers, terms_workers)
     return {name: found for kind in kinds for name, found in kind.everything().items()}
 
 
@@ -180,3 +180,26 @@ def test_a_state_that_one_rank_alone_has_loaded_is_told_to_all(ranks: list[Any])
     for own in ranks:
         for name, said in own["loaded_on_one_rank"].items():
             assert "Rank 1 is at step 0, but rank 0 at step 1. All ranks must exchange equally often, and" in said, name
+
+
+def test_a_vote_that_another_one_has_followed_says_nothing_more(ranks: list[Any]) -> None:
+    """Wrapped and attached anew: the same optimizer, another rate, a new layer, while somebody has the first vote."""
+    for rank, own in enumerate(ranks):
+        for name, (kept, dropped, said) in own["stages"].items():
+            assert said == [], (rank, name)
+            assert torch.equal(kept, dropped) and torch.equal(kept, ranks[0]["stages"][name][0]), (rank, name)
+
+
+def test_what_was_frozen_since_it_was_wrapped_is_left_alone(ranks: list[Any]) -> None:
+    for own in (each["frozen_since_wrapped"] for each in ranks):
+        for name, (late, early) in own.items():
+            assert torch.equal(late, early) and torch.equal(late, ranks[0]["frozen_since_wrapped"][name][0]), name
+
+
+def test_what_changed_between_wrapping_and_attaching_is_refused(ranks: list[Any]) -> None:
+    for own, fabrics in ((each["between_wrapping_and_attaching"], each["fabrics_model"]) for each in ranks):
+        assert "The parameter '0.weight' was frozen when the votes began and is not now" in own["thawed"]
+        assert "The parameter '0.weight' was frozen, or was not there yet, when Distributed" in own["unfrozen"]
+        assert "The parameter '2.weight' was frozen, or was not there yet, when Distributed" in own["added"]
+        assert "Give model._forward_module" in fabrics
+        assert "exchanges a parameter of shape (2,) that was taken out of the model" in own["replaced"]

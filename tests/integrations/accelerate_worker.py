@@ -169,6 +169,20 @@ def refused(root: Path) -> dict[str, Any]:
         run.model = DistributedDataParallel(run.accelerator.unwrap_model(run.model))
         run.train()
 
+    def in_stages() -> None:
+        """The same model and optimizer with a new Accelerator, while the first one is there."""
+        first = Run(max_norm=None)
+        model, plain = first.accelerator.unwrap_model(first.model), first.optimizer.optimizer
+        first.train(last=1, clip=None)
+        again = Accelerator(cpu=True)
+        ddp, optimizer = again.prepare(model, plain)
+        attach(again, ddp, small.algorithm(), timeout=60)
+        for number in range(2):
+            again.backward(ddp(*batch(dist.get_rank(), number))["loss"])
+            again.clip_grad_norm_(ddp.parameters(), torch.inf)
+            optimizer.step()
+            optimizer.zero_grad()
+
     late = Run()
     late.optimizer.optimizer.state[next(late.model.parameters())]["momentum_buffer"] = torch.zeros(())
     again = refusal(lambda: attach(late.accelerator, late.model, small.algorithm(), timeout=60))
@@ -176,6 +190,7 @@ def refused(root: Path) -> dict[str, Any]:
         "refused": {
             "without": refusal(loaded("without")), "three": refusal(loaded("three")),
             "fresh": refusal(loaded("without", fresh=True)), "anew": refusal(wrapped_anew), "again": again,
+            "stages": "; ".join(with_warnings(lambda: refusal(in_stages))[1]) or refusal(in_stages),
             "bound": refusal(lambda: Run(max_norm=None).train()), "other": refusal(lambda: Run().train(clip=1.0)),
             "value": refusal(lambda: (r := Run()).accelerator.clip_grad_value_(r.model.parameters(), 1.0)),
             "plain": refusal(lambda: attach(Accelerator(cpu=True), Net(), small.algorithm())),

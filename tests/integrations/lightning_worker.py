@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateFinder, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
@@ -141,12 +141,16 @@ def habits(root: Path) -> dict[str, Any]:
     amp = MixedPrecision("16-mixed", "cpu", scaler)
     mixed, mixed_said = with_warnings(lambda: fitted(scaled, root / "scaled", plugins=[amp]))
     saver = ModelCheckpoint(root / "pair", save_top_k=1, every_n_train_steps=2)
+    averaged = Module(True)
+    swa = StochasticWeightAveraging(small.LR, 1)
+    fitted(averaged, root / "swa", enable_checkpointing=False, callbacks=[new(), swa])
     manual = {"gradient_clip_val": None, "accumulate_grad_batches": 1, "ddp": {"find_unused_parameters": True}}
     two = fitted(pair, root / "pair", callback=new(max_norm=CLIP), saver=saver, **manual)
     return {
         "bad": (flat(bad), small.counts(vote_of(worst).vote), said),
         "scaled": (flat(scaled), scaler.get_scale(), vote_of(mixed).vote.step, mixed_said),
         "pair": (flat(pair), vote_of(two).vote.step, vote_of(two)._attached.max_norm),
+        "swa": flat(averaged),
         "pair_files": sorted(p.name for p in (root / "pair").iterdir()),
         "forgot": refusal(lambda: fitted(Pair(True), root / "forgot", callback=new(), **manual)),
     }
@@ -171,6 +175,7 @@ def refused(root: Path) -> dict[str, Any]:
         "three": lambda: fitted(Module(True), root / "no", resume=str(root / "three" / middle.name)),
         "value": lambda: fitted(Module(), root / "no", gradient_clip_algorithm="value"),
         "finder": lambda: fitted(Module(), root / "no", callbacks=[new(), LearningRateFinder()]),
+        "package": lambda: new().setup(type("Trainer", (), {"__module__": "pytorch_lightning.trainer"})(), None, "fit"),
         "both": lambda: fitted(Module(), root / "no", callback=new(max_norm=1.0)),
         "alone": lambda: fitted(Module(), root / "no", devices=1, strategy="auto"),
     }

@@ -54,7 +54,7 @@ def test_what_goes_wrong_in_silence_is_refused(ranks: list[Any]) -> None:
     for own in (each["refused"] for each in ranks):
         assert "There is no gradvote-0-of-2.pt" in own["without"] and own["fresh"] == "not refused"
         assert "is of 3 ranks, and 2 run here" in own["three"]
-        assert "took a step without a vote" in own["anew"]
+        assert "took a step without a vote" in own["anew"] and own["stages"] == "not refused"
         assert "has a communication hook already" in own["again"]
         assert "Give attach max_norm=0.05" in own["bound"] and "Give attach max_norm=1.0" in own["other"]
         assert "cut the coordinates of a direction" in own["value"]

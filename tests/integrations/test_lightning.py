@@ -47,6 +47,11 @@ def test_a_worker_that_overflows_abstains(ranks: list[Any]) -> None:
     assert counts[0] == STEPS and counts[1] > 0
 
 
+def test_averaged_weights_may_have_a_last_pass_without_gradients(ranks: list[Any]) -> None:
+    """For the running statistics: it ends with a step on the direction of the step before."""
+    assert torch.equal(ranks[0]["swa"][13:], ranks[1]["swa"][13:])
+
+
 def test_the_trainers_scaler_is_known(ranks: list[Any]) -> None:
     for model, scale, votes, said in (own["scaled"] for own in ranks):
         assert (scale, votes) == (512.0, STEPS)
@@ -67,7 +72,7 @@ def test_what_goes_wrong_in_silence_is_refused(ranks: list[Any]) -> None:
         assert "is of 3 ranks, and 2 run here" in own["three"]
         assert "gradient_clip_algorithm='value' would cut" in own["value"]
         assert "learning rate finder" in own["finder"] and "suggest_lr" in own["finder"]
-        assert "both bound gradients" in own["both"]
+        assert "both bound gradients" in own["both"] and "Import lightning.pytorch" in own["package"]
         assert "A vote needs DistributedDataParallel" in own["alone"]
 
 

@@ -58,9 +58,22 @@ def test_another_try_with_a_smaller_batch_votes_and_clips_still(ranks: list[Any]
     assert ranks[0]["short"][1:] == (CLIP, STEPS)
 
 
+def test_what_others_read_and_save_of_the_bound_stays(ranks: list[Any]) -> None:
+    """Also where training is interrupted; it cannot be changed meanwhile."""
+    for own in ranks:
+        assert own["bounds"] == {CLIP}
+        assert f"max_grad_norm was {CLIP} when training began and is 1.0 now" in own["changed"]
+
+
+def test_one_trainer_after_another(ranks: list[Any]) -> None:
+    for own in ranks:
+        assert own["stages"] == []
+
+
 def test_what_goes_wrong_in_silence_is_refused(ranks: list[Any]) -> None:
     for own in ranks:
         assert "took a step without a vote" in own["around"]
+        assert "Accelerate took it for prepared and did not wrap it" in own["early"]
         assert "Rank 1 cannot load" in own["refused"]["without"] and "fresh=True" in own["refused"]["without"]
         assert "is of 3 ranks, and 2 run here" in own["refused"]["three"]
         assert f"saved at step {STEPS}, the rest of the checkpoint at step {HALF}" in own["refused"]["stale"]

@@ -1,5 +1,6 @@
 """Hugging Face's real Trainer on two ranks."""
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ class Around(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(self.model if self.state.global_step else model, inputs, *args, **kwargs)
+
+
+class Bounds(TrainerCallback):
+    """Sees `max_grad_norm` after each step, changes it in the third one, or stops there."""
+
+    def __init__(self, change: float | None = None) -> None:
+        self.seen, self.change = list[float](), change
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.seen.append(args.max_grad_norm)
+        if state.global_step == 3 and self.change is None:
+            raise KeyboardInterrupt
+        args.max_grad_norm = self.change if state.global_step == 3 else args.max_grad_norm
 
 
 class ByHand(TrainerCallback):
@@ -123,6 +137,38 @@ def habits(root: Path) -> dict[str, Any]:
         "folders": sorted(p.name for p in (root / "short").iterdir()),
         "files": sorted(p.name for p in (root / "short" / f"checkpoint-{STEPS}").glob("gradvote*")),
         "around": refusal(lambda: trained(root / "around", Around)),
+        "stages": with_warnings(lambda: in_stages(root))[1],
+        **settings(root),
+    }
+
+
+def in_stages(root: Path) -> None:
+    """A second Trainer for the same model and optimizer, while the first one is there."""
+    kept, model = [], Net()
+    optimizer = torch.optim.SGD(model.parameters(), small.LR)
+    for name in ("one", "two"):
+        made = trainer(root / name)
+        made.model = made.model_wrapped = model
+        made.optimizer, made.args.max_grad_norm = optimizer, 0.0
+        kept.append(made)
+        made.train()
+
+
+def settings(root: Path) -> dict[str, Any]:
+    """What others see of `max_grad_norm`, and what is said where it changes or the model is not wrapped."""
+    stopped, changed = Bounds(), Bounds(1.0)
+    made, other, early = trainer(root / "stopped"), trainer(root / "changed"), trainer(root / "early")
+    made.add_callback(stopped)
+    other.add_callback(changed)
+    with contextlib.suppress(KeyboardInterrupt):
+        made.train()
+    early.accelerator.prepare_model(early.model, evaluation_mode=True)
+    dist.barrier()
+    saved = torch.load(root / "whole" / f"checkpoint-{HALF}" / "training_args.bin", weights_only=False)
+    return {
+        "bounds": {*stopped.seen, made.args.max_grad_norm, saved.max_grad_norm},
+        "changed": refusal(other.train),
+        "early": refusal(early.train),
     }
 
 

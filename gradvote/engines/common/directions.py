@@ -149,6 +149,11 @@ class Directions:
         alone = (i for i in sorted(own & numbers) if not holds_direction(self._params[i]))
         return next((i for i in alone if (g := self._params[i].grad) is not None and asked(g.any())), None)
 
+    def are_anothers(self, numbers: Iterable[int]) -> bool:
+        """Whether another vote, attached later to the same parameters, has decided the gradients of now."""
+        marks = (getattr(self._params[i].grad, MARK, None) for i in numbers)
+        return next((mark.by != self._number for mark in marks if mark is not None and mark.is_direction), False)
+
     def stepped(self, numbers: AbstractSet[int]) -> None:
         """An optimizer is about to apply what these parameters have."""
         self._voted.difference_update(numbers)
@@ -247,6 +252,12 @@ def holds_direction(p: Tensor) -> bool:
     """Whether the gradient of a parameter is a direction that nobody has changed."""
     mark: Mark | None = getattr(p.grad, MARK, None)
     return mark is not None and p.grad is not None and mark.is_direction and p.grad._version == mark.version
+
+
+def was_decided(p: Tensor) -> bool:
+    """Whether a vote has given a parameter its gradient, whatever somebody did to it since (a clipping)."""
+    mark: Mark | None = getattr(p.grad, MARK, None)
+    return mark is not None and mark.is_direction
 
 
 def _sample(gradient: Tensor) -> Tensor:

@@ -93,6 +93,8 @@ class StepWatch:
         """
         self._newcomers.check(optimizer)
         mine = self._mine_of(optimizer)
+        if self._directions.are_anothers(mine):  # the model was wrapped and attached anew, and this vote is over
+            return
         self._directions.unfill(mine)
         if mine:
             self._dropped.stepped()
@@ -108,8 +110,9 @@ class StepWatch:
             self._warn(
                 f"{type(optimizer).__name__}.step() applies this rank's own gradient of {name!r}, on which nobody "
                 "voted, so the ranks part. The last backward pass before a step must synchronise (forward and backward "
-                "outside no_sync()), and in a loop of your own exchange.step() must come before it; behind DDP nobody "
-                "votes on what is written into .grad by hand."
+                "outside no_sync()), and reach all parameters unless DDP has find_unused_parameters=True; in a loop of "
+                "your own exchange.step() must come before the step; behind DDP nobody votes on what is written into "
+                ".grad by hand."
             )
             return
         self._compare_rates(optimizer)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradvote.engines.common.directions import was_decided
 from gradvote.engines.common.parameters import Parameters
 
 ALONE = (
@@ -92,7 +93,8 @@ class Newcomers:
         """Look at an optimizer whose parameters have changed, before its step.
 
         Raises:
-            ValueError: it is about to train a parameter that has come into the model since; the sentence names it.
+            ValueError: it is about to train a parameter that has come into the model since, and that no other vote has
+                decided on; the sentence names it.
         """
         params = [p for group in optimizer.param_groups for p in group["params"]]
         ids = [id(p) for p in params]
@@ -101,7 +103,7 @@ class Newcomers:
         unknown = {id(p) for p in params if not self._knows(p)}
         late = [(name, p) for name, p in self._now() if id(p) in unknown] if unknown else []
         for name, p in late:
-            if p.grad is not None:
+            if p.grad is not None and not was_decided(p):
                 raise self._refusal(name)
         if not late:
             self._seen[optimizer] = ids

@@ -3,7 +3,8 @@
 A map. One step of one rank, in order, with the file of each part:
 
 1. `exchange`: the user's `step()`. The gradients go into `common.flat_buffer`, cut into the chunks of `chunking`;
-   behind DDP `hook_thread` does the same with its buckets, which `bucket_views` puts into the order of the model.
+   behind DDP `hook_thread` does the same with its buckets, which `bucket_views` puts into the order of the model, and
+   whose parameters `wrapped` finds among those that are voted on.
 2. `session`: this rank has a `seat` for each `common.part`, with states cut into `slices` and kept by the row in
    `states`; it opens a `part_round` for each.
 3. `pipeline`: ballots up, decisions down, over the `transport`, part by part, while others are encoded or read.

@@ -34,6 +34,8 @@ SMALL = 1 << 21
 class Bucket:
     """Local gradients by parameter number, views of `buffer`; a parameter that was not `used` abstains.
 
+    The buffer may have other parameters, which were frozen since DDP wrapped the model: they have no gradient.
+
     Gradients are `scale` times the true ones, `None` without a scaler. `aside` is added to the directions. On a card
     `filled` is what has to be done before the gradients are there, and the future carries what its readers wait for.
     """
@@ -156,6 +158,9 @@ class HookThread(threading.Thread):
     def _close_group(self) -> None:
         step, waiting = self._step, self._step.waiting
         gradients = {i: gradient for bucket in waiting for i, gradient in bucket.gradients.items()}
+        if not gradients:  # all were frozen since the model was wrapped
+            step.waiting = []
+            return
         used = frozenset[int]().union(*(bucket.used for bucket in waiting))
         key = tuple(sorted(gradients))
         if key not in self._layouts:
