@@ -49,6 +49,7 @@ def main() -> None:
         measure(own.size, rounds, own.pairs, saved)
     print(showing.budget(own.size, rounds, own.pairs))
     print(showing.table(records.load(), own.size, rounds))
+    print(showing.gaps(records.load(), own.size, rounds))
     showing.draw(records.load(), own.size, rounds)
 
 

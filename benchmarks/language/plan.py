@@ -25,7 +25,7 @@ SCALES = {
     "small": Scale(128, 4, 128, 16, 2048),
     "large": Scale(256, 6, 128, 16, 4096),
 }
-SEEDS = {"tiny": 1, "brief": 3, "small": 3, "large": 1}
+SEEDS = {"tiny": 1, "brief": 6, "small": 3, "large": 1}
 PAIRS, MORE = 4, 6
 """Of rates: as many as a study has by default, and the most that one can have."""
 INNER = (3e-3, 1e-3)

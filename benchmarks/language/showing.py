@@ -1,7 +1,11 @@
 """Budget, table and plot of what has been measured."""
 
+from gradvote.lab.experiments.statistics import below, mean
 from language.plan import LIES, PAIRS, SEEDS, stages
 from language.records import PLOT, Record, best_of, load, missing
+
+RIVAL, BEHIND = "DiLoCo", 0.03
+"""Who is compared with, and how many nats a method of a bit may end behind it."""
 
 
 def budget(scale: str, rounds: tuple[int, ...], pairs: int = PAIRS) -> str:
@@ -29,11 +33,30 @@ def table(records: list[Record], scale: str, rounds: tuple[int, ...]) -> str:
         tried = sum(not o["fault"] and not o["seed"] for o in own)
         same = [o for o in own if (o["inner"], o["outer"]) == (r["inner"], r["outer"])]
         rates = f"{r['inner']:g}, {r['outer']:g}" if every > 1 else f"{r['inner']:g}"
-        tests = [o["test"] for o in same if not o["fault"] and "test" in o]
+        tests = [*_tests(records, r).values()]
         test = f"{sum(tests) / len(tests):.3f}" if tests else ""
+        test += f" ({min(tests):.3f}–{max(tests):.3f})" if len(tests) > 1 else ""
         told = "".join(f" {_of_liar(same, factor)} |" for factor in LIES)
         line = f"| {name} | {every} | {r['loss'][-1]:.3f} | {test} | {r['megabytes']:.3g} | {rates} | {tried} |{told}"
         lines.append(line)
+    return "\n".join(lines)
+
+
+def gaps(records: list[Record], scale: str, rounds: tuple[int, ...]) -> str:
+    """How far each method ends behind DiLoCo on the test half: start by start, with intervals and verdicts."""
+    lines, best = [], best_of(records, scale)
+    for every in rounds:
+        if (RIVAL, every) not in best:
+            continue
+        rival = _tests(records, best[RIVAL, every])
+        for (name, own_every), r in best.items():
+            own = _tests(records, r) if own_every == every and name != RIVAL else {}
+            both = sorted(own.keys() & rival.keys())
+            if len(both) < 2:
+                continue
+            behind = mean([own[seed] - rival[seed] for seed in both])
+            verdict = {True: "reached", False: "missed", None: "undecided"}[below("", behind, BEHIND).holds]
+            lines.append(f"H = {every}: {name} behind {RIVAL}: {behind.value:.3f} ± {behind.half:.3f}, {verdict}")
     return "\n".join(lines)
 
 
@@ -57,6 +80,13 @@ def draw(records: list[Record], scale: str, rounds: tuple[int, ...]) -> None:
     axes.set_ylabel("validation loss, nats per character")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(PLOT, metadata={"Date": None})
+
+
+def _tests(records: list[Record], best: Record) -> dict[int, float]:
+    """The loss on the test half of the runs without a fault at a method's best rates, by their start."""
+    keys = ("scale", "method", "every", "inner", "outer")
+    same = [r for r in records if all(r[key] == best[key] for key in keys) and not r["fault"]]
+    return {r["seed"]: r["test"] for r in same if "test" in r}
 
 
 def _of_liar(same: list[Record], factor: float) -> str:
