@@ -58,7 +58,7 @@ class Unknown(Checked):
         lambda: Mixed("5", "y"),
         lambda: Mixed("5", text="y", named=2),
         lambda: Items((2, "b"), (1, 2, 3), (1, "c"), {"rows": 1}),
-        lambda: Unknown(3),  # type: ignore[arg-type]
+        lambda: Unknown(3),
     ],
 )
 def test_what_is_right_is_made(make: Any) -> None:
