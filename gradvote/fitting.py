@@ -4,8 +4,9 @@ import types
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
+from inspect import signature
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 _WORDS: dict[object, str] = {
     float: "a number",
@@ -31,8 +32,8 @@ class Checked:
     if not TYPE_CHECKING:  # to which what a part is made with is told by its own fields alone
 
         def __new__(cls, *args, **kwargs):
-            hints = _hints_of(cls)
-            given = dict(zip(hints, args, strict=False)) | kwargs  # __init__ tells of a wrong number of them
+            names, hints = _made_of(cls)
+            given = dict(zip(names, args, strict=False)) | kwargs  # __init__ tells of a wrong number of them
             for name, value in given.items():
                 if name in hints and fit(value, hints[name]) is REFUSED:
                     raise ValueError(f"{name} of {cls.__name__} must be {in_words(hints[name])}; got {value!r}.")
@@ -40,15 +41,20 @@ class Checked:
 
 
 @cache
-def _hints_of(cls: Any) -> dict[str, object]:
-    """The types of what a dataclass is made of, in their order; none for a class that makes itself in another way."""
+def _made_of(cls: Any) -> tuple[tuple[str, ...], dict[str, object]]:
+    """What a class is made with, in order, and the types of the fields among it: none where no dataclass made that.
+
+    Of an `__init__` of its own only what is annotated as the field of that name is.
+    """
     if "__dataclass_fields__" not in vars(cls):
-        return {}
+        return (), {}
     try:
         hints = get_type_hints(cls)
-    except NameError:  # a plugin's names that only its type checker knows
-        return {}
-    return {field.name: hints[field.name] for field in fields(cls) if field.init}
+    except (NameError, AttributeError, TypeError):  # a plugin's names that only its type checker knows
+        return (), {}
+    told = signature(cls.__init__).parameters  # keywords and InitVars stand elsewhere than their fields
+    own = [field for field in fields(cls) if field.name in told and told[field.name].annotation == field.type]
+    return tuple(told)[1:], {field.name: hints[field.name] for field in own}
 
 
 def fit(value: object, hint: object) -> object:
@@ -57,7 +63,7 @@ def fit(value: object, hint: object) -> object:
         fits = (fit(value, option) for option in _simple_first(get_args(hint)))
         return next((found for found in fits if found is not REFUSED), REFUSED)
     if get_origin(hint) in (tuple, Sequence):
-        return _fit_items(value, get_args(hint)[0])
+        return _fit_items(value, get_args(hint))
     if get_origin(hint) is Literal:
         return value if type(value) in {type(option) for option in get_args(hint)} else REFUSED
     if isinstance(value, str) and hasattr(hint, "parse"):
@@ -70,17 +76,26 @@ def in_words(hint: object) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(in_words(option) for option in get_args(hint))
     if get_origin(hint) in (tuple, Sequence):
-        return f"a list of which each item is {in_words(get_args(hint)[0])}"
+        items = get_args(hint)
+        if _differ(items):
+            return f"a list of {', '.join(map(in_words, items))}"
+        return f"a list of which each item is {in_words(items[0])}" if items else "a list"
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, get_args(hint)))
     return _WORDS.get(get_origin(hint) or hint, getattr(hint, "__name__", str(hint)))
 
 
-def _fit_items(value: object, hint: object) -> object:
-    if not isinstance(value, list | tuple):
+def _fit_items(value: object, hints: tuple[object, ...]) -> object:
+    if not isinstance(value, list | tuple) or (_differ(hints) and len(value) != len(hints)):
         return REFUSED
-    items = tuple(fit(item, hint) for item in value)
+    each = hints if _differ(hints) else (hints[:1] or (Any,)) * len(value)
+    items = tuple(fit(item, hint) for item, hint in zip(value, each, strict=True))
     return REFUSED if any(item is REFUSED for item in items) else items
+
+
+def _differ(hints: tuple[object, ...]) -> bool:
+    """Whether items have a type each, as in tuple[int, str]; otherwise one for all, or none."""
+    return len(hints) > 1 and hints[1] is not Ellipsis
 
 
 def _simple_first(hints: tuple[object, ...]) -> list[object]:
@@ -91,6 +106,6 @@ def _simple_first(hints: tuple[object, ...]) -> list[object]:
 def _is_a(value: object, hint: object) -> bool:
     if hint in (float, int):
         return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
-    if hint is Any or not isinstance(hint, type) or getattr(hint, "_is_protocol", False):
+    if hint is Any or not isinstance(hint, type) or getattr(hint, "_is_protocol", False) or is_typeddict(hint):
         return True  # nobody can tell, or whoever uses it will
     return isinstance(value, hint)

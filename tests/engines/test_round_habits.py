@@ -132,6 +132,27 @@ def test_layers_that_are_frozen_and_stay_are_no_matter() -> None:
         steps(model, inner, local, 4)
 
 
+def test_a_frozen_number_that_is_none_is_no_change() -> None:
+    """A layer that is not used may hold anything."""
+    model = Taught()
+    model.teacher.weight.data[0, 0] = torch.nan
+    inner = SGD(model.student.parameters(), 0.1)
+    local = on(model, inner)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps(model, inner, local, 4)
+
+
+def test_an_optimizer_that_was_not_given_is_named_where_it_steps_first() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    first, second = (SGD(layer.parameters(), 0.1) for layer in model)
+    local = on(model, second)
+    model(torch.ones(4, 3)).sum().backward()
+    first.step()
+    with pytest.raises(ValueError, match=r"'0.weight'.*another optimizer has stepped on it, give attach\(...\) all"):
+        steps(model, second, local, 1)
+
+
 def test_buffers_that_are_put_in_place_of_others_reach_the_start() -> None:
     model = Taught()
     inner = SGD(model.student.parameters(), 0.1)
@@ -195,6 +216,28 @@ def test_states_that_are_zero_as_the_weights_are_stay() -> None:
     inner = Masters(model.parameters(), 0.1)
     steps(model, inner, on(model, inner), 4)
     assert bool(model.bias.any()) and not inner.state[model.bias]["kept"].any()
+
+
+class Packed(Tensor):
+    """As states in 8 bits are: of the parameter's shape and type, without the operations of a tensor."""
+
+    @staticmethod
+    def __new__(cls, like: Tensor) -> "Packed":
+        return Tensor._make_wrapper_subclass(cls, like.shape, dtype=like.dtype)
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+        if func is torch.ops.aten.detach.default:
+            return cls(torch.empty(2, 3))
+        raise NotImplementedError(str(func))
+
+
+def test_states_that_cannot_be_compared_are_left_alone() -> None:
+    model = nn.Linear(3, 2, bias=False)
+    inner = SGD(model.parameters(), 0.1)
+    inner.state[model.weight]["packed"] = packed = Packed(model.weight)
+    steps(model, inner, on(model, inner), 4)
+    assert inner.state[model.weight]["packed"] is packed
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from gradvote.engines.common.outside_changes import differ
 from gradvote.engines.common.start import Pair
 from gradvote.staging import asked
 
@@ -35,7 +36,7 @@ class Beside:
     @torch.no_grad()
     def keep(self) -> None:
         """The start has what this worker has now."""
-        changed = next((pair.name for pair in self._frozen if _differ(pair.own, pair.agreed)), None)
+        changed = next((pair.name for pair in self._frozen if asked(differ(pair.own, pair.agreed))), None)
         if changed is not None and not self._told:
             self._told = True
             warnings.warn(FROZEN.format(name=changed), stacklevel=5)
@@ -55,7 +56,3 @@ class Beside:
             agreed = self._copies.get(name)
             if agreed is not None and (own.shape, own.dtype) == (agreed.shape, agreed.dtype):
                 yield own, agreed
-
-
-def _differ(own: Tensor, agreed: Tensor) -> bool:
-    return asked((own != agreed).any())

@@ -18,7 +18,8 @@ from gradvote.staging import to_host
 LOADED = (
     "The parameter {name!r} was changed after attach(...) and before the first local step, as when a checkpoint is "
     "loaded into the model: the first vote would throw the model back to what it was when it was attached. Load the "
-    "model before attaching, or call load_state_dict of the local steps as well, which brings the start."
+    "model before attaching, or call load_state_dict of the local steps as well, which brings the start. Where another "
+    "optimizer has stepped on it, give attach(...) all of them: [first, second]."
 )
 CHANGED = (
     "Something else than its optimizer changed the parameter {name!r} between two rounds (a checkpoint loaded into the "
@@ -114,7 +115,7 @@ class OutsideChanges:
     def _elsewhere(self) -> str | None:
         """A parameter that is not at the start; weights may have been taken away and put back for an evaluation."""
         voted = [each for each in self._params if each[0] not in self._apart]
-        flags = to_host([_differ(own, agreed) for _, own, agreed in voted])
+        flags = to_host([differ(own, agreed) for _, own, agreed in voted])
         return next((name for (name, *_), flag in zip(voted, flags, strict=True) if bool(flag)), None)
 
 
@@ -124,6 +125,6 @@ def _moves(optimizer: Optimizer) -> bool:
     return any(rate is None or float(rate) != 0 for rate in rates)
 
 
-def _differ(a: Tensor, b: Tensor) -> Tensor:
+def differ(a: Tensor, b: Tensor) -> Tensor:
     """Whether two tensors do anywhere; what is not a number is like itself."""
     return ((a != b) & ~(a.isnan() & b.isnan())).any()

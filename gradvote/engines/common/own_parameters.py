@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from gradvote.engines.common.start import Pair
@@ -50,8 +49,8 @@ class OwnParameters:
                 value.copy_(key)
 
     def _states(self, key: Tensor) -> Iterator[Tensor]:
-        """Those that have a number for each coordinate, sharded as the parameter is."""
+        """Those that have a number for each coordinate, as tensors of the parameter's kind: not packed in 8 bits."""
         for value in (v for optimizer in self._inner for v in optimizer.state.get(key, {}).values()):
             numbers = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 0
-            if numbers and value.shape == key.shape and isinstance(value, DTensor) is isinstance(key, DTensor):
+            if numbers and value.shape == key.shape and type(value.data) is type(key.data):
                 yield value
