@@ -72,7 +72,7 @@ class LocalSteps(NotCopied):
         self._own = OwnParameters(self._voted, self._inner)
         self._beside = Beside(model, start, [pair for pair in self._params if not pair.key.requires_grad])
         tensors = [(pair.name, pair.own, pair.agreed) for pair in self._params]
-        self._outside = OutsideChanges(tensors, self._inner, self._beside.names)
+        self._outside = OutsideChanges(tensors, self._inner, self._beside.names, self._beside.begin)
         self._trained = Trained(start.trained(model, WHERE), self._inner, AGAIN)
         self._newcomers = Newcomers(model.modules(), AGAIN)
         self._ways = OwnWays(self._inner, every)

@@ -123,6 +123,20 @@ def test_a_teacher_is_not_thrown_back_by_a_round_and_told_once() -> None:
     assert len(said) == 1
 
 
+def test_a_teacher_that_is_set_from_what_all_agreed_on_is_no_news() -> None:
+    model = Taught()
+    inner = SGD(model.student.parameters(), 0.1)
+    local = on(model, inner)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            steps(model, inner, local, local.left)
+            model.teach()
+            expected = model.teacher.weight.clone()
+        steps(model, inner, local, local.left)
+    assert torch.equal(model.teacher.weight, expected)
+
+
 def test_layers_that_are_frozen_and_stay_are_no_matter() -> None:
     model = Taught()
     inner = SGD(model.student.parameters(), 0.1)

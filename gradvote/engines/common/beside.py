@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from gradvote.engines.common.outside_changes import differ
 from gradvote.engines.common.start import Pair
-from gradvote.staging import asked
+from gradvote.staging import to_host
 
 FROZEN = (
     "The script changes the frozen parameter {name!r} (a teacher or target network, weights that are averaged or "
     "loaded): nobody votes on it, each worker keeps its own, and the workers' models differ there unless all set it "
-    "alike. Set it from what all agreed on, where local.step() gives True and before the next step."
+    "alike. Set it from what all agreed on, where local.step() gives True and before the optimizer's next step."
 )
 
 
@@ -35,23 +35,39 @@ class Beside:
 
     @torch.no_grad()
     def keep(self) -> None:
-        """The start has what this worker has now."""
-        changed = next((pair.name for pair in self._frozen if asked(differ(pair.own, pair.agreed))), None)
-        if changed is not None and not self._told:
+        """The start has what this worker has now. Of a parameter that was changed within the round it is told."""
+        changed = self._changed()
+        if changed and not self._told:
             self._told = True
-            warnings.warn(FROZEN.format(name=changed), stacklevel=5)
-        for own, agreed in self._pairs():
+            warnings.warn(FROZEN.format(name=changed[0].name), stacklevel=5)
+        self._accept(changed)
+        for own, agreed in self._buffers():
             agreed.copy_(own)
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """A round's first step: what was set since the last vote is what the round goes on with."""
+        self._accept(self._changed())
 
     @torch.no_grad()
     def take(self) -> None:
         """This worker has what the start has."""
-        for own, agreed in self._pairs():
+        for pair in self._frozen:
+            pair.own.copy_(pair.agreed)
+        for own, agreed in self._buffers():
             own.copy_(agreed)
 
-    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _changed(self) -> list[Pair]:
+        """Frozen parameters that are not as at the start: one wait for a card, whatever their number."""
+        flags = to_host([differ(pair.own, pair.agreed) for pair in self._frozen])
+        return [pair for pair, flag in zip(self._frozen, flags, strict=True) if bool(flag)]
+
+    def _accept(self, changed: Sequence[Pair]) -> None:
+        for pair in changed:
+            pair.agreed.data.copy_(pair.own)  # its version would say that the engine has moved the start
+
+    def _buffers(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Own and agreed, of all that have still the size that they had at the start."""
-        yield from ((pair.own, pair.agreed) for pair in self._frozen)
         for name, own in self._model.named_buffers():
             agreed = self._copies.get(name)
             if agreed is not None and (own.shape, own.dtype) == (agreed.shape, agreed.dtype):

@@ -6,7 +6,7 @@ would throw the model back to the start, a step aside.
 
 import warnings
 import weakref
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -45,7 +45,7 @@ class OutsideChanges:
 
     Before the first step of all such a change is refused, as nothing is lost yet; later it is told once. Values are
     looked at, not versions: what is written through `.data`, or to a sharded parameter, leaves the version alone.
-    Those in `apart`, by name, may change: nobody votes on them.
+    Those in `apart`, by name, may change: nobody votes on them. `begins` is called when a round's first step comes.
     """
 
     def __init__(
@@ -53,8 +53,9 @@ class OutsideChanges:
         params: Iterable[tuple[str, Tensor, Tensor]],
         optimizers: Iterable[Optimizer],
         apart: Container[str] = frozenset(),
+        begins: Callable[[], None] = lambda: None,
     ) -> None:
-        self._params, self._apart = [*params], apart
+        self._params, self._apart, self._begins = [*params], apart, begins
         self._begun = False
         self._expected: list[int] | None = None
         self._stepped = self._told = False
@@ -101,6 +102,7 @@ class OutsideChanges:
         if name is not None and not self._stepped:
             raise ValueError(LOADED.format(name=name))
         self._begun, self._stepped = False, True
+        self._begins()
         if name is not None and not self._told:
             self._told = True
             warnings.warn(CHANGED.format(name=name), stacklevel=5)
