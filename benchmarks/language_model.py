@@ -1,7 +1,7 @@
 """Rounds after local steps, on a language model: what each way to exchange them loses, at how many bytes.
 
     nice -n 15 python benchmarks/language_model.py                    the smallest model, in minutes to hours
-    nice -n 15 python benchmarks/language_model.py --size brief --every 32 --pairs 2       0.8 million, at its briefest
+    nice -n 15 python benchmarks/language_model.py --size brief --every 32 --pairs 6       0.8 million, in an hour
     nice -n 15 python benchmarks/language_model.py --size small       0.8 million parameters, days of one core
     nice -n 15 python benchmarks/language_model.py --size large       4.8 million, at the best rates of `small`
     python benchmarks/language_model.py --size brief --show           budget, table and plot of what is there
