@@ -49,12 +49,12 @@ def partition_names() -> list[str]:
 
 def describe_partition(name: str) -> str:
     """One line about a partition. Raises `ValueError` for an unknown name."""
-    return only_class_in(_file(name)).summary
+    return only_class_in(_file(name), "Checked").summary
 
 
 def partition_options(name: str) -> list[str]:
     """The options that a partition accepts. Raises `ValueError` for an unknown name."""
-    told = only_class_in(_file(name)).options
+    told = only_class_in(_file(name), "Checked").options
     return [option.name for option in _fields(name)] if told is None else list(told)
 
 

@@ -97,8 +97,9 @@ class GradVote(settings.ByMessages, Strategy):
         settings.check_shares(fraction_train, fraction_evaluate, cap)
         settings.check_keys(arrayrecord_key, configrecord_key)
         self.algorithm, self.update, self.local_steps = algorithm, update, local_steps
-        self.lr = lr if isinstance(lr, Schedule) else Constant(_plain(lr))
-        self.outer = Outer(self.lr(0, 0), momentum, nesterov, weight_decay)
+        rate = lr(0, 0) if isinstance(lr, Schedule) else _plain(lr)
+        self.outer = Outer(rate, momentum, nesterov, weight_decay)
+        self.lr = lr if isinstance(lr, Schedule) else Constant(rate)
         self.voted, self.weights, self.cap, self.min_voters = voted, weights, cap, min_voters
         self.shares = {"train": (fraction_train, min_train_nodes), "evaluate": (fraction_evaluate, min_evaluate_nodes)}
         self.min_available_nodes, self.weighted_by_key = min_available_nodes, weighted_by_key
@@ -281,7 +282,7 @@ class GradVote(settings.ByMessages, Strategy):
 
 
 def _plain(lr: float) -> float:
-    """A rate as Flower's records take it: numpy's numbers are none. What is no number is refused where it is used."""
+    """A rate as Flower's records take it: numpy's numbers are none. What is no number is refused by `Outer`."""
     return lr.item() if isinstance(lr, np.generic) else lr
 
 
