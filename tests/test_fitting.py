@@ -40,7 +40,7 @@ class Items(Checked):
 
     pair: tuple[int, str] = (1, "a")
     many: tuple[int, ...] = ()
-    any: typing.Sequence = ()  # type: ignore[type-arg]
+    any: typing.Sequence = ()  # type: ignore[type-arg]  # bare on purpose
     sizes: Sizes | None = None
 
 
@@ -48,7 +48,7 @@ class Items(Checked):
 class Unknown(Checked):
     """A type that is not there when it runs."""
 
-    value: "pytest.NoSuchThing | None" = None  # type: ignore[name-defined]
+    value: "pytest.NoSuchThing | None" = None  # type: ignore[name-defined]  # a name that is not there
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_what_is_right_is_made(make: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Mixed("5", 7), "text of Mixed must be a text; got 7"),  # type: ignore[arg-type]
-        (lambda: Mixed(named="y"), "named of Mixed must be a whole number; got 'y'"),  # type: ignore[arg-type]
-        (lambda: Items(("b", 2)), "pair of Items must be a list of a whole number, a text; got"),  # type: ignore[arg-type]
-        (lambda: Items((1,)), "pair of Items must be a list of"),  # type: ignore[arg-type]
-        (lambda: Items(many=(1, "b")), "many of Items must be a list of which each item is a whole number"),  # type: ignore[arg-type]
-        (lambda: Items(any=3), "any of Items must be a list; got 3"),  # type: ignore[arg-type]
+        (lambda: Mixed("5", 7), "text of Mixed must be a text; got 7"),  # type: ignore[arg-type]  # a user's mistake
+        (lambda: Mixed(named="y"), "named of Mixed must be a whole number; got 'y'"),  # type: ignore[arg-type]  # a user's mistake
+        (lambda: Items(("b", 2)), "pair of Items must be a list of a whole number, a text; got"),  # type: ignore[arg-type]  # a user's mistake
+        (lambda: Items((1,)), "pair of Items must be a list of"),  # type: ignore[arg-type]  # a user's mistake
+        (lambda: Items(many=(1, "b")), "many of Items must be a list of which each item is a whole number"),  # type: ignore[arg-type]  # a user's mistake
+        (lambda: Items(any=3), "any of Items must be a list; got 3"),  # type: ignore[arg-type]  # a user's mistake
     ],
 )
 def test_what_is_wrong_is_told(make: Any, text: str) -> None:

@@ -15,5 +15,5 @@ def frozen() -> Tensor:
     model = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 2))
     inner = SGD(model[1].parameters(), 0.1)
     options = {"every": 4, "fragments": 2, "outer": lambda params: SGD(params, 0.5), "timeout": 60}
-    local_steps.attach_fragments(model, inner, algorithms.sgd(), **options)  # type: ignore[arg-type]
+    local_steps.attach_fragments(model, inner, algorithms.sgd(), **options)  # type: ignore[arg-type]  # whatever a test has
     return flat(model)

@@ -40,8 +40,8 @@ def frozen_in_fragments(mesh: Mesh) -> tuple[Tensor, Tensor]:
     """A frozen layer that the replicas begin with from other values: what they have, and what the first one had."""
     net = sharded(mesh)
     with torch.no_grad():
-        for p in net.frozen.parameters():  # type: ignore[union-attr]
-            p.to_local().add_(mesh.replica)  # type: ignore[operator]
+        for p in net.frozen.parameters():  # type: ignore[union-attr]  # there is one
+            p.to_local().add_(mesh.replica)  # type: ignore[operator]  # a DTensor
     _attached(mesh, net, optimizer_of(net), fragments=2)
     return whole(net), whole(new_net())
 

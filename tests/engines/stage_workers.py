@@ -124,7 +124,7 @@ class Fabric(nn.Module):
 
 def fabrics_model() -> str:
     """What is said of it."""
-    return text_of(lambda: gradvote.ddp.attach(Fabric(DistributedDataParallel(new_model())), algorithms.signsgd()))  # type: ignore[arg-type]
+    return text_of(lambda: gradvote.ddp.attach(Fabric(DistributedDataParallel(new_model())), algorithms.signsgd()))  # type: ignore[arg-type]  # a stand-in
 
 
 def everything() -> dict[str, Any]:

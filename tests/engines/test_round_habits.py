@@ -195,7 +195,7 @@ def test_what_is_unfrozen_beside_fragments_is_refused() -> None:
     local = in_fragments(model, inner)
     model.requires_grad_(True)
     with pytest.raises(ValueError, match=r"'0.weight' was frozen when the votes began"):
-        steps(model, SGD(model.parameters(), 0.1), local, 1)  # type: ignore[arg-type]
+        steps(model, SGD(model.parameters(), 0.1), local, 1)  # type: ignore[arg-type]  # a stand-in
 
 
 class Masters(Optimizer):
@@ -207,7 +207,7 @@ class Masters(Optimizer):
             self.state[p] = {"master": p.detach().float().clone(), "kept": torch.zeros_like(p)}
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as torch calls it
         for p in self.param_groups[0]["params"]:
             p.copy_(self.state[p]["master"].add_(p.grad.float(), alpha=-self.param_groups[0]["lr"]))
 
@@ -240,7 +240,7 @@ class Packed(Tensor):
         return Tensor._make_wrapper_subclass(cls, like.shape, dtype=like.dtype)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+    def __torch_dispatch__(cls, func: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]  # as torch calls it
         if func is torch.ops.aten.detach.default:
             return cls(torch.empty(2, 3))
         raise NotImplementedError(str(func))
@@ -296,7 +296,7 @@ def test_fragments_go_on_in_turn_after_a_finish() -> None:
     inner = SGD(model.parameters(), 0.1)
     local = in_fragments(model, inner)
     for taken in range(5):
-        steps(model, inner, local, taken)  # type: ignore[arg-type]
+        steps(model, inner, local, taken)  # type: ignore[arg-type]  # a stand-in
         local.finish()
         assert [part.left for part in local.parts] == [4, 2]
 
@@ -343,7 +343,7 @@ class Late:
 
 def late(delay: int = 1) -> tuple[Late, Delay]:
     made = Late()
-    rounds = Delayed(lambda *_, **__: made, nn.Module(), made.outer, algorithms.sgd())  # type: ignore[arg-type, return-value]
+    rounds = Delayed(lambda *_, **__: made, nn.Module(), made.outer, algorithms.sgd())  # type: ignore[arg-type, return-value]  # a stand-in
     return made, Delay(delay, 0.5, rounds, made.outer, torch.device("cpu"))
 
 

@@ -56,12 +56,12 @@ def test_a_direction_that_begins_with_zeros_is_taken_away_through_data_too() -> 
     p = nn.Parameter(torch.zeros(2, 3))
     directions = Directions([p], ["p"], "Advice.")
     directions.give({0: torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 1.0]])}, {0})
-    p.grad.data.zero_()  # type: ignore[union-attr]
+    p.grad.data.zero_()  # type: ignore[union-attr]  # there is one
     (p * 2).sum().backward()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gradients, aside = directions.collect()
-    assert torch.equal(gradients[0], torch.full((2, 3), 2.0)) and not aside  # type: ignore[arg-type]
+    assert torch.equal(gradients[0], torch.full((2, 3), 2.0)) and not aside  # type: ignore[arg-type]  # it is a tensor
 
 
 def test_a_direction_without_a_new_gradient_stays_a_direction() -> None:
@@ -180,7 +180,7 @@ def test_zeros_written_through_data_are_zeros() -> None:
     """An old and common habit, which leaves the tensor's version alone."""
     p, _, directions = watched()
     directions.give({0: torch.ones(3)}, {0})
-    p.grad.data.zero_()  # type: ignore[union-attr]
+    p.grad.data.zero_()  # type: ignore[union-attr]  # there is one
     (p * 2).sum().backward()
     gradients, aside = directions.collect()
     assert torch.equal(gradients[0], torch.full((3,), 2.0)) and not aside  # type: ignore[arg-type]
