@@ -120,14 +120,15 @@ class RegisterServer:
             self._forget(sock)
 
     def _welcome(self, sock: socket.socket, peer: int | None) -> None:
-        """It has shown who it is; where there are too many of this worker, the oldest goes."""
+        """It has shown who it is; where there are too many of this worker, the oldest go."""
         with self._lock:
             self._strangers.discard(sock)
             self._clients[sock] = peer
             own = [other for other, number in self._clients.items() if number == peer]
-            if peer is not None and len(own) > MOST_OF_ONE:
+            # All but the latest: one that was sent away before may not have been forgotten yet.
+            for old in () if peer is None else own[:-MOST_OF_ONE]:
                 with contextlib.suppress(OSError):
-                    own[0].shutdown(socket.SHUT_RDWR)
+                    old.shutdown(socket.SHUT_RDWR)
 
     def _answer(self, link: Link) -> None:
         answer = answered(self.table, question_from(link.receive(None)), link.peer)

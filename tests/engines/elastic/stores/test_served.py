@@ -124,8 +124,15 @@ def test_with_certificates_strangers_are_not_heard(tmp_path: Path, how: str) -> 
         server.close()
 
 
-def test_connections_of_one_worker_take_nobodys_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slow", [False, True])
+def test_connections_of_one_worker_take_nobodys_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    """Even where several come before the thread of one that was sent away has forgotten it."""
     write_certificates(tmp_path, 2)
+    if slow:
+        forget = RegisterServer._forget
+        monkeypatch.setattr(RegisterServer, "_forget", lambda *given: (time.sleep(0.5), forget(*given)))
     server = serve("127.0.0.1", keys=tmp_path)
     bad = [ServedStore(server.host, server.port, Credentials.load(tmp_path, 1)) for _ in range(MOST_OF_ONE + 5)]
     try:
