@@ -27,7 +27,7 @@ from gradvote.engines.elastic.environment import (
 )
 from gradvote.engines.elastic.net.addresses import bare
 from gradvote.engines.elastic.net.authentication import REGISTER, Credentials
-from gradvote.engines.elastic.refusals import FOLDER, taken
+from gradvote.engines.elastic.refusals import FOLDER, forget_joined, has_joined, taken
 from gradvote.engines.elastic.stores.opening import SERVED, checked_secret
 from gradvote.engines.elastic.stores.server import OwnTable, serve
 
@@ -53,6 +53,7 @@ class _Life:
     restarts: int = 0
     early_deaths: int = 0
     refusals: int = 0
+    late: bool = False
 
 
 class Launcher:
@@ -60,12 +61,13 @@ class Launcher:
 
     A worker that dies three times in a row within ten seconds of its start is given up, and so is one that is refused
     twice in a row, for a mistake in its script, say: what was said to it is said again. The run has failed when fewer
-    than `min_workers` can still be at work or have finished. SIGTERM and Ctrl-C are passed on as SIGTERM: the workers
-    finish their step and leave; a second one ends them at once. Connections are encrypted, and who is at their ends is
-    proven, by certificates that are made for this run, in a folder of its own that only this user can read; with
-    `keys`, a folder of `gradvote keys`, by those that are there, and all ballots are signed. `insecure`: neither,
-    whatever `host` is. `outlived`: workers go on where this process is killed; otherwise those that call
-    `stopping.end_with_parent` leave then, too.
+    than `min_workers` can still be at work or have finished. When it has ended, who took part is left to evaluate and
+    save in its own time, and fewer than `min_workers` that come to their end without an error are a failure, too.
+    SIGTERM and Ctrl-C are passed on as SIGTERM: the workers finish their step and leave; a second one ends them at
+    once. Connections are encrypted, and who is at their ends is proven, by certificates that are made for this run, in
+    a folder of its own that only this user can read; with `keys`, a folder of `gradvote keys`, by those that are there,
+    and all ballots are signed. `insecure`: neither, whatever `host` is. `outlived`: workers go on where this process is
+    killed; otherwise those that call `stopping.end_with_parent` leave then, too.
 
     The register listens at `host` alone, and hears who has such a certificate (`insecure`: who has a secret that it
     gives the workers). With a `journal`, a
@@ -185,23 +187,35 @@ class Launcher:
             "OMP_NUM_THREADS": "1", **os.environ, **self.environment, NUMBER: str(number),
             RESTARTS: str(restarts),
         }  # fmt: skip
+        forget_joined(Path(self.environment[FOLDER]), number)
         return subprocess.Popen(self._command, env=environment, start_new_session=True)
 
     def _look(self) -> None:
-        if self.finished and self._ended_at is None and self._has_ended():
+        codes = {number: life.process.poll() for number, life in self.lives.items()}
+        gone = self.finished or any(code is not None for code in codes.values())
+        if gone and self._ended_at is None and self._has_ended():
             self._ended_at = time.monotonic()
         if self._ended_at is not None and time.monotonic() > self._ended_at + EARLY:
-            for life in self.lives.values():
-                life.process.terminate()  # started too late to take part
-        for number, life in list(self.lives.items()):
-            code = life.process.poll()
+            self._end_latecomers()
+        for number, code in codes.items():
+            life = self.lives[number]
             if code == 0:
                 self.finished.add(number)
                 del self.lives[number]
             elif code is not None and self._ended_at is not None:
+                if not life.late:
+                    self._say(f"gradvote launch: worker {number} {_how(code)}, when the run had ended already")
                 del self.lives[number]
             elif code is not None:
                 self._again(number, life, _how(code))
+
+    def _end_latecomers(self) -> None:
+        """Who has taken part may evaluate and save for as long as it likes; who came too late would wait in vain."""
+        for number, life in self.lives.items():
+            if not life.late and not has_joined(Path(self.environment[FOLDER]), number):
+                life.late = True
+                self._say(f"gradvote launch: worker {number} was started too late to take part, and is ended")
+                life.process.terminate()
 
     def _has_ended(self) -> bool:
         try:
@@ -224,10 +238,11 @@ class Launcher:
         life.process, life.started = self._start(number, life.restarts), time.monotonic()
 
     def _end(self) -> int:
-        if not self.lives and self._enough():
+        if not self.lives and len(self.finished) >= self.min_workers:
             return 0
         if not self._stopping:
-            self._say(f"gradvote launch: fewer than {self.min_workers} workers are left; the run has failed")
+            what = "are left" if self._ended_at is None else "have ended without an error"
+            self._say(f"gradvote launch: fewer than {self.min_workers} workers {what}; the run has failed")
         for life in self.lives.values():
             life.process.terminate()
         until = time.monotonic() + LEAVING

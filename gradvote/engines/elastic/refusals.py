@@ -1,4 +1,4 @@
-"""Why a worker was refused before it could train: told to the launcher, as the next one would be refused, too."""
+"""What a worker tells the launcher: why it was refused, as its next process would be, and that it has joined."""
 
 import contextlib
 import os
@@ -34,3 +34,25 @@ def taken(folder: Path, number: int) -> str:
     except OSError:
         return ""
     return text
+
+
+def tell_joined() -> None:
+    """This worker takes part in the run, and is left to finish in its own time."""
+    folder, number = os.environ.get(FOLDER), os.environ.get(NUMBER)
+    if folder and number:
+        with contextlib.suppress(OSError):
+            _mark(Path(folder), number).touch()
+
+
+def forget_joined(folder: Path, number: int) -> None:
+    """Another process begins as this worker."""
+    _mark(folder, number).unlink(missing_ok=True)
+
+
+def has_joined(folder: Path, number: int) -> bool:
+    """Whether this worker's present process has taken part."""
+    return _mark(folder, number).exists()
+
+
+def _mark(folder: Path, number: int | str) -> Path:
+    return folder / f"{number}.joined"

@@ -32,7 +32,7 @@ from gradvote.engines.elastic.net.mesh import Mesh
 from gradvote.engines.elastic.node import Node
 from gradvote.engines.elastic.participant import Participant
 from gradvote.engines.elastic.peers import Peers, bye
-from gradvote.engines.elastic.refusals import told_to_the_launcher
+from gradvote.engines.elastic.refusals import tell_joined, told_to_the_launcher
 from gradvote.engines.elastic.servers.server import Server
 from gradvote.engines.elastic.signing.names import SIGNED, Naming
 from gradvote.engines.elastic.timeouts import Timeouts, TooFewWorkers
@@ -226,6 +226,7 @@ class ElasticVote(NotCopied):
         try:
             with told_to_the_launcher():
                 bootstrap.join(self._participant, self._num_expected)
+            tell_joined()
         except BaseException:
             self._signals.close()
             node.mesh.stop()

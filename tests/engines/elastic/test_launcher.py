@@ -8,6 +8,7 @@ from torch import nn
 
 from gradvote import algorithms
 from gradvote.elastic import attach
+from gradvote.engines.elastic import launcher
 from gradvote.engines.elastic.environment import host_of
 from gradvote.engines.elastic.launcher import Launcher
 from gradvote.engines.elastic.net.authentication import Credentials
@@ -129,3 +130,39 @@ def test_without_keys_a_worker_listens_on_the_loopback_only(
             host_of(host, None, insecure=False)
         monkeypatch.setenv("GRADVOTE_INSECURE", "1")
         assert host_of(host, None, insecure=False) == host
+
+
+AFTER_THE_END = """
+import os, sys, time, torch, gradvote
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+worker = int(os.environ["GRADVOTE_WORKER"])
+if worker == 2:
+    time.sleep(8)  # still on its way when the others have finished
+    time.sleep(600)
+with gradvote.elastic.attach(model, optimizer, gradvote.algorithms.signsgd(), insecure=True) as vote:
+    for step in vote.steps(2):
+        optimizer.zero_grad()
+        model(torch.ones(1, 2)).sum().backward()
+        vote.step()
+if worker == 0:
+    time.sleep(4)  # evaluates, saves
+    open(sys.argv[1], "w").write("saved")
+elif sys.argv[2] == "fails":
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("end", ["finishes", "fails"])
+def test_who_took_part_is_left_to_save_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """However long that takes; who was started too late to take part is ended, and all of it is said."""
+    monkeypatch.setattr(launcher, "EARLY", 1.0)
+    said: list[str] = []
+    command = [sys.executable, "-c", AFTER_THE_END, str(tmp_path / "model"), end]
+    status = Launcher(command, 3, 2, insecure=True, say=said.append).run()
+    assert (tmp_path / "model").read_text() == "saved"
+    assert any("worker 2 was started too late to take part, and is ended" in text for text in said)
+    assert any("worker 1 ended with exit code 3, when the run had ended already" in text for text in said) == (
+        end == "fails"
+    )
+    assert (status, "have ended without an error" in said[-1]) == ((1, True) if end == "fails" else (0, False))
