@@ -246,10 +246,12 @@ class Launcher:
         for life in self.lives.values():
             life.process.terminate()
         until = time.monotonic() + LEAVING
-        for life in self.lives.values():
+        for number, life in self.lives.items():
             try:
                 life.process.wait(max(until - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
+                text = f"worker {number} had not left {LEAVING:.0f} s after it was asked to, and is killed"
+                self._say(f"gradvote launch: {text}")
                 life.process.kill()
         return 130 if self._stopping else 1
 

@@ -166,3 +166,15 @@ def test_who_took_part_is_left_to_save_after_the_end(tmp_path: Path, monkeypatch
         end == "fails"
     )
     assert (status, "have ended without an error" in said[-1]) == ((1, True) if end == "fails" else (0, False))
+
+
+def test_who_does_not_leave_is_killed_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "LEAVING", 0.3)
+    said: list[str] = []
+    script = (
+        "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
+    )
+    own = Launcher([sys.executable, "-c", script, str(tmp_path / "up")], 1, 1, insecure=True, say=said.append)
+    assert own.run(lambda: own.stop() if (tmp_path / "up").exists() else None) == 130
+    assert said[-1] == "gradvote launch: worker 0 had not left 0 s after it was asked to, and is killed"
