@@ -193,7 +193,7 @@ class Launcher:
     def _look(self) -> None:
         codes = {number: life.process.poll() for number, life in self.lives.items()}
         gone = self.finished or any(code is not None for code in codes.values())
-        if gone and self._ended_at is None and self._has_ended():
+        if gone and self._ended_at is None and (self._is_left_by_too_many() or self._has_ended()):
             self._ended_at = time.monotonic()
         if self._ended_at is not None and time.monotonic() > self._ended_at + EARLY:
             self._end_latecomers()
@@ -216,6 +216,10 @@ class Launcher:
                 life.late = True
                 self._say(f"gradvote launch: worker {number} was started too late to take part, and is ended")
                 life.process.terminate()
+
+    def _is_left_by_too_many(self) -> bool:
+        """Whether those that are left can take no step, as the others are done: all have stopped early, say."""
+        return bool(self.finished) and len(self.lives) < self.min_workers
 
     def _has_ended(self) -> bool:
         try:
