@@ -26,6 +26,7 @@ from gradvote.engines.common.slot import Slot
 from gradvote.engines.distributed import chunking, slices
 from gradvote.engines.distributed import states as states_of
 from gradvote.engines.distributed.part_round import PartRound
+from gradvote.engines.distributed.transport import Transport
 
 D, SLICE, BLOCK = 1 << 17, 1 << 14, 1 << 11
 STATES = {"signsgd": 0, "signum": 4, "dist-ef-sgdm": 12, "dropsignsgd": 12, "mediansgd": 0}
@@ -104,13 +105,13 @@ def test_of_dense_ballots_and_decisions_only_a_few_chunks_are_there(name: str) -
     with mock.patch.object(chunking, "DENSE", SLICE):
         p, exchange = exchange_of(name, chunks=None)
     step(p, exchange, 0)
-    kept, found, all_to_all = live(), list[float](), dist.all_to_all_single
+    kept, found, send = live(), list[float](), Transport._send
 
     def watched(*args: Any, **options: Any) -> Any:
         found.append(live())
-        return all_to_all(*args, **options)
+        return send(*args, **options)
 
-    with mock.patch.object(dist, "all_to_all_single", watched), mock.patch.object(staging, "APART", 1):
+    with mock.patch.object(Transport, "_send", watched), mock.patch.object(staging, "APART", 1):
         step(p, exchange, 1)
     assert len(found) == 2 * D / SLICE
     assert kept - before < 8 + 4 * (name == "ef-signsgd") + 0.5

@@ -1,4 +1,4 @@
-"""Messages between all ranks of a group, in one collective call that gloo, NCCL and MPI have: all-to-all."""
+"""Messages between all ranks of a group: all-to-all, in one collective call, and over gloo pair by pair."""
 
 import os
 from collections import deque
@@ -15,6 +15,10 @@ from gradvote.engines.common.errors import LinkBroken
 from gradvote.staging import CPU, Leaving, new_bytes, to_device, to_host
 
 ALIGNMENT = 8
+TAG = 0x6776
+"""Of messages between two ranks: what a script sends by itself has other tags, 0 by default."""
+PAIRED = 4
+"""Ranks up to which messages go pair by pair; among more, each sends to one rank and receives from another anyway."""
 SERVER_HALF = "GRADVOTE_SERVER_HALF"
 """The environment variable that, as "card", has votes counted on the card also where ballots arrive on the host."""
 
@@ -55,6 +59,8 @@ class Transport:
         self.rank, self.num_ranks = dist.get_rank(group), dist.get_world_size(group)
         self.device = torch.device("cuda", torch.cuda.current_device()) if _is_nccl(group) else CPU
         self.home = CPU
+        gloo = self.device == CPU and "cpu:gloo" in dist.get_backend_config(group)
+        self._by_pairs = gloo and self.num_ranks <= PAIRED
 
     def settle(self, home: torch.device) -> None:
         """The gradients are there: a group that sends from a card sends from that one."""
@@ -100,9 +106,23 @@ class Transport:
         size = sum(expected)
         receive = new_bytes(size, self.device, self.home) if room is None else room("receive", size)
         with _links():
-            work = dist.all_to_all_single(receive, send, expected, sizes, group=self.group, async_op=True)
+            if self._by_pairs:
+                works = self._swap_by_pairs(receive.split(expected), send.split(sizes))
+            else:
+                works = [dist.all_to_all_single(receive, send, expected, sizes, group=self.group, async_op=True)]
         passed = sum(sizes) - sizes[self.rank], sum(expected) - expected[self.rank]
-        return Delivered(work, send, receive, parcel.expected, *passed)
+        return Delivered(works, send, receive, parcel.expected, *passed)
+
+    def _swap_by_pairs(self, receive: Sequence[Tensor], send: Sequence[Tensor]) -> list[dist.Work | None]:
+        """All receives first: gloo tells a sender that its bytes are wanted, and that note would wait behind own bytes.
+
+        Its all-to-all sends first, so that of two ranks now one sends and now the other: twice the time of the link.
+        """
+        receive[self.rank].copy_(send[self.rank])
+        ahead = [(self.rank + k) % self.num_ranks for k in range(1, self.num_ranks)]
+        of, to = [j for j in reversed(ahead) if len(receive[j])], [j for j in ahead if len(send[j])]
+        works = [dist.irecv(receive[j], group=self.group, group_src=j, tag=TAG) for j in of]
+        return works + [dist.isend(send[j], group=self.group, group_dst=j, tag=TAG) for j in to]
 
     def gather(self, row: Tensor) -> Tensor:
         """Everyone's row (k,) as (M, k), on the host."""
@@ -126,7 +146,7 @@ class Transport:
 class Delivered:
     """Messages on their way: what is sent lives until it has gone, what arrives as long as somebody has a message."""
 
-    work: dist.Work | None
+    works: list[dist.Work | None] | None
     send: Tensor | None
     receive: Tensor | None
     sizes: list[int]
@@ -144,11 +164,13 @@ class Delivered:
         Raises:
             LinkBroken: a rank is gone, or did not answer in time.
         """
-        assert self.work is not None and self.receive is not None, "messages are given once"
+        assert self.works is not None and self.receive is not None, "messages are given once"
         with _links():
-            self.work.wait()
+            for work in self.works:
+                if work is not None:  # this process is in the group
+                    work.wait()
         messages = self.receive.split([_whole(n) for n in self.sizes])
-        self.work = self.send = self.receive = None
+        self.works = self.send = self.receive = None
         return [message[:n] for message, n in zip(messages, self.sizes, strict=True)]
 
 
