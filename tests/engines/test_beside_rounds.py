@@ -22,6 +22,7 @@ class Taught(nn.Module):
         super().__init__()
         self.student = nn.Linear(3, 2)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.mean: Tensor
         self.register_buffer("mean", torch.zeros(3))
 
     def forward(self, x: Tensor) -> Tensor:
