@@ -27,7 +27,8 @@ class Taught(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.mean = 0.5 * self.mean + x.mean(0)
-        return self.student(x)
+        out: Tensor = self.student(x)
+        return out
 
     @torch.no_grad()
     def teach(self) -> None:

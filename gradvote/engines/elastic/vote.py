@@ -136,7 +136,7 @@ class ElasticVote(NotCopied):
             TooFewWorkers: fewer than `min_workers` for too long, or this worker has left; nothing was applied.
             ShardLost: nobody that is left can tell the decision on a shard, and too few are left to take the step
                 again, or one that ended may have applied it (placement `sharded`); nothing was applied.
-            RegisterLost: something out of the ordinary had to be agreed on, and the store did not answer for `timeout`.
+            RegisterLost: something out of the ordinary had to be agreed on, and it did not answer for `timeout`.
         """
         self._check_entered("step()")
         if self.stopping and not self._node.inside:
