@@ -14,7 +14,7 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, check_whole
 from gradvote.engines.common.clipping import factor
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
-from gradvote.engines.common.handles import NotCopied
+from gradvote.engines.common.handles import Handle
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
 from gradvote.engines.common.placement import Placement
@@ -46,7 +46,7 @@ STATISTICS = (
 )
 
 
-class Exchange(NotCopied):
+class Exchange(Handle):
     """Replaces the gradients of `params` by the direction that all ranks agree on, at one bit per coordinate or so.
 
         exchange = gradvote.distributed.Exchange(model.named_parameters(), gradvote.algorithms.signum(), optimizer=opt)
@@ -210,6 +210,9 @@ class Exchange(NotCopied):
         user.scaling.settle(not decided)
         user.give(targets, decided, scale)
         self._session.commit(dict(zip(keys, rounds, strict=True)), traffic)
+
+    def _told(self) -> tuple[str, object]:
+        return self._session.told()
 
     @property
     def account(self) -> Account | None:

@@ -129,6 +129,11 @@ class Session:
                 "start all ranks again from the last one."
             )
 
+    def told(self) -> tuple[str, Algorithm]:
+        """Where this rank stands, in words, and what it runs."""
+        t = self.transport
+        return f"rank {t.rank} of {t.num_ranks}, step {self.step}, {self.placement}", self.protocol.algorithm
+
     def stats(self) -> ExchangeStats:
         """The counts of this rank."""
         return replace(self.counts, ties=sum(round_.ties() for round_ in self.last))

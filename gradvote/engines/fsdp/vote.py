@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
-from gradvote.engines.common.handles import VOTES_BY_ITSELF, NotCopied, refuse_call
+from gradvote.engines.common.handles import VOTES_BY_ITSELF, Handle, refuse_call
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
@@ -29,7 +29,7 @@ from gradvote.layout import Layout
 from gradvote.privacy import Account
 
 
-class FSDPVote(NotCopied):
+class FSDPVote(Handle):
     """What `attach` returns: counts and checkpoints of the exchange behind a sharded model. Use it between two steps.
 
     `stats()` and `all_stats()` are of this rank's shard: its coordinates, and the bytes between replicas.
@@ -89,6 +89,10 @@ class FSDPVote(NotCopied):
             ValueError: it was saved for something else; nothing has been changed.
         """
         self._checkpoints.load(state)
+
+    def _told(self) -> tuple[str, object]:
+        where, algorithm = self._session.told()
+        return where.replace("rank", "replica", 1), algorithm
 
     def _before(self, reduced: Tensor) -> None:
         """FSDP is about to write gradients of a module: called once for each, with what it has reduce-scattered."""
