@@ -119,7 +119,7 @@ def attach(
         parameters = parameters_of([(n, p) for n, p in ddp.module.named_parameters() if n not in ignored], WHERE)
         inside = ddp.module.modules()
         training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, inside, ADVICE)
-        comparison = Comparison(transport, parameters, check_parameters_every)
+        comparison = Comparison(transport, parameters, check_parameters_every, watch)
         session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
         check_client(privacy, "DDP")
         size = session.protocol.layout.size

@@ -118,7 +118,7 @@ class Exchange(Handle):
             if chunks is not None:
                 check_whole("chunks", chunks, 1, "the number of parts in which a gradient travels")
             chunks = chunks if algorithm.aggregate.separable else 1
-            self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch.ranks)
+            self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch)
             wide = placement != "replicated" and pipeline.is_wide(algorithm)
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks, wide)
         self.params = parameters.tensors
@@ -186,7 +186,7 @@ class Exchange(Handle):
         user = self._training
         user.trained.check()
         self._session.begin()
-        self._comparison.look(self._session.step)
+        self._comparison.look(self._session.step, self._session.came_from())
         gradients, aside = user.directions.collect()
         check_gradients(user.names, gradients.values())
         scale, lr = user.scaling.scale(), user.optimizers.rates()

@@ -168,7 +168,7 @@ class HookThread(threading.Thread):
         layout = self._layouts[key]
         if not step.groups:
             self._session.begin()
-            self._comparison.look(self._session.step)
+            self._comparison.look(self._session.step, self._session.came_from())
         round_ = self._session.round_of(key, layout, waiting[0].lr, keep=step.scale is not None)
         step.groups[key] = group = Joined(layout, gradients, used, round_)
         step.waiting = []

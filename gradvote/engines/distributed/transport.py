@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,6 +17,7 @@ from gradvote.engines.common.errors import LinkBroken
 from gradvote.staging import CPU, Leaving, new_bytes, to_device, to_host
 
 ALIGNMENT = 8
+DEFAULT = dist.constants.default_pg_timeout.total_seconds()
 SERVER_HALF = "GRADVOTE_SERVER_HALF"
 """The environment variable that, as "card", has votes counted on the card also where ballots arrive on the host."""
 
@@ -61,6 +64,16 @@ class Transport:
         self.home = home
         if self.device.type == home.type:
             self.device = home
+
+    @property
+    def timeout(self) -> float:
+        """How long a collective waits, in seconds; torch's default where a group does not say, in no public way."""
+        group: Any = self.group
+        try:
+            found: timedelta = group._get_backend(self.device).options._timeout
+            return found.total_seconds()
+        except (AttributeError, RuntimeError):
+            return DEFAULT
 
     @property
     def server(self) -> torch.device:

@@ -123,7 +123,7 @@ class FSDPVote(Handle):
         user, session = self._training, self._session
         user.trained.check()
         session.begin()
-        self._comparison.look(session.step)
+        self._comparison.look(session.step, session.came_from())
         user.directions.untouched(self._all)
         used, aside = user.directions.take(self._all)
         gradients = {i: p.grad if i in used else None for i, p in enumerate(user.params)}
