@@ -29,7 +29,7 @@ from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.slices import update_of
+from gradvote.engines.distributed.slices import squares_of, update_of
 from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
@@ -192,7 +192,10 @@ class Exchange(Handle):
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         keys = [(k, len(layouts)) for k in range(len(layouts))]
         seen = self._session.seen(self._buffer.gather, gradients, self.params)
-        update = update_of(self._buffer, layouts, seen, scale, user.max_norm, self._factor)
+        shrink = 1.0
+        if user.max_norm is not None:
+            shrink = self._factor(squares_of(self._buffer, layouts, seen, scale), user.max_norm)
+        update = update_of(self._buffer, seen, scale, shrink)
         targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
         if self._overflowed(gradients):
             user.scaling.settle(True)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from gradvote.engines.distributed.failures import ExchangeError, Watch
 from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.slices import update_of
+from gradvote.engines.distributed.slices import squares_of, update_of
 from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.fsdp.checkpoint import Checkpoints
 from gradvote.engines.fsdp.replica import Said, ShardRanks
@@ -133,8 +132,11 @@ class FSDPVote(Handle):
         keys = [(k, len(layouts)) for k in range(len(layouts))]
         keep = user.scaling.active  # whether the step is skipped is known when it has been made
         rounds = [session.round_of(key, layout, lr, keep) for key, layout in zip(keys, layouts, strict=True)]
-        shrink = partial(self._shards.factor, step=session.step)
-        update = update_of(self._buffer, layouts, seen, scale, user.max_norm, shrink)
+        shrink = 1.0
+        if user.max_norm is not None:
+            sums = squares_of(self._buffer, layouts, seen, scale)
+            shrink = self._shards.factor(sums, user.max_norm, session.step)
+        update = update_of(self._buffer, seen, scale, shrink)
         targets = {i: target_of(user.params[i], g) for i, g in gradients.items()}
         outbox = Outbox(self._buffer, targets, scale)
         traffic = pipeline.run(session.transport, rounds, update, lambda k: rounds[k].read(outbox.write))
