@@ -4,6 +4,7 @@ torchrun --nproc-per-node 4 examples/with_ddp.py
 """
 
 import argparse
+import os
 
 import torch
 import torch.distributed as dist
@@ -54,4 +55,7 @@ def main(steps: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
-    main(parser.parse_args().steps)
+    options = parser.parse_args()
+    if "RANK" not in os.environ:
+        parser.error("start this with torchrun, as its first lines say")
+    main(options.steps)

@@ -4,6 +4,7 @@ torchrun --nproc-per-node 4 examples/with_fsdp.py --shards 2
 """
 
 import argparse
+import os
 
 import torch
 import torch.distributed as dist
@@ -23,7 +24,6 @@ def main(steps: int, shards: int) -> None:
     x, y = (torch.tensor(own) for own in load_digits(return_X_y=True))
     mine = y.argsort(stable=True).tensor_split(num_ranks)[rank]  # non-iid: sorted by class
     x, y, all_x, all_y = x[mine].float() / 16, y[mine], x.float() / 16, y
-
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     for layer in (model[0], model[2], model[4]):
@@ -32,7 +32,6 @@ def main(steps: int, shards: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     algorithm = gradvote.algorithms.dist_ef_sgdm()  # +
     vote = gradvote.fsdp.attach(model, algorithm, group=mesh["replicate"], optimizer=optimizer)  # +
-
     generator = torch.Generator().manual_seed(rank)
     for step in range(steps):
         batch = torch.randint(len(y), (64,), generator=generator)
@@ -55,4 +54,6 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--shards", type=int, default=2)
     options = parser.parse_args()
+    if "RANK" not in os.environ:
+        parser.error("start this with torchrun, as its first lines say")
     main(options.steps, options.shards)

@@ -6,6 +6,7 @@ for i in 0 1 2; do REPLICA_GROUP_ID=$i python examples/with_torchft.py & done; w
 """
 
 import argparse
+import os
 from datetime import timedelta
 
 import torch
@@ -70,4 +71,6 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--shards", type=int, default=3)
     arguments = parser.parse_args()
+    if "TORCHFT_LIGHTHOUSE" not in os.environ:
+        parser.error("start a lighthouse and name it in TORCHFT_LIGHTHOUSE, as the first lines say")
     main(arguments.steps, arguments.shards)

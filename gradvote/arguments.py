@@ -42,8 +42,10 @@ def named(spec: str, options: Mapping[str, object]) -> tuple[str, dict[str, obje
     """NAME:key=value and keywords beside it -> the name and all options.
 
     Raises:
-        ValueError: an option is given both ways.
+        ValueError: an option is given both ways, or what is given is no name.
     """
+    if not isinstance(spec, str):
+        raise ValueError(f"NAME or NAME:key=value is a text; got {spec!r}.")
     name, own = parse_spec(spec)
     for key in own.keys() & options.keys():
         raise ValueError(f"{key} is given twice, in '{spec}' and as {options[key]!r}; leave one of them out.")

@@ -17,10 +17,10 @@ class MissingExtra(ImportError):
         )
 
 
-def unknown(kind: str, name: str, valid: Iterable[str]) -> ValueError:
-    """The error for a name that does not exist: names the valid ones and the nearest match."""
+def unknown(kind: str, name: object, valid: Iterable[str]) -> ValueError:
+    """The error for a name that does not exist, or is no text: names the valid ones and the nearest match."""
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     which = f"The valid ones are: {', '.join(names)}." if names else "There are none."
     return ValueError(f"There is no {kind} named '{name}'.{hint} {which}")

@@ -1,12 +1,23 @@
-"""Whether values are of the types that are written down: of options by name, and of parts when they are made."""
+"""Whether values are of the types that are written down: of options by name, of parts and of algorithms when made."""
 
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from functools import cache
+from functools import cache, wraps
 from inspect import signature
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 _WORDS: dict[object, str] = {
     float: "a number",
@@ -17,6 +28,8 @@ _WORDS: dict[object, str] = {
     type(None): "None",
 }
 REFUSED = object()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Checked:
@@ -34,10 +47,39 @@ class Checked:
         def __new__(cls, *args, **kwargs):
             names, hints = _made_of(cls)
             given = dict(zip(names, args, strict=False)) | kwargs  # __init__ tells of a wrong number of them
-            for name, value in given.items():
-                if name in hints and fit(value, hints[name]) is REFUSED:
-                    raise ValueError(f"{name} of {cls.__name__} must be {in_words(hints[name])}; got {value!r}.")
+            _check_all(cls.__name__, given, hints)
             return super().__new__(cls)
+
+
+def check_types(factory: Callable[P, T]) -> Callable[P, T]:
+    """Decorates a function that makes something of its options: each is of its type, or it is not called.
+
+    For those that count with an option, or give it to a part for which another type is right, too: `Sign(scale=None)`
+    is a sign without a scale, `dropsignsgd(c=None)` would be another algorithm.
+
+    Raises:
+        ValueError: a value of another type; the sentence says what was expected.
+    """
+
+    @wraps(factory)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        names, hints = _options_of(factory)
+        given = dict(zip(names, args, strict=False)) | kwargs  # the factory itself tells of a wrong number of them
+        _check_all(factory.__qualname__.removesuffix(".__init__"), given, hints)
+        return factory(*args, **kwargs)
+
+    return checked
+
+
+@cache
+def _options_of(factory: Callable[..., object]) -> tuple[tuple[str, ...], dict[str, object]]:
+    return tuple(signature(factory).parameters), get_type_hints(factory)
+
+
+def _check_all(of: str, given: Mapping[str, object], hints: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if name in hints and fit(value, hints[name]) is REFUSED:
+            raise ValueError(f"{name} of {of} must be {in_words(hints[name])}; got {value!r}.")
 
 
 @cache

@@ -69,7 +69,7 @@ class NesterovDecay(Optimizer):
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
-        if lr < 0 or weight_decay < 0 or not 0 <= momentum < 1:
+        if not lr >= 0 or not weight_decay >= 0 or not 0 <= momentum < 1:
             raise ValueError(
                 "NesterovDecay needs lr >= 0, weight_decay >= 0 and 0 <= momentum < 1; "
                 f"got lr={lr}, weight_decay={weight_decay}, momentum={momentum}."

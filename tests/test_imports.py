@@ -50,6 +50,7 @@ ONLY = {
         "discovery",
         "sources",
         "errors",
+        "fitting",
         "arguments",
         "schedules",
         "staging",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradvote.core import Context
+from gradvote.fitting import check_types
 from gradvote.staging import CPU, to_device
 
 
@@ -17,6 +18,7 @@ def check_weights(weights: tuple[float, ...] | None) -> None:
         raise ValueError(f"Weights must be finite, not negative and not all zero, one for each worker; got {weights}.")
 
 
+@check_types
 def capped(weights: tuple[float, ...], cap: float) -> tuple[float, ...]:
     """Shares of the total, none above `cap`: what is cut off one worker goes to the others in proportion.
 

@@ -11,6 +11,7 @@ from gradvote.aggregators import Mean
 from gradvote.codecs import Dense, Quantized
 from gradvote.core import Algorithm
 from gradvote.errors import unknown
+from gradvote.fitting import check_types
 
 LR = 0.7
 BITS = (32, 32)
@@ -19,6 +20,7 @@ PAPER = "Douillard et al. 2023"
 TRUST = "every worker"
 
 
+@check_types
 def diloco(
     dtype: Literal["float32", "int8"] = "float32", weights: tuple[float, ...] | None = None, block_size: int = 16384
 ) -> Algorithm:

@@ -10,6 +10,7 @@ from gradvote.aggregators.bounded_mean import mean_of
 from gradvote.codecs import ErrorFeedback, Masked, Sign, chain
 from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
+from gradvote.fitting import check_types
 from gradvote.schedules import Schedule, check_for_server
 from gradvote.transforms import Momentum
 
@@ -20,6 +21,7 @@ PAPER = "Phong, Phuong 2020"
 TRUST = "every worker"
 
 
+@check_types
 def dropsignsgd(
     keep_up: float | Schedule = 0.3,
     keep_down: float | Schedule = 0.5,

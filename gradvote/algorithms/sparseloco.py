@@ -7,6 +7,7 @@ For `gradvote.local_steps` with the outer optimizer torch.optim.SGD(lr=1.0), wit
 from gradvote.aggregators import Mean
 from gradvote.codecs import DecayingFeedback, Dense, TopK
 from gradvote.core import Algorithm
+from gradvote.fitting import check_types
 
 LR = 1.0
 BITS = (929 / 4096, 32)
@@ -15,6 +16,7 @@ PAPER = "Sarfi et al. 2025"
 TRUST = "every worker"
 
 
+@check_types
 def sparseloco(
     density: float = 1 / 64,
     decay: float = 0.95,

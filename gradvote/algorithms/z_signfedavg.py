@@ -10,6 +10,7 @@ from gradvote.aggregators import Mean
 from gradvote.codecs import Dense, Sign, chain
 from gradvote.codecs.sign import Zero
 from gradvote.core import Algorithm
+from gradvote.fitting import check_types
 from gradvote.transforms import OwnNoise
 
 LR = 1.0
@@ -22,6 +23,7 @@ _NOISES = {1.0: ("gaussian", math.sqrt(math.pi / 2), 1.0), math.inf: ("uniform",
 """By z: ξ_z, of density exp(−t^{2z}/2)/(2η_z); η_z = ∫₀^∞ exp(−t^{2z}/2) dt; the standard deviation of ξ_z."""
 
 
+@check_types
 def z_signfedavg(
     sigma: float = 0.01,
     z: float = 1.0,

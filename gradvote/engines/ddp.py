@@ -22,7 +22,7 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, in_words
 from gradvote.engines.common.directions import Directions
 from gradvote.engines.common.flat_buffer import flat_dtype
-from gradvote.engines.common.handles import VOTES_BY_ITSELF, Behind, NotCopied, refuse_call
+from gradvote.engines.common.handles import VOTES_BY_ITSELF, Behind, Handle, refuse_call
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_modules, parameters_of
 from gradvote.engines.common.placement import Placement
@@ -119,7 +119,7 @@ def attach(
         parameters = parameters_of([(n, p) for n, p in ddp.module.named_parameters() if n not in ignored], WHERE)
         inside = ddp.module.modules()
         training = Training(parameters, algorithm, optimizers, scaler, max_norm, AGAIN, inside, ADVICE)
-        comparison = Comparison(transport, parameters, check_parameters_every)
+        comparison = Comparison(transport, parameters, check_parameters_every, watch)
         session = Session(parameters, algorithm, placement, transport, seed, secret, faults)
         check_client(privacy, "DDP")
         size = session.protocol.layout.size
@@ -137,7 +137,7 @@ def attach(
     return vote
 
 
-class DDPVote(NotCopied):
+class DDPVote(Handle):
     """What `attach` returns: counts and checkpoints of the exchange behind a DDP model. Use it between two steps."""
 
     def __init__(self, training: Training, session: Session, thread: HookThread, wrapped: Wrapped) -> None:
@@ -178,6 +178,9 @@ class DDPVote(NotCopied):
             ValueError: it was saved for something else; nothing has been changed.
         """
         self._session.load_state_dict(state)
+
+    def _told(self) -> tuple[str, object]:
+        return self._session.told()
 
     def _take(self, bucket: dist.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # not in its __all__
         user = self._training

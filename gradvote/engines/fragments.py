@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from gradvote.engines.common import owners
-from gradvote.engines.common.handles import NotCopied
+from gradvote.engines.common.handles import Handle
 from gradvote.engines.common.recipe import check_mapping
 from gradvote.engines.common.start import Start
 from gradvote.engines.common.trained import Newcomers
@@ -39,7 +39,7 @@ def fragments_of(model: nn.Module, num: int) -> list[Start]:
     return parts
 
 
-class Fragments(NotCopied):
+class Fragments(Handle):
     """What `gradvote.local_steps.attach_fragments` returns: local steps of each fragment, which begin H/P steps apart.
 
     `parts` are these local steps, each with its engine and its outer optimizer.
@@ -68,6 +68,9 @@ class Fragments(NotCopied):
             for part in self.parts:
                 stack.enter_context(part.agreed())
             yield
+
+    def _told(self) -> tuple[str, object]:
+        return f"{len(self.parts)} parts, of which the first is", self.parts[0]
 
     def state_dict(self) -> dict[str, Any]:
         """The states of all fragments; save model and inner optimizer beside it."""

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from gradvote.engines.common import owners
 from gradvote.engines.common.beside import Beside
-from gradvote.engines.common.handles import NotCopied
+from gradvote.engines.common.handles import Handle
 from gradvote.engines.common.optimizers import check_optimizer_state
 from gradvote.engines.common.outside_changes import OutsideChanges
 from gradvote.engines.common.own_parameters import OwnParameters
@@ -45,7 +45,7 @@ class Rounds(Protocol):
         """Continue where `state_dict` was taken; raises ValueError, with nothing changed, for another run's."""
 
 
-class LocalSteps(NotCopied):
+class LocalSteps(Handle):
     """What `gradvote.local_steps.attach` returns. Call `step()` after each of the optimizer's steps.
 
     `outer` is the outer optimizer: a schedule may change its rate. With a `delay` evaluate `with local.agreed():`, and
@@ -262,6 +262,9 @@ class LocalSteps(NotCopied):
     def __exit__(self, *error: Any) -> None:
         if hasattr(self.vote, "__exit__"):
             self.vote.__exit__(*error)
+
+    def _told(self) -> tuple[str, object]:
+        return f"round {self.round}, {self.left} of {self.every} steps to go", self._rounds
 
     def _begin(self) -> None:
         """Go on from the start that all agree on."""

@@ -58,12 +58,12 @@ class Simulation:
     device: torch.device = CPU
     privacy: Gaussian | None = None
     fellows: Sequence[Sequence[int]] = ()
-    workers: Sequence[State] = field(init=False)
-    server: Sequence[State] = field(init=False)
-    counts: Counts = field(init=False)
-    sent: Sequence[Payload] = field(init=False, default_factory=list)
-    ballots: Sequence[Payload] = field(init=False, default_factory=list)
-    decided: list[frozenset[int]] = field(init=False, default_factory=list)
+    workers: Sequence[State] = field(init=False, repr=False)
+    server: Sequence[State] = field(init=False, repr=False)
+    counts: Counts = field(init=False, repr=False)
+    sent: Sequence[Payload] = field(init=False, repr=False, default_factory=list)
+    ballots: Sequence[Payload] = field(init=False, repr=False, default_factory=list)
+    decided: list[frozenset[int]] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
         check_whole("num_workers", self.num_workers, 1, "how many workers are simulated")

@@ -2,7 +2,7 @@
 
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -61,7 +61,10 @@ class Attached:
         if not self.own_statistics:
             warn_of_statistics(ddp.modules(), buffers, stacklevel=3)
         self._voted = {id(o): self.vote.step for o in optimizers}
-        self._handles = [o.register_step_post_hook(self._stepped) for o in optimizers]
+        self.removed: Callable[[], str] = str
+        """A sentence where nobody looks after this vote any more, with which the next step is refused."""
+        self._handles = [o.register_step_pre_hook(self._about_to_step) for o in optimizers]
+        self._handles += [o.register_step_post_hook(self._stepped) for o in optimizers]
 
     @property
     def ddp(self) -> DistributedDataParallel | None:
@@ -112,6 +115,10 @@ class Attached:
         """Look no more at the optimizers' steps."""
         for handle in self._handles:
             handle.remove()
+
+    def _about_to_step(self, *_: Any) -> None:
+        if why := self.removed():
+            raise RuntimeError(why)
 
     def _stepped(self, optimizer: Optimizer, *_: Any) -> None:
         """An optimizer took a step: with gradients of this model, so there was a vote since its last one."""

@@ -172,9 +172,11 @@ class VoteCallback(Callback):
         if getattr(strategy.save_checkpoint, "of_votes", None) is self:
             return
         save, remove = strategy.save_checkpoint, strategy.remove_checkpoint
+        listed = self in trainer.callbacks
 
         def save_checkpoint(checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-            folder, whole = _beside(filepath), "optimizer_states" in checkpoint
+            removed = listed and self not in trainer.callbacks  # what trains now does not vote
+            folder, whole = _beside(filepath), "optimizer_states" in checkpoint and not removed
             if whole:
                 checkpoint[KEY] = folder.name
             save(checkpoint, filepath, storage_options=storage_options)

@@ -3,8 +3,13 @@
 import importlib.util
 import math
 import sys
+import warnings
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Unpack
+
+import torch.distributed as dist
 
 from gradvote.core import Algorithm
 from gradvote.ddp import DDPVote
@@ -26,6 +31,10 @@ BUFFERS = (
     "differ between ranks. Use TrainingArguments(ddp_broadcast_buffers=False); VoteCallback then averages them before "
     "evaluating and saving."
 )
+REMOVED = (
+    "VoteCallback was removed from the Trainer, but its model votes still, as torch takes no communication hook away. "
+    "Make a new Trainer of the same model for training without votes, or give the callback back with add_callback()."
+)
 
 
 class VoteCallback(TrainerCallback):
@@ -40,7 +49,7 @@ class VoteCallback(TrainerCallback):
     Raises (when training begins):
         ValueError: the model is not in DistributedDataParallel, or a checkpoint has no state of these votes; later,
             `max_grad_norm` was changed.
-        RuntimeError: an optimizer took a step without a vote.
+        RuntimeError: an optimizer took a step without a vote, or the callback was removed and the Trainer trains on.
     """
 
     def __init__(self, algorithm: Algorithm, *, fresh: bool = False, **options: Unpack[Options]) -> None:
@@ -49,6 +58,7 @@ class VoteCallback(TrainerCallback):
         self._attached: Attached | None = None
         self._bound: float | None = None
         self._folder = Path()
+        self._waiting, self._told = 0, False
 
     @property
     def vote(self) -> DDPVote:
@@ -72,7 +82,8 @@ class VoteCallback(TrainerCallback):
         max_norm = moved(args.max_grad_norm, self._algorithm, "TrainingArguments.max_grad_norm")
         scaler, before = getattr(trainer.accelerator, "scaler", None), self._attached
         own = self._algorithm, optimizers, scaler, max_norm, self._options, BUFFERS
-        self._attached = renewed(before, ddp, *own)
+        self._attached, self._waiting = renewed(before, ddp, *own), 0
+        self._attached.removed = _removed_from(trainer, self)
         self._bound, self._folder = args.max_grad_norm, Path(trainer._get_output_dir(trial))
         if checkpoint is not None and not self._fresh:
             self._now().load(Path(checkpoint), state.global_step)
@@ -88,13 +99,20 @@ class VoteCallback(TrainerCallback):
                 "now; the bound before the vote does not change within a training. Set it before train()."
             )
 
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the micro-batches that wait for a step."""
+        self._waiting += 1
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Average running statistics before they are used, where DDP leaves them to the ranks."""
+        self._waiting = 0
         if control.should_evaluate or control.should_save:
             self._now().average()
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """As at the end of a step."""
+        """As at the end of a step; tell of a vote that no step has applied."""
+        if self._waiting and not control.should_training_stop:
+            self._tell_of_rest(args.gradient_accumulation_steps)
         self.on_step_end(args, state, control)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -108,6 +126,18 @@ class VoteCallback(TrainerCallback):
         self._now().average()
         _restore(trainer)
 
+    def _tell_of_rest(self, window: int) -> None:
+        """Of a dataset without a length the Trainer does not know which batch is the last one of an epoch."""
+        if dist.get_rank() == 0 and not self._told:
+            warnings.warn(
+                f"The epoch ended with {self._waiting} of the {window} micro-batches of a step. They had a vote of "
+                "their own, which the Trainer did not apply: it adds it to the next step, which is longer then (with "
+                "averages, too). Give each epoch a number of batches that gradient_accumulation_steps divides, or the "
+                "dataset a length.",
+                stacklevel=2,
+            )
+        self._told = True
+
     def _now(self) -> Attached:
         if self._attached is None:
             raise RuntimeError(
@@ -115,6 +145,17 @@ class VoteCallback(TrainerCallback):
                 "train(), once on every rank."
             )
         return self._attached
+
+
+def _removed_from(trainer: Any, callback: VoteCallback) -> Callable[[], str]:
+    """What says whether the Trainer has lost the callback; one that another callback passes on was never listed."""
+    its, own = weakref.ref(trainer), weakref.ref(callback)
+
+    def removed() -> str:
+        there, here = its(), own()
+        return REMOVED if there is not None and here not in there.callback_handler.callbacks else ""
+
+    return removed if callback in trainer.callback_handler.callbacks else str
 
 
 def _restore(trainer: Any) -> None:

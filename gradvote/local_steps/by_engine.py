@@ -36,6 +36,9 @@ class Exchanged:
         self.stats, self.all_stats, self.account = exchange.stats, exchange.all_stats, exchange.account
         self.state_dict, self.load_state_dict = exchange.state_dict, exchange.load_state_dict
 
+    def __repr__(self) -> str:
+        return repr(self._exchange)
+
     def step(self) -> None:
         """A vote, and the outer optimizer's step."""
         self._exchange.step()
@@ -70,6 +73,9 @@ class Managed:
         self._manager, self._vote = manager, vote
         self.stats, self.state_dict, self.load_state_dict = vote.stats, vote.state_dict, vote.load_state_dict
         self.worker, self.account = vote.worker, vote.account
+
+    def __repr__(self) -> str:
+        return repr(self._vote)
 
     def step(self) -> bool:
         """A quorum, a vote and the outer optimizer's step; False where it was not taken."""

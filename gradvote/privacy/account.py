@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from gradvote.errors import MissingExtra
+from gradvote.fitting import check_types
 from gradvote.privacy.ledger import Ledger
 from gradvote.privacy.mechanism import Gaussian
 from gradvote.privacy.noise import CUT_OFF
@@ -25,6 +26,7 @@ class BudgetSpent(RuntimeError):
     """The next release would cost more than `max_epsilon`."""
 
 
+@check_types
 def epsilon_of(
     noise_multiplier: float, steps: int, delta: float, rate: float = 1.0, method: Literal["pld", "rdp"] = "pld"
 ) -> float:
@@ -49,6 +51,7 @@ def epsilon_of(
     return float(found)
 
 
+@check_types
 def noise_multiplier_for(epsilon: float, steps: int, delta: float, rate: float = 1.0) -> float:
     """The smallest σ whose `epsilon_of` is at most ε, to three digits; upwards."""
     if not 0 < epsilon < math.inf or not 0 < delta < 1 or not 0 < rate <= 1 or steps < 1:
@@ -75,6 +78,7 @@ class Account:
         ValueError: the mechanism's ledger is of another mechanism or model.
     """
 
+    @check_types
     def __init__(self, mechanism: Gaussian, dimension: int) -> None:
         self.mechanism, self.dimension, self.releases = mechanism, dimension, 0
         self._ledger = None if mechanism.ledger is None else Ledger(mechanism.ledger)

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from gradvote.fitting import check_types
 from gradvote.privacy.noise import SecureNormal
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+@check_types
 def poisson_sample(num_examples: int, rate: float, noise: SecureNormal | None = None) -> NDArray[np.int64]:
     """The numbers of the examples of a batch: each is in it with probability `rate`, on its own; maybe none is."""
     if not 0 < rate <= 1:

@@ -51,6 +51,8 @@ class Gaussian:
             lacks = given is None and name == "max_epsilon"
             if not lacks and (isinstance(given, bool) or not isinstance(given, int | float)):
                 raise TypeError(f"{name} must be a number; got {given!r}.")
+        if self.ledger is not None and not isinstance(self.ledger, str | os.PathLike):
+            raise TypeError(f"ledger must be the path of a file; got {self.ledger!r}.")
         for name in ("noise_multiplier", "max_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite; got {getattr(self, name)}.")

@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from torch.optim import Optimizer
@@ -65,8 +66,8 @@ def suggest_lr(optimizer: Optimizer, algorithm: Algorithm, *, max_norm: float | 
             zero, not finite, or directions of a vote already.
     """
     _check(optimizer, algorithm)
-    if max_norm is not None and not 0 < max_norm < math.inf:
-        raise ValueError(f"max_norm must be positive and finite, or None for no clipping; got {max_norm}.")
+    if max_norm is not None and (not isinstance(max_norm, Real) or not 0 < max_norm < math.inf):
+        raise ValueError(f"max_norm must be positive and finite, or None for no clipping; got {max_norm!r}.")
     wanted, kind = _form(algorithm), _kind(optimizer)
     known = [_movement(group, kind) for group in optimizer.param_groups]
     if not any(known):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gradvote import algorithms
 from gradvote.distributed import Exchange
 from tests.engines.failing_workers import text_of
 from tests.engines.habit_workers import nothing
-from tests.engines.workers import batch, flat, new_model
+from tests.engines.workers import CLASSES, batch, flat, new_model
 
 TASKS, OPEN = Path("/proc/self/task"), Path("/proc/self/fd")
 
@@ -183,6 +184,38 @@ def loaded_on_one_rank() -> dict[str, str]:
     return found
 
 
+def loaded_between_comparisons() -> dict[str, Any]:
+    """The same before vote 3, at which nothing is compared: on all ranks, on one alone, and another step on one."""
+    found: dict[str, Any] = {}
+    for name, who in ("exchange", (0, 1)), ("exchange", (0,)), ("ddp", (0,)), ("ddp", "other"), ("signs", (0,)):
+        algorithm = algorithms.dropsignsgd() if name != "signs" else algorithms.signsgd()
+        net: nn.Module = nn.Sequential(new_model(), nn.Linear(CLASSES, 20_000))
+        if name == "ddp":
+            net, step = DistributedDataParallel(net), nothing
+            vote: Any = gradvote.ddp.attach(net, algorithm, timeout=6)
+        else:
+            vote = Exchange(net.named_parameters(), algorithm, timeout=6)
+            step = vote.step
+        states = []
+        for number in range(3):
+            states.append(vote.state_dict())
+            _vote_once(net, step, number)
+        if who == "other":
+            vote.load_state_dict(states[dist.get_rank()])
+        elif dist.get_rank() in who:
+            vote.load_state_dict(states[1])
+        found[f"{name}, {who}"] = text_of(lambda net=net, step=step: _vote_once(net, step, 3))
+        dist.barrier()
+    return found
+
+
+def _vote_once(net: nn.Module, step: Callable[[], None], number: int) -> None:
+    net.zero_grad()
+    x, y = batch(dist.get_rank(), number)
+    cross_entropy(net(x), y).backward()
+    step()
+
+
 def everything() -> dict[str, Any]:
     own = (
         copies,
@@ -193,6 +226,7 @@ def everything() -> dict[str, Any]:
         two_votes,
         channels_last,
         loaded_on_one_rank,
+        loaded_between_comparisons,
         uneven,
     )
     return {f.__name__: f() for f in own}

@@ -22,11 +22,13 @@ class Taught(nn.Module):
         super().__init__()
         self.student = nn.Linear(3, 2)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.mean: Tensor
         self.register_buffer("mean", torch.zeros(3))
 
     def forward(self, x: Tensor) -> Tensor:
         self.mean = 0.5 * self.mean + x.mean(0)
-        return self.student(x)
+        out: Tensor = self.student(x)
+        return out
 
     @torch.no_grad()
     def teach(self) -> None:

@@ -182,6 +182,20 @@ def test_a_state_that_one_rank_alone_has_loaded_is_told_to_all(ranks: list[Any])
             assert "Rank 1 is at step 0, but rank 0 at step 1. All ranks must exchange equally often, and" in said, name
 
 
+def test_a_state_that_one_rank_alone_has_loaded_ends_no_process_between_comparisons(ranks: list[Any]) -> None:
+    """Nothing is sent before all have loaded one, as gloo ends a process that receives another size than it expects."""
+    for own in ranks:
+        for name, said in own["loaded_between_comparisons"].items():
+            if "(0, 1)" in name:
+                assert said == "", name
+            elif "signs" in name:  # which have one size, so that nobody waits
+                assert "at step 1 of recipe" in said and "at step 3 of recipe" in said, name
+            elif "other" in name:
+                assert "Rank 1 is at step 1, but rank 0 at step 0. All ranks must exchange" in said, name
+            else:
+                assert "Rank 0 has loaded a state of step 1, and rank 1 has loaded none within 3 s. load_" in said, name
+
+
 def test_a_vote_that_another_one_has_followed_says_nothing_more(ranks: list[Any]) -> None:
     """Wrapped and attached anew: the same optimizer, another rate, a new layer, while somebody has the first vote."""
     for rank, own in enumerate(ranks):

@@ -43,6 +43,19 @@ def test_an_example_runs_under_torchrun(name: str) -> None:
     assert "times fewer" in done.stdout
 
 
+@pytest.mark.parametrize("name", ["with_ddp", "with_fsdp", "with_local_steps", "with_torchft"])
+def test_an_example_that_is_started_by_itself_says_how_to(name: str) -> None:
+    needs = "torchft" if name == "with_torchft" else "torch"
+    if importlib.util.find_spec(needs) is None or importlib.util.find_spec("sklearn") is None:
+        pytest.skip(f"{needs} or scikit-learn is not installed")
+    env = {key: value for key, value in os.environ.items() if key not in ("RANK", "TORCHFT_LIGHTHOUSE")}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py")], capture_output=True, text=True, timeout=60, check=False, env=env
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("first lines say")
+
+
 def test_examples_are_short() -> None:
     for path in EXAMPLES.glob("*.py"):
         longest = 60 if path.stem in SHORT else LONGER.get(path.stem, 100)

@@ -20,7 +20,7 @@ import gradvote
 from gradvote.integrations import checkpoints
 from gradvote.integrations.lightning import VoteCallback
 from tests.integrations import small
-from tests.integrations.small import CLIP, HALF, TWICE, Net, flat, refusal, with_warnings
+from tests.integrations.small import CLIP, HALF, STEPS, TWICE, Net, flat, refusal, with_warnings
 
 
 class Module(lightning.LightningModule):
@@ -116,7 +116,7 @@ def vote_of(made: Any) -> Any:
 
 
 def everything(root: Path) -> dict[str, Any]:
-    return {**resuming(root), **habits(root), **refused(root)}
+    return {**resuming(root), **habits(root), **refused(root), **taken_away(root)}
 
 
 def resuming(root: Path) -> dict[str, Any]:
@@ -154,6 +154,18 @@ def habits(root: Path) -> dict[str, Any]:
         "pair_files": sorted(p.name for p in (root / "pair").iterdir()),
         "forgot": refusal(lambda: fitted(Pair(True), root / "forgot", callback=new(), **manual)),
     }
+
+
+def taken_away(root: Path) -> dict[str, Any]:
+    """A Trainer that has lost the callback wraps the model anew: nobody votes, and checkpoints say nothing of votes."""
+    module, saver = Module(), ModelCheckpoint(root / "away", "{step}", save_top_k=-1, every_n_epochs=1)
+    made = fitted(module, root / "away", saver=saver)
+    callback = vote_of(made)
+    made.callbacks.remove(callback)
+    votes, made.fit_loop.max_epochs = callback.vote.step, 3
+    made.fit(module, loader())
+    files = sorted(p.name for p in (root / "away").glob(f"step={STEPS + HALF}*"))
+    return {"away": (made.global_step, callback.vote.step - votes, files)}
 
 
 def new(**own: Any) -> VoteCallback:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.integrations.small import CLIP, STEPS, outcomes
+from tests.integrations.small import CLIP, HALF, STEPS, outcomes
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,11 @@ def test_the_trainers_scaler_is_known(ranks: list[Any]) -> None:
         assert (scale, votes) == (512.0, STEPS)
         assert torch.equal(model, ranks[0]["scaled"][0])
         assert not any("GradScaler" in text or "after the vote, such as" in text for text in said)
+
+
+def test_without_the_callback_nobody_votes_or_saves_votes(ranks: list[Any]) -> None:
+    for own in ranks:
+        assert own["away"] == (STEPS + HALF, 0, [f"step={STEPS + HALF}.ckpt"])
 
 
 def test_manual_optimization_with_two_optimizers(ranks: list[Any]) -> None:

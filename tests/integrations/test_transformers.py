@@ -65,6 +65,19 @@ def test_what_others_read_and_save_of_the_bound_stays(ranks: list[Any]) -> None:
         assert f"max_grad_norm was {CLIP} when training began and is 1.0 now" in own["changed"]
 
 
+def test_a_removed_callback_is_no_silent_vote(ranks: list[Any]) -> None:
+    """The hook stays in the model; another Trainer of it does not vote, and the callback may be given back."""
+    for own in ranks:
+        assert "was removed from the Trainer, but its model votes still" in own["removed"] and own["untouched"]
+        assert own["plain"] == (True, 0, True)
+        assert own["back"] == "not refused"
+
+
+def test_an_epoch_that_ends_within_a_step_is_told_once(ranks: list[Any]) -> None:
+    told = [sum("ended with 1 of the 2 micro-batches" in text for text in own["endless"]) for own in ranks]
+    assert told == [1, 0]
+
+
 def test_one_trainer_after_another(ranks: list[Any]) -> None:
     for own in ranks:
         assert own["stages"] == []

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import gradvote
@@ -54,6 +55,13 @@ class Around(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(self.model if self.state.global_step else model, inputs, *args, **kwargs)
+
+
+class Endless(IterableDataset):  # type: ignore[type-arg]  # Trainer's
+    """Of unknown length: five batches of each rank, which two micro-batches a step do not divide."""
+
+    def __iter__(self) -> Any:
+        return iter(small.samples(2 * 5 * small.BATCH))
 
 
 class Bounds(TrainerCallback):
@@ -139,6 +147,7 @@ def habits(root: Path) -> dict[str, Any]:
         "around": refusal(lambda: trained(root / "around", Around)),
         "stages": with_warnings(lambda: in_stages(root))[1],
         **settings(root),
+        **taken_away(root),
     }
 
 
@@ -170,6 +179,26 @@ def settings(root: Path) -> dict[str, Any]:
         "changed": refusal(other.train),
         "early": refusal(early.train),
     }
+
+
+def taken_away(root: Path) -> dict[str, Any]:
+    """A dataset without a length, whose Trainer then loses the callback; and the way out that the refusal names."""
+    made = trainer(root / "endless", save_strategy="no")
+    made.train_dataset, callback = Endless(), vote_of(made)
+    _, said = with_warnings(made.train)
+    made.remove_callback(callback)
+    before, votes = flat(made.model), callback.vote.step
+    answer, alone = refusal(made.train), callback.vote.step
+    plain_one = trainer(root / "plain", callback=Bounds(CLIP), save_strategy="no")
+    plain_one.model = plain_one.model_wrapped = made.model
+    untouched = torch.equal(before, flat(made.model))
+    plain_one.train()
+    moved, still = not torch.equal(before, flat(made.model)), callback.vote.step
+    made.add_callback(callback)
+    return {
+        "endless": said, "removed": answer, "untouched": untouched, "plain": (moved, still - alone, votes > STEPS),
+        "back": refusal(made.train),
+    }  # fmt: skip
 
 
 def refused(root: Path) -> dict[str, Any]:

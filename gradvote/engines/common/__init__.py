@@ -20,7 +20,7 @@ What every engine for real workers does alike, so that a user's habit has one ou
 `clipping`         a worker's own gradient is bounded before the vote
 `step_watch`       what the optimizer gets is what the vote gave, and it steps once
 `torch_modes`      a vote stays what it is in inference mode, and in a compiled training step
-`handles`          a handle that is pickled, or a number that is called, says what to do instead
+`handles`          one line of each handle; one that is pickled, or a number that is called, says what to do instead
 
 Of a round, from gradients to bytes and back:
 

@@ -1,5 +1,6 @@
-"""What a handle of a vote refuses: copies, as it has threads, sockets and memories of one process; and to be called.
+"""What all handles of votes have in common: one line that says what they are, and sentences for what they refuse.
 
+They refuse copies, as they have threads, sockets and memories of one process; and to be called what is a number:
 `vote.step()` is right in some engines, so that scripts call it out of habit in others, where `vote.step` is a number.
 """
 
@@ -19,8 +20,15 @@ VOTES_BY_ITSELF = (
 )
 
 
-class NotCopied:
-    """Refuses `copy.deepcopy`, `pickle` and `torch.save`, and says what to save instead."""
+class Handle:
+    """What `attach` returns: it prints in one line; `copy.deepcopy`, `pickle` and `torch.save` hear what to save."""
+
+    def __repr__(self) -> str:
+        return in_one_line(type(self).__name__, self._told)
+
+    def _told(self) -> tuple[str, object]:
+        """Where it stands, in words, and what it runs: of what is here, without asking a card or the others."""
+        raise NotImplementedError
 
     def __reduce__(self) -> NoReturn:
         kind = type(self).__name__
@@ -38,6 +46,15 @@ class Behind:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()
+
+
+def in_one_line(kind: str, told: Callable[[], tuple[str, object]]) -> str:
+    """A handle in one line; its kind alone where the rest cannot be told, as of one that was never built."""
+    try:
+        where, what = told()
+        return " ".join(f"<{kind}: {where}; {what!r}>".split())
+    except Exception:  # a log or a debugger prints what it finds, in whatever state
+        return f"<{kind}>"
 
 
 def refuse_call(text: str) -> None:

@@ -1,4 +1,7 @@
-"""Ranks whose parameters have parted: found by digests of whole parameters, in one small collective call."""
+"""Ranks whose parameters have parted: found by digests of whole parameters, in one small collective call.
+
+And ranks that have loaded a state which others have not: found there, or by the group's store where it is not time yet.
+"""
 
 from collections.abc import Sequence
 
@@ -7,6 +10,7 @@ import torch
 from gradvote.engines.common.errors import ParametersDiffer
 from gradvote.engines.common.parameter_check import check_every, digests_of
 from gradvote.engines.common.parameters import Parameters
+from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.transport import Transport
 from gradvote.staging import CPU
 from gradvote.wire import WireError
@@ -25,26 +29,27 @@ class Comparison:
 
     Before the votes 0, 1, 2, 4, 8, ... the beginnings of the parameters are compared: what a script does on one rank
     only shows there, and soon. The digest is BLAKE2b (8 bytes, no key) of each parameter, 1.7 ns for each byte. Buffers
-    and frozen parameters are not looked at. `ranks` are the numbers by which those of the group are told of.
+    and frozen parameters are not looked at. `watch` knows the numbers by which the ranks of the group are told of.
 
     Raises:
         ValueError: `every` is no number of steps.
     """
 
-    def __init__(
-        self, transport: Transport, parameters: Parameters, every: int | None, ranks: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, transport: Transport, parameters: Parameters, every: int | None, watch: Watch) -> None:
         check_every(every)
-        self._ranks = range(transport.num_ranks) if ranks is None else ranks
+        self._ranks, self._watch = watch.ranks, watch
         self._transport, self._parameters, self._every, self._num = transport, parameters, every, 0
 
-    def look(self, step: int) -> None:
-        """All ranks ask before each vote, also where it is not time yet.
+    def look(self, step: int, came_from: int | None) -> None:
+        """All ranks ask before each vote, also where it is not time yet; `came_from`, where one has loaded a state.
+
+        Nothing is sent before that is known: sizes of ballots may depend on the step, and gloo ends a process that
+        receives a message of another size than it expects.
 
         Raises:
             ParametersDiffer: they have parted; all ranks raise it.
-            WireError: they are at different steps, and this is a vote at which parameters are compared; all ranks
-                raise it. At other votes it may show in sizes only, and no rank outlives messages of other sizes.
+            WireError: they are at different steps. Where parameters are compared all ranks raise it, at other votes
+                those that have loaded a state, and the others hear of it.
         """
         num, self._num = self._num, self._num + 1
         whole = self._every is not None and num > 0 and num % self._every == 0
@@ -55,6 +60,8 @@ class Comparison:
             said = found[:, :-1]
             if bool((said != said[0]).any()):
                 raise ParametersDiffer(self._sentence(said.tolist(), step))
+        elif came_from is not None:
+            self._check(self._watch.loaded(num, step, came_from, self._transport.timeout))
 
     def _check(self, steps: Sequence[int]) -> None:
         other = next((i for i, step in enumerate(steps) if step != steps[0]), None)

@@ -14,7 +14,7 @@ from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_algorithm, check_optimizers, check_rule, check_whole
 from gradvote.engines.common.clipping import factor
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
-from gradvote.engines.common.handles import NotCopied
+from gradvote.engines.common.handles import Handle
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import Named, check_gradients, parameters_of
 from gradvote.engines.common.placement import Placement
@@ -29,7 +29,7 @@ from gradvote.engines.distributed.chunking import Chunking
 from gradvote.engines.distributed.comparison import Comparison
 from gradvote.engines.distributed.failures import Watch, private_group
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.slices import update_of
+from gradvote.engines.distributed.slices import squares_of, update_of
 from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
@@ -46,7 +46,7 @@ STATISTICS = (
 )
 
 
-class Exchange(NotCopied):
+class Exchange(Handle):
     """Replaces the gradients of `params` by the direction that all ranks agree on, at one bit per coordinate or so.
 
         exchange = gradvote.distributed.Exchange(model.named_parameters(), gradvote.algorithms.signum(), optimizer=opt)
@@ -118,7 +118,7 @@ class Exchange(NotCopied):
             if chunks is not None:
                 check_whole("chunks", chunks, 1, "the number of parts in which a gradient travels")
             chunks = chunks if algorithm.aggregate.separable else 1
-            self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch.ranks)
+            self._comparison = Comparison(transport, parameters, check_parameters_every, self._watch)
             wide = placement != "replicated" and pipeline.is_wide(algorithm)
             self._chunking = Chunking(self._session.protocol.layout, transport, chunks, wide)
         self.params = parameters.tensors
@@ -186,13 +186,16 @@ class Exchange(NotCopied):
         user = self._training
         user.trained.check()
         self._session.begin()
-        self._comparison.look(self._session.step)
+        self._comparison.look(self._session.step, self._session.came_from())
         gradients, aside = user.directions.collect()
         check_gradients(user.names, gradients.values())
         scale, lr = user.scaling.scale(), user.optimizers.rates()
         keys = [(k, len(layouts)) for k in range(len(layouts))]
         seen = self._session.seen(self._buffer.gather, gradients, self.params)
-        update = update_of(self._buffer, layouts, seen, scale, user.max_norm, self._factor)
+        shrink = 1.0
+        if user.max_norm is not None:
+            shrink = self._factor(squares_of(self._buffer, layouts, seen, scale), user.max_norm)
+        update = update_of(self._buffer, seen, scale, shrink)
         targets = {i: target_of(self.params[i], g) for i, g in gradients.items()}
         if self._overflowed(gradients):
             user.scaling.settle(True)
@@ -210,6 +213,9 @@ class Exchange(NotCopied):
         user.scaling.settle(not decided)
         user.give(targets, decided, scale)
         self._session.commit(dict(zip(keys, rounds, strict=True)), traffic)
+
+    def _told(self) -> tuple[str, object]:
+        return self._session.told()
 
     @property
     def account(self) -> Account | None:

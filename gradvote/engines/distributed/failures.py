@@ -10,13 +10,19 @@ from torch.distributed import distributed_c10d
 
 from gradvote.engines.common.arguments import check_seconds
 from gradvote.engines.common.errors import LinkBroken
+from gradvote.wire import WireError
 
 LISTENING = 3.0
 """How long the others are asked why they failed, in seconds."""
 _built: Counter[str] = Counter()
 """How many exchanges were begun over each group, by its name: ranks begin them in the same order."""
-BUILDING = "building"
-"""Stands where the number of a step stands otherwise."""
+BUILDING, LOADED = "building", "loaded/{vote}"
+"""Stand where the number of a step stands otherwise."""
+ALONE = (
+    "Rank {rank} has loaded a state of step {step}, and rank {others} has loaded none within {seconds:.0f} s. "
+    "load_state_dict is called on all ranks between the same two votes, each with the file that it has saved itself at "
+    "the same step."
+)
 
 
 class ExchangeError(RuntimeError):
@@ -50,6 +56,27 @@ class Watch:
         told = {rank: heard.get(rank) or "an error that its own log names" for rank in ranks}
         return "; ".join(f"rank {self.ranks[rank]} refused: {text.rstrip('.')}" for rank, text in told.items())
 
+    def loaded(self, vote: int, step: int, came_from: int, timeout: float) -> list[int]:
+        """The steps of the states that all ranks have loaded before this vote, or that of this one alone.
+
+        A rank that is where it was does not wait for others. One that is not waits half of the time that the others
+        wait in their exchange, so that they hear why it does not come.
+
+        Raises:
+            WireError: some rank has loaded none.
+        """
+        word, seconds = LOADED.format(vote=vote), timeout / 2
+        self._tell(word, str(step))
+        if step == came_from or self.store is None:
+            return [step]
+        heard = self._listen(word, range(self.num_ranks), seconds)
+        missing = ", ".join(str(self.ranks[r]) for r in range(self.num_ranks) if r not in heard)
+        if missing and self.store is not None:
+            text = ALONE.format(rank=self.ranks[self.rank], step=step, others=missing, seconds=seconds)
+            self._tell(came_from, f"WireError: {text}")  # where the others are
+            raise WireError(text)
+        return [int(heard[rank]) for rank in sorted(heard)]
+
     def _explained(self, error: LinkBroken, step: int) -> ExchangeError:
         self._tell(step, "")
         heard = self._listen(step, range(self.num_ranks))
@@ -74,9 +101,9 @@ class Watch:
         """Several exchanges may share a group, one after another: each has words of its own."""
         return f"failed/{self._number}/{step}/{rank}"
 
-    def _listen(self, step: int | str, ranks: Iterable[int]) -> dict[int, str]:
+    def _listen(self, step: int | str, ranks: Iterable[int], seconds: float = LISTENING) -> dict[int, str]:
         heard: dict[int, str] = {}
-        until = time.monotonic() + LISTENING
+        until = time.monotonic() + seconds
         try:
             while self.store is not None and set(ranks) - set(heard) and time.monotonic() < until:
                 for rank in set(ranks) - set(heard):

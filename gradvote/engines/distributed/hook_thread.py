@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.futures import Future
 
-from gradvote.engines.common.clipping import factor, shortened, squares
+from gradvote.engines.common.clipping import factor
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox
 from gradvote.engines.common.kept import Kept
-from gradvote.engines.common.part import evenly_cut
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import add
 from gradvote.engines.distributed import pipeline
@@ -22,9 +21,8 @@ from gradvote.engines.distributed.failures import Watch
 from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.slices import SLICE
+from gradvote.engines.distributed.slices import squares_of, update_of
 from gradvote.layout import Layout
-from gradvote.scattered import Vector
 
 SMALL = 1 << 21
 """Bytes of gradients below which a bucket waits for the next: an exchange has a price whatever it carries."""
@@ -168,7 +166,7 @@ class HookThread(threading.Thread):
         layout = self._layouts[key]
         if not step.groups:
             self._session.begin()
-            self._comparison.look(self._session.step)
+            self._comparison.look(self._session.step, self._session.came_from())
         round_ = self._session.round_of(key, layout, waiting[0].lr, keep=step.scale is not None)
         step.groups[key] = group = Joined(layout, gradients, used, round_)
         step.waiting = []
@@ -177,38 +175,19 @@ class HookThread(threading.Thread):
         if not self._waits:
             self._exchange([group], 1.0)
         elif self._max_norm is not None:
-            vector = self._vectors([group])
-            step.squares += [squares(own, vector(own)) for own in evenly_cut(layout, SLICE)]
+            step.squares += squares_of(self._buffer, [layout], _wanted([group]), step.scale or 1.0)
 
     def _exchange(
         self, groups: Sequence[Joined], shrink: float, released: Mapping[int, Tensor | None] | None = None
     ) -> None:
-        vector, wanted = self._vectors(groups, released), _wanted(groups) if released is None else released
-        plain = shrink == 1 and self._step.scale is None
-
-        def update(layout: Layout) -> Vector:
-            if plain:
-                return self._buffer.where_they_are(layout, wanted)
-            return vector(layout) if shrink == 1 else shortened(vector(layout), shrink)
-
+        wanted = _wanted(groups) if released is None else released
+        update = update_of(self._buffer, wanted, self._step.scale or 1.0, shrink)
         self._step.traffic += pipeline.run(self._session.transport, [group.round_ for group in groups], update)
 
     def _released(self, groups: Sequence[Joined]) -> Mapping[int, Tensor | None]:
         """What others may see of all gradients."""
         places = {i: own for group in groups for i, own in group.gradients.items()}
         return self._session.seen(self._buffer.gather, _wanted(groups), [places[i] for i in range(len(places))])
-
-    def _vectors(
-        self, groups: Sequence[Joined], released: Mapping[int, Tensor | None] | None = None
-    ) -> Callable[[Layout], Tensor]:
-        """The true gradients of groups, slice by slice, or what is `released` of them."""
-        scale, wanted = self._step.scale, _wanted(groups) if released is None else released
-
-        def vector(layout: Layout) -> Tensor:
-            flat = self._buffer.gather(layout, wanted)
-            return flat if scale is None else flat / scale
-
-        return vector
 
     def _finish(self) -> None:
         step = self._step

@@ -27,6 +27,7 @@ from gradvote.engines.distributed.transport import Transport
 from gradvote.faults import Faulty
 from gradvote.layout import Layout
 from gradvote.staging import CPU
+from gradvote.wire import Kind
 
 VERSION = 2
 ADVICE = "Load the file of this rank; for another number of ranks or another placement see gradvote.distributed.resize."
@@ -62,6 +63,7 @@ class Session:
         for faulty in faults:
             faulty.check_real(transport.num_ranks)
         self.secret, self.faults, self.step = secret, tuple(faults), 0
+        self._came_from: int | None = None
         self.releases: Releases | None = None
         self.owners = _owners(self.protocol.layout)
         self.seats: dict[Hashable, Seat] = {}
@@ -89,6 +91,20 @@ class Session:
         """
         self._check_whole()
         self._open = []
+
+    def came_from(self) -> int | None:
+        """The step at which this rank loaded a state, asked once before the next one.
+
+        None: it has loaded none, or it need not be known before messages are sent, as they have the same sizes in each
+        step and begin with its number.
+        """
+        found, self._came_from = self._came_from, None
+        return found if found is not None and self._sizes_vary() else None
+
+    def _sizes_vary(self) -> bool:
+        ctxs = self.protocol.contexts(self.step, self.transport.rank, 1.0)
+        planes = [group for kind in (Kind.BALLOT, Kind.DECISION) for group in self.protocol.planes(kind, ctxs)]
+        return any(isinstance(plane.row, Tensor) for group in planes for plane in group)
 
     def round_of(self, key: Hashable, layout: Layout, lr: float | Sequence[float], keep: bool = False) -> PartRound:
         """A round of the blocks of `layout`, known by `key` from round to round.
@@ -128,6 +144,11 @@ class Session:
                 "half of that step and half of the one before. Load a checkpoint (load_state_dict), on all ranks, or "
                 "start all ranks again from the last one."
             )
+
+    def told(self) -> tuple[str, Algorithm]:
+        """Where this rank stands, in words, and what it runs."""
+        t = self.transport
+        return f"rank {t.rank} of {t.num_ranks}, step {self.step}, {self.placement}", self.protocol.algorithm
 
     def stats(self) -> ExchangeStats:
         """The counts of this rank."""
@@ -194,6 +215,7 @@ class Session:
         """Continue with these states, of which the server's are those of any rank, at a step."""
         mine = set(self._mine())
         own = {name: {b: row for b, row in rows.items() if b in mine} for name, rows in server.items()}
+        self._came_from = self.step if self._came_from is None else self._came_from
         self.seats, self.loose, self.step, self.last, self._open = {}, (worker, own), step, [], []
 
     def _mine(self) -> list[int]:

@@ -39,14 +39,14 @@ FEW = 4
 States = list[Sequence[State]]
 """Slice by slice, and in each group by group."""
 Contexts = list[Sequence[Context]]
+Gradients = Mapping[int, Tensor | None]
+"""By parameter's number; None where there is none."""
 Update = Callable[[Layout], Vector]
 """Gives what is voted on (d_k,) for the layout of a slice; valid until the next call."""
 Write = Callable[[Layout, Decode], None]
 """Takes what gives a slice's direction, and the layout of the slice."""
 Rows = list[tuple[int, slice]]
 """The group of the part, and the rows there, of each group of a slice."""
-Factor = Callable[[Sequence[Tensor], float], float]
-"""What a gradient is multiplied by, from the `squares` of all its slices and the bound."""
 
 
 @dataclass(frozen=True)
@@ -178,28 +178,24 @@ def slices_of(protocol: Protocol, part: Part, device: torch.device, whole: bool 
     return Slices(protocol, SLICE if cut and not (protocol.at_once and size <= WHOLE) else None)
 
 
-def update_of(
-    buffer: FlatBuffer,
-    layouts: Sequence[Layout],
-    gradients: Mapping[int, Tensor | None],
-    scale: float,
-    max_norm: float | None,
-    factor: Factor,
-) -> Update:
-    """Gradients without a scaler's `scale`, those of `layouts` together no longer than `max_norm`.
+def update_of(buffer: FlatBuffer, gradients: Gradients, scale: float, shrink: float = 1.0) -> Update:
+    """Gradients without a scaler's `scale`, times `shrink`: as they lie in `.grad` where nothing is done to them."""
+    if scale == shrink == 1:
+        return lambda layout: buffer.where_they_are(layout, gradients)
+    if shrink == 1:
+        return lambda layout: _true(buffer, gradients, scale, layout)
+    return lambda layout: shortened(_true(buffer, gradients, scale, layout), shrink)
 
-    As they lie in `.grad` where nothing is done to them.
-    """
 
-    def update(layout: Layout) -> Tensor:
-        flat = buffer.gather(layout, gradients)
-        return flat if scale == 1 else flat / scale
-
-    if max_norm is None:
-        return update if scale != 1 else (lambda layout: buffer.where_they_are(layout, gradients))
+def squares_of(buffer: FlatBuffer, layouts: Sequence[Layout], gradients: Gradients, scale: float) -> list[Tensor]:
+    """The `squares` of gradients without a scaler's `scale`, of each slice, of which their norm is made."""
     slices = (own for layout in layouts for own in evenly_cut(layout, SLICE))
-    shrink = factor([squares(own, update(own)) for own in slices], max_norm)
-    return update if shrink == 1 else (lambda layout: shortened(update(layout), shrink))
+    return [squares(own, _true(buffer, gradients, scale, own)) for own in slices]
+
+
+def _true(buffer: FlatBuffer, gradients: Gradients, scale: float, layout: Layout) -> Tensor:
+    flat = buffer.gather(layout, gradients)
+    return flat if scale == 1 else flat / scale
 
 
 def _rows(slices: Sequence[Layout], whole: Layout) -> list[Rows]:

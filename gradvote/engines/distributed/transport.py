@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +21,7 @@ TAG = 0x6776
 """Of messages between two ranks: what a script sends by itself has other tags, 0 by default."""
 PAIRED = 4
 """Ranks up to which messages go pair by pair; among more, each sends to one rank and receives from another anyway."""
+DEFAULT = dist.constants.default_pg_timeout.total_seconds()
 SERVER_HALF = "GRADVOTE_SERVER_HALF"
 """The environment variable that, as "card", has votes counted on the card also where ballots arrive on the host."""
 
@@ -67,6 +70,16 @@ class Transport:
         self.home = home
         if self.device.type == home.type:
             self.device = home
+
+    @property
+    def timeout(self) -> float:
+        """How long a collective waits, in seconds; torch's default where a group does not say, in no public way."""
+        group: Any = self.group
+        try:
+            found: timedelta = group._get_backend(self.device).options._timeout
+            return found.total_seconds()
+        except (AttributeError, RuntimeError):
+            return DEFAULT
 
     @property
     def server(self) -> torch.device:

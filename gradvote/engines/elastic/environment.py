@@ -1,4 +1,4 @@
-"""What `gradvote launch` and torchrun tell a worker: its number, how many there are, the store, the keys."""
+"""What `gradvote launch` and torchrun tell a worker: its number, how many there are, the register, the keys."""
 
 import os
 from pathlib import Path
@@ -49,7 +49,7 @@ def store_of(
         address = joined(os.environ["MASTER_ADDR"], os.environ.get("MASTER_PORT", ""))
     if address is None:
         raise ValueError(
-            "The workers need a store to agree through. Start them with `gradvote launch` or torchrun, or give "
+            "The workers need a register to agree through. Start them with `gradvote launch` or torchrun, or give "
             "attach a torch.distributed.TCPStore that outlives them (store=)."
         )
     number = env(NUMBER, "RANK") if worker is None else worker

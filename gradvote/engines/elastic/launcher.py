@@ -1,4 +1,4 @@
-"""Starts the workers of an elastic run, starts those again that die, and serves the store that they agree through."""
+"""Starts the workers of an elastic run, and those again that die, and serves the register that they agree through."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ EARLY_DEATHS, REFUSALS = 3, 2
 RESTARTS = "GRADVOTE_RESTARTS"
 OUTLIVED = (
     "gradvote launch: Ctrl-C or SIGTERM ends the workers, too. Where this process is killed (kill -9), they go on "
-    "among themselves, without its store: nobody can be left out or let in until one is started with its --journal."
+    "among themselves, without its register: nobody can be left out or let in until one is started with its --journal."
 )
 
 Say = Callable[[str], None]
@@ -121,7 +121,7 @@ class Launcher:
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> int:
         """Until all workers have finished: 0; 1 where too few were left; 130 where it was stopped."""
         address = self.environment[STORE].removeprefix(SERVED)
-        self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; store at {address}")
+        self._say(f"gradvote launch: {self.workers} workers, at least {self.min_workers}; register at {address}")
         if KEYS not in self.environment:
             self._say("gradvote launch: --insecure: anyone who reaches the workers' ports can speak to them")
         if PARENT not in self.environment:
@@ -152,7 +152,7 @@ class Launcher:
             self._made.cleanup()
 
     def _store(self, given: str | None) -> dict[str, str]:
-        """What workers are told of the store."""
+        """What workers are told of the register."""
         if self._server is None:
             return {STORE: given or ""}
         access = self._server.access

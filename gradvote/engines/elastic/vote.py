@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from gradvote.engines.common.ballot import Ballot
 from gradvote.engines.common.errors import Equivocation, ParametersDiffer
-from gradvote.engines.common.handles import NotCopied
+from gradvote.engines.common.handles import Handle
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import VERSION
@@ -53,7 +53,7 @@ _TOLD = (Equivocation, ParametersDiffer)
 """The others must hear what a worker knows that ends with one of these."""
 
 
-class ElasticVote(NotCopied):
+class ElasticVote(Handle):
     """A worker's part in the votes: a context manager, which joins on entry and tells the others when it leaves."""
 
     def __init__(
@@ -136,7 +136,7 @@ class ElasticVote(NotCopied):
             TooFewWorkers: fewer than `min_workers` for too long, or this worker has left; nothing was applied.
             ShardLost: nobody that is left can tell the decision on a shard, and too few are left to take the step
                 again, or one that ended may have applied it (placement `sharded`); nothing was applied.
-            RegisterLost: something out of the ordinary had to be agreed on, and the store did not answer for `timeout`.
+            RegisterLost: something out of the ordinary had to be agreed on, and the register is silent (`timeout`).
         """
         self._check_entered("step()")
         if self.stopping and not self._node.inside:
@@ -200,6 +200,10 @@ class ElasticVote(NotCopied):
         slot = Slot(int(state["step"]))
         self._server.load_state_dict(state, slot)
         self._node.membership.resume(slot)
+
+    def _told(self) -> tuple[str, object]:
+        told = f"worker {self.worker}, members {self.members}, step {self.step_number}"
+        return told, self._server.replica.protocol.algorithm
 
     def _check_entered(self, what: str) -> None:
         if self._left or not (self._node.me.ticket or self._node.inside):

@@ -36,6 +36,10 @@ Next = Callable[[Message, Context], Message]
 VOTED_ON = (MessageType.TRAIN, MessageType.EVALUATE)
 """What a strategy sends. Queries, and train functions with a name of their own ("train.stats"), are the app's."""
 UNTRAINED = "its train function returned the arrays as it got them, so it has nothing to vote with"
+UNTRAINED_TOO = (
+    "%r came back as it was sent, yet under privacy= it gets noise like all that is voted on, or ballots would tell "
+    "what was trained: such votes move it at random. Name in the strategy's voted= what is trained, and nothing else."
+)
 NEAR = 0.1
 """What differs from the model by less than this share of its norm is a model, not a gradient."""
 NOT_GRADIENTS = (
@@ -90,11 +94,13 @@ class ClientMod:
         elif call.asks == "arrays":
             answer = self._evaluate(state, call, message, context, call_next)
         else:
-            before = state.pending
+            assert state.model is not None
+            before, others = state.pending, state.model.others
             answer = self._train(state, call, message, context, call_next)
             if noise is not None and state.pending is not before:  # not a ballot that is sent again
                 state.releases += 1
-                noise.tell(state.releases)
+                noise.tell(state.releases, [*others])
+                state.model.others = others  # they are never sent: noise would hide nothing, and gather
         keep(state, context.state, self._file(context))
         return answer
 
@@ -135,6 +141,9 @@ class ClientMod:
             ends = state.model.ended(arrays)
             if self._privacy is None and all(end is None for end in ends):
                 return None
+            untrained = next((name for name, end in zip(state.model.names, ends, strict=True) if end is None), None)
+            if self._privacy is not None and untrained is not None:
+                log(WARNING, UNTRAINED_TOO, untrained)
             update = state.model.difference(state.protocol, ends)
             state.model.others = {name: arrays.get(name, own) for name, own in state.model.others.items()}
         return clipped(state.protocol.layout, update, self._max_norm)

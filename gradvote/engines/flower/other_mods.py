@@ -2,9 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from logging import INFO
+from logging import INFO, WARNING
 from typing import Any
 
 from flwr.common.logger import log
@@ -37,8 +37,8 @@ class LocalNoise:
     noise_multiplier: float
     delta: float
 
-    def tell(self, releases: int) -> None:
-        """Log what so many releases come to."""
+    def tell(self, releases: int, others: Sequence[str]) -> None:
+        """Log what so many releases come to; and that `others`, which are not voted on, have noise as well."""
         log(
             INFO,
             "Release %d of LocalDpMod: epsilon = %.3g at delta %g (add or remove one client; seen by whoever sees the "
@@ -47,6 +47,15 @@ class LocalNoise:
             epsilon_of(self.noise_multiplier, releases, self.delta),
             self.delta,
         )
+
+        if others:
+            log(
+                WARNING,
+                "LocalDpMod bounds and noises all arrays together, also %r and what else is not voted on and never "
+                "sent: of those this client keeps the values of before its training. client_mod(privacy=) in its "
+                "place leaves them alone.",
+                others[0],
+            )
 
 
 def check_mods(call_next: Callable[..., Any], asks: str, private: bool) -> LocalNoise | None:

@@ -17,6 +17,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from gradvote.aggregators.weights import capped
 from gradvote.core import Algorithm
 from gradvote.engines.common.fellows import fellows_of
+from gradvote.engines.common.handles import in_one_line
 from gradvote.engines.flower import checkpoint, metrics, settings
 from gradvote.engines.flower.asking import Asked, Asking
 from gradvote.engines.flower.model import Model, Outer, numpy_of, record_of
@@ -114,6 +115,9 @@ class GradVote(settings.ByMessages, Strategy):
             raise ValueError(f"checkpoint= is a file, but {self.checkpoint.name} is a folder; name a file in it.")
 
     _server: FederatedServer | None
+
+    def __repr__(self) -> str:
+        return in_one_line(type(self).__name__, lambda: (f"after round {len(self.abstentions)}", self.algorithm))
 
     def summary(self) -> None:
         """Log what this strategy does."""

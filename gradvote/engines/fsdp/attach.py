@@ -112,7 +112,7 @@ def attach(
         here, inside = [local_parameter(p) for p in wholes], model.modules()
         training = Training(known, algorithm, optimizers, scaler, max_norm, AGAIN, inside, ADVICE, local=here)
         shifts = partial(shifts_of, numels=numels, shard=shards.shard)
-        comparison = Comparison(transport, local, check_parameters_every, watch.ranks)
+        comparison = Comparison(transport, local, check_parameters_every, watch)
         session = Session(local, algorithm, placement, transport, seed, secret, faults, shifts)
         size = int(numels.sum())
         session.releases = own_releases = sharded_releases_of(

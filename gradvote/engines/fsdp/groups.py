@@ -77,18 +77,8 @@ def move_apart(shards: Transport, replicas: Transport) -> None:
         )
     for transport in (shards, replicas):
         ranks, backend = dist.get_process_group_ranks(transport.group), dist.get_backend(transport.group)
-        wait = _timeout_of(transport)
+        wait = timedelta(seconds=transport.timeout)
         transport.group = dist.new_group(ranks, timeout=wait, backend=backend, use_local_synchronization=True)
-
-
-def _timeout_of(transport: Transport) -> timedelta | None:
-    """How long a group waits; None (torch has a default) where it does not say. Torch has no public name for it."""
-    group: Any = transport.group
-    try:
-        found = group._get_backend(transport.device).options._timeout
-    except (AttributeError, RuntimeError):
-        return None
-    return found if isinstance(found, timedelta) else None
 
 
 @contextmanager

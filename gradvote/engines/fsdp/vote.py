@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from gradvote.engines.common.flat_buffer import FlatBuffer, Outbox, flat_dtype, target_of
-from gradvote.engines.common.handles import VOTES_BY_ITSELF, NotCopied, refuse_call
+from gradvote.engines.common.handles import VOTES_BY_ITSELF, Handle, refuse_call
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.scaling import all_finite
 from gradvote.engines.common.training import Training, add
@@ -21,7 +20,7 @@ from gradvote.engines.distributed.failures import ExchangeError, Watch
 from gradvote.engines.distributed.part_round import PartRound
 from gradvote.engines.distributed.pipeline import Traffic
 from gradvote.engines.distributed.session import Session
-from gradvote.engines.distributed.slices import update_of
+from gradvote.engines.distributed.slices import squares_of, update_of
 from gradvote.engines.distributed.stats import ExchangeStats
 from gradvote.engines.fsdp.checkpoint import Checkpoints
 from gradvote.engines.fsdp.replica import Said, ShardRanks
@@ -29,7 +28,7 @@ from gradvote.layout import Layout
 from gradvote.privacy import Account
 
 
-class FSDPVote(NotCopied):
+class FSDPVote(Handle):
     """What `attach` returns: counts and checkpoints of the exchange behind a sharded model. Use it between two steps.
 
     `stats()` and `all_stats()` are of this rank's shard: its coordinates, and the bytes between replicas.
@@ -90,6 +89,10 @@ class FSDPVote(NotCopied):
         """
         self._checkpoints.load(state)
 
+    def _told(self) -> tuple[str, object]:
+        where, algorithm = self._session.told()
+        return where.replace("rank", "replica", 1), algorithm
+
     def _before(self, reduced: Tensor) -> None:
         """FSDP is about to write gradients of a module: called once for each, with what it has reduce-scattered."""
         now = torch._C._current_graph_task_id()
@@ -119,7 +122,7 @@ class FSDPVote(NotCopied):
         user, session = self._training, self._session
         user.trained.check()
         session.begin()
-        self._comparison.look(session.step)
+        self._comparison.look(session.step, session.came_from())
         user.directions.untouched(self._all)
         used, aside = user.directions.take(self._all)
         gradients = {i: p.grad if i in used else None for i, p in enumerate(user.params)}
@@ -129,8 +132,11 @@ class FSDPVote(NotCopied):
         keys = [(k, len(layouts)) for k in range(len(layouts))]
         keep = user.scaling.active  # whether the step is skipped is known when it has been made
         rounds = [session.round_of(key, layout, lr, keep) for key, layout in zip(keys, layouts, strict=True)]
-        shrink = partial(self._shards.factor, step=session.step)
-        update = update_of(self._buffer, layouts, seen, scale, user.max_norm, shrink)
+        shrink = 1.0
+        if user.max_norm is not None:
+            sums = squares_of(self._buffer, layouts, seen, scale)
+            shrink = self._shards.factor(sums, user.max_norm, session.step)
+        update = update_of(self._buffer, seen, scale, shrink)
         targets = {i: target_of(user.params[i], g) for i, g in gradients.items()}
         outbox = Outbox(self._buffer, targets, scale)
         traffic = pipeline.run(session.transport, rounds, update, lambda k: rounds[k].read(outbox.write))

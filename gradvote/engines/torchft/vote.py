@@ -12,7 +12,7 @@ from gradvote.core import Algorithm
 from gradvote.engines.common import owners
 from gradvote.engines.common.arguments import check_weight, check_whole, in_words
 from gradvote.engines.common.errors import LinkBroken
-from gradvote.engines.common.handles import NotCopied
+from gradvote.engines.common.handles import Handle
 from gradvote.engines.common.parameter_check import EVERY
 from gradvote.engines.common.parameters import check_given
 from gradvote.engines.common.recipe import check_saved
@@ -111,7 +111,7 @@ def attach(
     return TorchftVote(manager, replica, AllToAll(manager))
 
 
-class TorchftVote(NotCopied):
+class TorchftVote(Handle):
     """A worker's part in the votes under a torchft manager."""
 
     def __init__(self, manager: "Manager", replica: Replica, all_to_all: AllToAll) -> None:
@@ -190,6 +190,9 @@ class TorchftVote(NotCopied):
         self._account, self._loaded = account, int(state["step"])
         self._pending.forget()
         self._commits.forget()
+
+    def _told(self) -> tuple[str, object]:
+        return f"worker {self.worker}, step {self._manager.current_step()}", self._replica.protocol.algorithm
 
     def _round(self) -> QuorumRound:
         manager = self._manager

@@ -83,7 +83,7 @@ class LaunchedRun:
     @property
     def store(self) -> str:
         """The register's address."""
-        found = re.search(r"store at (\S+)", self.text)
+        found = re.search(r"register at (\S+)", self.text)
         assert found is not None
         return SERVED + found[1]
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'gradvote[flower]'")
 
@@ -15,7 +16,7 @@ from gradvote import algorithms
 from gradvote.engines.flower.strategy import GradVote
 from gradvote.flower import client_mod
 from gradvote.privacy import Gaussian, epsilon_of
-from tests.engines.flower.nodes import LocalGrid, app_of, difference, gradients, model
+from tests.engines.flower.nodes import LocalGrid, app_of, difference, gradient, gradients, model
 
 ALGORITHM = algorithms.signsgd()
 
@@ -43,6 +44,48 @@ def test_mods_behind_ours_see_the_messages_of_fedavg(caplog: pytest.LogCaptureFi
     assert sizes == [4] * 6 and not any(result.abstentions.values()) and result.undecided == []
     sigma = (2 * 11.736069016284437) ** 0.5 / 8 / 2  # Flower's formula: ln(1.25 / 1e-5) = 11.736, over the bound of 2
     assert f"epsilon = {epsilon_of(sigma, 2, 1e-5):.3g} at delta 1e-05" in caplog.text
+
+
+VOTED = ("2.weight", "2.bias")
+
+
+def last_layer(net: Any, worker: int, number: int) -> float:
+    """A train function that leaves the first layer alone."""
+    for place, p in enumerate(net[2].parameters()):
+        p.data.sub_(0.1 * gradient(worker, number, p.shape, place))
+    return float(worker)
+
+
+def test_no_noise_of_local_dp_gathers_in_what_is_not_voted_on(caplog: pytest.LogCaptureFixture) -> None:
+    """A client had kept it: a frozen layer walked at random, each client's elsewhere, in silence."""
+    seen: list[Any] = []
+
+    def looks(message: Message, context: Any, call_next: Any) -> Message:
+        seen.append(message.content["arrays"].to_torch_state_dict()["0.weight"])
+        return call_next(message, context)
+
+    grid = LocalGrid([app_of(last_layer, [client_mod(ALGORITHM), local_dp(), looks]) for _ in range(3)])
+    with caplog.at_level("WARNING", logger="flwr"):
+        start_on(grid, VOTED)
+    assert len(seen) == 9 and all(torch.equal(own, model()[0].weight) for own in seen)
+    assert "LocalDpMod bounds and noises all arrays together, also '0.weight'" in caplog.text
+
+
+def test_under_an_account_what_nobody_trained_is_told_unless_it_is_not_voted_on(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("cryptography")
+    for voted, told in ((None, True), (VOTED, False)):
+        own = client_mod(ALGORITHM, folder=tmp_path / str(told), privacy=Gaussian(1.0, 1.0))
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="flwr"):
+            start_on(LocalGrid([app_of(last_layer, [own]) for _ in range(3)]), voted)
+        assert ("'0.weight' came back as it was sent, yet under privacy= it gets noise" in caplog.text) == told
+
+
+def start_on(grid: LocalGrid, voted: Any) -> Any:
+    strategy = GradVote(ALGORITHM, voted=voted, fraction_evaluate=0)
+    return strategy.start(grid, ArrayRecord(model().state_dict()), num_rounds=3, timeout=7)
 
 
 @pytest.mark.parametrize(
