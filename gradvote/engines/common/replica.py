@@ -222,7 +222,12 @@ class Replica:
         return shared_state.digest_of_state(self._shared())
 
     def state_dict(self) -> dict[str, Any]:
-        """The memories of worker and server, on the CPU. There they are no copies: a step makes new ones."""
+        """The memories of worker and server, on the CPU. There they are no copies: a step makes new ones.
+
+        Raises:
+            RuntimeError: a step has failed half way.
+        """
+        self.check_whole()
         own = {"worker": states_on(self.worker, CPU), "server": [*self.server]}
         return {**own, **releases.saved_of(self.releases)}
 
@@ -240,6 +245,7 @@ class Replica:
             [copied(own) for own in state["worker"]] if self.device == CPU else states_on(state["worker"], self.device),
             [copied(own) for own in state["server"]],
         )
+        self._half_way = None
 
     @property
     def rate_bytes(self) -> int:

@@ -165,3 +165,5 @@ def test_a_step_that_failed_half_way_is_not_taken_again(monkeypatch: pytest.Monk
             own.apply(Slot(0), ballots)
     with pytest.raises(RuntimeError, match=r"Step 0 failed on this worker"):
         own.apply(Slot(0), ballots)
+    with pytest.raises(RuntimeError, match=r"Step 0 failed on this worker"):
+        own.state_dict()
