@@ -54,10 +54,10 @@ class Commits:
             RuntimeError: it has asked for none.
             TimeoutError: there was none in time.
         """
+        if getattr(self._manager, "_quorum_future", self) is None:
+            raise RuntimeError(NEVER)
         try:
             self._manager.wait_quorum()
-        except AssertionError as error:
-            raise RuntimeError(NEVER) from error
         except TimeoutError as error:
             raise TimeoutError(TOO_FEW.format(step=self._manager.current_step(), error=_short(error))) from error
 
