@@ -75,8 +75,8 @@ def signals_wait() -> Iterator[None]:
     finally:
         for number, handler in theirs.items():
             signal.signal(number, handler)
-        for number in heard:
-            signal.raise_signal(number)
+        for late in heard:
+            signal.raise_signal(late)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ NO_QUORUM = (
 TOO_FEW = (
     "torchft's lighthouse found no quorum for step {step} within the manager's quorum_timeout= ({error}): fewer "
     "replicas than min_replica_size= have called manager.start_quorum() meanwhile, as the others ended, are slower "
-    "than that, or never came. Nothing of this step was applied. A manager does not get over it: save a checkpoint and "
-    "start this process again, together with those that are missing."
+    "than that, or never came; or the lighthouse is gone. Nothing of this step was applied. A manager does not get "
+    "over it: save a checkpoint and start this process again, together with what is missing."
 )
 OTHER_COMMIT = (
     "manager.should_commit() was called beside the vote, so that steps would count twice and the run would be over "
@@ -43,7 +43,7 @@ class Commits:
 
     def __init__(self, manager: "Manager") -> None:
         self._manager, self._commit = manager, manager.should_commit
-        manager.should_commit = _refuse  # type: ignore[method-assign]  # of this manager; torchft's own wrappers call it
+        manager.should_commit = _refuse  # on this manager: torchft's own wrappers call it, too
         self._quorum: Any = None
         self._step: int | None = None
 

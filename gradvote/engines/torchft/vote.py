@@ -163,7 +163,7 @@ class TorchftVote(NotCopied):
             raise
         with signals_wait():  # what a script saves on Ctrl-C has all of this step or nothing
             if not self._commits.commit():
-                self._undo(vote_round, "torchft's should_commit said no: too few replicas, or another error was reported")
+                self._undo(vote_round, "torchft's should_commit said no: too few replicas, or another reported error")
                 return False
             self._commit(decision)
         return True
