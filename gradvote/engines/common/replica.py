@@ -180,6 +180,7 @@ class Replica:
         """The optimizer's step with a decision, at the agreed rates."""
         self.check_whole()
         self._half_way = slot
+        self._training.scaling.recall()
         own = self.protocol.contexts(slot.step, self.number, self.by_param(rates), slot.attempt, device=self.device)
         if self._read(self.protocol.check(Kind.DECISION, decision), own):
             self._step_at(rates)
@@ -222,7 +223,8 @@ class Replica:
         return shared_state.digest_of_state(self._shared())
 
     def state_dict(self) -> dict[str, Any]:
-        """The memories of worker and server, on the CPU. There they are no copies: a step makes new ones."""
+        """The memories of worker and server, on the CPU, where they are no copies; raises as `check_whole` does."""
+        self.check_whole()
         own = {"worker": states_on(self.worker, CPU), "server": [*self.server]}
         return {**own, **releases.saved_of(self.releases)}
 
@@ -240,6 +242,7 @@ class Replica:
             [copied(own) for own in state["worker"]] if self.device == CPU else states_on(state["worker"], self.device),
             [copied(own) for own in state["server"]],
         )
+        self._half_way = None
 
     @property
     def rate_bytes(self) -> int:

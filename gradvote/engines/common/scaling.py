@@ -14,6 +14,9 @@ from gradvote.engines.common.flat_buffer import gradient_dtype
 from gradvote.engines.common.owners import live
 from gradvote.staging import CPU, to_host
 
+TRUE = "_gradvote_true"
+"""The attribute of a gradient's tensor with its version when it had been divided by the scale."""
+
 
 class Scaling:
     """The user's `torch.amp.GradScaler`; a disabled one is none."""
@@ -22,6 +25,7 @@ class Scaling:
         if scaler is not None and not isinstance(scaler, GradScaler):
             raise TypeError(f"scaler= takes a torch.amp.GradScaler; got {in_words(scaler)}.")
         self._scaler, self._optimizers = scaler, tuple(optimizers)
+        self._found: dict[int, dict[torch.device, Tensor]] = {}  # overflows of the last vote, by optimizer
 
     @property
     def active(self) -> bool:
@@ -71,12 +75,28 @@ class Scaling:
         return [states.get(id(o), {}) for o in self._optimizers] if self._optimizers else [*states.values()]
 
     def unscale(self) -> None:
-        """Divide the gradients, where that was not done yet, and record overflows, also where there is no gradient."""
-        for optimizer, done in zip(self._optimizers, self._unscaled(), strict=True) if self.active else ():
+        """Divide the gradients, where that was not done yet, and note overflows, also where there is no gradient.
+
+        The scaler itself forgets it until `recall`: where no step follows, the next gradients are scaled ones again.
+        """
+        for number, (optimizer, done) in enumerate(zip(self._optimizers, self._unscaled(), strict=True)):
+            if not self.active or (not done and number in self._found and _is_true(optimizer)):
+                continue
+            assert self._scaler is not None
             if not done:
-                assert self._scaler is not None
                 with _some_gradient(optimizer):
                     self._scaler.unscale_(optimizer)
+            self._found[number] = _states_of(self._scaler).pop(id(optimizer))["found_inf_per_device"]
+            for gradient in _gradients(optimizer):
+                setattr(gradient, TRUE, gradient._version)
+
+    def recall(self) -> None:
+        """A step follows on the last `unscale`: let the scaler know what it had found."""
+        for number, found in self._found.items():
+            assert self._scaler is not None
+            state = {"stage": OptState.UNSCALED, "found_inf_per_device": found}
+            _states_of(self._scaler)[id(self._optimizers[number])] = state
+        self._found = {}
 
     def update(self) -> None:
         """Grow or shrink the scale by what `unscale` has found, if it has looked."""
@@ -137,6 +157,15 @@ def _states_of(scaler: GradScaler) -> dict[int, dict[str, Any]]:
 
 def _is_unscaled(state: Mapping[str, Any]) -> bool:
     return state.get("stage") is OptState.UNSCALED
+
+
+def _gradients(optimizer: Optimizer) -> list[Tensor]:
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+
+
+def _is_true(optimizer: Optimizer) -> bool:
+    """Whether its gradients are those that were divided: a step that was not taken is tried again with them."""
+    return all(getattr(gradient, TRUE, None) == gradient._version for gradient in _gradients(optimizer))
 
 
 @contextmanager

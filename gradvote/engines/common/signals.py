@@ -54,6 +54,32 @@ def signals_call(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
+def signals_wait() -> Iterator[None]:
+    """Within, the first SIGTERM or SIGINT is heard at the end, and a second one at once.
+
+    Signals that no handler of Python's hears do what they did, and so does everything outside the main thread.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in _PLAIN} if main else {}
+    theirs = {number: handler for number, handler in handlers.items() if callable(handler)}
+    heard: list[int] = []
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, theirs[signal.Signals(number)])
+        heard.append(number)
+
+    for number in theirs:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number, handler in theirs.items():
+            signal.signal(number, handler)
+        for late in heard:
+            signal.raise_signal(late)
+
+
+@contextmanager
 def sigterm_interrupts() -> Iterator[None]:
     """Within, SIGTERM raises KeyboardInterrupt, as Ctrl-C does; where the program handles it, nothing changes."""
     main = threading.current_thread() is threading.main_thread()

@@ -157,7 +157,7 @@ _PROBLEMS: tuple[tuple[type[Exception], Callable[[Sequence[Greeting]], set[int]]
     (
         Diverged,
         _history,
-        "has applied other ballots than most, or began with other parameters, so its model is another one; end that "
-        "process, and a new one in its place heals from the others",
+        "has applied other ballots than most, or began with other parameters, buffers or settings of its optimizer, so "
+        "its model is another one; end that process, and a new one in its place heals from the others",
     ),
 )

@@ -18,6 +18,7 @@ from gradvote.engines.common.parameters import check_given
 from gradvote.engines.common.recipe import check_saved
 from gradvote.engines.common.releases import account_of
 from gradvote.engines.common.replica import WHERE, Replica
+from gradvote.engines.common.signals import signals_wait
 from gradvote.engines.common.slot import Slot
 from gradvote.engines.common.torch_modes import ordinary_tensors, uncompiled
 from gradvote.engines.torchft.all_to_all import AllToAll
@@ -117,7 +118,7 @@ class TorchftVote(Handle):
     def __init__(self, manager: "Manager", replica: Replica, all_to_all: AllToAll) -> None:
         self._manager, self._replica, self._all_to_all = manager, replica, all_to_all
         self._account = Account(bytes.fromhex(replica.digest()))
-        self._pending, self._counts, self._commits = Pending(), ReplicaTally(), Commits()
+        self._pending, self._counts = Pending(), ReplicaTally()
         self._next, self._fresh, self._loaded = Slot(), True, None  # type: Slot, bool, int | None
         try:
             manager.register_state_dict_fn(KEY, self._heal, self._shared)
@@ -125,6 +126,7 @@ class TorchftVote(Handle):
             raise ValueError(
                 f"The manager has a state named '{KEY}' already: attach one vote to a manager, and only once."
             ) from error
+        self._commits = Commits(manager)
 
     @property
     def worker(self) -> int:
@@ -146,10 +148,11 @@ class TorchftVote(Handle):
             ParametersDiffer: so it is, and no more than half are alike; nothing was applied.
             ValueError: it was attached or loaded otherwise than the others; nothing was applied.
             TimeoutError: torchft found no quorum in time.
-            RuntimeError: the script asked for no new quorum, or committed a step beside the vote.
+            RuntimeError: the script asked for no new quorum, or a step was not the vote's; or what another replica sent
+                to heal by lacks something.
         """
-        self._manager.wait_quorum()
-        self._commits.check(self._manager)
+        self._commits.wait()
+        self._commits.check()
         vote_round = self._round()
         try:
             decision = vote_round.run()
@@ -158,10 +161,11 @@ class TorchftVote(Handle):
         except Exception as error:
             self._refuse(vote_round, error)
             raise
-        if not self._committed():
-            self._undo(vote_round, "torchft's should_commit said no: too few replicas, or another error was reported")
-            return False
-        self._commit(decision)
+        with signals_wait():  # what a script saves on Ctrl-C has all of this step or nothing
+            if not self._commits.commit():
+                self._undo(vote_round, "torchft's should_commit said no: too few replicas, or a reported error")
+                return False
+            self._commit(decision)
         return True
 
     @property
@@ -174,7 +178,11 @@ class TorchftVote(Handle):
         return self._counts.stats(self._manager.current_step(), (self._all_to_all.sent, self._all_to_all.received))
 
     def state_dict(self) -> dict[str, Any]:
-        """This worker's memory, the server's, and what was counted; save it beside model, optimizer and manager."""
+        """This worker's memory, the server's, and what was counted; save it beside model, optimizer and manager.
+
+        Raises:
+            RuntimeError: a step failed half way.
+        """
         about = {**self._about(), "worker_number": self.worker, "step": self._manager.current_step()}
         return {**about, **self._account.saved(), **self._replica.state_dict()}
 
@@ -212,17 +220,12 @@ class TorchftVote(Handle):
             "state that was saved with it, too."
         )
 
+    @signals_wait()
     def _refuse(self, vote_round: QuorumRound, error: Exception) -> bool:
         self._manager.report_error(error)
         self._all_to_all.cut()
         self._undo(vote_round, error)
-        return self._committed()
-
-    def _committed(self) -> bool:
-        """Whether torchft takes this step; what commits after that, as within the optimizer's step, is not the vote."""
-        taken = bool(self._manager.should_commit())
-        self._commits.closed(self._manager)
-        return taken
+        return self._commits.commit()
 
     def _undo(self, vote_round: QuorumRound, why: object) -> None:
         """Nothing of a step was applied, here; only its draws are spent."""
@@ -246,8 +249,10 @@ class TorchftVote(Handle):
 
     def _shared(self) -> dict[str, Any]:
         """What a replica that heals gets; torchft calls this while nothing is being applied."""
+        self._replica.check_whole()
         return {**self._about(), **self._account.saved(), "state": self._replica.snapshot()}
 
+    @signals_wait()
     def _heal(self, state: Mapping[str, Any]) -> None:
         """Become like another replica, as torchft asks."""
         self._check(self._about(), state)

@@ -165,3 +165,28 @@ def test_a_step_that_failed_half_way_is_not_taken_again(monkeypatch: pytest.Monk
             own.apply(Slot(0), ballots)
     with pytest.raises(RuntimeError, match=r"Step 0 failed on this worker"):
         own.apply(Slot(0), ballots)
+    with pytest.raises(RuntimeError, match=r"Step 0 failed on this worker"):
+        own.state_dict()
+
+
+@pytest.mark.parametrize("unscaled_before", [False, True])
+def test_after_a_step_that_was_not_taken_gradients_are_divided_by_the_scale_again(unscaled_before: bool) -> None:
+    """Under torchft, and where a member was left out: the next vote had been on gradients 1024 times as large."""
+    model = nn.Linear(13, 5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    own = Replica(model, optimizer, algorithms.sgd(), 0, 3, None, scaler=scaler)
+
+    def backward() -> None:
+        optimizer.zero_grad()
+        scaler.scale(model(torch.ones(2, 13)).sum()).backward()
+        if unscaled_before:
+            scaler.unscale_(optimizer)
+
+    backward()
+    first = own.vote(Slot(0)).body
+    assert own.vote(Slot(0)).body == first, "tried again with the same gradients"
+    backward()
+    assert own.vote(Slot(0)).body == first, "and with new ones"
+    own.apply(Slot(0), {0: first})
+    assert scaler.get_scale() == 2048.0

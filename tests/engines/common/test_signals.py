@@ -9,7 +9,7 @@ from multiprocessing.synchronize import Event
 
 import pytest
 
-from gradvote.engines.common.signals import signals_call
+from gradvote.engines.common.signals import signals_call, signals_wait
 
 
 def ctrl_c():
@@ -76,3 +76,27 @@ def test_a_process_that_was_forked_meanwhile_ends_at_the_first() -> None:
         ended = child.exitcode
         child.kill()
     assert ended == -signal.SIGTERM and noted == []
+
+
+def test_a_signal_waits_and_a_second_one_does_not() -> None:
+    noted = []
+    with pytest.raises(KeyboardInterrupt), signals_wait():
+        ctrl_c()
+        noted.append("to the end")
+    with pytest.raises(KeyboardInterrupt), signals_wait():
+        ctrl_c()
+        ctrl_c()
+        noted.append("not here")
+    assert noted == ["to the end"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_programs_own_handler_is_called_at_the_end() -> None:
+    noted = []
+    old = signal.signal(signal.SIGTERM, lambda *_: noted.append("own"))
+    try:
+        with signals_wait():
+            os.kill(os.getpid(), signal.SIGTERM)
+            noted.append("first")
+    finally:
+        signal.signal(signal.SIGTERM, old)
+    assert noted == ["first", "own"]

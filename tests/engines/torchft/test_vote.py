@@ -14,6 +14,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torchft.coordination import LighthouseServer
 from torchft.local_sgd import LocalSGD
 from torchft.manager import Manager
+from torchft.optim import OptimizerWrapper
 from torchft.process_group import ProcessGroupDummy, ProcessGroupGloo
 
 import gradvote
@@ -145,9 +146,11 @@ def test_a_commit_beside_the_vote_is_told(bench: Bench) -> None:
     manager = bench.manager()
     vote, model = attach(manager, worker=0)
     assert step(vote, manager, model)
-    assert manager.should_commit()  # as a script for torchft has it
-    with pytest.raises(RuntimeError, match="came from step 1 to 2 since the last vote"):
-        step(vote, manager, model)
+    wrapped = OptimizerWrapper(manager, torch.optim.SGD(model.parameters(), 0.1))
+    for commit in (manager.should_commit, wrapped.step):  # as a script for torchft has it
+        with pytest.raises(RuntimeError, match=r"should_commit\(\) was called beside the vote"):
+            commit()
+    assert manager.current_step() == 1 and step(vote, manager, model)
 
 
 def test_torchfts_local_sgd_beside_the_vote_is_told(bench: Bench) -> None:
@@ -156,9 +159,25 @@ def test_torchfts_local_sgd_beside_the_vote_is_told(bench: Bench) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     vote = gradvote.torchft.attach(manager, model, optimizer, algorithms.signsgd(), worker=0)
     with LocalSGD(manager, model, optimizer, sync_every=2):  # its commits are within the optimizer's step
-        assert step(vote, manager, model) and step(vote, manager, model)
-        with pytest.raises(RuntimeError, match="something else commits steps, too"):
+        assert step(vote, manager, model)
+        with pytest.raises(RuntimeError, match=r"torchft's Optimizer, LocalSGD and DiLoCo, which call it, too"):
             step(vote, manager, model)
+
+
+def test_a_vote_without_any_quorum(bench: Bench) -> None:
+    vote, _ = attach(bench.manager(), worker=0)
+    with pytest.raises(RuntimeError, match=r"start_quorum\(\) never was"):
+        vote.step()
+
+
+def test_a_quorum_that_does_not_come(bench: Bench) -> None:
+    bench.house.shutdown()
+    bench.house = LighthouseServer("127.0.0.1:0", 2, join_timeout_ms=100)
+    manager = bench.manager()
+    vote, _ = attach(manager, worker=0)
+    manager.start_quorum(timeout=timedelta(seconds=0.5))
+    with pytest.raises(TimeoutError, match=r"found no quorum for step 0 .*min_replica_size="):
+        vote.step()
 
 
 def test_a_checkpoint_that_is_loaded_in_the_middle_of_a_run(bench: Bench) -> None:
