@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from gradvote import algorithms
@@ -22,6 +23,7 @@ from gradvote.engines.common.placement import served
 from gradvote.engines.common.protocol import Protocol
 from gradvote.engines.distributed.part_round import PartRound, RankRound
 from gradvote.engines.distributed.transport import Mail
+from gradvote.lab.experiments.findings import svg_file, write
 from gradvote.layout import layout_of
 
 NAMES, RANKS = ("signsgd", "signum", "dist-ef-sgdm", "dropsignsgd"), 2
@@ -62,13 +64,8 @@ def milliseconds(name: str, distinct: int, rounds: int) -> float:
 
 def draw(now: list[dict[str, float | str]], before: list[dict[str, float | str]], file: Path) -> None:
     """Lines over the number of sizes, those of before dotted."""
-    import matplotlib as mpl  # noqa: PLC0415  # only to draw
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "gradvote"
-    import matplotlib.pyplot as plt  # noqa: PLC0415  # after the backend was chosen
-
-    figure, axes = plt.subplots(figsize=(6.4, 4))
+    figure = Figure(figsize=(6.4, 4), layout="tight")
+    axes = figure.subplots()
     for index, name in enumerate(dict.fromkeys(str(row["name"]) for row in now)):
         for rows, style, label in ((now, "o-", name), (before, "o:", f"{name}, before")):
             own = [row for row in rows if row["name"] == name]
@@ -77,8 +74,7 @@ def draw(now: list[dict[str, float | str]], before: list[dict[str, float | str]]
         xscale="log", yscale="log", xlabel="distinct sizes of 2,000 tensors", ylabel="ms of the processor, per rank"
     )
     axes.legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(file, metadata={"Date": None})
+    write(file, svg_file(figure, file.stem))
 
 
 def read(file: Path) -> list[dict[str, float | str]]:

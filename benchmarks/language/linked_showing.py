@@ -2,6 +2,9 @@
 
 from statistics import median
 
+from matplotlib.figure import Figure
+
+from gradvote.lab.experiments.findings import svg_file, write
 from gradvote.lab.experiments.statistics import mean
 from language.plan import ADAMW
 from language.records import FIGURES, Record, best_of, load
@@ -21,15 +24,10 @@ def tables(records: list[Record], every: int = 32) -> str:
 
 def draw(records: list[Record], every: int = 32) -> None:
     """Validation loss over seconds: the losses of the study times what steps and rounds take here."""
-    import matplotlib as mpl  # noqa: PLC0415  # a run that only measures does not need it
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "gradvote"
-    from matplotlib import pyplot as plt  # noqa: PLC0415  # after the backend was chosen
-
     best, step = best_of(load(), "brief"), _step_of(records, "brief")
     links = [link for link in LINKS[:2] if _seconds(records, "brief", link)]
-    figure, panels = plt.subplots(1, len(links), figsize=(8.6, 3.6), sharey=True, layout="constrained", squeeze=False)
+    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(links), sharey=True, squeeze=False)
     for axes, link in zip(panels[0], links, strict=True):
         rounds = _seconds(records, "brief", link)
         for name in NAMED:
@@ -43,7 +41,7 @@ def draw(records: list[Record], every: int = 32) -> None:
         axes.set_xlabel("seconds")
     panels[0][0].set_ylabel("validation loss, nats per character")
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False)
-    figure.savefig(PLOT, metadata={"Date": None})
+    write(PLOT, svg_file(figure, PLOT.stem))
 
 
 def _rounds(records: list[Record], size: str, every: int) -> str:

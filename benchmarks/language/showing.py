@@ -1,5 +1,8 @@
 """Budget, table and plot of what has been measured."""
 
+from matplotlib.figure import Figure
+
+from gradvote.lab.experiments.findings import svg_file, write
 from gradvote.lab.experiments.statistics import below, mean
 from language.plan import LIES, PAIRS, SEEDS, stages
 from language.records import PLOT, Record, best_of, load, missing
@@ -62,13 +65,8 @@ def gaps(records: list[Record], scale: str, rounds: tuple[int, ...]) -> str:
 
 def draw(records: list[Record], scale: str, rounds: tuple[int, ...]) -> None:
     """Validation loss against bytes, of the best of each method, numbered in the order of the table."""
-    import matplotlib as mpl  # noqa: PLC0415  # a run that is stopped early does not need it
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "gradvote"
-    from matplotlib import pyplot as plt  # noqa: PLC0415  # after the backend was chosen
-
-    figure, axes = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
+    axes = figure.subplots()
     best = {key: r for key, r in best_of(records, scale).items() if key[1] in (1, *rounds)}
     marks = dict(zip((1, *sorted(rounds)), "so^v<>", strict=False))
     for number, ((name, every), r) in enumerate(sorted(best.items(), key=lambda pair: pair[1]["loss"][-1]), 1):
@@ -79,7 +77,7 @@ def draw(records: list[Record], scale: str, rounds: tuple[int, ...]) -> None:
     axes.set_xlabel("MB sent by each worker in the whole run")
     axes.set_ylabel("validation loss, nats per character")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    figure.savefig(PLOT, metadata={"Date": None})
+    write(PLOT, svg_file(figure, PLOT.stem))
 
 
 def _tests(records: list[Record], best: Record) -> dict[int, float]:

@@ -34,18 +34,22 @@ def listen() -> None:
     """Warnings that a user would see and that come from gradvote; its log, too."""
     shown = warnings.showwarning
 
-    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
         frame = sys._getframe(1)
         while frame.f_back and frame.f_code.co_filename.endswith("warnings.py"):
             frame = frame.f_back
         if frame.f_code.co_filename.startswith(OURS):
             seen.append(str(message))
-        shown(message, *rest, **more)
+        shown(message, category, filename, lineno, file, line)
 
-    warnings.showwarning = show  # type: ignore[assignment]  # the same arguments
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]  # of this one handler
-    logging.getLogger("gradvote").addHandler(handler)
+    class Seen(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    warnings.showwarning = show
+    logging.getLogger("gradvote").addHandler(Seen(logging.WARNING))
 
 
 def count() -> None:

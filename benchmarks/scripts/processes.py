@@ -25,7 +25,8 @@ def prepare() -> None:
     import gradvote
 
     torch.set_num_threads(1)
-    gradvote.ddp, gradvote.algorithms, gradvote.optim, gradvote.suggest_lr  # noqa: B018  # lazy names: asking imports them
+    for lazy in ("ddp", "algorithms", "optim", "suggest_lr"):  # asking for one imports it
+        getattr(gradvote, lazy)
     with suppress(ImportError, RuntimeError):
         import torchvision  # noqa: F401  # only to see whether it can be imported
 

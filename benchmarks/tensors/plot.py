@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from gradvote.lab.experiments.findings import svg_file, write
 from tensors.contest import Row
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
     """Time over the number of sizes, and bars for the models."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "gradvote"
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    figure = Figure(figsize=(10, 3.8), layout="tight")
+    left, right = figure.subplots(1, 2)
     ladder = [row for row in rows if row.shapes.startswith("sizes:")]
     for index, name in enumerate(dict.fromkeys(row.name for row in ladder)):
         own = [row for row in ladder if row.name == name]
@@ -32,5 +30,4 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     right.axvline(1, color="black", linewidth=0.8)
     right.set(xlabel="times the fp32 all-reduce")
     right.tick_params(axis="y", labelsize="x-small")
-    figure.tight_layout()
-    figure.savefig(file, metadata={"Date": None})
+    write(file, svg_file(figure, file.stem))

@@ -44,13 +44,8 @@ def signals_call(stop: Callable[[], None]) -> Iterator[None]:
         else:  # a fork of it, as a pool's worker: nobody looks there whether it was asked to stop
             os.kill(os.getpid(), number)
 
-    for number in ours:
-        signal.signal(number, first)
-    try:
+    with _in_place_of(ours, first):
         yield
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -68,13 +63,10 @@ def signals_wait() -> Iterator[None]:
         signal.signal(number, theirs[signal.Signals(number)])
         heard.append(number)
 
-    for number in theirs:
-        signal.signal(number, first)
     try:
-        yield
+        with _in_place_of(theirs, first):
+            yield
     finally:
-        for number, handler in theirs.items():
-            signal.signal(number, handler)
         for late in heard:
             signal.raise_signal(late)
 
@@ -91,6 +83,20 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _in_place_of(
+    handlers: Mapping[signal.Signals, Handler], other: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Within, `other` hears these signals, unless it gives one back to its handler earlier."""
+    for number in handlers:
+        signal.signal(number, other)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -204,7 +204,8 @@ class Launcher:
                 del self.lives[number]
             elif code is not None and self._ended_at is not None:
                 if not life.late:
-                    self._say(f"gradvote launch: worker {number} {_how(code)}, when the run had ended already")
+                    text = f"worker {number} {_how(code)}, when others were done; it is not started again"
+                    self._say(f"gradvote launch: {text}")
                 del self.lives[number]
             elif code is not None:
                 self._again(number, life, _how(code))

@@ -48,7 +48,6 @@ AGAIN = (
     "place of optimizer.step(): without it nobody's model moves, and the loop never ends. Where so many backward "
     "passes are meant for one step, all is well."
 )
-
 _TOLD = (Equivocation, ParametersDiffer)
 """The others must hear what a worker knows that ends with one of these."""
 
